@@ -1,0 +1,1 @@
+"""Entropy control and collapse prevention for reinforcement learning with verifiable rewards (RLVR)."""

@@ -1,0 +1,1 @@
+"""Campaigns: stop rules, hand-over, and the protocol an engine fulfils."""

@@ -1,0 +1,1 @@
+"""Strategies that steer entropy, and the controller a trainer talks to."""

@@ -1,0 +1,1 @@
+"""The embedded trainer for one machine."""

@@ -1,0 +1,1 @@
+"""Sensitivity, polarity, flow and regions: how an update moves entropy."""

@@ -1,0 +1,1 @@
+"""Running untrusted code and judging what it answers."""

@@ -1,0 +1,1 @@
+"""Clip rules, advantages and per-token objectives: pure functions of tensors."""

@@ -1,0 +1,1 @@
+"""Per-token statistics of the policy's distribution."""
