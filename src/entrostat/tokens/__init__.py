@@ -1,1 +1,5 @@
-"""Per-token statistics of the policy's distribution."""
+"""Statistics of the policy's distribution, token by token."""
+
+from entrostat.tokens.stats import TokenStats, token_stats
+
+__all__ = ["TokenStats", "token_stats"]
