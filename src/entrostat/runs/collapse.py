@@ -1,0 +1,178 @@
+"""Rise and collapse of a campaign: peak, end, gap, cliff, and the gap that noise alone would show.
+
+Terms after "Self-Improvement Can Self-Regress" (arXiv 2606.21090), sections on the metrics:
+    gap = peak - end                             collapsed: gap > .2
+    phase score = max_t drop_t / (peak - low)    drop_t = p[t-1] - p[t] after the peak, low = least p after the peak
+    onset                                        argmax drop, or the first p below peak - (peak - low) / 2
+The peak is the first maximum. It is chosen on the select split and read on the report split: the same numbers for both
+would make luck look like a peak (the winner's curse), by as much as `noise_floor` says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy import integrate, special
+
+from entrostat.runs.trajectory import Trajectory
+
+COLLAPSE_GAP = 0.2
+
+Counts = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cliff:
+    """The fall after a trajectory's peak.
+
+    low: least pass@1 after the peak. onset_largest: step of the largest drop between two evaluations.
+    onset_half: first step below half of the fall. phase_score: share of the fall in that largest drop, 0 ... 1.
+    decisions_left: evaluations after onset_largest, where a remedy could still act.
+    """
+
+    low: float
+    onset_largest: int
+    onset_half: int
+    phase_score: float
+    decisions_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollapseReport:
+    """One campaign's rise and fall; pass@1 on the report split, at the peak that the select split chose.
+
+    noise_floor: the gap that a policy unchanged since the peak would show by evaluation noise, were peak and gap read
+    on the report split itself (with the peak chosen elsewhere its expectation is 0, so the floor errs on the safe
+    side); None without counts. cliff: of the report split; None where nothing falls after its peak.
+    """
+
+    start: float
+    peak: float
+    peak_step: int
+    end: float
+    end_step: int
+    gap: float
+    collapsed: bool
+    noise_floor: float | None
+    select_gap: float
+    cliff: Cliff | None
+
+
+def collapse_report(
+    select: Trajectory, report: Trajectory, peak_counts: Counts | None = None, threshold: float = COLLAPSE_GAP
+) -> CollapseReport:
+    """Rise and fall of one campaign.
+
+    select chooses the peak, report is read there. peak_counts: (n, c) a task of the report split at the peak.
+    threshold: the gap above which the campaign has collapsed. ValueError: the peak's step is missing in report.
+    """
+    peak = report.at(select.peak_step)
+    gap = peak - report.end
+    return CollapseReport(
+        start=report.pass_at_1[0],
+        peak=peak,
+        peak_step=select.peak_step,
+        end=report.end,
+        end_step=report.steps[-1],
+        gap=gap,
+        collapsed=gap > threshold,
+        noise_floor=None if peak_counts is None else noise_floor(peak_counts, len(report.steps)),
+        select_gap=select.peak - select.end,
+        cliff=find_cliff(report),
+    )
+
+
+def find_cliff(trajectory: Trajectory) -> Cliff | None:
+    """The fall after the first maximum of `trajectory`; None where it never falls."""
+    after = np.array(trajectory.pass_at_1[trajectory.peak_index :])
+    steps = trajectory.steps[trajectory.peak_index :]
+    low = float(after.min())
+    fall = trajectory.peak - low
+    if fall <= 0.0:
+        return None
+    drops = after[:-1] - after[1:]
+    largest = int(drops.argmax()) + 1
+    below_half = int(np.flatnonzero(2 * (trajectory.peak - after) > fall)[0])
+    return Cliff(
+        low=low,
+        onset_largest=steps[largest],
+        onset_half=steps[below_half],
+        phase_score=float(drops.max()) / fall,
+        decisions_left=len(steps) - 1 - largest,
+    )
+
+
+def evaluation_error(counts: Counts) -> float:
+    """Standard error of pass@1, the mean over m fixed tasks of c/n.
+
+        variance = 1/m^2 sum_i v_i,    v_i = p_i (1 - p_i) / (n_i - 1),    p_i = c_i / n_i
+
+    v_i is the unbiased estimate of the variance of p_i. Tasks are fixed, so their spread is no noise. A task with one
+    sample tells nothing of its own spread: v_i = p (1 - p) with p the mean over all tasks, an upper bound on average.
+    counts: (n, c) a task. ValueError: no tasks.
+    """
+    if not counts:
+        raise ValueError("counts is empty; give (n, c) of at least one task")
+    mean = math.fsum(c / n for n, c in counts) / len(counts)
+    variances = [(c / n) * (1 - c / n) / (n - 1) if n > 1 else mean * (1 - mean) for n, c in counts]
+    return math.sqrt(math.fsum(variances)) / len(counts)
+
+
+def noise_floor(counts: Counts, evaluations: int) -> float:
+    """Expected gap, max - end, of `evaluations` independent evaluations of a policy that never changes.
+
+        floor = error * E[max of `evaluations` standard normals],    E[max] = integral of x T phi(x) Phi(x)^(T-1)
+
+    counts: (n, c) a task of one evaluation. Evaluations on common random numbers are less noisy than that.
+    ValueError: no tasks, or evaluations < 1.
+    """
+    if evaluations < 1:
+        raise ValueError(f"evaluations is {evaluations}; a trajectory has at least 1")
+    return evaluation_error(counts) * _expected_maximum(evaluations)
+
+
+def _expected_maximum(count: int) -> float:
+    x = np.linspace(-12.0, 12.0, 4801)
+    log_density = -(x**2) / 2 - math.log(math.sqrt(2 * math.pi)) + (count - 1) * special.log_ndtr(x)
+    return float(integrate.trapezoid(x * count * np.exp(log_density), x))
+
+
+def trace_oracle(select: Trajectory, report: Trajectory, stops: Callable[[Trajectory], bool]) -> float:
+    """What a stop rule would have handed over, applied afterwards to a campaign that ran to its end.
+
+    `stops` sees the select split up to each step in turn; the first time it is true, or at the end, the peak so far
+    is handed over and read on the report split.
+    """
+    for end in range(1, len(select.steps) + 1):
+        seen = Trajectory(select.steps[:end], select.pass_at_1[:end])
+        if stops(seen):
+            break
+    return report.at(seen.peak_step)
+
+
+def hindsight_oracle(chain: Sequence[Trajectory]) -> float:
+    """The best pass@1 at any step of any campaign of a chain. ValueError: no campaigns."""
+    if not chain:
+        raise ValueError("chain is empty; give the trajectory of at least one campaign")
+    return max(trajectory.peak for trajectory in chain)
+
+
+def end_to_peak(trajectory: Trajectory, least_peak: float = 0.05) -> float:
+    """end / peak, or 1 where the peak is below `least_peak`: a ratio of two near-zeros says nothing."""
+    return 1.0 if trajectory.peak < least_peak or trajectory.peak == 0.0 else trajectory.end / trajectory.peak
+
+
+def carryover(chain: Sequence[Trajectory]) -> tuple[float, ...]:
+    """What each hand-over gave or took: first pass@1 of a campaign minus last pass@1 of the one before."""
+    return tuple(after.pass_at_1[0] - before.end for before, after in pairwise(chain))
+
+
+def slope_of_ends(chain: Sequence[Trajectory]) -> float:
+    """Least-squares slope of the campaigns' last pass@1, per campaign. ValueError: fewer than two campaigns."""
+    if len(chain) < 2:
+        raise ValueError(f"chain has {len(chain)} campaigns; a slope needs at least 2")
+    return float(np.polyfit(np.arange(len(chain)), [trajectory.end for trajectory in chain], 1)[0])

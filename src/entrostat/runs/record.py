@@ -1,0 +1,219 @@
+"""The run folder: everything a run leaves behind, and all that is needed to take it up again.
+
+    run.json         recipe (resolved), seed, hashes (of what the run reads), versions
+    steps.jsonl      one line an optimizer step
+    evals.jsonl      one line an evaluation of a split
+    decisions.jsonl  one line a stop or a roll-back, with its cause
+    samples/         a few completions with their verdicts, one file a step and split
+    checkpoints/     written by the engine
+
+Fields of a step line; only `step` is required, so that a host writes what it can measure:
+    step, batch, epoch, minibatch   optimizer step, and where in the rollout batch it fell
+    loss, grad_norm, lr, reward     reward is the mean over graded completions
+    entropy                         mean over tokens, nats
+    flow_up, flow_down              expected change of entropy by sign, per token; flow_down <= 0
+    regions                         {"NONE", "E1" ... "E4": {"share", "clip_fraction", "flow"}}
+    clip_fraction_low, clip_fraction_high
+    ratio_outside                   share of tokens whose ratio left .8 ... 1.2
+    log_ratio_min_punished          lowest log-ratio of a token with a negative advantage, or null
+    bounds                          {"upper_slope", "upper_intercept", "lower_slope", "lower_intercept"} or null
+    phase                           the strategy's phase, by name
+    length, truncated               mean tokens a completion, share that hit the limit
+    verdicts                        {outcome: count}
+    tokens, seconds                 {"rollout", "update"}, {"rollout", "grade", "update"}
+
+Fields of an evaluation line; step, split and results are required:
+    step, split ("select" or "report"), results ([[task id, n, c], ...]: c of n samples correct)
+    pass_at ({"1": ..., "4": ...}), distinct (mean number of distinct correct solutions a task)
+    entropy, length, truncated, verdicts, tokens (a count), seconds
+
+Fields of a sample: step, split ("train", "select" or "report"), task, prompt, completion, outcome.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, to_line, write_lines
+
+IDENTITY = ("recipe", "seed", "hashes")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run's folder, open for reading and appending.
+
+    Every line is on its way to the disk when a log method returns. All methods raise RunError with a plain message.
+    """
+
+    path: Path
+    recipe: dict[str, Any]
+    seed: int
+    hashes: dict[str, str]
+    versions: dict[str, str]
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        recipe: Mapping[str, Any],
+        seed: int,
+        hashes: Mapping[str, str],
+        versions: Mapping[str, str],
+    ) -> Run:
+        """Begin a run in the folder `path`, or take up the same run where it stopped.
+
+        The same run has the same recipe, seed and hashes; versions are those it began with.
+        RunError: the folder holds another run, or files that are not a run's.
+        """
+        folder = Path(path)
+        wanted = {"recipe": recipe, "seed": seed, "hashes": hashes, "versions": versions}
+        header = to_line(wanted, "run.json")
+        if (folder / "run.json").exists():
+            run = cls.open(folder)
+            _refuse_another(folder, _header(run), json.loads(header))
+            return run
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(f"{folder}: holds something that is not a run; choose another folder with --out")
+        atomic_write(folder / "run.json", json.dumps(json.loads(header), indent=2).encode() + b"\n")
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """The run in the folder `path`. RunError: there is none, or its run.json is damaged."""
+        folder = Path(path)
+        try:
+            header = json.loads((folder / "run.json").read_bytes())
+            return cls(folder, header["recipe"], header["seed"], header["hashes"], header["versions"])
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RunError(f"{folder}: not a run folder (no run.json in it); name the folder given as --out") from error
+        except KeyError as error:
+            raise RunError(f"{folder / 'run.json'}: field {error} is missing; restore the file") from error
+        except (ValueError, TypeError) as error:
+            raise RunError(
+                f"{folder / 'run.json'}: damaged ({error}); restore the file or delete the folder"
+            ) from error
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where the engine keeps its checkpoints; made on first use."""
+        folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def log_step(self, line: Record) -> None:
+        """Add an optimizer step. RunError: no step number, a value that is not finite or not plain, no space."""
+        append_line(self._steps, _checked(line, "steps.jsonl", ("step",)))
+
+    def log_eval(self, line: Record) -> None:
+        """Add an evaluation of one split. RunError: as in log_step."""
+        append_line(self._evals, _checked(line, "evals.jsonl", ("step", "split", "results")))
+
+    def log_samples(self, step: int, split: str, samples: Sequence[Record]) -> None:
+        """Keep `samples` (task, prompt, completion, outcome) of one step and split, in place of earlier ones."""
+        write_lines(
+            self.path / "samples" / f"{step:06d}-{split}.jsonl",
+            [{"step": step, "split": split, **sample} for sample in samples],
+        )
+
+    def note_decision(self, line: Record) -> None:
+        """Add a decision: step, kind ("stop", "roll-back", ...) and cause. One that stands already is not repeated."""
+        if _checked(line, "decisions.jsonl", ("step", "kind", "cause")) not in self.decisions():
+            append_line(self._decisions, line)
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The step lines, oldest first."""
+        return read_lines(self._steps)
+
+    def evals(self, split: str | None = None) -> list[dict[str, Any]]:
+        """The evaluation lines, oldest first: of one split, or of all."""
+        return [line for line in read_lines(self._evals) if split in (None, line["split"])]
+
+    def samples(self, step: int | None = None) -> list[dict[str, Any]]:
+        """The samples kept: of one step, or of all in order of their steps."""
+        return [line for at, file in self._sample_files() if step in (None, at) for line in read_lines(file)]
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """The decisions, oldest first."""
+        return read_lines(self._decisions)
+
+    def trace(self) -> dict[str, list[dict[str, Any]]]:
+        """Steps and evaluations without their timings: equal for two runs that did the same."""
+        return {"steps": _untimed(self.steps()), "evals": _untimed(self.evals())}
+
+    def rewind(self, step: int) -> None:
+        """Forget everything after `step`, so that a run resumed from the checkpoint of `step` writes it once."""
+        for log in (self._steps, self._evals, self._decisions):
+            lines = read_lines(log)
+            kept = [line for line in lines if line["step"] <= step]
+            if len(kept) < len(lines):
+                write_lines(log, kept)
+        for at, file in self._sample_files():
+            if at > step:
+                file.unlink()
+
+    @property
+    def _steps(self) -> Path:
+        return self.path / "steps.jsonl"
+
+    @property
+    def _evals(self) -> Path:
+        return self.path / "evals.jsonl"
+
+    @property
+    def _decisions(self) -> Path:
+        return self.path / "decisions.jsonl"
+
+    def _sample_files(self) -> list[tuple[int, Path]]:
+        files = (self.path / "samples").glob("[0-9]*-*.jsonl")
+        return sorted((int(file.name.partition("-")[0]), file) for file in files)
+
+
+def _header(run: Run) -> dict[str, Any]:
+    return {"recipe": run.recipe, "seed": run.seed, "hashes": run.hashes}
+
+
+def _refuse_another(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for part in IDENTITY:
+        difference = _first_difference(part, found[part], wanted[part])
+        if difference:
+            field, theirs, ours = difference
+            raise RunError(
+                f"{folder}: belongs to another run: {field} is {theirs} there and {ours} here; "
+                "choose another folder with --out, or delete this one"
+            )
+
+
+def _first_difference(field: str, found: Any, wanted: Any) -> tuple[str, str, str] | None:
+    """The dotted name and the two values of the first place where two JSON values differ."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            if key not in found or key not in wanted:
+                return f"{field}.{key}", _shown(found, key), _shown(wanted, key)
+            difference = _first_difference(f"{field}.{key}", found[key], wanted[key])
+            if difference:
+                return difference
+        return None
+    return None if found == wanted else (field, json.dumps(found), json.dumps(wanted))
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key]) if key in values else "absent"
+
+
+def _checked(line: Record, name: str, required: Sequence[str]) -> Record:
+    for field in required:
+        if field not in line:
+            raise RunError(f"{name}: field {field!r} is missing; a line needs {', '.join(required)}")
+    step = line["step"]
+    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        raise RunError(f"{name}: step is {step!r}; it counts optimizer steps: 0, 1, 2, ...")
+    return line
+
+
+def _untimed(lines: Sequence[Record]) -> list[dict[str, Any]]:
+    return [{field: value for field, value in line.items() if field != "seconds"} for line in lines]
