@@ -1,0 +1,141 @@
+"""Advantages: from the rewards of the sampled completions to one number a completion.
+
+Everywhere `rewards` has the shape (..., G): the last dimension is a group, the G completions of one prompt. NaN is
+"no reward" (an infrastructure error, or the padding of an uneven group): it takes no part in any statistic and its
+advantage is 0. The result has the same shape. Rewards are 0/1 or -1/+1 (`signed`), but any finite number will do.
+
+A degenerate group, whose rewards are all equal, has advantage 0 under every group-relative method; `group_counts`
+counts them. Every function raises ValueError for an empty group and for an infinite reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """How much of a batch of rewards can teach: groups in all, degenerate groups, completions without a reward."""
+
+    groups: int
+    degenerate: int
+    missing: int
+
+
+def reward_tensor(groups: Sequence[Sequence[float | None]]) -> Tensor:
+    """Rewards with None for "no reward", group by group, as float32 (groups, longest group) with NaN for it."""
+    width = max((len(group) for group in groups), default=0)
+    for index, group in enumerate(groups):
+        if not group:
+            raise ValueError(f"rewards: group {index} is empty; every prompt needs at least one completion")
+    rows = [[float("nan") if r is None else float(r) for r in group] for group in groups]
+    return _checked(torch.tensor([row + [float("nan")] * (width - len(row)) for row in rows], dtype=torch.float32))
+
+
+def signed(rewards: Tensor) -> Tensor:
+    """Rewards 0/1 as -1/+1: 2 R - 1."""
+    return 2 * rewards - 1
+
+
+def group_counts(rewards: Tensor) -> GroupCounts:
+    """Counts of groups, of degenerate groups (fewer than two distinct rewards) and of missing rewards."""
+    missing = _checked(rewards).isnan()
+    lowest = rewards.masked_fill(missing, float("inf")).amin(-1)
+    highest = rewards.masked_fill(missing, float("-inf")).amax(-1)
+    degenerate = int((lowest >= highest).sum())
+    return GroupCounts(groups=lowest.numel(), degenerate=degenerate, missing=int(missing.sum()))
+
+
+class EmaBaseline:
+    """A baseline that remembers: b <- decay b + (1 - decay) mean(R) after each batch.
+
+    A batch is judged by the baseline of the batches before it, so the advantage stays unbiased; the first batch by
+    its own mean. Raises ValueError for a decay outside [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.9) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"EmaBaseline.decay is {decay}; give a number in [0, 1)")
+        self.decay = decay
+        self.value: float | None = None
+
+    def judge(self, rewards: Tensor) -> float:
+        """The baseline for these rewards, which are then remembered; a batch without any reward changes nothing."""
+        if bool(rewards.isnan().all()):
+            return 0.0 if self.value is None else self.value
+        mean = float(rewards.nanmean())
+        baseline = mean if self.value is None else self.value
+        self.value = self.decay * baseline + (1 - self.decay) * mean
+        return baseline
+
+    def state_dict(self) -> dict[str, float | None]:
+        """The state as plain numbers."""
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, float | None]) -> None:
+        """Continue from a `state_dict`."""
+        self.value = state["value"]
+
+
+def reinforce(
+    rewards: Tensor, baseline: Literal["none", "batch-mean", "leave-one-out"] | EmaBaseline = "none"
+) -> Tensor:
+    """REINFORCE: A = R - b with b one of
+        none            0
+        batch-mean      mean of R over the whole batch
+        leave-one-out   mean of R over the other completions of the group, 0 advantage where there is no other (RLOO)
+        EmaBaseline     the exponential mean of earlier batches
+    Without a baseline an all-equal group still pushes: that is the method.
+    Sources: Williams 1992; RLOO arXiv 2402.14740.
+    """
+    rewards = _checked(rewards)
+    if isinstance(baseline, EmaBaseline):
+        return _zero_where_missing(rewards - baseline.judge(rewards))
+    match baseline:
+        case "none":
+            return _zero_where_missing(rewards)
+        case "batch-mean":
+            return _zero_where_missing(rewards - rewards.nanmean())
+        case "leave-one-out":
+            count = (~rewards.isnan()).sum(-1, keepdim=True)
+            return _centred(rewards) * count / (count - 1).clamp_min(1)
+        case _:
+            raise ValueError(f"baseline is {baseline!r}; give 'none', 'batch-mean', 'leave-one-out' or an EmaBaseline")
+
+
+def grpo(rewards: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """GRPO: A = (R - mean) / (std + epsilon) over the group, std over n - 1. Source: arXiv 2402.03300."""
+    centred = _centred(_checked(rewards))
+    count = (~rewards.isnan()).sum(-1, keepdim=True)
+    std = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp_min(1)).sqrt()
+    return (centred / (std + epsilon)).where(std > 0, 0)
+
+
+def dr_grpo(rewards: Tensor) -> Tensor:
+    """Dr.GRPO: A = R - mean over the group, without the std (and aggregate by "constant"). Source: arXiv 2503.20783."""
+    return _centred(_checked(rewards))
+
+
+def _centred(rewards: Tensor) -> Tensor:
+    """R - mean of the group; exactly 0 where all rewards of the group are equal, whatever the rounding of the mean."""
+    highest = rewards.nan_to_num(nan=float("-inf")).amax(-1, keepdim=True)
+    below = rewards - highest
+    return _zero_where_missing(below - below.nanmean(-1, keepdim=True))
+
+
+def _zero_where_missing(advantages: Tensor) -> Tensor:
+    return advantages.nan_to_num(nan=0.0)
+
+
+def _checked(rewards: Tensor) -> Tensor:
+    if rewards.numel() == 0:
+        raise ValueError(f"rewards: shape {tuple(rewards.shape)} has an empty group; every prompt needs a completion")
+    if bool(rewards.isinf().any()):
+        position = tuple(rewards.isinf().nonzero()[0].tolist())
+        raise ValueError(f"rewards: infinite at {position}; give a finite reward, or NaN where there is none")
+    return rewards if rewards.is_floating_point() else rewards.float()

@@ -1,0 +1,104 @@
+"""Clip rules: the band of probability ratios r = pi/pi_old in which a token keeps its gradient.
+
+Left out: anything that looks at the loss. A rule knows the old probability q = pi_old of the sampled token and the
+sign of its advantage, and answers with two ratios.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class ClipBand(ABC):
+    """A band of ratios around 1. A new rule is a small class with `bounds`; one that is not PPO's adds `limits`."""
+
+    @abstractmethod
+    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
+        """The band (low, high), each of the shape of `old_logp` = ln q in nats; 0 <= low <= 1 <= high."""
+
+    def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
+        """The ratios at which the gradient survives, PPO's pessimistic minimum by default.
+
+        min(r A, clip(r, low, high) A) cuts one side for each sign: above `high` where A > 0, below `low` where A < 0.
+        Source: arXiv 1707.06347, section 3.
+        """
+        low, high = self.bounds(old_logp)
+        return torch.where(advantages < 0, low, 0.0), torch.where(advantages > 0, high, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearThreshold:
+    """A clip threshold that is linear in the current probability p of the sampled token: eps(p) = slope p + intercept.
+
+    Source: arXiv 2602.09782. Raises ValueError when a coefficient is not finite.
+    """
+
+    slope: float
+    intercept: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("slope", self.slope), ("intercept", self.intercept)):
+            if not math.isfinite(value):
+                raise ValueError(f"LinearThreshold.{name} is {value}; give a finite number")
+
+    def at(self, probability: float) -> float:
+        """eps at one probability."""
+        return self.slope * probability + self.intercept
+
+    def mix(self, other: LinearThreshold, weight: float) -> LinearThreshold:
+        """weight * self + (1 - weight) * other, again linear in p. Raises ValueError for a weight outside [0, 1]."""
+        if not 0 <= weight <= 1:
+            raise ValueError(f"weight is {weight}; a mixture needs a weight in [0, 1]")
+        rest = 1 - weight
+        return LinearThreshold(
+            weight * self.slope + rest * other.slope, weight * self.intercept + rest * other.intercept
+        )
+
+
+def constant_threshold(epsilon: float) -> LinearThreshold:
+    """The threshold that is the same at every probability: eps(p) = epsilon."""
+    return LinearThreshold(slope=0.0, intercept=epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRule(ClipBand):
+    """The band 1 - lower(p) <= r <= 1 + upper(p) with thresholds linear in the current probability p = r q.
+
+    Solved for r it needs the old probability q only, so the band is detached by construction:
+        r <= 1 + a p + b  <=>  r <= (1 + b) / (1 - a q)        upper: slope a, intercept b
+        r >= 1 - a p - b  <=>  r >= (1 - b) / (1 + a q)        lower; a bound below 0 (b > 1) is 0, it never clips
+    The defaults are the constant .2 of PPO and GRPO. Source: arXiv 2602.09782; the lower form is derived here.
+    Raises ValueError when a denominator is not positive or a threshold is negative at some q in [0, 1].
+    """
+
+    upper: LinearThreshold = LinearThreshold(0.0, 0.2)
+    lower: LinearThreshold = LinearThreshold(0.0, 0.2)
+
+    def __post_init__(self) -> None:
+        for name, threshold, slope in (
+            ("upper", self.upper, self.upper.slope),
+            ("lower", self.lower, -self.lower.slope),
+        ):
+            for q in (0.0, 1.0):
+                if threshold.at(q) < 0:
+                    raise ValueError(
+                        f"ClipRule.{name}: {threshold} is {threshold.at(q):.4g} at q = {q:g}, which inverts the band; "
+                        "keep slope * q + intercept >= 0 for every q in [0, 1]"
+                    )
+            if slope >= 1:
+                raise ValueError(
+                    f"ClipRule.{name}: {threshold} makes the denominator of its ratio bound vanish "
+                    f"at q = {1 / slope:.4g}; keep the slope {'below 1' if name == 'upper' else 'above -1'}"
+                )
+
+    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
+        """(low, high) in closed form; see the class."""
+        q = old_logp.exp()
+        low = (1 - self.lower.intercept) / (1 + self.lower.slope * q)
+        high = (1 + self.upper.intercept) / (1 - self.upper.slope * q)
+        return low.clamp_min(0), high
