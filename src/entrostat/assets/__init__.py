@@ -1,0 +1,1 @@
+"""What the package carries: the embedded default policy, made by scripts/pretrain.py."""
