@@ -20,7 +20,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     ValueError: c outside 0 ... n, or k outside 1 ... n.
     """
     _check(n, c, k)
-    return 1.0 - comb(n - c, k) / comb(n, k)
+    return (comb(n, k) - comb(n - c, k)) / comb(n, k)
 
 
 def pass_hat_k(n: int, c: int, k: int) -> float:

@@ -1,0 +1,134 @@
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from entrostat.campaign import CampaignTrace, Checkpoint, EarlyStop, Naive, Trajectory, run_campaign
+from entrostat.runs import Run
+
+SAMPLES = 1000
+
+
+@dataclass
+class ScriptedEngine:
+    """Evaluates two curves that are written down beforehand; dies once after the evaluation of step `dies_at`."""
+
+    select: Sequence[float]
+    report: Sequence[float]
+    dies_at: int | None = None
+
+    def run(
+        self, start: Checkpoint, budget: int, should_stop: Callable[[Trajectory], bool], record: Run
+    ) -> CampaignTrace:
+        done = record.evals("report")
+        step = done[-1]["step"] if done else -1
+        record.rewind(step)
+        while True:
+            if step >= 0:
+                trajectory = Trajectory.from_evals(record.evals("select"))
+                if should_stop(trajectory) or step == budget:
+                    break
+            step += 1
+            for split, curve in (("select", self.select), ("report", self.report)):
+                results = [["task", SAMPLES, round(SAMPLES * curve[step])]]
+                record.log_eval({"step": step, "split": split, "results": results})
+            if step == self.dies_at:
+                self.dies_at = None
+                raise KeyboardInterrupt
+        report = Trajectory.from_evals(record.evals("report"))
+        folder = record.path / "checkpoints"
+        return CampaignTrace(
+            trajectory,
+            report,
+            Checkpoint(folder / "start", 0),
+            Checkpoint(folder / "peak", trajectory.peak_step),
+            Checkpoint(folder / "end", step),
+        )
+
+
+def new_record(path: Path) -> Run:
+    return Run.create(path, {}, 0, {}, {})
+
+
+START = Checkpoint(Path("start"), 0)
+
+
+RISE_AND_FALL = [0.15, 0.3, 0.5, 0.4, 0.2, 0.1, 0.0, 0.0]
+
+
+def test_early_stop_rolls_back_to_the_peak_and_both_decisions_are_recorded_with_their_cause(tmp_path: Path):
+    record = new_record(tmp_path)
+    outcome = run_campaign(ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), EarlyStop(steps=7), START, record)
+    assert (outcome.handed_over.step, outcome.trace.steps_used, outcome.stopped) == (2, 5, True)
+    stop, roll_back = record.decisions()
+    assert (stop["step"], stop["kind"]) == (5, "stop")
+    assert (roll_back["step"], roll_back["kind"], roll_back["to_step"]) == (5, "roll-back", 2)
+    for decision in (stop, roll_back):
+        assert "0.500 at step 2" in decision["cause"]
+        assert "EarlyStop(patience=3" in decision["cause"]
+
+
+def test_a_naive_campaign_decides_nothing(tmp_path: Path):
+    record = new_record(tmp_path)
+    outcome = run_campaign(ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), Naive(steps=7), START, record)
+    assert outcome.handed_over == outcome.trace.end
+    assert (outcome.trace.steps_used, outcome.stopped) == (7, False)
+    assert record.decisions() == []
+
+
+def test_a_campaign_that_ends_at_its_peak_rolls_nothing_back(tmp_path: Path):
+    record = new_record(tmp_path)
+    curve = [0.1, 0.2, 0.3]
+    outcome = run_campaign(ScriptedEngine(curve, curve), EarlyStop(steps=2), START, record)
+    assert outcome.handed_over.step == outcome.trace.steps_used == 2
+    assert record.decisions() == []
+
+
+@pytest.mark.parametrize("report", [RISE_AND_FALL[::-1], [1.0] * 8, [0.0, 1.0] * 4])
+def test_the_report_split_moves_no_decision(tmp_path: Path, report: list[float]):
+    records = [new_record(tmp_path / name) for name in ("a", "b")]
+    outcomes = [
+        run_campaign(ScriptedEngine(RISE_AND_FALL, curve), EarlyStop(steps=7), START, record)
+        for curve, record in zip((RISE_AND_FALL, report), records, strict=True)
+    ]
+    assert outcomes[0].handed_over.step == outcomes[1].handed_over.step
+    assert outcomes[0].trace.steps_used == outcomes[1].trace.steps_used
+    assert records[0].decisions() == records[1].decisions()
+
+
+def test_a_rule_is_shown_the_select_split_alone(tmp_path: Path):
+    seen = []
+
+    class Watcher(Naive):
+        def should_stop(self, trajectory: Trajectory) -> bool:
+            seen.append(trajectory.end)
+            return False
+
+    run_campaign(ScriptedEngine(RISE_AND_FALL, [0.9] * 8), Watcher(steps=7), START, new_record(tmp_path))
+    assert seen == RISE_AND_FALL
+
+
+def test_the_budget_of_the_next_campaign_follows_from_the_last(tmp_path: Path):
+    rule = EarlyStop(mode="budget", steps=7)
+    first = run_campaign(ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), rule, START, new_record(tmp_path / "1"))
+    second = run_campaign(
+        ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), rule, first.handed_over, new_record(tmp_path / "2"), [first.trace]
+    )
+    assert (first.trace.steps_used, first.handed_over.step) == (7, 2)
+    assert second.trace.steps_used == 5
+
+
+@pytest.mark.parametrize("dies_at", range(6))
+def test_a_campaign_killed_at_any_step_goes_on_to_the_same_outcome(tmp_path: Path, dies_at: int):
+    rule = EarlyStop(steps=7)
+    whole = new_record(tmp_path / "whole")
+    run_campaign(ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), rule, START, whole)
+    record = new_record(tmp_path / "killed")
+    engine = ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL, dies_at=dies_at)
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(engine, rule, START, record)
+    run_campaign(engine, rule, START, Run.open(record.path))
+    run_campaign(engine, rule, START, Run.open(record.path))
+    assert record.trace() == whole.trace()
+    assert record.decisions() == whole.decisions()
