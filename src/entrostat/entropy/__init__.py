@@ -1,1 +1,6 @@
-"""Sensitivity, polarity, flow and regions: how an update moves entropy."""
+"""Entropy polarity of tokens, and the four regions."""
+
+from entrostat.entropy.polarity import entropy_flow, polarity, sensitivity
+from entrostat.entropy.regions import Convention, Region, regions
+
+__all__ = ["Convention", "Region", "entropy_flow", "polarity", "regions", "sensitivity"]

@@ -1,0 +1,127 @@
+"""The one object a trainer talks to: it hears the entropy of each optimizer step, and answers for the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from entrostat.control.reweighting import Reweighting
+from entrostat.control.state import State
+from entrostat.control.strategies import Phase, Strategy
+from entrostat.objective import ClipBand, ClipRule
+from entrostat.tokens import TokenStats
+
+
+class EntropyController:
+    """Turns the measured entropy into a clip rule, weights for the advantages and the coefficient of a bonus.
+
+    strategy: which clip rule is in force when. total_steps: optimizer steps of the run, >= 1. reweighting: factors for
+    the advantages, None for ones. ema: beta of the smoothed entropy E <- beta E + (1 - beta) H that all of them see,
+    from the first H on; 0 leaves it as measured.
+    Raises ValueError for ema outside [0, 1) and total_steps < 1.
+    """
+
+    def __init__(
+        self, strategy: Strategy, total_steps: int, *, reweighting: Reweighting | None = None, ema: float = 0.0
+    ) -> None:
+        if not 0 <= ema < 1:
+            raise ValueError(f"EntropyController.ema is {ema}; give a number in [0, 1)")
+        self.strategy, self.total_steps, self.reweighting, self.ema = strategy, total_steps, reweighting, ema
+        self._step = 0
+        self._smoothed: float | None = None
+        self._rule: ClipBand = strategy.rule(0, total_steps)
+        self._metrics: dict[str, Any] = {}
+
+    @property
+    def phase(self) -> Phase:
+        """What the rule in force does to the entropy: "increase", "decrease" or "hold"."""
+        return self.strategy.phase(self._step, self.total_steps)
+
+    def observe(self, step: int, entropy_sum: float, token_count: float) -> None:
+        """Hear the entropy of an optimizer step and decide for the next one.
+
+        step: optimizer steps done, this one included, so 1 after the first. entropy_sum: sum of H over the step's
+        tokens in nats; token_count: their number; both all-reduced over micro-batches and ranks.
+        Raises ValueError, with the state as it was, for a step that is not larger than the last, for a count that is
+        not positive, and for an entropy that is not finite.
+        """
+        if step <= self._step:
+            raise ValueError(f"step is {step} after step {self._step}; call observe once an optimizer step, in order")
+        if not token_count > 0:
+            raise ValueError(f"token_count is {token_count} at step {step}; do not observe a step without tokens")
+        entropy = float(entropy_sum) / float(token_count)
+        if not math.isfinite(entropy):
+            raise ValueError(
+                f"entropy is {entropy} at step {step}: the policy's logits are broken; "
+                "go back to the last checkpoint and lower the learning rate"
+            )
+        past = entropy if self._smoothed is None else self._smoothed
+        smoothed = self.ema * past + (1 - self.ema) * entropy
+        in_force = {"bounds": _thresholds(self._rule), "phase": self.phase, "entropy_coef": self.entropy_coef()}
+        self._rule = self.strategy.rule(step, self.total_steps, smoothed)
+        self._step, self._smoothed = step, smoothed
+        self._metrics = {"entropy": entropy, "entropy_smoothed": smoothed, **in_force}
+
+    def rule(self) -> ClipBand:
+        """The clip rule in force for the next optimizer step."""
+        return self._rule
+
+    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Factors >= 0 for the advantages of the next optimizer step, (...), detached.
+
+        mask (...): the tokens that count in the statistics of the batch, all by default.
+        """
+        if self.reweighting is None:
+            return torch.ones_like(stats.logp)
+        everything = torch.ones_like(stats.logp, dtype=torch.bool)
+        return self.reweighting.weights(stats, advantages, everything if mask is None else mask.bool())
+
+    def entropy_coef(self) -> float:
+        """The coefficient of an entropy bonus in the next step's loss, 0 for none."""
+        return 0.0
+
+    def metrics(self) -> dict[str, Any]:
+        """The record of the observed step: its entropy, smoothed too, and what was in force: the phase's name, the
+        bonus's coefficient, and as "bounds" the slopes and intercepts of the clip rule's thresholds (None for a rule
+        without). Empty before the first step.
+        """
+        return dict(self._metrics)
+
+    def state_dict(self) -> State:
+        """Everything that a resumed run needs, JSON-able."""
+        return {
+            "step": self._step,
+            "entropy_smoothed": self._smoothed,
+            "strategy": type(self.strategy).__name__,
+            "strategy_state": self.strategy.state_dict(),
+            "reweighting_state": None if self.reweighting is None else self.reweighting.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict`. Raises ValueError when it belongs to another strategy or reweighting."""
+        name = type(self.strategy).__name__
+        if state["strategy"] != name:
+            raise ValueError(
+                f"controller state: strategy is {state['strategy']}, the recipe's is {name}; "
+                "resume with the recipe that the run began with"
+            )
+        self.strategy.load_state_dict(state["strategy_state"])
+        if self.reweighting is not None:
+            self.reweighting.load_state_dict(state["reweighting_state"])
+        self._step, self._smoothed = state["step"], state["entropy_smoothed"]
+        self._rule = self.strategy.rule(self._step, self.total_steps, self._smoothed)
+
+
+def _thresholds(rule: ClipBand) -> dict[str, float] | None:
+    if not isinstance(rule, ClipRule):
+        return None
+    return {
+        "upper_slope": rule.upper.slope,
+        "upper_intercept": rule.upper.intercept,
+        "lower_slope": rule.lower.slope,
+        "lower_intercept": rule.lower.intercept,
+    }

@@ -1,0 +1,204 @@
+"""Strategies: which clip rule is in force at a step, to raise, lower or hold the policy's entropy.
+
+A strategy is a small class with `rule` and `phase`; one that remembers something adds `state_dict` and
+`load_state_dict`. k is the number of optimizer steps done, T the number in all; after T the last rule stays. To
+raise entropy the upper threshold (rewarded tokens) opens to `upper`, to lower it the lower threshold (punished tokens)
+opens to `lower`; `eps_std` is the constant threshold of either side otherwise. Inert with exactly one gradient step per
+rollout batch, where every ratio is 1. Source: arXiv 2602.09782; every mixture of thresholds stays linear in p.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from typing_extensions import override
+
+from entrostat.control.state import Resumable, State
+from entrostat.objective import ClipRule, LinearThreshold
+
+Phase = Literal["increase", "decrease", "hold"]
+
+UPPER = LinearThreshold(slope=-0.25, intercept=0.50)
+LOWER = LinearThreshold(slope=-0.13, intercept=0.30)
+STANDARD = ClipRule.constant()
+
+
+class Strategy(Resumable, ABC):
+    """What a controller asks for the rule of the next step."""
+
+    @abstractmethod
+    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
+        """The rule after `step` of `total_steps` steps, at the last measured entropy in nats (None: none yet).
+
+        Asking again with the same arguments gives the same rule. Raises ValueError for step < 0 or total_steps < 1.
+        """
+
+    @abstractmethod
+    def phase(self, step: int, total_steps: int) -> Phase:
+        """What the rule of that step does to the entropy: a name that a report can draw."""
+
+
+@dataclass(frozen=True)
+class Constant(Strategy):
+    """One rule at every step: the constant .2 of GRPO by default, clip-higher with ClipRule.constant(upper=0.28)."""
+
+    clip: ClipRule = STANDARD
+
+    @override
+    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
+        _progress(step, total_steps)
+        return self.clip
+
+    @override
+    def phase(self, step: int, total_steps: int) -> Phase:
+        return "hold"
+
+
+@dataclass(frozen=True)
+class _TwoPhases(Strategy):
+    """What ID and DID share: a first phase of the share `split` of the steps, and a second in which `lower` fades.
+
+    With k the step and K = split T:
+        first phase    k <= K    lambda = 1 - k/K
+        second phase   k >  K    w = 1 - (k - K)/(T - K),  E+ by the class,  E- = w lower + (1 - w) eps_std
+    Raises ValueError for a split outside (0, 1) and for thresholds that are no clip rule.
+    """
+
+    upper: LinearThreshold = UPPER
+    lower: LinearThreshold = LOWER
+    eps_std: float = 0.2
+    split: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.split < 1:
+            raise ValueError(f"split is {self.split}; the first phase needs a share of the steps in (0, 1)")
+        ClipRule(self.upper, self.lower)
+        ClipRule(self.standard, self.standard)
+
+    @property
+    def standard(self) -> LinearThreshold:
+        """eps_std as a threshold."""
+        return LinearThreshold.constant(self.eps_std)
+
+    def fade(self, step: int, total_steps: int) -> tuple[bool, float]:
+        """Whether the first phase lasts, and the weight that falls from 1 to 0 in the phase: lambda, or w."""
+        done = _progress(step, total_steps)
+        if done <= self.split:
+            return True, 1 - done / self.split
+        return False, 1 - (done - self.split) / (1 - self.split)
+
+
+@dataclass(frozen=True)
+class IncreaseThenDecrease(_TwoPhases):
+    """ID: entropy first up, then down.
+
+    k <= K: E+ = lambda upper + (1 - lambda) eps_std, E- = eps_std;  k > K: E+ = eps_std, E- = w lower + (1 - w) eps_std
+    with K = split T, lambda = 1 - k/K, w = 1 - (k - K)/(T - K). Source: arXiv 2602.09782, split .5 best of .3 to .6.
+    """
+
+    @override
+    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
+        first, weight = self.fade(step, total_steps)
+        if first:
+            return ClipRule(self.upper.mix(self.standard, weight), self.standard)
+        return ClipRule(self.standard, self.lower.mix(self.standard, weight))
+
+    @override
+    def phase(self, step: int, total_steps: int) -> Phase:
+        """ "increase" in the first phase, then "decrease"."""
+        return "increase" if self.fade(step, total_steps)[0] else "decrease"
+
+
+@dataclass(frozen=True)
+class DecreaseIncreaseDecrease(_TwoPhases):
+    """DID: entropy down under the standard band, up as the upper threshold opens, down as the lower one opens.
+
+    k <= K: E+ = lambda eps_std + (1 - lambda) upper, E- = eps_std;  k > K: E+ = upper, E- = w lower + (1 - w) eps_std
+    with K = split T, lambda = 1 - k/K, w = 1 - (k - K)/(T - K). Source: arXiv 2602.09782.
+    """
+
+    @override
+    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
+        first, weight = self.fade(step, total_steps)
+        if first:
+            return ClipRule(self.standard.mix(self.upper, weight), self.standard)
+        return ClipRule(self.upper, self.lower.mix(self.standard, weight))
+
+    @override
+    def phase(self, step: int, total_steps: int) -> Phase:
+        """ "decrease", from the middle of the first phase (lambda < 1/2) "increase", in the second "decrease"."""
+        first, weight = self.fade(step, total_steps)
+        return "increase" if first and weight < 0.5 else "decrease"
+
+
+@dataclass
+class OscillatoryDecay(Strategy):
+    """OD: entropy swings between a fixed floor and a falling ceiling.
+
+        H_min = h_min_ratio H_init,  tau_low = H_min,  tau_high(k) = H_min + (H_init - H_min)(1 - k/T)
+    Hysteresis: boost from the step where entropy <= tau_low to the step where it is > tau_high; suppress otherwise, and
+    at first. Boost: (E+, E-) = (upper, eps_std). Suppress: (eps_std, lower).
+    h_init: nats; None takes the first measured entropy. Source: arXiv 2602.09782.
+    Raises ValueError for h_init <= 0, h_min_ratio outside (0, 1), thresholds that are no clip rule, and an entropy that
+    is not finite.
+    """
+
+    upper: LinearThreshold = UPPER
+    lower: LinearThreshold = LOWER
+    eps_std: float = 0.2
+    h_init: float | None = None
+    h_min_ratio: float = 0.2
+    _boost: bool = field(default=False, init=False, repr=False)
+    _ceiling: float | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.h_init is not None and not (math.isfinite(self.h_init) and self.h_init > 0):
+            raise ValueError(f"h_init is {self.h_init}; give a positive entropy in nats, or None to measure it")
+        if not 0 < self.h_min_ratio < 1:
+            raise ValueError(f"h_min_ratio is {self.h_min_ratio}; give a number in (0, 1)")
+        self._ceiling = self.h_init
+        standard = LinearThreshold.constant(self.eps_std)
+        self._boosting, self._suppressing = ClipRule(self.upper, standard), ClipRule(standard, self.lower)
+
+    @override
+    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
+        """The rule of the class; moves the hysteresis by the entropy, if one is measured."""
+        left = 1 - _progress(step, total_steps)
+        if entropy is not None:
+            if not math.isfinite(entropy):
+                raise ValueError(f"entropy is {entropy} at step {step}; give a finite number of nats")
+            if self._ceiling is None:
+                self._ceiling = entropy
+            floor = self.h_min_ratio * self._ceiling
+            if entropy <= floor:
+                self._boost = True
+            elif entropy > floor + (self._ceiling - floor) * left:
+                self._boost = False
+        return self._boosting if self._boost else self._suppressing
+
+    @override
+    def phase(self, step: int, total_steps: int) -> Phase:
+        """ "increase" while boosting, else "decrease"; the state after the last call of `rule`."""
+        return "increase" if self._boost else "decrease"
+
+    @override
+    def state_dict(self) -> State:
+        """Whether it boosts, and the h_init in use."""
+        return {"boost": self._boost, "h_init": self._ceiling}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._boost, self._ceiling = bool(state["boost"]), state["h_init"]
+
+
+def _progress(step: int, total_steps: int) -> float:
+    """The share of the steps that is done, in [0, 1]."""
+    if total_steps < 1:
+        raise ValueError(f"total_steps is {total_steps}; give the number of optimizer steps of the run, at least 1")
+    if step < 0:
+        raise ValueError(f"step is {step}; give the number of optimizer steps done, at least 0")
+    return min(step / total_steps, 1.0)

@@ -1,0 +1,36 @@
+"""Entropy polarity: how a token's policy-gradient step moves the entropy of its own state, to first order.
+
+A step dz = eta r A (e_a - p) on the logits z of p = softmax(z) changes the entropy H by
+    dH = eta r A T + O(eta^2),    T = C - S_a,    S_a = p_a (ln p_a + H),    C = sum_x p_x^2 (ln p_x + H)
+T is the sensitivity, P = A T the polarity: positive expands the entropy, negative contracts it. In every state
+E_{a~p}[T] = 0, so entropy moves only by the correlation of the advantage with S_a. Sources: arXiv 2605.11775; the inner
+product of arXiv 2602.09782, section 1, in its exact form. Everything here is detached and elementwise, of any shape.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from entrostat.tokens import TokenStats
+
+
+@torch.no_grad()
+def sensitivity(stats: TokenStats) -> Tensor:
+    """T = C - p_a (ln p_a + H), in nats a unit of logit step; 0 where p is uniform, C where p_a -> 0."""
+    return stats.correction - stats.logp.exp() * (stats.logp + stats.entropy)
+
+
+@torch.no_grad()
+def polarity(stats: TokenStats, advantages: Tensor) -> Tensor:
+    """P = A T, positive where following the advantage raises the state's entropy; `advantages` may broadcast."""
+    return advantages * sensitivity(stats)
+
+
+@torch.no_grad()
+def entropy_flow(stats: TokenStats, advantages: Tensor, ratio: Tensor, clipped: Tensor) -> Tensor:
+    """r A T where the gradient survives and 0 where it is clipped: what the update really does to the entropy.
+
+    ratio: pi/pi_old, or the slope of another objective; clipped: boolean. Multiply by the logit step size for nats.
+    """
+    return (ratio.detach() * polarity(stats, advantages)).masked_fill(clipped.bool(), 0)
