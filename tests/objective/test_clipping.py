@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrostat.objective import ClipRule, LinearThreshold, constant_threshold
+from entrostat.objective import ClipRule, LinearThreshold
 
 UPPER = LinearThreshold(-0.25, 0.50)
 LOWER = LinearThreshold(-0.13, 0.30)
@@ -49,7 +49,7 @@ def test_on_the_border_the_ratio_is_one_plus_or_minus_epsilon(slope: float, inte
 
 
 def test_constant_thresholds_give_the_constant_band_of_ppo() -> None:
-    low, high = band_at(ClipRule(constant_threshold(0.28), constant_threshold(0.2)), 0.01, 0.5, 1)
+    low, high = band_at(ClipRule.constant(lower=0.2, upper=0.28), 0.01, 0.5, 1)
     torch.testing.assert_close(high, torch.full_like(high, 1.28))
     torch.testing.assert_close(low, torch.full_like(low, 0.8))
 

@@ -12,7 +12,6 @@ from entrostat.objective import (
     LinearThreshold,
     Objective,
     aggregate,
-    constant_threshold,
     policy_loss,
 )
 
@@ -255,5 +254,5 @@ def test_aggregation_refuses_what_it_cannot_divide() -> None:
 
 def test_the_default_rule_is_the_constant_fifth_of_ppo() -> None:
     batch = Batch()
-    explicit = batch.loss(ClipRule(constant_threshold(0.2), constant_threshold(0.2)))
+    explicit = batch.loss(ClipRule.constant(lower=0.2, upper=0.2))
     assert torch.equal(batch.loss().per_token, explicit.per_token)

@@ -1,7 +1,7 @@
 """Clip rules, advantages and per-token objectives: pure functions of tensors."""
 
 from entrostat.objective import advantages
-from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold, constant_threshold
+from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
 from entrostat.objective.losses import (
     Clip,
     ClipUndetached,
@@ -27,6 +27,5 @@ __all__ = [
     "Tokens",
     "advantages",
     "aggregate",
-    "constant_threshold",
     "policy_loss",
 ]

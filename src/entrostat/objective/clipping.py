@@ -46,6 +46,11 @@ class LinearThreshold:
             if not math.isfinite(value):
                 raise ValueError(f"LinearThreshold.{name} is {value}; give a finite number")
 
+    @classmethod
+    def constant(cls, epsilon: float) -> LinearThreshold:
+        """The threshold that is the same at every probability: eps(p) = epsilon."""
+        return cls(slope=0.0, intercept=epsilon)
+
     def at(self, probability: float) -> float:
         """eps at one probability."""
         return self.slope * probability + self.intercept
@@ -60,9 +65,7 @@ class LinearThreshold:
         )
 
 
-def constant_threshold(epsilon: float) -> LinearThreshold:
-    """The threshold that is the same at every probability: eps(p) = epsilon."""
-    return LinearThreshold(slope=0.0, intercept=epsilon)
+PPO_THRESHOLD = LinearThreshold.constant(0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,8 @@ class ClipRule(ClipBand):
     Raises ValueError when a denominator is not positive or a threshold is negative at some q in [0, 1].
     """
 
-    upper: LinearThreshold = LinearThreshold(0.0, 0.2)
-    lower: LinearThreshold = LinearThreshold(0.0, 0.2)
+    upper: LinearThreshold = PPO_THRESHOLD
+    lower: LinearThreshold = PPO_THRESHOLD
 
     def __post_init__(self) -> None:
         for name, threshold, slope in (
@@ -95,6 +98,11 @@ class ClipRule(ClipBand):
                     f"ClipRule.{name}: {threshold} makes the denominator of its ratio bound vanish "
                     f"at q = {1 / slope:.4g}; keep the slope {'below 1' if name == 'upper' else 'above -1'}"
                 )
+
+    @classmethod
+    def constant(cls, lower: float = 0.2, upper: float = 0.2) -> ClipRule:
+        """The band 1 - lower <= r <= 1 + upper at every probability; clip-higher is constant(upper=0.28)."""
+        return cls(upper=LinearThreshold.constant(upper), lower=LinearThreshold.constant(lower))
 
     def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
         """(low, high) in closed form; see the class."""
