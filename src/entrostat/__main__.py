@@ -1,0 +1,5 @@
+"""`python -m entrostat`."""
+
+from entrostat.cli import main
+
+main()

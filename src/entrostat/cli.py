@@ -1,0 +1,180 @@
+"""The command line. Each command reads its arguments, calls the library and shows what came back."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(
+    help="Measure the entropy of a policy under training, steer it, and keep the peak when a run starts to fall.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+DEMO = ("reinforce", "early-stop", "grpo-id")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, as in update.learning_rate=1e-4."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for a script to read.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the three runs and the report.")] = Path("runs/demo"),
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the embedded policy three times from one start: a collapse, the same stopped in time, and GRPO under ID.
+
+    Example: entrostat demo --out runs/demo --set seed=1
+    """
+    from entrostat.recipe import load_recipe
+
+    folder = resources.files("entrostat.assets") / "demo"
+    with _plain_errors():
+        recipes = [load_recipe(Path(str(folder / f"{name}.yaml")), overrides or ()) for name in DEMO]
+        runs = [_train(recipe, out / recipe.name) for recipe in recipes]
+        _show(runs, out, as_json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
+    out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME if left out.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one campaign of a recipe; the same command again resumes a run that was killed.
+
+    Example: entrostat train recipes/grpo.yaml --out runs/grpo --set seed=3
+    """
+    from entrostat.recipe import load_recipe
+
+    with _plain_errors():
+        loaded = load_recipe(recipe, overrides or ())
+        run = _train(loaded, out or Path("runs") / loaded.name)
+        _show([run], run, as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and its figures.")] = Path("runs/report"),
+    as_json: AsJson = False,
+) -> None:
+    """Draw the figures of one or several runs and write them as one page.
+
+    Example: entrostat report runs/demo/reinforce runs/demo/grpo-id --out runs/report
+    """
+    with _plain_errors():
+        _show(runs, out, as_json)
+
+
+def main() -> None:
+    """Entry point of the `entrostat` command."""
+    app()
+
+
+def _train(recipe: Any, out: Path) -> Path:
+    from transformers.utils import logging
+
+    from entrostat.engine.train import train as train_recipe
+
+    logging.set_verbosity_error()
+    if reason := recipe.inert_control():
+        console.print(f"note: {reason}", style="yellow", markup=False)
+    with _live_status(recipe) as listener:
+        train_recipe(recipe, out, listener)
+    return out
+
+
+@contextmanager
+def _live_status(recipe: Any) -> Iterator[Any]:
+    """A listener that shows one line a run: a bar in a terminal, a line every ten steps elsewhere."""
+    total = recipe.campaign.steps
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[status]}")]
+    shown: dict[str, Any] = {}
+    with Progress(*columns, *times, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(f"{recipe.name:<12}", total=total, status="")
+
+        def listen(line: dict[str, Any]) -> None:
+            if "split" in line:
+                shown[f"pass@1 {line['split']}"] = line["pass_at"]["1"]
+            else:
+                shown["entropy"] = line["entropy"]
+            status = "  ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
+            progress.update(bar, completed=line["step"], status=status)
+            last_of_step = line.get("split") == "report"
+            if not console.is_terminal and last_of_step and line["step"] % 10 == 0:
+                console.print(f"{recipe.name:<12} step {line['step']:>4}/{total}  {status}", markup=False)
+
+        yield listen
+
+
+def _show(runs: list[Path], out: Path, as_json: bool) -> None:
+    """Print the headline table of the runs and write the report."""
+    from entrostat.report import build_report, summary_rows
+
+    page = build_report(runs, out)
+    rows = summary_rows(runs)
+    if as_json:
+        typer.echo(json.dumps({"runs": rows, "report": str(page)}))
+        return
+    table = Table(title="pass@1 on the report split", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column == "run" else "right")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
+    console.print(f"peak memory of this process: {memory:.2f} GiB; CPU time {time.process_time():.0f} s", style="dim")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn the errors that a user can mend into plain lines and exit status 1."""
+    from entrostat.engine.checkpoint import CheckpointError
+    from entrostat.engine.policy import PolicyError
+    from entrostat.engine.update import TrainingError
+    from entrostat.grading import GradingError
+    from entrostat.recipe import RecipeError
+    from entrostat.runs import RunError
+    from entrostat.tasks import TaskError
+
+    try:
+        yield
+    except (CheckpointError, GradingError, PolicyError, RecipeError, RunError, TaskError, TrainingError) as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command again resumes the run", err=True)
+        raise typer.Exit(130) from None
+
+
+if __name__ == "__main__":
+    main()

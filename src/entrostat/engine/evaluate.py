@@ -1,0 +1,101 @@
+"""Measuring a policy on a split of tasks: pass@k, distinct solutions, entropy, length, failures."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from entrostat.engine.policy import Policy
+from entrostat.engine.rollout import Rollout, sample
+from entrostat.grading import CodeGrader, Outcome, Verdict
+from entrostat.runs.passk import mean_over_tasks
+from entrostat.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """line: the fields of an evaluation line that do not depend on the run. samples: one completion of some tasks."""
+
+    line: dict[str, Any]
+    samples: list[dict[str, Any]]
+
+
+def evaluate(
+    policy: Policy,
+    grader: CodeGrader,
+    tasks: Sequence[Task],
+    *,
+    samples: int,
+    pass_at: Sequence[int],
+    temperature: float,
+    max_new_tokens: int,
+    batch_rows: int,
+    seed: int,
+    shown: int = 8,
+) -> Evaluation:
+    """Draw `samples` completions of every task with fixed seeds and grade them.
+
+    (n, c) of a task counts graded completions only: an infrastructure error is neither right nor wrong. Tasks with
+    fewer graded completions than k leave that pass@k out of the mean.
+    """
+    started = time.perf_counter()
+    rollout = sample(policy, [t.prompt for t in tasks], samples, max_new_tokens, seed, temperature, batch_rows)
+    verdicts = grade_rollout(grader, tasks, rollout)
+    results, distinct = [], []
+    for i, task in enumerate(tasks):
+        own = slice(i * samples, (i + 1) * samples)
+        graded = [v for v in verdicts[own] if v.reward is not None]
+        results.append([task.id, len(graded), sum(v.passed for v in graded)])
+        solved = zip(rollout.texts[own], verdicts[own], strict=True)
+        distinct.append(len({text for text, verdict in solved if verdict.passed}))
+    line: dict[str, Any] = {
+        "results": results,
+        "pass_at": {str(k): _pass_at(results, k) for k in pass_at},
+        "distinct": fmean(distinct),
+        "entropy": float(rollout.entropy.sum()) / rollout.token_count,
+        **completion_metrics(rollout, verdicts),
+        "tokens": rollout.token_count,
+        "seconds": time.perf_counter() - started,
+    }
+    return Evaluation(line, sample_lines(tasks[:shown], rollout, verdicts, samples))
+
+
+def grade_rollout(grader: CodeGrader, tasks: Sequence[Task], rollout: Rollout) -> list[Verdict]:
+    """Verdicts of a rollout's completions, in its order; `tasks` are its prompts' tasks."""
+    samples = len(rollout.texts) // len(tasks)
+    owners = [task for task in tasks for _ in range(samples)]
+    return list(grader.grade(list(zip(owners, rollout.texts, strict=True))))
+
+
+def completion_metrics(rollout: Rollout, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Mean length in tokens, share cut at the limit, and how many completions met each outcome."""
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    return {
+        "length": float(rollout.lengths.float().mean()),
+        "truncated": float(rollout.truncated.float().mean()),
+        "verdicts": {outcome.value: counts[outcome] for outcome in Outcome if counts[outcome]},
+    }
+
+
+def sample_lines(
+    tasks: Sequence[Task], rollout: Rollout, verdicts: Sequence[Verdict], samples: int
+) -> list[dict[str, Any]]:
+    """The first completion of each task, for a person to read."""
+    return [
+        {
+            "task": task.id,
+            "prompt": task.prompt,
+            "completion": rollout.texts[i * samples],
+            "outcome": verdicts[i * samples].outcome.value,
+        }
+        for i, task in enumerate(tasks)
+    ]
+
+
+def _pass_at(results: Sequence[Sequence[Any]], k: int) -> float | None:
+    counts = [(n, c) for _, n, c in results if n >= k]
+    return mean_over_tasks(counts, k) if counts else None

@@ -1,0 +1,136 @@
+"""The policy: a Hugging Face causal language model with its tokenizer, from a folder, a hub id or the package itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+EMBEDDED = "embedded"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class PolicyError(ValueError):
+    """A model that cannot be loaded or used; the message names what is missing and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A causal language model and the tokenizer that it was trained with.
+
+    source: the folder or hub id it was loaded from.
+    """
+
+    model: Any
+    tokenizer: Any
+    source: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return cast(torch.device, self.model.device)
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Tokens that end a completion: the generation settings' end tokens, else the tokenizer's."""
+        settings = getattr(self.model, "generation_config", None)
+        ids = settings.eos_token_id if settings is not None else None
+        if ids is None:
+            ids = self.tokenizer.eos_token_id
+        return [ids] if isinstance(ids, int) else list(ids)
+
+    @property
+    def pad_id(self) -> int:
+        """The padding token, or an end token where the tokenizer has none; masks keep the two apart."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else self.stop_ids[0]
+
+    def encode(self, prompt: str) -> list[int]:
+        """The prompt's tokens. A tokenizer with a chat template gets the prompt as a user's turn."""
+        if getattr(self.tokenizer, "chat_template", None):
+            turn = [{"role": "user", "content": prompt}]
+            text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            return cast("list[int]", self.tokenizer.encode(text, add_special_tokens=False))
+        return cast("list[int]", self.tokenizer.encode(prompt))
+
+    def decode(self, ids: list[int]) -> str:
+        """The completion's text, without special tokens."""
+        return cast(str, self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def logits(self, prompts: Tensor, prompt_mask: Tensor, completions: Tensor, completion_mask: Tensor) -> Tensor:
+        """Logits (B, T, V) of every completion token, given left-padded prompts (B, P) and completions (B, T)."""
+        mask = torch.cat([prompt_mask, completion_mask], dim=1).long()
+        out = self.model(
+            input_ids=torch.cat([prompts, completions], dim=1),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp_min(0),
+            use_cache=False,
+            logits_to_keep=completions.shape[1] + 1,
+        )
+        return cast(Tensor, out.logits[:, :-1])
+
+    def save(self, folder: Path) -> None:
+        """Write weights, configuration and tokenizer so that `load_policy` and transformers can read them back."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def embedded_folder() -> Path:
+    """The folder of the policy that the package carries."""
+    return Path(str(resources.files("entrostat.assets") / "listcraft"))
+
+
+def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: str = "cpu") -> Policy:
+    """Load a causal language model and its tokenizer.
+
+    source: `embedded` (the package's own), a folder in Hugging Face format, or a hub id.
+    Raises PolicyError when the folder is missing, holds no model or no tokenizer, or the device is not there.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if dtype not in DTYPES:
+        raise PolicyError(f"policy.dtype: got {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PolicyError(f"policy.device: got {device!r}, but torch sees no CUDA device; set policy.device to cpu")
+    folder = embedded_folder() if str(source) == EMBEDDED else Path(source)
+    name = str(folder) if folder.exists() or str(source) == EMBEDDED else str(source)
+    _refuse_unusable(folder, str(source))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:
+        raise PolicyError(
+            f"policy.path: no tokenizer can be read from {name} ({_first_line(error)}); "
+            "save the model's tokenizer beside its weights"
+        ) from error
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype]).to(device)
+    except Exception as error:
+        raise PolicyError(f"policy.path: no causal model can be read from {name} ({_first_line(error)})") from error
+    model.eval()
+    policy = Policy(model, tokenizer, name)
+    if not policy.stop_ids or policy.stop_ids[0] is None:
+        raise PolicyError(f"policy.path: {name} names no end token; set eos_token in its tokenizer")
+    return policy
+
+
+def _refuse_unusable(folder: Path, source: str) -> None:
+    """Say plainly what a folder lacks, before transformers does it at length."""
+    if not folder.exists():
+        if source.startswith((".", "/", "~")) or source.count("/") > 1:
+            raise PolicyError(f"policy.path: {source} does not exist; give a model folder, a hub id or {EMBEDDED!r}")
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if "config.json" not in names:
+        raise PolicyError(f"policy.path: {folder} holds no config.json; give a folder in Hugging Face format")
+    if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
+        raise PolicyError(f"policy.path: {folder} holds no tokenizer; save the model's tokenizer beside its weights")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,38 @@
+"""From a recipe and a folder to a finished campaign."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from entrostat.campaign import CampaignOutcome, Checkpoint, run_campaign
+from entrostat.engine.checkpoint import folder_digest
+from entrostat.engine.local import Listener, LocalEngine, TaskSplits
+from entrostat.engine.policy import EMBEDDED, embedded_folder
+from entrostat.grading import CodeGrader
+from entrostat.recipe import Recipe, build_stop_rule
+from entrostat.runs import Run
+
+
+def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> CampaignOutcome:
+    """Run the campaign of a recipe in the folder `out`, or take it up where it was killed.
+
+    Raises RunError when `out` belongs to another recipe, PolicyError and grading's IsolationError before anything is
+    written, CheckpointError and TrainingError with what was there intact.
+    """
+    tasks = TaskSplits.of(recipe)
+    start = Checkpoint(embedded_folder() if recipe.policy.path == EMBEDDED else Path(recipe.policy.path), step=0)
+    hashes = {**tasks.hashes(), "policy": folder_digest(start.path) if start.path.is_dir() else str(start.path)}
+    grading = recipe.grading
+    with CodeGrader(
+        workers=grading.workers, timeout=grading.timeout, isolation=grading.isolation, memo=True
+    ) as grader:
+        engine = LocalEngine(recipe, tasks, grader, listener)
+        record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, _versions())
+        return run_campaign(engine, build_stop_rule(recipe), start, record)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("entrostat", "torch", "transformers", "numpy")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}

@@ -1,0 +1,147 @@
+"""One optimizer step: token statistics, the controller's bounds and weights, the loss, AdamW."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from entrostat.control.controller import EntropyController
+from entrostat.control.diagnostics import StepSums, finish, step_sums
+from entrostat.engine.policy import Policy
+from entrostat.engine.rollout import Rollout
+from entrostat.objective import ClipBand, ClipRule, aggregate, policy_loss
+from entrostat.recipe import Recipe
+from entrostat.tokens import TokenStats, token_stats
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message names the step and what is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """Completions and what they earned: advantages (B,), one a completion."""
+
+    rollout: Rollout
+    advantages: Tensor
+
+    def rows(self, index: Tensor) -> Experience:
+        """The completions of `index` (K,)."""
+        return Experience(self.rollout.rows(index), self.advantages[index])
+
+    def cut(self, size: int) -> Iterator[Experience]:
+        """Consecutive pieces of at most `size` completions."""
+        for index in torch.arange(len(self.advantages)).split(size):
+            yield self.rows(index)
+
+
+class Learner:
+    """A policy under training: its optimizer, its learning-rate warm-up and its controller."""
+
+    def __init__(self, policy: Policy, recipe: Recipe, controller: EntropyController) -> None:
+        settings = recipe.update
+        self.policy = policy
+        self.settings = settings
+        self.controller = controller
+        self.temperature = recipe.rollout.temperature
+        self.max_new_tokens = recipe.rollout.max_new_tokens
+        self.regions = recipe.control.regions
+        self.optimizer = torch.optim.AdamW(
+            policy.model.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+
+    def step(self, number: int, experience: Experience) -> dict[str, Any]:
+        """Take optimizer step `number` (the first is 1) and return its fields of the step line.
+
+        The loss is that of the whole batch however it is cut into micro-batches.
+        Raises TrainingError, with the weights as they were, when the gradient is not finite.
+        """
+        started = time.perf_counter()
+        rule = self.controller.rule()
+        whole = self._denominator(experience.rollout)
+        loss_sum = 0.0
+        sums: list[StepSums] = []
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in experience.cut(self.settings.microbatch_rows):
+            mask = part.rollout.mask.to(self.policy.device)
+            stats = self._statistics(part.rollout)
+            advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
+            weighted = advantages * self.controller.weights(stats, advantages)
+            old_logp = part.rollout.old_logp.to(mask.device)
+            out = policy_loss(stats.logp, old_logp, weighted, mask, rule=rule, objective=self.settings.objective)
+            loss = aggregate(out.per_token, mask, self.settings.aggregate, denominator=whole)
+            loss.backward()
+            loss_sum += float(loss.detach())
+            sums.append(step_sums(stats, weighted, out, mask, self.regions))
+        norm = self._apply(number)
+        phase = self.controller.phase
+        measured = finish(functools.reduce(operator.add, sums))
+        tokens = experience.rollout.token_count
+        self.controller.observe(number, measured["entropy"] * tokens, tokens)
+        return {
+            "loss": loss_sum,
+            "grad_norm": norm,
+            "lr": self.learning_rate(number),
+            **measured,
+            "phase": phase,
+            "bounds": _bounds(rule),
+            "control": self.controller.metrics(),
+            "update_tokens": tokens,
+            "update_seconds": time.perf_counter() - started,
+        }
+
+    def learning_rate(self, number: int) -> float:
+        """The learning rate of step `number`: linear from 0 over the warm-up, then constant."""
+        warmup = self.settings.warmup_steps
+        return self.settings.learning_rate * (min(1.0, number / warmup) if warmup else 1.0)
+
+    def _statistics(self, rollout: Rollout) -> TokenStats:
+        device = self.policy.device
+        completions = rollout.completions.to(device)
+        logits = self.policy.logits(
+            rollout.prompts.to(device), rollout.prompt_mask.to(device), completions, rollout.mask.to(device)
+        )
+        return token_stats(logits, completions, temperature=self.temperature)
+
+    def _denominator(self, rollout: Rollout) -> float:
+        """What the loss of the whole batch is divided by."""
+        if self.settings.aggregate == "token-mean":
+            return float(rollout.token_count)
+        rows = len(rollout.texts)
+        return float(rows if self.settings.aggregate == "sequence-mean" else rows * self.max_new_tokens)
+
+    def _apply(self, number: int) -> float:
+        """Clip the gradient, refuse one that is not finite, step; returns the norm before clipping."""
+        limit = self.settings.max_grad_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), float("inf") if limit is None else limit)
+        if not bool(norm.isfinite()):
+            raise TrainingError(
+                f"step {number}: the gradient norm is {float(norm)}; nothing was applied and the last checkpoint stands. "
+                "Lower update.learning_rate, set update.max_grad_norm, or use objective clip"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(number)
+        self.optimizer.step()
+        return float(norm)
+
+
+def _bounds(rule: ClipBand) -> dict[str, float] | None:
+    """The thresholds in force, where the rule is made of thresholds."""
+    if not isinstance(rule, ClipRule):
+        return None
+    return {
+        "upper_slope": rule.upper.slope,
+        "upper_intercept": rule.upper.intercept,
+        "lower_slope": rule.lower.slope,
+        "lower_intercept": rule.lower.intercept,
+    }

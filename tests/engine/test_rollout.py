@@ -1,0 +1,73 @@
+"""Sampling: its probabilities are the policy's, and its randomness depends on nothing but the seed."""
+
+import pytest
+import torch
+
+from entrostat.engine.policy import Policy, load_policy
+from entrostat.engine.rollout import sample
+from entrostat.tasks import listcraft
+from entrostat.tokens import token_stats
+
+PROMPTS = [task.prompt for task in listcraft.tasks("train", 6)]
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return load_policy()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_log_probabilities_kept_are_those_of_a_full_forward_pass(policy, temperature):
+    rollout = sample(policy, PROMPTS, 4, 48, seed=3, temperature=temperature)
+    with torch.no_grad():
+        logits = policy.logits(rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask)
+    stats = token_stats(logits, rollout.completions, temperature=temperature)
+    mask = rollout.mask
+    assert torch.allclose(stats.logp[mask], rollout.old_logp[mask], atol=2e-4)
+    assert torch.allclose(stats.entropy[mask], rollout.entropy[mask], atol=2e-4)
+
+
+def test_padding_and_neighbours_in_the_batch_change_nothing(policy):
+    together = sample(policy, PROMPTS, 1, 48, seed=5)
+    for i in range(len(PROMPTS)):
+        row = together.rows(torch.tensor([i]))
+        own_width = int(row.prompt_mask.sum())
+        prompt = row.prompts[:, -own_width:]
+        with torch.no_grad():
+            logits = policy.logits(prompt, torch.ones_like(prompt, dtype=torch.bool), row.completions, row.mask)
+        alone = token_stats(logits, row.completions)
+        assert torch.allclose(alone.logp, row.old_logp, atol=2e-4)
+
+
+def test_same_seed_same_completions_whatever_the_batch_rows(policy):
+    whole = sample(policy, PROMPTS, 4, 48, seed=7)
+    pieces = sample(policy, PROMPTS, 4, 48, seed=7, batch_rows=5)
+    assert whole.texts == pieces.texts
+    assert torch.equal(whole.mask, pieces.mask)
+    assert torch.allclose(whole.old_logp, pieces.old_logp, atol=2e-4)
+    assert sample(policy, PROMPTS, 4, 48, seed=8).texts != whole.texts
+
+
+def test_samples_follow_the_distribution_of_the_first_token(policy):
+    n = 4000
+    rollout = sample(policy, PROMPTS[:1], n, 2, seed=11, batch_rows=n)
+    second = rollout.completions[:, 1]
+    with torch.no_grad():
+        logits = policy.logits(rollout.prompts[:1], rollout.prompt_mask[:1], rollout.completions[:1], rollout.mask[:1])
+    p = logits[0, 1].softmax(-1)
+    counts = torch.bincount(second, minlength=len(p)) / n
+    error = (p * (1 - p) / n).sqrt()
+    assert bool(((counts - p).abs() <= 5 * error + 1e-4).all())
+
+
+def test_a_completion_cut_at_the_limit_is_marked_and_one_with_an_end_token_is_not(policy):
+    short, long = sample(policy, PROMPTS, 2, 3, seed=1), sample(policy, PROMPTS, 2, 60, seed=1)
+    assert bool(short.truncated.all())
+    assert not bool(long.truncated.any())
+    ends = long.completions.gather(1, long.lengths.unsqueeze(1) - 1).squeeze(1)
+    assert set(ends.tolist()) <= set(policy.stop_ids)
+
+
+def test_an_empty_list_of_prompts_is_refused(policy):
+    with pytest.raises(ValueError, match="prompts: the list is empty"):
+        sample(policy, [], 1, 4, seed=0)
