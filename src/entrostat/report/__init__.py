@@ -1,1 +1,22 @@
 """Figures and pages made from run folders."""
+
+from entrostat.report.figures import PANELS, NotMeasuredError, Panel, draw_panel
+from entrostat.report.html import build_report
+from entrostat.report.overview import overview_figure
+from entrostat.report.reading import RunData, SummaryRow, read_run, read_runs, summary_rows
+from entrostat.report.style import save_figure
+
+__all__ = [
+    "PANELS",
+    "NotMeasuredError",
+    "Panel",
+    "RunData",
+    "SummaryRow",
+    "build_report",
+    "draw_panel",
+    "overview_figure",
+    "read_run",
+    "read_runs",
+    "save_figure",
+    "summary_rows",
+]

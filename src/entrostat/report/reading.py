@@ -1,0 +1,141 @@
+"""What the report reads off a run folder: series, the rise and fall, and one row of the headline table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrostat.runs import CollapseReport, Run, Trajectory, collapse_report
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """A run folder, read once.
+
+    select, report: pass@1 by step; None where the split was never evaluated. collapse: None unless both splits were
+    evaluated where it needs them.
+    """
+
+    name: str
+    run: Run
+    steps: Lines
+    evals: Lines
+    decisions: Lines
+    samples: Lines
+    select: Trajectory | None
+    report: Trajectory | None
+    collapse: CollapseReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """A run in the headline table; pass@1 on the report split, entropy of the training tokens in nats, None if unknown.
+
+    handed_over: pass@1 of the checkpoint that the campaign hands over: the one rolled back to, else the end.
+    """
+
+    run: str
+    start: float | None
+    peak: float | None
+    peak_step: int | None
+    end: float | None
+    gap: float | None
+    noise_floor: float | None
+    collapsed: bool | None
+    handed_over: float | None
+    entropy_start: float | None
+    entropy_end: float | None
+    steps: int
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunData]:
+    """The run folders `paths`, in their order, each under a name of its own. RunError: one is no run folder."""
+    return [read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+
+
+def read_run(path: Path, name: str) -> RunData:
+    """The run folder `path`. RunError: it is none, or a log in it is damaged."""
+    run = Run.open(path)
+    evals = run.evals()
+    select, report = (_trajectory(evals, split) for split in ("select", "report"))
+    return RunData(
+        name, run, run.steps(), evals, run.decisions(), run.samples(), select, report, _collapse(evals, select, report)
+    )
+
+
+def summary_rows(paths: Sequence[Path]) -> list[SummaryRow]:
+    """One row a run, in the order of `paths`. RunError: one is no run folder."""
+    return [summarise(run) for run in read_runs(paths)]
+
+
+def summarise(run: RunData) -> SummaryRow:
+    """The run's row of the headline table."""
+    _, entropy = series(run.steps, "entropy")
+    found = run.collapse
+    return SummaryRow(
+        run=run.name,
+        start=run.report.pass_at_1[0] if run.report else None,
+        peak=found.peak if found else None,
+        peak_step=found.peak_step if found else None,
+        end=run.report.end if run.report else None,
+        gap=found.gap if found else None,
+        noise_floor=found.noise_floor if found else None,
+        collapsed=found.collapsed if found else None,
+        handed_over=_handed_over(run),
+        entropy_start=entropy[0] if entropy else None,
+        entropy_end=entropy[-1] if entropy else None,
+        steps=int(run.steps[-1]["step"]) if run.steps else 0,
+    )
+
+
+def series(lines: Lines, *field: str) -> tuple[list[int], list[float]]:
+    """Steps and values of a field, nested by its names, where it is a number."""
+    found: list[tuple[int, float]] = []
+    for line in lines:
+        value: Any = line
+        for name in field:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, (int, float)):
+            found.append((int(line["step"]), float(value)))
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def roll_back_step(run: RunData) -> int | None:
+    """The step whose checkpoint the run handed over in place of its end; None where it did not roll back."""
+    targets = [int(line["to_step"]) for line in run.decisions if line["kind"] == "roll-back"]
+    return targets[-1] if targets else None
+
+
+def _handed_over(run: RunData) -> float | None:
+    if run.report is None:
+        return None
+    step = roll_back_step(run)
+    if step is None:
+        return run.report.end
+    return run.report.at(step) if step in run.report.steps else None
+
+
+def _trajectory(evals: Lines, split: str) -> Trajectory | None:
+    lines = [line for line in evals if line["split"] == split and line["results"]]
+    return Trajectory.from_evals(lines) if lines else None
+
+
+def _collapse(evals: Lines, select: Trajectory | None, report: Trajectory | None) -> CollapseReport | None:
+    if select is None or report is None or select.peak_step not in report.steps:
+        return None
+    at_peak = next(line for line in evals if line["split"] == "report" and line["step"] == select.peak_step)
+    return collapse_report(select, report, [(n, c) for _, n, c in at_peak["results"]])
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The folders' last parts, as many as it takes to tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names if paths else []

@@ -1,0 +1,168 @@
+"""How figures look: one palette for light and dark, quiet axes, labels at the ends of lines.
+
+Colours are those of Okabe and Ito, told apart by every kind of colour vision. A figure is drawn in the light colours;
+in a page each of them becomes a CSS variable, so that the same drawing follows the reader's light or dark setting.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# name: (light, dark)
+PALETTE = {
+    "ink": ("#1f2329", "#e6e8eb"),
+    "muted": ("#6a7079", "#9aa1ab"),
+    "grid": ("#e4e6ea", "#33383f"),
+    "surface": ("#ffffff", "#16191d"),
+    "blue": ("#0072b2", "#56b4e9"),
+    "orange": ("#d55e00", "#f58a3c"),
+    "green": ("#00906a", "#2fc79b"),
+    "purple": ("#a4468c", "#e08cc5"),
+    "amber": ("#b28600", "#e6c34a"),
+    "steel": ("#5b7f95", "#8fb3c9"),
+    "brown": ("#7a5230", "#c69a72"),
+    "rose": ("#c2405b", "#f08aa0"),
+    "slate": ("#8b929c", "#727983"),
+}
+INK, MUTED, GRID, SURFACE = (PALETTE[name][0] for name in ("ink", "muted", "grid", "surface"))
+BLUE, ORANGE, GREEN, PURPLE, AMBER = (PALETTE[name][0] for name in ("blue", "orange", "green", "purple", "amber"))
+STEEL, BROWN, ROSE, SLATE = (PALETTE[name][0] for name in ("steel", "brown", "rose", "slate"))
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, AMBER, STEEL, ROSE, BROWN)
+
+SETTINGS = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "figure.facecolor": SURFACE,
+    "font.size": 8,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "entrostat",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": MUTED,
+    "xtick.major.size": 3,
+    "xtick.major.width": 0.6,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": MUTED,
+    "ytick.major.size": 0,
+}
+
+# inches
+PANEL_WIDTH, LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 3.25, 0.5, 0.22, 0.4
+
+# least distance of two end labels, in points
+LABEL_GAP = 10.0
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Artists made in this block look as above."""
+    with mpl.rc_context(SETTINGS):
+        yield
+
+
+def new_figure(rows: int = 1, columns: int = 1, height: float = 2.7, label_width: float = 1.05) -> Figure:
+    """A figure of empty panels over steps, listed row by row in its `axes`.
+
+    height: of the whole figure, inches. label_width: inches kept free to the right of each panel for `label_ends`.
+    """
+    pitch = LEFT_MARGIN + PANEL_WIDTH + label_width
+    figure = Figure(figsize=(columns * pitch, height))
+    for axes in figure.subplots(rows, columns, squeeze=False, sharex=rows > 1).flat:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=(1, 2, 5, 10)))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5 if rows == 1 else 3, steps=(1, 2, 5, 10)))
+    for axes in figure.axes[-columns:]:
+        axes.set_xlabel("step")
+    figure.subplots_adjust(
+        left=LEFT_MARGIN / (columns * pitch),
+        right=1 - label_width / (columns * pitch),
+        top=1 - TOP_MARGIN / height,
+        bottom=BOTTOM_MARGIN / height,
+        wspace=(LEFT_MARGIN + label_width) / PANEL_WIDTH,
+        hspace=0.25,
+    )
+    return figure
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Write (y, text, colour) to the right of the panel at each y, moved apart where they would overlap.
+
+    Call it when everything is drawn: it reads the panel's limits.
+    """
+    height = axes.get_window_extent().height * 72.0 / axes.figure.dpi
+    wanted = sorted((height * _share_of_height(axes, y), text, colour) for y, text, colour in labels)
+    places = _spread([place for place, _, _ in wanted], LABEL_GAP, height)
+    for place, (_, text, colour) in zip(places, wanted, strict=True):
+        axes.annotate(
+            text,
+            (1.0, place / height),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center_baseline",
+            color=colour,
+            annotation_clip=False,
+        )
+
+
+def svg(figure: Figure, salt: str) -> str:
+    """The figure as an <svg> element for a page; its colours are the CSS variables --<name of PALETTE>.
+
+    salt: text that no other figure of the page has, so that identifiers inside do not clash.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    for name, (light, _) in PALETTE.items():
+        drawing = drawing.replace(light, f"var(--{name})")
+    return re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure in its light colours to `path`, by its ending: .png at 2x, .svg, .pdf."""
+    with house_style():
+        figure.savefig(path, dpi=200)
+    return path
+
+
+def _share_of_height(axes: Axes, y: float) -> float:
+    axes.autoscale_view()
+    return float(axes.transAxes.inverted().transform(axes.transData.transform((0.0, y)))[1])
+
+
+def _spread(places: Sequence[float], gap: float, ceiling: float) -> list[float]:
+    """`places`, ascending, moved up as little as keeps them `gap` apart, then down where they pass `ceiling`."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + gap) if moved else place)
+    limit = max(ceiling, gap * (len(moved) - 1))
+    for index in range(len(moved) - 1, -1, -1):
+        moved[index] = min(moved[index], limit)
+        limit = moved[index] - gap
+    return moved
