@@ -1,1 +1,8 @@
 """Running untrusted code and judging what it answers."""
+
+from entrostat.grading.code import CodeGrader
+from entrostat.grading.extraction import extract_code
+from entrostat.grading.verdict import Outcome, Verdict
+from entrostat.grading.worker import IsolationError, WorkerError
+
+__all__ = ["CodeGrader", "IsolationError", "Outcome", "Verdict", "WorkerError", "extract_code"]

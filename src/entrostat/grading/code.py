@@ -1,0 +1,214 @@
+"""CodeGrader: verdicts on untrusted code, from hidden calls whose expected values never leave this process."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from entrostat.grading import wire
+from entrostat.grading.extraction import extract_code
+from entrostat.grading.sandbox import Limits
+from entrostat.grading.verdict import Outcome, Verdict
+from entrostat.grading.worker import Failure, Worker, WorkerError, describe, refuse_if_missing
+from entrostat.tasks import Task, TaskError
+
+_ATTEMPTS = 2
+_NEVER_REMEMBERED = (Outcome.TIMEOUT, Outcome.INFRASTRUCTURE_ERROR)
+
+
+class CodeGrader:
+    """Runs completions in isolated interpreters and judges what they answer.
+
+    A grading sends the code and then one call's input at a time to a fresh sandboxed interpreter, compares each
+    answer here with exact types (see entrostat.grading.wire.matches), and passes only if every call was answered
+    right. A fork server for each worker makes this cheap. Use as a context manager, or call close().
+
+    workers: gradings that run at once. timeout: seconds of wall time for one grading, the code's top level and all
+    calls together. memory: bytes of address space. output: bytes of one answer's text. isolation: "full" raises
+    IsolationError where the machine refuses a layer, "best-effort" warns once and goes on without it. memo: number of
+    verdicts to remember by task content and code, 0 for none; timeouts and infrastructure errors are never
+    remembered, and code whose answers vary from run to run keeps its first verdict while it is remembered.
+
+    Raises ValueError for a setting out of range, IsolationError as above, WorkerError if no worker can be started.
+    """
+
+    def __init__(
+        self,
+        workers: int = 2,
+        timeout: float = 3.0,
+        memory: int = 1 << 30,
+        output: int = 1 << 20,
+        isolation: Literal["full", "best-effort"] = "full",
+        memo: int = 0,
+    ) -> None:
+        _require("workers", workers, workers >= 1, "at least 1")
+        _require("timeout", timeout, 0 < timeout < float("inf"), "a positive number of seconds")
+        _require("memory", memory, memory >= 128 << 20, "at least 134217728 bytes (128 MiB)")
+        _require("output", output, 1024 <= output <= 1 << 30, "1024 to 1073741824 bytes")
+        _require("isolation", isolation, isolation in ("full", "best-effort"), "'full' or 'best-effort'")
+        _require("memo", memo, memo >= 0, "0 or more verdicts")
+        self._limits = Limits(timeout=timeout, memory=memory, output=output)
+        self._memo_size = memo
+        self._memo: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self._lock = threading.Lock()
+        self._grading = threading.Lock()
+        self._workers: list[Worker | None] = []
+        try:
+            for _ in range(workers):
+                worker = Worker(self._limits)
+                self._workers.append(worker)
+                missing = worker.missing
+                if isolation == "full":
+                    refuse_if_missing(missing)
+        except BaseException:
+            self.close()
+            raise
+        if missing:
+            warnings.warn(f"grading without {describe(missing)}: code may harm this machine", stacklevel=2)
+
+    def __enter__(self) -> CodeGrader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all workers. A closed grader cannot be used again."""
+        while self._workers:
+            if worker := self._workers.pop():
+                worker.close()
+
+    def grade(self, pairs: Iterable[tuple[Task, str]], deadline: float | None = None) -> list[Verdict]:
+        """The verdicts of (task, completion) pairs, in their order.
+
+        deadline: seconds for the whole batch; what is not begun by then is an infrastructure error. An exception such
+        as KeyboardInterrupt ends the batch after the gradings in progress. A worker that dies is replaced and its
+        grading tried once more, then it is an infrastructure error. Raises TaskError for a test that is not plain
+        data, before grading any.
+        """
+        if not self._workers:
+            raise ValueError("this grader is closed; make a new CodeGrader")
+        jobs = _prepare(pairs)
+        until = None if deadline is None else time.monotonic() + deadline
+        verdicts: list[Verdict] = [
+            Verdict(Outcome.INFRASTRUCTURE_ERROR, "not graded before the batch's deadline")
+        ] * len(jobs)
+        # Repeats come last, when the memo knows the verdicts of the first ones.
+        first = {job.key: index for index, job in reversed(list(enumerate(jobs)))}
+        order = iter(sorted(range(len(jobs)), key=lambda index: first[jobs[index].key] != index))
+        stop = threading.Event()
+
+        def drain(slot: int) -> None:
+            while not stop.is_set() and (until is None or time.monotonic() < until):
+                with self._lock:
+                    index = next(order, None)
+                if index is None:
+                    return
+                verdicts[index] = self._judge(slot, jobs[index])
+
+        with self._grading, ThreadPoolExecutor(len(self._workers)) as pool:
+            try:
+                for finished in [pool.submit(drain, slot) for slot in range(len(self._workers))]:
+                    finished.result()
+            finally:
+                stop.set()
+        return verdicts
+
+    def _judge(self, slot: int, job: _Job) -> Verdict:
+        if job.code is None:
+            return Verdict(Outcome.NO_CODE, "the completion contains no code")
+        key = (job.task.digest, job.code)
+        with self._lock:
+            if remembered := self._memo.get(key):
+                self._memo.move_to_end(key)
+                return remembered
+        verdict = self._try_to_grade(slot, job.task, job.code)
+        if verdict.outcome not in _NEVER_REMEMBERED and self._memo_size:
+            with self._lock:
+                self._memo[key] = verdict
+                if len(self._memo) > self._memo_size:
+                    self._memo.popitem(last=False)
+        return verdict
+
+    def _try_to_grade(self, slot: int, task: _Tests, code: str) -> Verdict:
+        start = time.monotonic()
+        reason = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                worker = self._workers[slot] = self._workers[slot] or Worker(self._limits)
+                outcome, detail = _run(worker, task, code)
+                return Verdict(outcome, detail, time.monotonic() - start)
+            except WorkerError as error:
+                reason = str(error)
+                if broken := self._workers[slot]:
+                    broken.close()
+                    self._workers[slot] = None
+        return Verdict(Outcome.INFRASTRUCTURE_ERROR, reason, time.monotonic() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tests:
+    """A task's tests as text (requests, answers expected) and the hash of all that a verdict depends on."""
+
+    digest: str
+    calls: tuple[tuple[str, str], ...]
+    atol: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    task: _Tests
+    code: str | None
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        return self.task.digest, self.code
+
+
+def _prepare(pairs: Iterable[tuple[Task, str]]) -> list[_Job]:
+    tests: dict[int, tuple[Task, _Tests]] = {}
+    jobs = []
+    for task, completion in pairs:
+        if id(task) not in tests:
+            tests[id(task)] = task, _encode_tests(task)
+        jobs.append(_Job(tests[id(task)][1], extract_code(completion, task.entry_point)))
+    return jobs
+
+
+def _encode_tests(task: Task) -> _Tests:
+    try:
+        calls = tuple(
+            (wire.encode((task.entry_point, tuple(call.args), dict(call.kwargs))), wire.encode(call.expected))
+            for call in task.tests
+        )
+    except wire.NotPlainError as error:
+        raise TaskError(
+            f"task {task.id!r}: tests holds {error}; tests are made of None, numbers, text and containers"
+        ) from None
+    digest = hashlib.sha256(repr((calls, task.atol)).encode()).hexdigest()
+    return _Tests(digest, calls, task.atol)
+
+
+def _run(worker: Worker, task: _Tests, code: str) -> tuple[Outcome, str]:
+    try:
+        with worker.start() as interpreter:
+            interpreter.load(code)
+            for number, (request, expected) in enumerate(task.calls, 1):
+                answer = interpreter.call(request)
+                if not wire.matches(expected, answer, task.atol):
+                    return Outcome.WRONG, f"test {number} of {len(task.calls)}: answered {answer[:200]}"
+    except Failure as failure:
+        return failure.outcome, failure.detail
+    return Outcome.PASSED, f"{len(task.calls)} tests"
+
+
+def _require(name: str, value: object, valid: bool, allowed: str) -> None:
+    if not valid:
+        raise ValueError(f"{name} is {value!r}; allowed: {allowed}")

@@ -1,0 +1,270 @@
+"""The isolation of a grading: what the fork server does to itself once, and each grading before it reads any code.
+
+Once: a read-only root that holds nothing but Python's standard library and the shared libraries; user, process, mount,
+message, network and host-name namespaces. As root, the fork server becomes user 65534 first.
+Each grading: user, process, mount, message and network namespaces again, an empty /tmp with a size limit, Landlock
+where the kernel has it, resource limits, no capabilities, no new privileges, a seccomp filter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import math
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from entrostat.grading import kernel, landlock
+from entrostat.grading.seccomp import grading_filter
+
+NOBODY = 65534
+_TMP = "/tmp"
+_DEVICES = ("/dev/null", "/dev/urandom")
+_HIDDEN = ("*-packages", "*/*-packages")
+# The fork server holds a handful of descriptors, all below this number.
+_DESCRIPTORS_OF_SERVER = 256
+
+# What each layer is for, and what to do about a kernel or container that refuses it.
+_ALLOW_NAMESPACES = (
+    "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone or "
+    "kernel.apparmor_restrict_unprivileged_userns; in a container, a seccomp profile that permits unshare and mount)"
+)
+REMEDIES = {
+    "mount namespace": _ALLOW_NAMESPACES,
+    "user namespace": _ALLOW_NAMESPACES,
+    "pid namespace": _ALLOW_NAMESPACES,
+    "ipc namespace": _ALLOW_NAMESPACES,
+    "net namespace": _ALLOW_NAMESPACES,
+    "uts namespace": _ALLOW_NAMESPACES,
+    "seccomp": "use a kernel built with CONFIG_SECCOMP_FILTER on x86-64 or aarch64",
+}
+_NAMESPACES = {
+    "mount namespace": kernel.CLONE_NEWNS,
+    "pid namespace": kernel.CLONE_NEWPID,
+    "ipc namespace": kernel.CLONE_NEWIPC,
+    "net namespace": kernel.CLONE_NEWNET,
+    "uts namespace": kernel.CLONE_NEWUTS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one grading may use: seconds of wall time, bytes of address space, of one answer, of files in /tmp."""
+
+    timeout: float
+    memory: int
+    output: int
+    disk: int = 16 << 20
+    files: int = 256
+    descriptors: int = 64
+    threads: int = 32
+
+    @property
+    def cpu_seconds(self) -> int:
+        """CPU time after which the kernel kills the grading, should the wall clock's kill fail."""
+        return math.ceil(self.timeout) + 1
+
+
+class Sandbox:
+    """The fork server's side of isolation. `missing` names the layers that this machine refuses, with the kernel's
+    reason.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.missing = _missing_layers()
+        self._namespaces = sum(flag for name, flag in _NAMESPACES.items() if name not in self.missing)
+        self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        self._pid_namespace: int | None = None
+        self._filter = b"" if "seccomp" in self.missing else grading_filter()
+        self._own_root = "mount namespace" not in self.missing
+        self._tmp = _TMP
+        self._interpreter = _interpreter_paths()
+
+    def enter(self) -> None:
+        """Isolate the fork server, which goes on as a child of this process; this one waits for it and exits."""
+        as_root = os.geteuid() == 0
+        if self._own_root:
+            self._build_root(as_root)
+        if as_root:
+            _become_nobody()
+        os.listdir(os.path.dirname(os.__file__))
+        self._unshare(self._namespaces, 0)
+        if self._namespaces & kernel.CLONE_NEWUTS:
+            socket.sethostname("sandbox")
+        if server := os.fork():
+            _, status = os.waitpid(server, 0)
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        kernel.die_with_parent(signal.SIGKILL)
+        if "pid namespace" not in self.missing:
+            self._pid_namespace = os.open("self/ns/pid", os.O_RDONLY, dir_fd=self._proc)
+        if not self._own_root:
+            self._tmp = tempfile.mkdtemp()
+
+    def leave(self) -> None:
+        """Remove what `enter` left on the machine's disk: nothing, unless the mount namespace is missing."""
+        if not self._own_root:
+            shutil.rmtree(self._tmp, ignore_errors=True)
+
+    def fork(self) -> int:
+        """Fork a process for one grading, the first one of a new process namespace; 0 in that process, as os.fork."""
+        if self._pid_namespace is None:
+            return os.fork()
+        kernel.unshare(kernel.CLONE_NEWPID)
+        child = -1
+        try:
+            child = os.fork()
+        finally:
+            if child:
+                kernel.join_namespace(self._pid_namespace, kernel.CLONE_NEWPID)
+        return child
+
+    def seal(self, keep: int) -> None:
+        """Isolate the calling process, a fresh fork, for one grading; it keeps the descriptor `keep` and /dev/null."""
+        self._unshare(self._namespaces & ~(kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS), NOBODY)
+        os.closerange(3, keep)
+        os.closerange(keep + 1, _DESCRIPTORS_OF_SERVER)
+        if self._own_root:
+            kernel.mount_tmpfs(_TMP, self.limits.disk, self.limits.files)
+        else:
+            self._empty_tmp()
+        os.chdir(self._tmp)
+        self._limit_resources()
+        kernel.drop_capabilities()
+        kernel.forbid_new_privileges()
+        with contextlib.suppress(OSError):
+            landlock.restrict(["/"] if self._own_root else self._interpreter, [self._tmp])
+        if self._filter:
+            kernel.filter_system_calls(self._filter)
+
+    def _unshare(self, namespaces: int, inside: int) -> None:
+        """Enter new namespaces in a new user namespace where this user's number is `inside`."""
+        if "user namespace" in self.missing:
+            return
+        user, group = os.geteuid(), os.getegid()
+        kernel.unshare(kernel.CLONE_NEWUSER | namespaces)
+        maps = (("setgroups", "deny"), ("uid_map", f"{inside} {user} 1"), ("gid_map", f"{inside} {group} 1"))
+        for name, text in maps:
+            descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=self._proc)
+            try:
+                os.write(descriptor, text.encode())
+            finally:
+                os.close(descriptor)
+
+    def _build_root(self, as_root: bool) -> None:
+        if as_root:
+            kernel.unshare(kernel.CLONE_NEWNS)
+        else:
+            self._unshare(kernel.CLONE_NEWNS, 0)
+        kernel.make_mounts_private()
+        # The new root is put together on top of /proc, where nothing that has to be shown in it can lie.
+        root = "/proc"
+        kernel.mount_tmpfs(root, 1 << 20, 4096)
+        os.chmod(root, 0o755)
+        for name in os.listdir("/"):
+            if os.path.islink(f"/{name}"):
+                os.symlink(os.path.relpath(os.path.realpath(f"/{name}"), "/"), f"{root}/{name}")
+        os.mkdir(root + _TMP)
+        for path in [*self._interpreter, *_DEVICES]:
+            _show(path, root + path)
+        kernel.make_read_only(root)
+        kernel.change_root(root)
+
+    def _empty_tmp(self) -> None:
+        for entry in os.scandir(self._tmp):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+    def _limit_resources(self) -> None:
+        limits = {
+            resource.RLIMIT_CPU: self.limits.cpu_seconds,
+            resource.RLIMIT_AS: self.limits.memory,
+            resource.RLIMIT_FSIZE: self.limits.disk,
+            resource.RLIMIT_NOFILE: self.limits.descriptors,
+            resource.RLIMIT_NPROC: self.limits.threads,
+            resource.RLIMIT_MEMLOCK: 0,
+            resource.RLIMIT_MSGQUEUE: 0,
+            resource.RLIMIT_CORE: 0,
+        }
+        for kind, limit in limits.items():
+            resource.setrlimit(kind, (limit, limit))
+
+
+def _become_nobody() -> None:
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    kernel.allow_own_proc_files()
+
+
+def _interpreter_paths() -> list[str]:
+    """The folders of the standard library and of the shared libraries in use, and the linker's index of libraries."""
+    folders = {os.path.abspath(path) for path in sys.path if os.path.isdir(path)}
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        mapped = {line.split(maxsplit=5)[-1].strip() for line in maps}
+    folders |= {os.path.dirname(path) for path in mapped if path.startswith("/") and ".so" in os.path.basename(path)}
+    paths = sorted(folders)
+    outermost = [p for p in paths if not any(p != other and p.startswith(other + "/") for other in paths)]
+    return outermost + [path for path in ("/etc/ld.so.cache",) if os.path.exists(path)]
+
+
+def _show(source: str, target: str) -> None:
+    """Bind `source` to `target`, hiding third-party packages: they could contain the answers of public task sets."""
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_RDONLY, 0o644))
+    kernel.bind(source, target)
+    for pattern in _HIDDEN:
+        for folder in glob.glob(os.path.join(glob.escape(target), pattern)):
+            kernel.mount_tmpfs(folder, 4096, 16)
+
+
+def _missing_layers() -> dict[str, str]:
+    trials: dict[str, Callable[[], None]] = {"user namespace": lambda: kernel.unshare(kernel.CLONE_NEWUSER)}
+    for name, flag in _NAMESPACES.items():
+        trials[name] = functools.partial(kernel.unshare, kernel.CLONE_NEWUSER | flag)
+    trials["mount namespace"] = _try_mounting
+    trials["seccomp"] = _try_filtering
+    return {name: reason for name, trial in trials.items() if (reason := _refusal(trial))}
+
+
+def _try_mounting() -> None:
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+    kernel.make_mounts_private()
+    kernel.mount_tmpfs(_TMP, 4096, 16)
+    kernel.make_read_only(_TMP)
+
+
+def _try_filtering() -> None:
+    kernel.forbid_new_privileges()
+    kernel.filter_system_calls(grading_filter())
+
+
+def _refusal(trial: Callable[[], None]) -> str:
+    """Try something in a forked process without privileges; why the kernel refused it, or nothing."""
+    child = os.fork()
+    if child == 0:
+        status = 0
+        try:
+            if os.geteuid() == 0:
+                _become_nobody()
+            trial()
+        except OSError as error:
+            status = error.errno or 255
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return "" if code == 0 else os.strerror(code) if code > 0 else f"killed by signal {-code}"

@@ -1,0 +1,153 @@
+"""Plain data as canonical text, and the frames that carry it between the grader and a sandboxed interpreter.
+
+Plain data is None, bool, int, float, complex, str, bytes, list, tuple, dict, set and frozenset, of exactly these
+types: an instance of a subclass is refused, so no method of the code under test can run while values are compared.
+Equal values have equal text (dictionaries and sets are written in sorted order), so most comparisons are comparisons
+of strings, and nothing that untrusted code sent is ever turned into a hash table on the grader's side.
+
+A frame is a 4-byte big-endian length, a 16-byte nonce and a body.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import time
+from typing import Any
+
+MAX_DEPTH = 100
+NONCE_BYTES = 16
+_JSON_INTS = range(-(2**63), 2**63)
+
+
+class NotPlainError(ValueError):
+    """A value that is not plain data, or is nested too deeply."""
+
+
+class FrameTooLargeError(ValueError):
+    """The other side announced a frame above the limit."""
+
+
+def encode(value: object) -> str:
+    """The canonical text of plain data; NotPlainError for anything else."""
+    return _dumps(_to_json(value, MAX_DEPTH))
+
+
+def decode(text: str) -> Any:
+    """The value whose canonical text this is; ValueError if it is none."""
+    return _from_json(json.loads(text))
+
+
+def matches(expected: str, answer: str, atol: float | None = None) -> bool:
+    """Whether two canonical texts stand for the same value: the same types throughout, floats |x - y| <= atol.
+
+    Without atol floats must be equal, where 0.0 equals -0.0 and NaN equals NaN. The answer is untrusted text: the
+    work done here is bounded by the size of the expected one.
+    """
+    if expected == answer:
+        return True
+    if len(answer) > 8 * len(expected) + 64:
+        return False
+    try:
+        return _close(json.loads(expected), json.loads(answer), atol or 0.0)
+    except (ValueError, RecursionError):
+        return False
+
+
+def send(channel: socket.socket, nonce: bytes, body: bytes) -> None:
+    """Send one frame."""
+    channel.sendall((len(body) + NONCE_BYTES).to_bytes(4, "big") + nonce + body)
+
+
+def receive(channel: socket.socket, limit: int, deadline: float | None = None) -> tuple[bytes, bytes]:
+    """The next frame's nonce and body.
+
+    limit: largest body, in bytes. deadline: on time.monotonic(). Raises FrameTooLargeError, TimeoutError, EOFError.
+    """
+    length = int.from_bytes(_receive_exactly(channel, 4, deadline), "big") - NONCE_BYTES
+    if not 0 <= length <= limit:
+        raise FrameTooLargeError(f"a frame of {length} bytes, where 0 to {limit} are allowed")
+    return _receive_exactly(channel, NONCE_BYTES, deadline), _receive_exactly(channel, length, deadline)
+
+
+def _receive_exactly(channel: socket.socket, size: int, deadline: float | None) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        if deadline is not None:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError
+            channel.settimeout(remaining)
+        piece = channel.recv(min(size - len(data), 1 << 16))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+def _dumps(tree: object) -> str:
+    return json.dumps(tree, separators=(",", ":"))
+
+
+def _to_json(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if value is None or kind is bool or kind is str or kind is float:
+        return value
+    if kind is int:
+        return value if value in _JSON_INTS else {"int": hex(value)}
+    if kind is bytes:
+        return {"bytes": value.hex()}
+    if kind is complex:
+        return {"complex": [value.real, value.imag]}
+    if depth == 0:
+        raise NotPlainError(f"a value nested deeper than {MAX_DEPTH} levels")
+    if kind is list:
+        return [_to_json(item, depth - 1) for item in value]
+    if kind is tuple:
+        return {"tuple": [_to_json(item, depth - 1) for item in value]}
+    if kind is dict:
+        pairs = [[_to_json(key, depth - 1), _to_json(item, depth - 1)] for key, item in value.items()]
+        return {"dict": sorted(pairs, key=lambda pair: _dumps(pair[0]))}
+    if kind is set or kind is frozenset:
+        return {kind.__name__: sorted((_to_json(item, depth - 1) for item in value), key=_dumps)}
+    raise NotPlainError(f"a value of type {kind.__name__}, which is not plain data")
+
+
+def _from_json(tree: Any) -> Any:
+    if isinstance(tree, list):
+        return [_from_json(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if len(tree) != 1:
+        raise ValueError("malformed plain data")
+    ((tag, body),) = tree.items()
+    match tag, body:
+        case "int", str():
+            return int(body, 16)
+        case "bytes", str():
+            return bytes.fromhex(body)
+        case "complex", [float(real), float(imag)]:
+            return complex(real, imag)
+        case "tuple", list():
+            return tuple(_from_json(item) for item in body)
+        case "set", list():
+            return {_from_json(item) for item in body}
+        case "frozenset", list():
+            return frozenset(_from_json(item) for item in body)
+        case "dict", list():
+            return {_from_json(key): _from_json(item) for key, item in body}
+    raise ValueError("malformed plain data")
+
+
+def _close(expected: Any, answer: Any, atol: float) -> bool:
+    if type(expected) is not type(answer):
+        return False
+    if isinstance(expected, float):
+        both_nan = math.isnan(expected) and math.isnan(answer)
+        return expected == answer or both_nan or abs(expected - answer) <= atol
+    if isinstance(expected, list):
+        return len(expected) == len(answer) and all(_close(e, a, atol) for e, a in zip(expected, answer, strict=True))
+    if isinstance(expected, dict):
+        return expected.keys() == answer.keys() and all(_close(expected[tag], answer[tag], atol) for tag in expected)
+    return bool(expected == answer)

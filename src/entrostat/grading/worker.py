@@ -1,0 +1,224 @@
+"""The grader's side of a fork server: starting it, talking to the interpreters that it forks, learning how they end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from entrostat.grading import wire
+from entrostat.grading.sandbox import REMEDIES, Limits
+from entrostat.grading.verdict import Outcome
+
+# The fork server imports three modules of this package without the package itself, which would load torch.
+_BOOT = """
+import sys, types
+sys.path.pop(0)
+for name, path in (("entrostat", sys.argv[1]), ("entrostat.grading", sys.argv[1] + "/grading")):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+from entrostat.grading.child import main
+main(int(sys.argv[2]))
+"""
+_PACKAGE = Path(__file__).resolve().parent.parent
+_START_SECONDS = 60.0
+_SEAL_SECONDS = 10.0
+_END_SECONDS = 10.0
+
+
+class IsolationError(RuntimeError):
+    """This machine refuses a layer of the isolation; the message names it and the remedy."""
+
+
+class WorkerError(RuntimeError):
+    """The fork server or the machine failed; says nothing about the code under test."""
+
+
+class Failure(Exception):  # noqa: N818  (an outcome on its way to a verdict, not a fault of the grader)
+    """The code under test ended the grading with an outcome other than a pass."""
+
+    def __init__(self, outcome: Outcome, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+        self.detail = detail
+
+
+class Worker:
+    """One fork server. Used by one thread at a time; close() ends its processes."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._count = 0
+        self._control, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A fixed hash seed makes the order of sets, and with it every verdict, the same in every run.
+        environment = {"PYTHONHASHSEED": "0"}
+        if "LD_LIBRARY_PATH" in os.environ:
+            environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+        with remote:
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-S", "-c", _BOOT, str(_PACKAGE), str(remote.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=environment,
+                pass_fds=[remote.fileno()],
+            )
+        try:
+            self._control.settimeout(_START_SECONDS)
+            self._control.send(json.dumps(dataclasses.asdict(limits)).encode())
+            hello = self._reply()
+        except BaseException:
+            self.close()
+            raise
+        self.missing: dict[str, str] = hello["missing"]
+
+    def close(self) -> None:
+        """End the fork server and every grading in it."""
+        self._control.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def start(self) -> Interpreter:
+        """A fresh sandboxed interpreter, whose time runs from when it is entered; WorkerError if there is none."""
+        self._count += 1
+        channel, remote = socket.socketpair()
+        with remote:
+            try:
+                socket.send_fds(self._control, [json.dumps({"start": self._count}).encode()], [remote.fileno()])
+            except OSError as error:
+                channel.close()
+                raise WorkerError(f"the fork server is gone: {error}") from error
+        return Interpreter(self, self._count, channel)
+
+    def end(self, key: int, wait: bool) -> dict[str, Any]:
+        """Kill an interpreter's processes; how it ended."""
+        try:
+            self._control.settimeout(_END_SECONDS)
+            self._control.send(json.dumps({"end": key, "wait": wait}).encode())
+            return self._reply()
+        except OSError as error:
+            raise WorkerError(f"the fork server does not answer: {error}") from error
+
+    def _reply(self) -> dict[str, Any]:
+        packet = self._control.recv(1 << 16)
+        if not packet:
+            raise WorkerError("the fork server ended unexpectedly")
+        reply: dict[str, Any] = json.loads(packet)
+        if "error" in reply:
+            raise WorkerError(f"the fork server could not isolate a grading: {reply['error']}")
+        return reply
+
+
+class Interpreter:
+    """A sandboxed interpreter as the grader sees it. A context manager: leaving it kills the interpreter."""
+
+    def __init__(self, worker: Worker, key: int, channel: socket.socket) -> None:
+        self._worker = worker
+        self._key = key
+        self._channel = channel
+        self._deadline = 0.0
+        self._ended = False
+
+    def __enter__(self) -> Interpreter:
+        try:
+            self._expect_seal()
+        except BaseException:
+            self._end(wait=False)
+            raise
+        self._deadline = time.monotonic() + self._worker.limits.timeout
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if not self._ended:
+            self._end(wait=False)
+
+    def load(self, code: str) -> None:
+        """Run the code's top level; Failure if it does not compile or raises."""
+        self._ask("load", wire.encode(code), "loaded")
+
+    def call(self, request: str) -> str:
+        """Call a function of the code: the canonical text of (name, args, kwargs), answered with that of its result."""
+        return self._ask("call", request, "answer")
+
+    def _expect_seal(self) -> None:
+        # Before the code is sent, whatever goes wrong is the machine's fault; afterwards, the code's.
+        try:
+            _, body = wire.receive(self._channel, 4096, time.monotonic() + _SEAL_SECONDS)
+        except (OSError, EOFError, wire.FrameTooLargeError) as error:
+            raise WorkerError(f"a grading could not be started: {error!r}") from error
+        status, _, text = body.decode().partition("\n")
+        if status != "sealed":
+            raise WorkerError(f"a grading could not be isolated: {text}")
+
+    def _ask(self, kind: str, text: str, expected_status: str) -> str:
+        nonce = secrets.token_bytes(wire.NONCE_BYTES)
+        try:
+            self._channel.settimeout(max(self._deadline - time.monotonic(), 1e-3))
+            wire.send(self._channel, nonce, f"{kind}\n{text}".encode())
+            answered, body = wire.receive(self._channel, self._worker.limits.output + 64, self._deadline)
+        except TimeoutError:
+            raise Failure(Outcome.TIMEOUT, f"no answer within {self._worker.limits.timeout:g} s") from None
+        except wire.FrameTooLargeError as error:
+            raise Failure(Outcome.OUTPUT_LIMIT, str(error)) from None
+        except (OSError, EOFError):
+            raise self._explain_end() from None
+        if not secrets.compare_digest(answered, nonce):
+            raise Failure(Outcome.WRONG, "an answer that does not belong to its call")
+        status, _, answer = body.decode(errors="replace").partition("\n")
+        if status == expected_status:
+            return answer
+        raise Failure(_OUTCOMES.get(status, Outcome.WRONG), answer[:500])
+
+    def _explain_end(self) -> Failure:
+        """Why the interpreter hung up. Only an end that the code cannot bring about is the machine's fault."""
+        report = self._end(wait=True)
+        code = report["code"]
+        if not report["ended"]:
+            return Failure(Outcome.RUNTIME_ERROR, "the code closed the grader's channel")
+        if code == -signal.SIGKILL:
+            if report["cpu"] < self._worker.limits.cpu_seconds:
+                raise WorkerError("the grading was killed from outside")
+            return Failure(Outcome.TIMEOUT, f"more than {self._worker.limits.cpu_seconds} s of CPU time")
+        how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
+        return Failure(Outcome.RUNTIME_ERROR, f"the code ended its interpreter {how}")
+
+    def _end(self, wait: bool) -> dict[str, Any]:
+        self._ended = True
+        self._channel.close()
+        return self._worker.end(self._key, wait)
+
+
+_OUTCOMES = {
+    "syntax error": Outcome.SYNTAX_ERROR,
+    "runtime error": Outcome.RUNTIME_ERROR,
+    "memory": Outcome.MEMORY,
+    "output limit": Outcome.OUTPUT_LIMIT,
+    "not plain": Outcome.WRONG,
+}
+
+
+def refuse_if_missing(missing: dict[str, str]) -> None:
+    """IsolationError naming every layer that this machine refuses, and the remedy."""
+    if missing:
+        raise IsolationError(
+            f"isolation='full', but this machine refuses {describe(missing)}. Remedy: "
+            + "; ".join(dict.fromkeys(REMEDIES[name] for name in missing))
+            + "; or choose isolation='best-effort' to grade without"
+        )
+
+
+def describe(missing: dict[str, str]) -> str:
+    """The missing layers in one line, each with the kernel's reason."""
+    return ", ".join(f"{name} ({reason})" for name, reason in missing.items())

@@ -1,0 +1,63 @@
+"""One grader and one task for the tests that need no settings of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from entrostat.grading import CodeGrader, Verdict
+from entrostat.tasks import Call, Task
+
+DOUBLE_EVENS = Task(
+    id="double-evens",
+    prompt="Write solve(numbers): the even numbers, doubled, in their order.",
+    entry_point="solve",
+    tests=(
+        Call(args=([3, 2, 4],), expected=[4, 8]),
+        Call(args=([],), expected=[]),
+        Call(args=([7, 9],), expected=[]),
+        Call(args=([-2, 0, 5, 10],), expected=[-4, 0, 20]),
+        Call(args=([8, 8, 1],), expected=[16, 16]),
+    ),
+)
+
+
+@pytest.fixture
+def task() -> Task:
+    return DOUBLE_EVENS
+
+
+@pytest.fixture(scope="session")
+def grader() -> Iterator[CodeGrader]:
+    with CodeGrader(workers=2, timeout=1.0, memory=256 << 20) as grader:
+        yield grader
+
+
+@pytest.fixture
+def judge(grader: CodeGrader, task: Task) -> Callable[[str], Verdict]:
+    """The verdict on one completion of the task."""
+    return lambda completion: grader.grade([(task, completion)])[0]
+
+
+@pytest.fixture
+def answer_of(grader: CodeGrader) -> Callable[[str], str]:
+    """What an expression is inside the sandbox, as text: the failed grading's detail carries it out."""
+
+    def answer(expression: str) -> str:
+        probe = Task(id="probe", prompt="", entry_point="solve", tests=(Call(args=(), expected=None),))
+        code = f"def solve():\n    import os, sys, socket, ctypes\n    return repr({expression})"
+        detail = grader.grade([(probe, code)])[0].detail
+        return re.sub(r'^test 1 of 1: answered "(.*)"$', r"\1", detail)
+
+    return answer
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise `attack` with every section of attacks.txt."""
+    if "attack" in metafunc.fixturenames:
+        text = (Path(__file__).parent / "attacks.txt").read_text(encoding="utf-8")
+        sections = re.split(r"^=== (.+)\n", text, flags=re.MULTILINE)[1:]
+        metafunc.parametrize("attack", sections[1::2], ids=sections[::2])
