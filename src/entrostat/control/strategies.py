@@ -18,7 +18,7 @@ from typing import Any, Literal
 from typing_extensions import override
 
 from entrostat.control.state import Resumable, State
-from entrostat.objective import ClipRule, LinearThreshold
+from entrostat.objective import ClipBand, ClipRule, LinearThreshold
 
 Phase = Literal["increase", "decrease", "hold"]
 
@@ -31,7 +31,7 @@ class Strategy(Resumable, ABC):
     """What a controller asks for the rule of the next step."""
 
     @abstractmethod
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
+    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipBand:
         """The rule after `step` of `total_steps` steps, at the last measured entropy in nats (None: none yet).
 
         Asking again with the same arguments gives the same rule. Raises ValueError for step < 0 or total_steps < 1.
@@ -46,10 +46,10 @@ class Strategy(Resumable, ABC):
 class Constant(Strategy):
     """One rule at every step: the constant .2 of GRPO by default, clip-higher with ClipRule.constant(upper=0.28)."""
 
-    clip: ClipRule = STANDARD
+    clip: ClipBand = STANDARD
 
     @override
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
+    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipBand:
         _progress(step, total_steps)
         return self.clip
 

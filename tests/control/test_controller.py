@@ -1,0 +1,147 @@
+"""The controller: what it answers after what it heard, resuming, hostile input."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from entrostat.control import (
+    Constant,
+    EntropyController,
+    FixedWeights,
+    IncreaseThenDecrease,
+    OscillatoryDecay,
+)
+from entrostat.entropy import polarity
+from entrostat.tokens import token_stats
+
+TOTAL = 40
+
+
+def test_the_rule_in_force_is_that_of_the_steps_done() -> None:
+    strategy = IncreaseThenDecrease()
+    controller = EntropyController(strategy, TOTAL)
+    assert controller.rule() == strategy.rule(0, TOTAL)
+    for step in range(1, TOTAL + 1):
+        controller.observe(step, 2.0, 4)
+        assert controller.rule() == strategy.rule(step, TOTAL)
+
+
+def test_entropy_is_the_sum_over_the_count_and_smoothed_from_the_first() -> None:
+    controller = EntropyController(Constant(), TOTAL, ema=0.5)
+    smoothed = []
+    for step, (total, count) in enumerate([(8.0, 4), (4.0, 4), (0.0, 2)], start=1):
+        controller.observe(step, total, count)
+        smoothed.append(controller.metrics()["entropy_smoothed"])
+    assert smoothed == [2.0, 1.5, 0.75]
+    assert controller.metrics()["entropy"] == 0.0
+
+
+def test_cutting_the_sums_over_ranks_changes_nothing() -> None:
+    whole, cut = EntropyController(OscillatoryDecay(), TOTAL), EntropyController(OscillatoryDecay(), TOTAL)
+    for step, (a, b) in enumerate([((3.0, 6), (5.0, 4)), ((0.1, 5), (0.2, 5))], start=1):
+        cut.observe(step, a[0] + b[0], a[1] + b[1])
+        whole.observe(step, (a[0] + b[0]) / 10 * (a[1] + b[1]), a[1] + b[1])
+    assert whole.metrics() == cut.metrics()
+    assert whole.rule() == cut.rule()
+
+
+def test_the_strategy_sees_the_smoothed_entropy() -> None:
+    raw, smooth = EntropyController(OscillatoryDecay(), TOTAL), EntropyController(OscillatoryDecay(), TOTAL, ema=0.9)
+    for controller in (raw, smooth):
+        controller.observe(1, 1.0, 1)
+        controller.observe(2, 0.1, 1)
+    assert raw.phase == "increase"
+    assert smooth.phase == "decrease"
+
+
+def test_the_record_tells_what_was_in_force_during_the_observed_step() -> None:
+    controller = EntropyController(OscillatoryDecay(h_init=1.0), TOTAL)
+    controller.observe(1, 0.1, 1)
+    record = controller.metrics()
+    assert record["phase"] == "decrease"
+    assert controller.phase == "increase"
+    assert record["bounds"] == {
+        "upper_slope": 0.0,
+        "upper_intercept": 0.2,
+        "lower_slope": -0.13,
+        "lower_intercept": 0.3,
+    }
+    json.dumps(record, allow_nan=False)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 7])
+def test_a_resumed_controller_goes_on_as_if_it_had_never_stopped(cut: int) -> None:
+    course = [1.0, 0.6, 0.15, 0.1, 0.3, 0.95, 0.9, 0.2, 0.1]
+    build = lambda: EntropyController(OscillatoryDecay(), TOTAL, ema=0.3, reweighting=FixedWeights(1.1, 0.9))  # noqa: E731
+    whole, before, after = build(), build(), build()
+    for step, entropy in enumerate(course, start=1):
+        whole.observe(step, entropy, 1)
+        if step <= cut:
+            before.observe(step, entropy, 1)
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    assert after.rule() == before.rule()
+    for step, entropy in list(enumerate(course, start=1))[cut:]:
+        after.observe(step, entropy, 1)
+    assert after.state_dict() == whole.state_dict()
+    assert after.rule() == whole.rule()
+    assert after.metrics() == whole.metrics()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_an_entropy_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_state(bad: float) -> None:
+    controller = EntropyController(OscillatoryDecay(), TOTAL, ema=0.5)
+    controller.observe(4, 1.0, 2)
+    state, metrics, rule = controller.state_dict(), controller.metrics(), controller.rule()
+    with pytest.raises(ValueError, match=r"entropy is .* at step 5"):
+        controller.observe(5, bad, 2)
+    assert controller.state_dict() == state
+    assert controller.metrics() == metrics
+    assert controller.rule() == rule
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_step_that_is_heard_twice_is_refused(step: int) -> None:
+    controller = EntropyController(Constant(), TOTAL)
+    controller.observe(3, 1.0, 1)
+    with pytest.raises(ValueError, match=rf"step is {step} after step 3"):
+        controller.observe(step, 1.0, 1)
+
+
+@pytest.mark.parametrize("count", [0, -1, math.nan])
+def test_a_step_without_tokens_is_refused(count: float) -> None:
+    with pytest.raises(ValueError, match="token_count"):
+        EntropyController(Constant(), TOTAL).observe(1, 1.0, count)
+
+
+@pytest.mark.parametrize("ema", [1.0, -0.1, math.nan])
+def test_a_smoothing_out_of_range_is_refused(ema: float) -> None:
+    with pytest.raises(ValueError, match=r"EntropyController\.ema"):
+        EntropyController(Constant(), TOTAL, ema=ema)
+
+
+def test_the_state_of_another_strategy_is_refused() -> None:
+    state = EntropyController(OscillatoryDecay(), TOTAL).state_dict()
+    with pytest.raises(ValueError, match=r"strategy is OscillatoryDecay, the recipe's is Constant"):
+        EntropyController(Constant(), TOTAL).load_state_dict(state)
+
+
+def test_without_reweighting_the_weights_are_ones_and_the_coefficient_zero() -> None:
+    stats = token_stats(torch.randn(4, 6), torch.arange(4))
+    controller = EntropyController(Constant(), TOTAL)
+    assert torch.equal(controller.weights(stats, torch.ones(4)), torch.ones(4))
+    assert controller.entropy_coef() == 0.0
+
+
+def test_fixed_weights_split_by_the_sign_of_the_polarity() -> None:
+    stats = token_stats(torch.randn(50, 6, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 6)
+    adv = torch.linspace(-1, 1, 50)
+    weights = EntropyController(Constant(), TOTAL, reweighting=FixedWeights(1.3, 0.6)).weights(stats, adv)
+    expands = polarity(stats, adv) > 0
+    torch.testing.assert_close(weights, torch.where(expands, 1.3, 0.6))
+
+
+def test_a_negative_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"FixedWeights\.contracting is -0\.1"):
+        FixedWeights(contracting=-0.1)
