@@ -42,7 +42,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     """Whole words and frequent pieces of code; every other printable ASCII character is a token of its own."""
     words = {f" {word}" for op in listcraft.OPERATIONS for text in op.words for word in text.split() if len(word) > 1}
     pieces = sorted(words | set(CODE_PIECES), key=lambda piece: (-len(piece), piece))
-    characters = sorted(set(string.printable) - set(string.whitespace)) + [" ", "\n", "\t"]
+    characters = [*sorted(set(string.printable) - set(string.whitespace)), " ", "\n", "\t"]
     vocabulary = {token: i for i, token in enumerate([PAD, EOS, UNKNOWN, *pieces, *characters])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     pattern = Regex("|".join(re.escape(piece) for piece in pieces) + r"|[\s\S]")
@@ -89,7 +89,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int):
         for _ in range(BATCH):
             program = rng.choice(pool)
             prompt = tokenizer.encode(program.prompt(rng))
-            solution = tokenizer.encode(blurred(program, rng).solution(rng)) + [tokenizer.eos_token_id]
+            solution = [*tokenizer.encode(blurred(program, rng).solution(rng)), tokenizer.eos_token_id]
             rows.append((prompt, solution))
         width = max(len(prompt) + len(solution) for prompt, solution in rows)
         ids = torch.full((BATCH, width), tokenizer.pad_token_id)

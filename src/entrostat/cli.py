@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import resource
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -26,6 +26,23 @@ app = typer.Typer(
 console = Console()
 
 DEMO = ("reinforce", "early-stop", "grpo-id")
+HEADLINE = {
+    "run": "run",
+    "start": "start",
+    "peak": "peak",
+    "peak_step": "at",
+    "end": "end",
+    "gap": "gap",
+    "noise_floor": "floor",
+    "handed_over": "kept",
+    "entropy_start": "H start",
+    "entropy_end": "H end",
+    "steps": "steps",
+}
+CAPTION = (
+    "pass@1 on the report split; `at`: step of the peak on the select split; `floor`: the gap that evaluation noise "
+    "alone would show; `kept`: what the campaign hands over; H: entropy in nats a token"
+)
 
 Overrides = Annotated[
     list[str] | None,
@@ -50,7 +67,7 @@ def demo(
     with _plain_errors():
         recipes = [load_recipe(Path(str(folder / f"{name}.yaml")), overrides or ()) for name in DEMO]
         runs = [_train(recipe, out / recipe.name) for recipe in recipes]
-        _show(runs, out, as_json)
+        _show(runs, out / "report.html", as_json)
 
 
 @app.command()
@@ -69,18 +86,18 @@ def train(
     with _plain_errors():
         loaded = load_recipe(recipe, overrides or ())
         run = _train(loaded, out or Path("runs") / loaded.name)
-        _show([run], run, as_json)
+        _show([run], run / "report.html", as_json)
 
 
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html and its figures.")] = Path("runs/report"),
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     as_json: AsJson = False,
 ) -> None:
     """Draw the figures of one or several runs and write them as one page.
 
-    Example: entrostat report runs/demo/reinforce runs/demo/grpo-id --out runs/report
+    Example: entrostat report runs/demo/reinforce runs/demo/grpo-id --out demo.html
     """
     with _plain_errors():
         _show(runs, out, as_json)
@@ -128,30 +145,34 @@ def _live_status(recipe: Any) -> Iterator[Any]:
         yield listen
 
 
-def _show(runs: list[Path], out: Path, as_json: bool) -> None:
-    """Print the headline table of the runs and write the report."""
+def _show(runs: list[Path], page: Path, as_json: bool) -> None:
+    """Write the report of the runs and print their headline table."""
     from entrostat.report import build_report, summary_rows
 
-    page = build_report(runs, out)
-    rows = summary_rows(runs)
+    build_report(runs, page)
+    rows = [asdict(row) for row in summary_rows(runs)]
     if as_json:
         typer.echo(json.dumps({"runs": rows, "report": str(page)}))
         return
-    table = Table(title="pass@1 on the report split", title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "run" else "right")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
+    for field, heading in HEADLINE.items():
+        table.add_column(heading, justify="left" if field == "run" else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(_cell(row[field]) for field in HEADLINE))
     console.print(table)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
-    console.print(f"peak memory of this process: {memory:.2f} GiB; CPU time {time.process_time():.0f} s", style="dim")
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3f}"
+        case _:
+            return str(value)
 
 
 @contextmanager
@@ -160,14 +181,24 @@ def _plain_errors() -> Iterator[None]:
     from entrostat.engine.checkpoint import CheckpointError
     from entrostat.engine.policy import PolicyError
     from entrostat.engine.update import TrainingError
-    from entrostat.grading import GradingError
+    from entrostat.grading import IsolationError, WorkerError
     from entrostat.recipe import RecipeError
     from entrostat.runs import RunError
     from entrostat.tasks import TaskError
 
+    mendable = (
+        CheckpointError,
+        IsolationError,
+        PolicyError,
+        RecipeError,
+        RunError,
+        TaskError,
+        TrainingError,
+        WorkerError,
+    )
     try:
         yield
-    except (CheckpointError, GradingError, PolicyError, RecipeError, RunError, TaskError, TrainingError) as error:
+    except mendable as error:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)
         raise typer.Exit(1) from error

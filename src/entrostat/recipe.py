@@ -235,7 +235,7 @@ class EvaluationRecipe(Section):
     def _k_within_samples(self) -> EvaluationRecipe:
         if max(self.pass_at) > self.samples:
             raise ValueError(
-                f"pass_at: got {max(self.pass_at)} with samples {self.samples}; pass@k needs k <= samples: raise samples"
+                f"evaluation.pass_at: got {max(self.pass_at)} with samples {self.samples}; pass@k needs k <= samples"
             )
         return self
 
@@ -246,8 +246,8 @@ class CampaignRecipe(Section):
     steps: Positive = 60
     """Optimizer steps, at the most."""
     stop: Literal["naive", "es-online"] = "naive"
-    """`naive`: run to the end and hand over the end; `es-online`: stop `patience` evaluations of steps after the running
-    peak of the select split and hand over the peak."""
+    """`naive`: run to the end and hand over the end; `es-online`: stop `patience` steps after the running peak of the
+    select split and hand over the peak."""
     patience: Positive = 3
     """Steps without a new peak that end an `es-online` campaign."""
     checkpoint_every: Positive = 10
@@ -260,7 +260,7 @@ class GradingRecipe(Section):
     workers: Positive = 2
     """Processes that grade."""
     isolation: Literal["full", "best-effort"] = "full"
-    """`full` refuses to run where the kernel lacks a layer of isolation; `best-effort` says what is missing and runs."""
+    """`full` refuses to run where the kernel lacks a layer; `best-effort` says what is missing and runs."""
     timeout: float = Field(default=2.0, gt=0)
     """Seconds a completion may take for all its calls."""
 
@@ -287,7 +287,8 @@ class Recipe(Section):
     def _batch_divides(self) -> Recipe:
         if self.rollout.prompts > self.tasks.train:
             raise ValueError(
-                f"rollout.prompts: got {self.rollout.prompts}, more than tasks.train {self.tasks.train}; lower one or raise the other"
+                f"rollout.prompts: got {self.rollout.prompts}, more than tasks.train {self.tasks.train}; "
+                "lower one or raise the other"
             )
         if self.rollout.prompts % self.update.minibatches:
             raise ValueError(

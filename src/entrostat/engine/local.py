@@ -17,7 +17,7 @@ import torch
 from entrostat.campaign.engine import CampaignTrace, Checkpoint
 from entrostat.engine.checkpoint import CheckpointStore, load_optimizer, load_state, verify
 from entrostat.engine.evaluate import completion_metrics, evaluate, grade_rollout, sample_lines
-from entrostat.engine.policy import Policy, load_policy
+from entrostat.engine.policy import load_policy
 from entrostat.engine.rewards import Advantages
 from entrostat.engine.rollout import sample
 from entrostat.engine.seeds import derived_seed

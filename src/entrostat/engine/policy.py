@@ -1,4 +1,4 @@
-"""The policy: a Hugging Face causal language model with its tokenizer, from a folder, a hub id or the package itself."""
+"""The policy: a Hugging Face causal language model and its tokenizer, from a folder, a hub id or the package."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def sample(
 
 
 def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, temperature: float) -> Rollout:
-    """Complete left-padded prompts (B, P), token t of row i drawn by uniform[i, t]; rows that have ended leave the batch."""
+    """Complete left-padded prompts (B, P), token t of row i drawn by uniform[i, t]; ended rows leave the batch."""
     (rows, limit), device = uniform.shape, policy.device
     uniform = uniform.to(device)
     stops = torch.tensor(policy.stop_ids, device=device)

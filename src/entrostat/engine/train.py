@@ -14,6 +14,8 @@ from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, build_stop_rule
 from entrostat.runs import Run
 
+REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen before
+
 
 def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> CampaignOutcome:
     """Run the campaign of a recipe in the folder `out`, or take it up where it was killed.
@@ -25,9 +27,7 @@ def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> Campai
     start = Checkpoint(embedded_folder() if recipe.policy.path == EMBEDDED else Path(recipe.policy.path), step=0)
     hashes = {**tasks.hashes(), "policy": folder_digest(start.path) if start.path.is_dir() else str(start.path)}
     grading = recipe.grading
-    with CodeGrader(
-        workers=grading.workers, timeout=grading.timeout, isolation=grading.isolation, memo=True
-    ) as grader:
+    with CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED) as grader:
         engine = LocalEngine(recipe, tasks, grader, listener)
         record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, _versions())
         return run_campaign(engine, build_stop_rule(recipe), start, record)

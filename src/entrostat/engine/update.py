@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from entrostat.control.controller import EntropyController
-from entrostat.control.diagnostics import StepSums, finish, step_sums
+from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
 from entrostat.objective import ClipBand, ClipRule, aggregate, policy_loss
@@ -38,7 +36,7 @@ class Experience:
 
     def cut(self, size: int) -> Iterator[Experience]:
         """Consecutive pieces of at most `size` completions."""
-        for index in torch.arange(len(self.advantages)).split(size):
+        for index in torch.split(torch.arange(len(self.advantages)), size):
             yield self.rows(index)
 
 
@@ -69,8 +67,7 @@ class Learner:
         started = time.perf_counter()
         rule = self.controller.rule()
         whole = self._denominator(experience.rollout)
-        loss_sum = 0.0
-        sums: list[StepSums] = []
+        loss_sum, sums = 0.0, TokenSums.zero()
         self.optimizer.zero_grad(set_to_none=True)
         for part in experience.cut(self.settings.microbatch_rows):
             mask = part.rollout.mask.to(self.policy.device)
@@ -80,23 +77,21 @@ class Learner:
             old_logp = part.rollout.old_logp.to(mask.device)
             out = policy_loss(stats.logp, old_logp, weighted, mask, rule=rule, objective=self.settings.objective)
             loss = aggregate(out.per_token, mask, self.settings.aggregate, denominator=whole)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
-            sums.append(step_sums(stats, weighted, out, mask, self.regions))
+            sums = sums + token_sums(stats, weighted, out, mask, self.regions)
         norm = self._apply(number)
         phase = self.controller.phase
-        measured = finish(functools.reduce(operator.add, sums))
-        tokens = experience.rollout.token_count
-        self.controller.observe(number, measured["entropy"] * tokens, tokens)
+        self.controller.observe(number, sums.entropy, sums.tokens)
         return {
             "loss": loss_sum,
             "grad_norm": norm,
             "lr": self.learning_rate(number),
-            **measured,
+            **sums.metrics(),
             "phase": phase,
             "bounds": _bounds(rule),
             "control": self.controller.metrics(),
-            "update_tokens": tokens,
+            "update_tokens": experience.rollout.token_count,
             "update_seconds": time.perf_counter() - started,
         }
 
@@ -126,7 +121,7 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), float("inf") if limit is None else limit)
         if not bool(norm.isfinite()):
             raise TrainingError(
-                f"step {number}: the gradient norm is {float(norm)}; nothing was applied and the last checkpoint stands. "
+                f"step {number}: the gradient norm is {float(norm)}; nothing was applied, the last checkpoint stands. "
                 "Lower update.learning_rate, set update.max_grad_norm, or use objective clip"
             )
         for group in self.optimizer.param_groups:

@@ -4,7 +4,7 @@ A program is a chain of one to four operations. Its prompt says in words what ea
 the values that the chain returns. An operation's Python expression is its only definition: the reference solution
 is made of these expressions, and the expected values are what they evaluate to.
 
-What was left out: loops, strings and several arguments. A policy of a million parameters must be able to learn the family.
+Left out: loops, strings and several arguments, so that a policy of a million parameters can learn the family.
 
 Splits are decided by behaviour: programs that answer alike on a fixed set of probe inputs share one digest, and the
 digest names the split. No program of one split does what a program of another does, however it is worded.
@@ -194,7 +194,7 @@ def is_sound(program: Program, values: tuple[Value, ...]) -> bool:
 
 
 def programs(split: Split, seed: int = 0, levels: Sequence[int] = (1, 2, 3)) -> Iterator[Program]:
-    """Distinct sound programs of a split, without end in practice, the same for the same seed; the levels take turns."""
+    """Distinct sound programs of a split, the same for the same seed; the levels take turns until none has more."""
     unknown = [level for level in levels if level not in LEVELS]
     if unknown or not levels:
         raise ValueError(f"levels: got {list(levels)}; give one or more of {list(LEVELS)}")
@@ -218,7 +218,7 @@ def programs(split: Split, seed: int = 0, levels: Sequence[int] = (1, 2, 3)) -> 
 
 
 def _tests(program: Program, rng: random.Random) -> tuple[Call, ...]:
-    """Calls that tell the program from as many of its neighbours as they can, chosen greedily; the empty list is one of them."""
+    """Calls, the empty list among them, chosen greedily to tell the program from as many neighbours as they can."""
     candidates = [[], *(_random_list(rng) for _ in range(24))]
     answers = [program.run(xs) for xs in candidates]
     alive = list(program.neighbours())
