@@ -74,5 +74,5 @@ def test_gradients_flow_only_where_promised() -> None:
 def test_a_bad_logit_is_named(bad: float) -> None:
     logits = torch.zeros(2, 3, 4)
     logits[1, 0, 2] = bad
-    with pytest.raises(ValueError, match=r"logits\[3, 2\].*is (nan|inf); allowed"):
+    with pytest.raises(ValueError, match=r"logits\[1, 0, 2\] is (nan|inf); allowed"):
         token_stats(logits, torch.zeros(2, 3, dtype=torch.long))

@@ -1,0 +1,126 @@
+"""The four statistics straight from hidden states and the output matrix, never holding more than a block of logits.
+
+One pass over the vocabulary keeps the running sums of `partial`. The backward pass computes each block of logits again,
+turns it in place into the gradient of the logits,
+
+    d logp / d z_x = 1[x = a] - p_x        d H / d z_x = -p_x (ln p_x + H)
+
+and carries that to hidden and weight by two matrix products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from entrostat.tokens.checks import check_floating, check_ids, check_maxima, check_positive, check_rows
+from entrostat.tokens.chunks import Gradients, head_grads, head_sums
+from entrostat.tokens.head import Head
+from entrostat.tokens.partial import Upstream, finish, merge
+from entrostat.tokens.shard import VocabShard
+from entrostat.tokens.stats import TokenStats
+
+
+def fused_token_stats(
+    hidden: Tensor,
+    weight: Tensor,
+    token_ids: Tensor,
+    bias: Tensor | None = None,
+    temperature: float = 1.0,
+    entropy_grad: bool = False,
+    *,
+    softcap: float | None = None,
+    budget: int = 2**28,
+    shard: VocabShard | None = None,
+) -> TokenStats:
+    """Return the statistics of p = softmax(z), z = hidden @ weight^T + bias capped and divided by the temperature.
+
+    Args:
+        hidden: (..., D), any floating type; products are summed in float32 (float64 stays float64).
+        weight: (V, D), the output matrix.
+        token_ids: (...), integers in [0, V).
+        bias: (V,); -inf takes a token out of the support.
+        temperature: positive; p is the tempered distribution.
+        entropy_grad: let gradients flow through the entropy, too.
+        softcap: positive; y becomes softcap tanh(y / softcap) before the temperature (as in Gemma 2, arXiv 2408.00118).
+        budget: bytes of working memory beside the inputs, their copies in the type computed in, and the gradients.
+        shard: weight and bias hold only this rank's part of the vocabulary; token_ids stay global. Every rank passes
+            the same hidden states, gets the whole statistics and, backward, the whole gradient of hidden.
+
+    Gradients of hidden, weight and bias flow through logp, through entropy where asked, never through the other two.
+
+    Raises:
+        ValueError: a shape, an id, the temperature, softcap or budget is out of its range, or a logit is NaN or +inf.
+        TypeError: a factor is not floating point or the ids are not integers.
+    """
+    check_floating(hidden=hidden, weight=weight, bias=bias)
+    check_rows("hidden", hidden, token_ids)
+    _check_head(hidden, weight, bias)
+    check_positive(temperature=temperature, softcap=softcap, budget=budget)
+    check_ids(token_ids, len(weight) if shard is None else shard.size)
+    options = _Options(temperature, softcap, entropy_grad, budget, shard)
+    stats = _FusedStats.apply(hidden, weight, bias, token_ids, options)  # type: ignore[no-untyped-call]
+    return TokenStats(*stats)
+
+
+@dataclass(frozen=True)
+class _Options:
+    temperature: float
+    softcap: float | None
+    entropy_grad: bool
+    budget: int
+    shard: VocabShard | None
+
+
+class _FusedStats(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, token_ids: Tensor, options: _Options
+    ) -> tuple[Tensor, ...]:
+        head = Head(weight, bias, options.temperature, options.softcap)
+        ids = token_ids.reshape(-1) - (0 if options.shard is None else options.shard.start)
+        sums = head_sums(hidden.reshape(-1, hidden.shape[-1]), head, ids, options.budget)
+        if options.shard is not None:
+            sums = merge(options.shard.gather(sums))
+        logp, entropy, collision, correction, log_norm = (s.reshape(token_ids.shape) for s in finish(sums))
+        check_maxima(lambda row: head.logits(hidden[row][None])[0], sums[0].reshape(token_ids.shape))
+        ctx.save_for_backward(hidden, weight, bias, ids, log_norm, entropy)
+        ctx.options = options
+        ctx.mark_non_differentiable(collision, correction, *(() if options.entropy_grad else (entropy,)))
+        return logp, entropy, collision, correction
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_logp: Tensor, d_entropy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, ids, log_norm, entropy = ctx.saved_tensors
+        options: _Options = ctx.options
+        log_norm, entropy, d_logp, d_entropy = (t.reshape(-1) for t in (log_norm, entropy, d_logp, d_entropy))
+        upstream = Upstream(log_norm, entropy, d_logp, d_entropy if options.entropy_grad else None)
+        head = Head(weight, bias, options.temperature, options.softcap)
+        states = hidden.reshape(-1, hidden.shape[-1])
+        d_hidden, d_weight, d_bias = (
+            torch.empty_like(t) if wanted else None
+            for t, wanted in zip((states, weight, bias), ctx.needs_input_grad, strict=False)
+        )
+        head_grads(states, head, ids, upstream, Gradients(d_hidden, d_weight, d_bias), options.budget)
+        if options.shard is not None and d_hidden is not None:
+            options.shard.add(d_hidden)
+        return None if d_hidden is None else d_hidden.view(hidden.shape), d_weight, d_bias, None, None
+
+
+def _check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raise ValueError unless weight is (V, D) with V >= 1 and bias (V,)."""
+    if weight.dim() != 2 or len(weight) < 1 or weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; allowed: (V >= 1, {hidden.shape[-1]}), as hidden ends in "
+            f"{hidden.shape[-1]}. Transpose it, or pass the hidden states that enter the output layer"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"bias has shape {tuple(bias.shape)}; allowed: ({len(weight)},), a number for each row of weight. "
+            "Pass the bias of the output layer, or None"
+        )

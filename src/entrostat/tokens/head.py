@@ -1,0 +1,66 @@
+"""The output layer of a language model: from hidden states to tempered logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Head:
+    """z = temper(hidden @ weight^T + bias), with temper(y) = softcap tanh(y / softcap) / temperature.
+
+    weight is (V, D), bias (V,) or None; softcap None leaves y as it is.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    temperature: float
+    softcap: float | None
+
+    def part(self, vocab: slice, dtype: torch.dtype) -> Head:
+        """The head of a part of the vocabulary, in the type to compute in."""
+        bias = None if self.bias is None else self.bias[vocab].to(dtype)
+        return Head(self.weight[vocab].to(dtype), bias, self.temperature, self.softcap)
+
+    def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """The logits (n, V) of hidden states (n, D) of the weight's type, written to out if given."""
+        out = torch.mm(hidden, self.weight.T, out=out)
+        if self.bias is not None:
+            out.add_(self.bias)
+        if self.softcap is not None:
+            out.div_(self.softcap).tanh_().mul_(self.softcap)
+        return out if self.temperature == 1 else out.div_(self.temperature)
+
+    def slope(self, z: Tensor) -> Tensor | float:
+        """dz/dy where the logits are z: (1 - (z temperature / softcap)^2) / temperature."""
+        if self.softcap is None:
+            return 1 / self.temperature
+        return (z * (self.temperature / self.softcap)).square_().neg_().add_(1).div_(self.temperature)
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """float64 where any tensor is float64, else float32."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+@contextmanager
+def exact_products(*factors: Tensor) -> Iterator[None]:
+    """Multiply float32 copies of the factors without losing a bit of them, as fast as the machine can.
+
+    Autocast is off, so that sums stay in float32. bfloat16 values held in float32 go through a CPU's bfloat16 units:
+    their products are exact there and are summed in float32.
+    """
+    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = settings.fp32_precision
+    with torch.autocast(factors[0].device.type, enabled=False):
+        if all(f.dtype == torch.bfloat16 for f in factors):
+            settings.fp32_precision = "bf16"
+        try:
+            yield
+        finally:
+            settings.fp32_precision = before
