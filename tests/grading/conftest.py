@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,16 +44,15 @@ def judge(grader: CodeGrader, task: Task) -> Callable[[str], Verdict]:
 
 
 @pytest.fixture
-def answer_of(grader: CodeGrader) -> Callable[[str], str]:
-    """What an expression is inside the sandbox, as text: the failed grading's detail carries it out."""
+def inside(grader: CodeGrader) -> Callable[[str], str]:
+    """What the body of a function in the sandbox returns, as text: the failed grading's detail carries it out."""
 
-    def answer(expression: str) -> str:
+    def run(body: str) -> str:
         probe = Task(id="probe", prompt="", entry_point="solve", tests=(Call(args=(), expected=None),))
-        code = f"def solve():\n    import os, sys, socket, ctypes\n    return repr({expression})"
-        detail = grader.grade([(probe, code)])[0].detail
-        return re.sub(r'^test 1 of 1: answered "(.*)"$', r"\1", detail)
+        code = "import ctypes, os, resource, socket, subprocess, sys\ndef solve():\n" + textwrap.indent(body, "    ")
+        return grader.grade([(probe, code)])[0].detail.removeprefix("test 1 of 1: answered ")
 
-    return answer
+    return run
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

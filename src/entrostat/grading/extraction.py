@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 
-# An opening fence of three or more backquotes or tildes, and everything up to the closing one or the end of the text.
-_FENCED = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})([^`\n]*)")
 _NAME = r"[A-Za-z_]\w*"
 _STATEMENT = re.compile(
     rf"(import|def|class|async\s+def|global|del)\s+{_NAME}|from\s+[\w.]+\s+import\b|assert\b|pass\b"
@@ -27,10 +26,29 @@ def extract_code(completion: str, entry_point: str) -> str | None:
     """
     name = re.escape(entry_point)
     defines = re.compile(rf"^((async\s+def|def|class)\s+{name}\b|{name}\s*[:=])|^from\b.*\b{name}\b", re.MULTILINE)
-    blocks = [textwrap.dedent(match[2]) for match in _FENCED.finditer(completion)]
-    if blocks:
-        return next((block for block in reversed(blocks) if defines.search(block)), blocks[-1])
-    return _without_prose(completion) if defines.search(completion) else None
+    blocks = _fenced_blocks(completion)
+    for block in reversed(blocks):
+        if defines.search(block):
+            return block
+    if defines.search(completion):
+        return _without_prose(completion)
+    return blocks[-1] if blocks else None
+
+
+def _fenced_blocks(text: str) -> list[str]:
+    """What stands between fences: each runs to a fence of its own kind, as long or longer, with nothing after it."""
+    blocks: list[list[str]] = []
+    opening = ""
+    for line in text.splitlines(keepends=True):
+        fence = _FENCE.match(line)
+        if not opening and fence:
+            opening = fence[1]
+            blocks.append([])
+        elif fence and fence[1].startswith(opening) and not fence[2].strip():
+            opening = ""
+        elif opening:
+            blocks[-1].append(line)
+    return [textwrap.dedent("".join(block)) for block in blocks]
 
 
 def _without_prose(text: str) -> str:

@@ -44,6 +44,7 @@ REMEDIES = {
     "ipc namespace": _ALLOW_NAMESPACES,
     "net namespace": _ALLOW_NAMESPACES,
     "uts namespace": _ALLOW_NAMESPACES,
+    "unprivileged user": "install Python where user 65534 can read it, or do not run as root",
     "seccomp": "use a kernel built with CONFIG_SECCOMP_FILTER on x86-64 or aarch64",
 }
 _NAMESPACES = {
@@ -94,9 +95,10 @@ class Sandbox:
         as_root = os.geteuid() == 0
         if self._own_root:
             self._build_root(as_root)
-        if as_root:
+        if as_root and (reason := _refusal(_list_standard_library)):
+            self.missing["unprivileged user"] = reason
+        elif as_root:
             _become_nobody()
-        os.listdir(os.path.dirname(os.__file__))
         self._unshare(self._namespaces, 0)
         if self._namespaces & kernel.CLONE_NEWUTS:
             socket.sethostname("sandbox")
@@ -238,6 +240,10 @@ def _missing_layers() -> dict[str, str]:
     trials["mount namespace"] = _try_mounting
     trials["seccomp"] = _try_filtering
     return {name: reason for name, trial in trials.items() if (reason := _refusal(trial))}
+
+
+def _list_standard_library() -> None:
+    os.listdir(os.path.dirname(os.__file__))
 
 
 def _try_mounting() -> None:

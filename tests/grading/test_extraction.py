@@ -1,0 +1,93 @@
+"""Finding code in completions as chat models write them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entrostat.grading import extract_code
+
+CODE = "def solve(x):\n    return x + 1\n"
+OTHER = "def helper(x):\n    return x\n"
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        CODE,
+        CODE.strip(),
+        "\n\n" + CODE,
+        "# a comment\n" + CODE,
+        "import math\nfrom os import path\n\nLIMITS = [\n1, 2,\n3]\nA, B = 1, 2\nx: int = 3\n\n" + CODE,
+        '"""A docstring\nHere is prose at the margin.\n"""\n' + CODE,
+        CODE + '\nTEXT = """\nprose at the margin\n"""\n',
+        "@decorate\nasync " + CODE,
+        "solve = lambda x: x + 1",
+        CODE + "if __name__ == '__main__':\n    print(solve(1))\n",
+        "class solve:\n    pass\n",
+        "from operator import neg as solve",
+        "def solve(x):\n    return (\nx\n)\n",
+        'def solve(x):\n    """Add.\n\n    ```\n    solve(1)\n    ```\n    """\n    return x + 1\n',
+    ],
+)
+def test_bare_code_comes_back_as_it_stands(bare):
+    assert extract_code(bare, "solve").strip() == bare.strip()
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        f"```python\n{CODE}```",
+        f"```\n{CODE}```",
+        f"```py\n{CODE}```\n",
+        f"~~~python\n{CODE}~~~",
+        f"````python\n{CODE}````",
+        f"Here it is:\n\n```python\n{CODE}```\n\nIt adds one.",
+        f"First try:\n```python\n{CODE.replace('1', '2')}```\nNo, better:\n```python\n{CODE}```",
+        f"```python\n{CODE}```\nUse it so:\n```python\nprint(solve(1))\n```",
+        f"```bash\npip install x\n```\n```python\n{CODE}```\n```text\n2\n```",
+        "1. Do this:\n   ```python\n   def solve(x):\n       return x + 1\n   ```\n2. Done.",
+        f"```python\n{CODE}",
+        f"Here is the function:\n\n{CODE}\nThis adds one to its argument.",
+        f"Note: simple.\n{CODE}Explanation: it adds, and if the list is empty, nothing happens.\nThe end.",
+        f"<think>\nLet me see.\n```python\n{CODE.replace('1', '9')}```\n</think>\n```python\n{CODE}```",
+    ],
+)
+def test_prose_and_fences_fall_away(completion):
+    assert extract_code(completion, "solve").strip() == CODE.strip()
+
+
+@pytest.mark.parametrize(
+    "completion", ["", "   ", "No.", "The function solve is hard.", OTHER, "def solver(x): return 1"]
+)
+def test_no_definition_is_no_code(completion):
+    assert extract_code(completion, "solve") is None
+
+
+def test_a_truncated_definition_is_still_the_code():
+    assert (
+        extract_code("```python\ndef solve(x):\n    return (x +", "solve").strip() == "def solve(x):\n    return (x +"
+    )
+
+
+def test_without_the_definition_the_last_block_is_taken():
+    assert extract_code(f"```python\n{OTHER}```\n```python\ny = 1\n```", "solve") == "y = 1\n"
+
+
+@given(st.text(alphabet="`~ \n\t'\"():=[]#@,abcdefsolv", max_size=300))
+def test_any_text_is_answered(text):
+    found = extract_code(text, "solve")
+    assert found is None or isinstance(found, str)
+
+
+@pytest.mark.parametrize(
+    "piece", ["```\n", "def solve(", "a,", "'''\n", "x[", "((((", "\t```python\n", "if a:\n", "~" * 50]
+)
+def test_hostile_text_costs_no_more_than_its_length(piece):
+    text = "def solve(x): return x\n" + piece * (200_000 // len(piece))
+    before = time.process_time()
+    extract_code(text, "solve")
+    assert time.process_time() - before < 2.0
