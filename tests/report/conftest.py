@@ -47,7 +47,7 @@ def _mean(run: Run, step: int, split: str) -> float:
 
 
 def _state(step: int, steps: int, collapse: bool) -> tuple[float, float]:
-    t = step / steps
+    t = step / max(1, steps)
     p = 0.15 + 0.45 * (1 - np.exp(-4 * t))
     entropy = 0.2 + 0.26 * np.exp(-4 * t)
     if collapse and t > 0.65:

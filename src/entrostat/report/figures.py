@@ -27,6 +27,7 @@ from entrostat.report.style import (
     house_style,
     label_ends,
     new_figure,
+    short,
 )
 from entrostat.runs import CollapseReport
 
@@ -156,7 +157,9 @@ def _shade_phases(axes: Axes, run: RunData) -> None:
         axes.axvspan(steps[0] - 1, steps[-1], color=tint, alpha=0.1, linewidth=0)
         if len(steps) > 0.13 * span:
             middle = (steps[0] - 1 + steps[-1]) / 2
-            axes.text(middle, 0.97, phase, transform=axes.get_xaxis_transform(), ha="center", va="top", color=tint)
+            axes.text(
+                middle, 0.97, short(phase), transform=axes.get_xaxis_transform(), ha="center", va="top", color=tint
+            )
 
 
 def _region_shares(run: RunData) -> Figure:
@@ -270,6 +273,8 @@ def _warnings(run: RunData) -> Figure:
     figure = new_figure(rows=3, height=3.6)
     for axes, ((steps, values), label, colour) in zip(figure.axes, found, strict=True):
         axes.plot(steps, values, color=colour, linewidth=1.2)
+        if values and min(values) >= 0:
+            axes.set_ylim(bottom=0)
         if values:
             label_ends(axes, [(values[-1], label, colour)])
     return figure

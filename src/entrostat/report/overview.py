@@ -10,9 +10,9 @@ from matplotlib.ticker import PercentFormatter
 
 from entrostat.report.figures import NotMeasuredError
 from entrostat.report.reading import RunData, roll_back_step, series
-from entrostat.report.style import CYCLE, house_style, label_ends, new_figure
+from entrostat.report.style import CYCLE, house_style, label_ends, new_figure, short
 
-HEIGHT = 2.9
+HEIGHT = 2.6
 
 
 def overview_figure(runs: Sequence[RunData]) -> Figure:
@@ -78,7 +78,7 @@ def _label_from_zero(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> No
 
 def _label_width(runs: Sequence[RunData]) -> float:
     """Inches that the longest run name takes."""
-    return 0.2 + 0.065 * max(len(run.name) for run in runs)
+    return 0.2 + 0.075 * max(len(short(run.name)) for run in runs)
 
 
 def _colours(runs: Sequence[RunData]) -> list[str]:

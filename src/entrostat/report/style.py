@@ -51,9 +51,9 @@ SETTINGS = {
     "axes.spines.top": False,
     "axes.titlecolor": INK,
     "axes.titlelocation": "left",
-    "axes.titlesize": 9,
+    "axes.titlesize": 10,
     "figure.facecolor": SURFACE,
-    "font.size": 8,
+    "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.6,
@@ -72,10 +72,11 @@ SETTINGS = {
 }
 
 # inches
-PANEL_WIDTH, LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 3.25, 0.5, 0.22, 0.4
+PANEL_WIDTH, LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 2.7, 0.55, 0.24, 0.44
 
 # least distance of two end labels, in points
-LABEL_GAP = 10.0
+LABEL_GAP = 11.0
+LABEL_LENGTH = 28
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_figure(rows: int = 1, columns: int = 1, height: float = 2.7, label_width: float = 1.05) -> Figure:
+def new_figure(rows: int = 1, columns: int = 1, height: float = 2.5, label_width: float = 1.2) -> Figure:
     """A figure of empty panels over steps, listed row by row in its `axes`.
 
     height: of the whole figure, inches. label_width: inches kept free to the right of each panel for `label_ends`.
@@ -93,7 +94,7 @@ def new_figure(rows: int = 1, columns: int = 1, height: float = 2.7, label_width
     pitch = LEFT_MARGIN + PANEL_WIDTH + label_width
     figure = Figure(figsize=(columns * pitch, height))
     for axes in figure.subplots(rows, columns, squeeze=False, sharex=rows > 1).flat:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=(1, 2, 5, 10)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=(1, 2, 5, 10)))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5 if rows == 1 else 3, steps=(1, 2, 5, 10)))
     for axes in figure.axes[-columns:]:
         axes.set_xlabel("step")
@@ -118,7 +119,7 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     places = _spread([place for place, _, _ in wanted], LABEL_GAP, height)
     for place, (_, text, colour) in zip(places, wanted, strict=True):
         axes.annotate(
-            text,
+            short(text),
             (1.0, place / height),
             xycoords="axes fraction",
             xytext=(5, 0),
@@ -127,6 +128,12 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
             color=colour,
             annotation_clip=False,
         )
+
+
+def short(text: str) -> str:
+    """`text` as a label: of at most LABEL_LENGTH characters, and none that fonts cannot draw."""
+    drawable = "".join(character if character.isprintable() else "?" for character in text)
+    return drawable if len(drawable) <= LABEL_LENGTH else drawable[: LABEL_LENGTH - 1] + "…"
 
 
 def svg(figure: Figure, salt: str) -> str:
