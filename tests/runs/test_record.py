@@ -272,6 +272,27 @@ def test_a_killed_writer_leaves_a_log_of_whole_lines_in_order(run: Run):
     assert [line["step"] for line in run.steps()] == list(range(1, 11))
 
 
+HOLDER = """
+import sys, time
+from entrostat.runs import Run
+with Run.open(sys.argv[1]).sole_writer():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_has_one_writer_at_a_time_and_a_killed_one_lets_go(run: Run):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match="another process is writing"), run.sole_writer():
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    with run.sole_writer():
+        run.log_step({"step": 1})
+
+
 def test_a_header_is_plain_json_for_a_person(run: Run):
     header = json.loads((run.path / "run.json").read_text())
     assert header == {"recipe": RECIPE, "seed": 3, "hashes": {"tasks": "ab12"}, "versions": {"torch": "2.13.0"}}

@@ -26,6 +26,7 @@ def run_campaign(
 
     Every stop and roll-back is noted in `record` with its cause. The rule sees the select split only. history: the
     chain's earlier campaigns. A campaign that was killed goes on from `record` and decides the same.
+    RunError: another process is writing `record`.
     """
     budget = rule.budget(history)
 
@@ -36,17 +37,18 @@ def run_campaign(
         record.note_decision({"step": select.steps[-1], "kind": "stop", "cause": cause})
         return True
 
-    trace = engine.run(start, budget, should_stop, record)
-    handed_over = rule.hand_over(trace)
-    if handed_over.step != trace.end.step:
-        record.note_decision(
-            {
-                "step": trace.end.step,
-                "kind": "roll-back",
-                "to_step": handed_over.step,
-                "cause": f"{rule}: {_standing(trace.select)}",
-            }
-        )
+    with record.sole_writer():
+        trace = engine.run(start, budget, should_stop, record)
+        handed_over = rule.hand_over(trace)
+        if handed_over.step != trace.end.step:
+            record.note_decision(
+                {
+                    "step": trace.end.step,
+                    "kind": "roll-back",
+                    "to_step": handed_over.step,
+                    "cause": f"{rule}: {_standing(trace.select)}",
+                }
+            )
     return CampaignOutcome(trace, handed_over, stopped=trace.steps_used < budget)
 
 

@@ -32,8 +32,10 @@ Fields of a sample: step, split ("train", "select" or "report"), task, prompt, c
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,19 @@ class Run:
         folder = self.path / "checkpoints"
         folder.mkdir(exist_ok=True)
         return folder
+
+    @contextmanager
+    def sole_writer(self) -> Iterator[None]:
+        """Keep every other process from writing this run meanwhile; a killed process lets go by itself.
+
+        RunError: another one writes it now.
+        """
+        with (self.path / "run.json").open("rb") as header:
+            try:
+                fcntl.flock(header, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(f"{self.path}: another process is writing this run; wait for it or end it") from error
+            yield
 
     def log_step(self, line: Record) -> None:
         """Add an optimizer step. RunError: no step number, a value that is not finite or not plain, no space."""
