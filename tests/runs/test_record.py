@@ -123,6 +123,27 @@ def test_a_line_without_a_step_number_is_refused(run: Run, line: dict):
         run.log_step(line)
 
 
+@pytest.mark.parametrize("field", ["task", "prompt", "completion", "outcome"])
+def test_a_sample_that_lacks_a_field_is_refused(run: Run, field: str):
+    sample = {"task": "t", "prompt": "p", "completion": "c", "outcome": "wrong"}
+    del sample[field]
+    with pytest.raises(RunError, match=field):
+        run.log_samples(1, "train", [sample])
+    assert run.samples() == []
+
+
+def test_a_folder_that_may_not_be_read_or_written_is_a_plain_error(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for method in ("read_bytes", "mkdir"):
+        monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(RunError, match="Permission denied"):
+        Run.open(run.path)
+    with pytest.raises(RunError, match="Permission denied"):
+        _ = run.checkpoints_dir
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_log_cut_at_any_byte_keeps_its_whole_lines_and_goes_on(run: Run, data: st.DataObject):

@@ -37,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(scratch, path)
         _sync(path.parent)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -82,7 +82,14 @@ def append_line(path: Path, record: Record) -> None:
                 log.truncate(whole)
                 raise
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
+
+
+def refusal(path: Path, error: OSError) -> RunError:
+    """The plain form of what the operating system answered about `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RunError(f"{path}: no space left; what was written before is whole: free some space and resume")
+    return RunError(f"{path}: {error.strerror}; mend its permissions, or choose another folder")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -142,11 +149,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _refusal(path: Path, error: OSError) -> RunError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return RunError(f"{path}: no space left; what was written before is whole: free some space and resume")
-    return RunError(
-        f"{path}: cannot be written ({error.strerror}); choose a folder that can be, or mend its permissions"
-    )

@@ -40,7 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, to_line, write_lines
+from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
 
 IDENTITY = ("recipe", "seed", "hashes")
 
@@ -93,6 +93,8 @@ class Run:
             return cls(folder, header["recipe"], header["seed"], header["hashes"], header["versions"])
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{folder}: not a run folder (no run.json in it); name the folder given as --out") from error
+        except OSError as error:
+            raise refusal(folder / "run.json", error) from error
         except KeyError as error:
             raise RunError(f"{folder / 'run.json'}: field {error} is missing; restore the file") from error
         except (ValueError, TypeError) as error:
@@ -104,7 +106,10 @@ class Run:
     def checkpoints_dir(self) -> Path:
         """Where the engine keeps its checkpoints; made on first use."""
         folder = self.path / "checkpoints"
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise refusal(folder, error) from error
         return folder
 
     @contextmanager
@@ -130,9 +135,10 @@ class Run:
 
     def log_samples(self, step: int, split: str, samples: Sequence[Record]) -> None:
         """Keep `samples` (task, prompt, completion, outcome) of one step and split, in place of earlier ones."""
+        lines = [{"step": step, "split": split, **sample} for sample in samples]
+        fields = ("step", "task", "prompt", "completion", "outcome")
         write_lines(
-            self.path / "samples" / f"{step:06d}-{split}.jsonl",
-            [{"step": step, "split": split, **sample} for sample in samples],
+            self.path / "samples" / f"{step:06d}-{split}.jsonl", [_checked(line, "samples", fields) for line in lines]
         )
 
     def note_decision(self, line: Record) -> None:
