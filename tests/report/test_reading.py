@@ -29,6 +29,13 @@ def test_a_run_that_rolled_back_hands_over_its_peak(make):
     assert row.handed_over == row.peak != row.end
 
 
+def test_a_run_between_its_two_evaluations_is_judged_by_the_steps_that_have_both(make):
+    run = make(steps=10, collapse=False)
+    before = summary_rows([run.path])
+    run.log_eval({"step": 11, "split": "select", "results": [["task-0", 16, 16]]})
+    assert summary_rows([run.path]) == before
+
+
 def test_a_row_of_an_empty_run_is_empty(make):
     (row,) = summary_rows([make(steps=0, splits=()).path])
     assert row.steps == 0

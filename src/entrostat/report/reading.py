@@ -16,8 +16,8 @@ Lines = Sequence[Mapping[str, Any]]
 class RunData:
     """A run folder, read once.
 
-    select, report: pass@1 by step; None where the split was never evaluated. collapse: None unless both splits were
-    evaluated where it needs them.
+    select, report: pass@1 by step; None where the split was never evaluated. collapse: None where no step was evaluated
+    on both.
     """
 
     name: str
@@ -125,8 +125,11 @@ def _trajectory(evals: Lines, split: str) -> Trajectory | None:
 
 
 def _collapse(evals: Lines, select: Trajectory | None, report: Trajectory | None) -> CollapseReport | None:
-    if select is None or report is None or select.peak_step not in report.steps:
+    """Over the steps where both splits were evaluated: a run under way may be between the two."""
+    if select is None or report is None or not set(select.steps) & set(report.steps):
         return None
+    both = [step for step in select.steps if step in report.steps]
+    select = Trajectory(tuple(both), tuple(select.at(step) for step in both))
     at_peak = next(line for line in evals if line["split"] == "report" and line["step"] == select.peak_step)
     return collapse_report(select, report, [(n, c) for _, n, c in at_peak["results"]])
 
