@@ -149,7 +149,7 @@ class Interpreter:
         self._ask("load", wire.encode(code), "loaded")
 
     def call(self, request: str) -> str:
-        """Call a function of the code: the canonical text of (name, args, kwargs), answered with that of its result."""
+        """Call a function of the code: the text of (name, args, kwargs), answered with the text of its result."""
         return self._ask("call", request, "answer")
 
     def _expect_seal(self) -> None:

@@ -1,0 +1,173 @@
+"""Plain data and its text: nothing is lost, nothing is confused, nothing hostile gets in."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entrostat.grading import wire
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.complex_numbers(allow_nan=False)
+    | st.text(st.characters(exclude_categories=[]))
+    | st.binary()
+)
+HASHABLE = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3), max_leaves=4
+)
+PLAIN = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(HASHABLE, inner, max_size=3)
+        | st.sets(HASHABLE, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def without_nan(value: object) -> bool:
+    return "nan" not in repr(value)
+
+
+@given(PLAIN)
+def test_text_carries_every_value_exactly(value):
+    again = wire.decode(wire.encode(value))
+    assert type(again) is type(value)
+    assert again == value or not without_nan(value)
+    assert wire.encode(again) == wire.encode(value)
+
+
+@given(PLAIN.filter(without_nan), PLAIN.filter(without_nan))
+def test_different_values_do_not_match(left, right):
+    if left != right:
+        assert not wire.matches(wire.encode(left), wire.encode(right))
+
+
+@given(PLAIN, st.floats(0, 1))
+def test_a_value_matches_itself_under_any_tolerance(value, atol):
+    text = wire.encode(value)
+    assert wire.matches(text, text, atol)
+    assert wire.matches(text, text)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1, 1), st.floats(0, 1))
+def test_the_tolerance_is_absolute(value, error, atol):
+    answer = value + error
+    assert wire.matches(wire.encode([value]), wire.encode([answer]), atol) is (abs(value - answer) <= atol)
+
+
+@given(st.text(max_size=200))
+def test_hostile_text_never_matches_and_never_raises(text):
+    expected = wire.encode([1, 2.5, {"a": (None,)}])
+    assert wire.matches(expected, text, 1e-6) is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 10**5,
+        '{"dict":' * 10**5,
+        '{"tuple":5}',
+        '{"a":1,"b":2}',
+        '{"float":1}',
+        "1" * 5000,
+        '{"int":5}',
+        '{"complex":[1]}',
+    ],
+)
+def test_malformed_text_is_refused(text):
+    with pytest.raises((ValueError, RecursionError)):
+        wire.decode(text)
+    assert not wire.matches(wire.encode([1.0] * 10**6), text, 0.1)
+
+
+def test_the_work_of_a_comparison_is_bounded_by_the_expected_value():
+    answer = "[" + "[]," * 10**6 + "[]]"
+    before = time.process_time()
+    assert not wire.matches("[1.0]", answer, 1e-6)
+    assert time.process_time() - before < 0.1
+
+
+class Number(int):
+    pass
+
+
+@pytest.mark.parametrize(
+    "value", [Number(1), object(), [Number(1)], {"a": {Number(2)}}, range(3), iter([]), len, type, ...]
+)
+def test_what_is_not_plain_is_refused(value):
+    with pytest.raises(wire.NotPlainError, match="not plain data"):
+        wire.encode(value)
+
+
+def test_dictionaries_keep_their_order_on_the_wire_and_match_in_any():
+    assert list(wire.decode(wire.encode({"b": 1, "a": 2}))) == ["b", "a"]
+    left = {"x": [{"b": 0.1, 12: (), 1: None}]}
+    right = {"x": [{1: None, "b": 0.3 - 0.2, 12: ()}]}
+    assert wire.matches(wire.encode(left), wire.encode(right), 1e-9)
+    assert not wire.matches(wire.encode(left), wire.encode(right))
+    assert not wire.matches('{"dict":[[1,2]]}', '{"dict":[[1,2],[1,2]]}')
+    assert not wire.matches('{"dict":[[1,2]]}', '{"dict":"[[1,2]]"}')
+
+
+def test_depth_is_limited_and_cycles_are_too_deep():
+    loop: list[object] = []
+    loop.append(loop)
+    with pytest.raises(wire.NotPlainError, match="deeper than 100"):
+        wire.encode(loop)
+
+
+def test_a_negative_zero_keeps_its_sign_on_the_wire():
+    assert math.copysign(1, wire.decode(wire.encode(-0.0))) == -1
+
+
+@given(st.binary(max_size=300), st.integers(1, 40))
+def test_a_frame_arrives_whole_however_it_is_cut(body, cut):
+    left, right = socket.socketpair()
+    with left, right:
+        wire.send(left, b"n" * wire.NONCE_BYTES, body)
+        data = right.recv(1 << 16)
+        for start in range(0, len(data), cut):
+            right.send(data[start : start + cut])
+        assert wire.receive(left, 300) == (b"n" * wire.NONCE_BYTES, body)
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 16 + 101, 2**32 - 1])
+def test_a_frame_of_impossible_length_is_refused_unread(length):
+    left, right = socket.socketpair()
+    with left, right:
+        right.send(length.to_bytes(4, "big"))
+        with pytest.raises(wire.FrameTooLargeError):
+            wire.receive(left, 100)
+
+
+def test_a_dripping_sender_does_not_move_the_deadline():
+    left, right = socket.socketpair()
+    with left, right:
+        right.send((16 + 100).to_bytes(4, "big"))
+        stop = threading.Event()
+
+        def drip() -> None:
+            while not stop.wait(0.02):
+                right.send(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        before = time.monotonic()
+        with pytest.raises(TimeoutError):
+            wire.receive(left, 100, before + 0.2)
+        stop.set()
+        thread.join()
+        assert time.monotonic() - before < 1
