@@ -42,7 +42,7 @@ def mutated_attack(rng: random.Random) -> str:
         elif change == "number":
             lines = [re.sub(r"\d+", lambda _: str(rng.choice([0, 1, 3, 255, 2**31])), line) for line in lines]
         else:
-            lines[at - 1 :] = [lines[at - 1].replace("None", "numbers")] + lines[at:]
+            lines[at - 1 :] = [lines[at - 1].replace("None", "numbers"), *lines[at:]]
     return "\n".join(lines) + "\n"
 
 
