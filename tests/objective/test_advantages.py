@@ -7,7 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrostat.objective.advantages import EmaBaseline, dr_grpo, group_counts, grpo, reinforce, reward_tensor, signed
+from entrostat.objective.advantages import (
+    EmaBaseline,
+    dr_grpo,
+    group_counts,
+    grpo,
+    quantile,
+    reinforce,
+    reward_tensor,
+    signed,
+    w_reinforce,
+)
 
 NAN = math.nan
 GROUP_RELATIVE = [grpo, dr_grpo, lambda rewards: reinforce(rewards, "leave-one-out")]
@@ -134,3 +144,36 @@ def test_ema_baseline_resumes_where_it_stopped() -> None:
 def test_ema_decay_out_of_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match=r"EmaBaseline\.decay"):
         EmaBaseline(decay)
+
+
+@pytest.mark.parametrize(
+    ("successes", "baseline"),
+    [(1, 0.0), (4, 0.0), (6, 0.0), (7, 1.0), (9, 1.0)],
+)
+def test_quantile_baseline_of_ten_at_level_four_tenths_turns_above_six_successes(
+    successes: int, baseline: float
+) -> None:
+    rewards = torch.tensor([[1.0] * successes + [0.0] * (10 - successes)], dtype=torch.float64)
+    advantages = quantile(rewards, level=0.4)
+    std = rewards.std()
+    torch.testing.assert_close(advantages, (rewards - baseline) / (std + 1e-6))
+
+
+def test_quantile_baseline_counts_present_rewards_only_and_leaves_degenerate_groups_at_zero() -> None:
+    with_missing = quantile(torch.tensor([[NAN, 1.0, 0.0, 0.0, NAN]], dtype=torch.float64))
+    full = quantile(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64))
+    torch.testing.assert_close(with_missing[:, 1:4], full)
+    assert (with_missing[:, [0, 4]] == 0).all()
+    assert (quantile(torch.tensor([[1.0, 1.0], [NAN, NAN]])) == 0).all()
+
+
+def test_w_reinforce_weighs_successes_by_a_tenth() -> None:
+    advantages = w_reinforce(torch.tensor([[1.0, -1.0, NAN]]))
+    torch.testing.assert_close(advantages, torch.tensor([[0.1, -1.0, 0.0]]))
+
+
+def test_quantile_level_and_weight_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="level is 1"):
+        quantile(torch.ones(1, 2), level=1.0)
+    with pytest.raises(ValueError, match=r"weight is -0\.1"):
+        w_reinforce(torch.ones(1, 2), weight=-0.1)

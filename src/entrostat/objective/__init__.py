@@ -1,28 +1,47 @@
 """Clip rules, advantages and per-token objectives: pure functions of tensors."""
 
 from entrostat.objective import advantages
+from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, Bapo, DcpoClip, DppoClip, DualClip
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
-from entrostat.objective.losses import (
+from entrostat.objective.losses import ObjectiveName, PolicyLoss, aggregate, policy_loss
+from entrostat.objective.surrogates import (
+    CeGppo,
+    Cispo,
     Clip,
     ClipUndetached,
+    Gmpo,
+    Gspo,
+    Nsr,
     Objective,
-    PolicyLoss,
     Reinforce,
+    Sapo,
     Surrogate,
     Tokens,
-    aggregate,
-    policy_loss,
 )
 
 __all__ = [
+    "CLIP_HIGHER",
+    "CLIP_LOWER",
+    "AbcClip",
+    "Bapo",
+    "CeGppo",
+    "Cispo",
     "Clip",
     "ClipBand",
     "ClipRule",
     "ClipUndetached",
+    "DcpoClip",
+    "DppoClip",
+    "DualClip",
+    "Gmpo",
+    "Gspo",
     "LinearThreshold",
+    "Nsr",
     "Objective",
+    "ObjectiveName",
     "PolicyLoss",
     "Reinforce",
+    "Sapo",
     "Surrogate",
     "Tokens",
     "advantages",

@@ -102,7 +102,7 @@ def reinforce(
         case "batch-mean":
             return _zero_where_missing(rewards - rewards.nanmean())
         case "leave-one-out":
-            count = (~rewards.isnan()).sum(-1, keepdim=True)
+            count = _count(rewards)
             return _centred(rewards) * count / (count - 1).clamp_min(1)
         case _:
             raise ValueError(f"baseline is {baseline!r}; give 'none', 'batch-mean', 'leave-one-out' or an EmaBaseline")
@@ -110,15 +110,51 @@ def reinforce(
 
 def grpo(rewards: Tensor, epsilon: float = 1e-6) -> Tensor:
     """GRPO: A = (R - mean) / (std + epsilon) over the group, std over n - 1. Source: arXiv 2402.03300."""
-    centred = _centred(_checked(rewards))
-    count = (~rewards.isnan()).sum(-1, keepdim=True)
-    std = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp_min(1)).sqrt()
-    return (centred / (std + epsilon)).where(std > 0, 0)
+    rewards = _checked(rewards)
+    std = _std(rewards)
+    return (_centred(rewards) / (std + epsilon)).where(std > 0, 0)
 
 
 def dr_grpo(rewards: Tensor) -> Tensor:
     """Dr.GRPO: A = R - mean over the group, without the std (and aggregate by "constant"). Source: arXiv 2503.20783."""
     return _centred(_checked(rewards))
+
+
+def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tensor:
+    """QAE: A = (R - Q) / (std + epsilon), Q the `level`-quantile of the group, its least reward that the share `level`
+    does not exceed; 0 in a degenerate group.
+
+    With rewards 0/1 a group with a success rate up to 1 - level is judged by 0, so that only its rare successes
+    count, and an easier one by 1, so that only its rare failures do. Source: arXiv 2509.22611.
+    Raises ValueError for a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a quantile in (0, 1)")
+    rewards = _checked(rewards)
+    count, std = _count(rewards), _std(rewards)
+    rank = (level * count).ceil().long().clamp_min(1) - 1
+    baseline = rewards.sort(-1).values.gather(-1, rank)
+    return _zero_where_missing((rewards - baseline) / (std + epsilon)).where(std > 0, 0)
+
+
+def w_reinforce(rewards: Tensor, weight: float = 0.1) -> Tensor:
+    """W-REINFORCE: A = weight R where R > 0, else R, with rewards -1/+1: learning mostly from failures.
+
+    Source: arXiv 2506.01347. Raises ValueError for a negative weight.
+    """
+    if not weight >= 0:
+        raise ValueError(f"weight is {weight}; give the weight of the rewarded samples, at least 0")
+    rewards = _checked(rewards)
+    return _zero_where_missing(rewards.where(rewards <= 0, weight * rewards))
+
+
+def _count(rewards: Tensor) -> Tensor:
+    return (~rewards.isnan()).sum(-1, keepdim=True)
+
+
+def _std(rewards: Tensor) -> Tensor:
+    """The standard deviation of the group over n - 1; 0 for a single reward."""
+    return (_centred(rewards).square().sum(-1, keepdim=True) / (_count(rewards) - 1).clamp_min(1)).sqrt()
 
 
 def _centred(rewards: Tensor) -> Tensor:

@@ -1,0 +1,159 @@
+"""Clip rules of other methods, as bands beside `ClipRule`; what is constant in them is the published value.
+
+Clip-higher and clip-lower are constant rules: CLIP_HIGHER (DAPO, arXiv 2503.14476) and CLIP_LOWER (the lower side
+tighter, which raises entropy, arXiv 2509.26114; its .1 is our choice).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from entrostat.objective.clipping import ClipBand, ClipRule
+
+CLIP_HIGHER = ClipRule.constant(lower=0.2, upper=0.28)
+CLIP_LOWER = ClipRule.constant(lower=0.1, upper=0.2)
+PPO_CLIP = ClipRule.constant()
+
+
+@dataclass(frozen=True, slots=True)
+class DualClip(ClipBand):
+    """Dual clip: another band, and for A < 0 no gradient above the ratio `cap` either: max(min(r A, clip(r) A), cap A).
+
+    Source: arXiv 1912.09729. Raises ValueError for a cap of 1 or less.
+    """
+
+    band: ClipBand = PPO_CLIP
+    cap: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not self.cap > 1:
+            raise ValueError(f"DualClip.cap is {self.cap}; a ratio above 1 is needed, 3 is published")
+
+    @override
+    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
+        return self.band.bounds(old_logp)
+
+    @override
+    def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.band.limits(old_logp, advantages)
+        return low, torch.where(advantages < 0, self.cap, high)
+
+
+@dataclass(frozen=True, slots=True)
+class DppoClip(ClipBand):
+    """DPPO with the binary total variation: the probability may move by delta, abs(pi - q) <= delta.
+
+    As a ratio: 1 - delta/q <= r <= 1 + delta/q, wide for rare tokens. Source: arXiv 2602.04879.
+    Raises ValueError for a delta outside (0, 1).
+    """
+
+    delta: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.delta < 1:
+            raise ValueError(f"DppoClip.delta is {self.delta}; give a change of probability in (0, 1)")
+
+    @override
+    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
+        width = self.delta * (-old_logp).exp()
+        return (1 - width).clamp_min(0), 1 + width
+
+
+@dataclass(frozen=True, slots=True)
+class DcpoClip(ClipBand):
+    """DCPO: .5 + .5 sqrt(max(1 - 4 lower/q, 0)) <= r <= min(.5 + .5 sqrt(1 + 4 upper/q), cap).
+
+    Source: arXiv 2509.02333. Raises ValueError for a negative threshold and a cap below 1.
+    """
+
+    lower: float = 0.16
+    upper: float = 0.2
+    cap: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (self.lower >= 0 and self.upper >= 0 and self.cap >= 1):
+            raise ValueError(f"DcpoClip: {self}; lower and upper must be at least 0 and cap at least 1")
+
+    @override
+    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
+        inverse = 4 * (-old_logp).exp()
+        low = 0.5 + 0.5 * (1 - self.lower * inverse).clamp_min(0).sqrt()
+        high = 0.5 + 0.5 * (1 + self.upper * inverse).sqrt()
+        return low, high.clamp_max(self.cap)
+
+
+@dataclass(frozen=True, slots=True)
+class AbcClip(ClipBand):
+    """ABC-GRPO: a closed band for each sign, without the pessimistic minimum.
+
+    A > 0: clip(r, 1 - e2, 1 + e1);  A <= 0: clip(r, 1 - e4, 1 + e3). Source: arXiv 2601.03895, all four .2.
+    Raises ValueError for a negative threshold, or e2, e4 above 1.
+    """
+
+    e1: float = 0.2
+    e2: float = 0.2
+    e3: float = 0.2
+    e4: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not (min(self.e1, self.e3) >= 0 and 0 <= self.e2 <= 1 and 0 <= self.e4 <= 1):
+            raise ValueError(f"AbcClip: {self}; e1 and e3 must be at least 0, e2 and e4 in [0, 1]")
+
+    @override
+    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
+        one = torch.ones_like(old_logp)
+        return (1 - min(self.e2, self.e4)) * one, (1 + max(self.e1, self.e3)) * one
+
+    @override
+    def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
+        one = torch.ones_like(old_logp)
+        rewarded = advantages > 0
+        low = torch.where(rewarded, 1 - self.e2, (1 - self.e4) * one)
+        return low, torch.where(rewarded, 1 + self.e1, (1 + self.e3) * one)
+
+
+@dataclass(frozen=True, slots=True)
+class Bapo:
+    """BAPO: the constant band of one batch, opened until rewarded tokens make up `share` of the surviving gradient.
+
+    From [low, high] the lower bound rises by `step` to `low_max` (punished tokens drop out), then the upper one to
+    `high_max` (rewarded tokens come back), and stops where
+        sum of r A over A > 0, r <= high  /  sum of r abs(A) over all tokens that keep their gradient  >=  share
+    Source: arXiv 2510.18927; the step is our choice. Raises ValueError for bounds out of order.
+    """
+
+    low: float = 0.6
+    low_max: float = 0.9
+    high: float = 1.2
+    high_max: float = 3.0
+    share: float = 0.5
+    step: float = 0.02
+
+    def __post_init__(self) -> None:
+        ordered = 0 <= self.low <= self.low_max <= 1 <= self.high <= self.high_max
+        if not (ordered and 0 < self.share < 1 and self.step > 0):
+            raise ValueError(f"Bapo: {self}; it needs 0 <= low <= low_max <= 1 <= high <= high_max, share in (0, 1)")
+
+    @torch.no_grad()
+    def rule(self, logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor) -> ClipRule:
+        """The rule for these tokens, all (...); bounds of a whole batch need the tokens of all its micro-batches."""
+        mask = mask.bool()
+        ratio, advantage = (logp - old_logp)[mask].exp(), advantages.expand_as(logp)[mask]
+        pull = ratio * advantage
+        candidates = [(low, self.high) for low in self._climb(self.low, self.low_max)]
+        candidates += [(self.low_max, high) for high in self._climb(self.high, self.high_max)]
+        for low, high in candidates:
+            rewarded = pull[(advantage > 0) & (ratio <= high)].sum()
+            punished = -pull[(advantage < 0) & (ratio >= low)].sum()
+            if rewarded >= self.share * (rewarded + punished):
+                break
+        return ClipRule.constant(lower=1 - low, upper=high - 1)
+
+    def _climb(self, start: float, stop: float) -> list[float]:
+        count = math.ceil((stop - start) / self.step - 1e-9)
+        return [start + i * self.step for i in range(count)] + [stop]

@@ -1,0 +1,240 @@
+"""Objectives over tokens: what a token's ratio contributes to the loss, and with what gradient.
+
+Every objective here is -A f with f a function of r = pi/pi_old, and two numbers a token say all of it: the value f
+and its slope df/d ln pi. An objective is a small class that maps detached tensors to a `Surrogate`; `policy_loss`
+alone touches the gradient. Each names the band of its publication as `rule`, in force when the caller gives none.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from entrostat.objective.clipping import ClipBand, ClipRule
+from entrostat.objective.sequences import sequence_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What an objective sees of a batch, detached: ratio = pi/pi_old, its logarithm, ln pi, ln pi_old, A, the rule."""
+
+    logp: Tensor
+    old_logp: Tensor
+    log_ratio: Tensor
+    ratio: Tensor
+    advantages: Tensor
+    mask: Tensor
+    rule: ClipBand
+    sequences: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Surrogate:
+    """An objective's answer, (...): the value f, the slope df/d ln pi, and where a side of the band came into force."""
+
+    value: Tensor
+    slope: Tensor
+    clipped_low: Tensor
+    clipped_high: Tensor
+
+
+class Objective(ABC):
+    """One policy-gradient objective."""
+
+    rule: ClassVar[ClipBand] = ClipRule()
+
+    @abstractmethod
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        """The value and slope of every token."""
+
+
+@dataclass(frozen=True)
+class Clip(Objective):
+    """PPO's pessimistic clip: f = min(r A, clip(r, low, high) A) / A, the gradient 0 where the rule's limits cut.
+
+    Source: arXiv 1707.06347, section 3; the band is the rule's.
+    """
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        low, high = tokens.rule.limits(tokens.old_logp, tokens.advantages)
+        below, above = tokens.ratio < low, tokens.ratio > high
+        slope = tokens.ratio.masked_fill(below | above, 0)
+        return Surrogate(tokens.ratio.clamp(low, high), slope, below, above)
+
+
+@dataclass(frozen=True)
+class ClipUndetached(Objective):
+    """The clip whose thresholds eps(p) carry gradient.
+
+    f = 1 + upper(p) above the band (A > 0), 1 - lower(p) below it (A < 0), r inside as in `Clip`. Outside, the slope is
+    upper.slope p or -lower.slope p in place of 0: with the published negative slopes, a weak force back into the band
+    from above and a weak push further down below it.
+    Source: arXiv 2602.09782 leaves the reading open. Raises ValueError for a rule that is not a `ClipRule`.
+    """
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        rule = tokens.rule
+        if not isinstance(rule, ClipRule):
+            raise ValueError(
+                f"objective 'clip_undetached' needs a ClipRule, whose thresholds depend on pi; the rule is a "
+                f"{type(rule).__name__}; give a ClipRule or use objective 'clip'"
+            )
+        inside = Clip()(tokens)
+        p = tokens.logp.exp()
+        above = 1 + rule.upper.slope * p + rule.upper.intercept
+        below = 1 - rule.lower.slope * p - rule.lower.intercept
+        value = inside.value.where(~inside.clipped_high, above).where(~inside.clipped_low, below)
+        slope = inside.slope.where(~inside.clipped_high, rule.upper.slope * p)
+        slope = slope.where(~inside.clipped_low, -rule.lower.slope * p)
+        return Surrogate(value, slope, inside.clipped_low, inside.clipped_high)
+
+
+@dataclass(frozen=True)
+class Reinforce(Objective):
+    """The plain importance-weighted policy gradient, never clipped: f = r, so at r = 1 the gradient is -A grad ln pi.
+
+    With several inner epochs a batch it pushes punished tokens down without bound: the collapse testbed's objective.
+    """
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        return _unclipped(tokens, tokens.ratio, tokens.ratio)
+
+
+@dataclass(frozen=True)
+class Cispo(Objective):
+    """CISPO: f = sg[clip(r, low, high)] ln pi. Every token keeps a gradient; the band caps its weight, for either sign.
+
+    Source: arXiv 2506.13585, section 3.1: no lower bound in practice. The paper leaves the upper one open; r <= 5 is
+    that of arXiv 2510.13786.
+    """
+
+    rule = ClipRule.constant(lower=1.0, upper=4.0)
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        low, high = tokens.rule.bounds(tokens.old_logp)
+        weight = tokens.ratio.clamp(low, high)
+        return Surrogate(weight * tokens.logp, weight, tokens.ratio < low, tokens.ratio > high)
+
+
+@dataclass(frozen=True)
+class Sapo(Objective):
+    """SAPO, a soft gate in place of the clip: f = 4/tau sigmoid(tau (r - 1)), tau by the sign of A; no band.
+
+    Source: arXiv 2511.20347. Raises ValueError for a tau that is not positive.
+    """
+
+    tau_rewarded: float = 1.0
+    tau_punished: float = 1.05
+
+    def __post_init__(self) -> None:
+        if not (self.tau_rewarded > 0 and self.tau_punished > 0):
+            raise ValueError(f"Sapo: {self}; both temperatures must be positive")
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        one = torch.ones_like(tokens.ratio)
+        tau = torch.where(tokens.advantages > 0, self.tau_rewarded * one, self.tau_punished)
+        gate = torch.sigmoid(tau * (tokens.ratio - 1))
+        return _unclipped(tokens, 4 / tau * gate, 4 * gate * (1 - gate) * tokens.ratio)
+
+
+@dataclass(frozen=True)
+class CeGppo(Objective):
+    """CE-GPPO: beyond the band a bounded gradient in place of none.
+
+    A < 0, r < low: f = punished low r / sg[r];  A > 0, r > high: f = rewarded high r / sg[r];  r inside as in `Clip`.
+    Source: arXiv 2509.20712; punished .75 at 7B (.5 elsewhere), rewarded 1. Raises ValueError for a negative factor.
+    """
+
+    punished: float = 0.75
+    rewarded: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.punished >= 0 and self.rewarded >= 0):
+            raise ValueError(f"CeGppo: {self}; both factors must be at least 0")
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        inside = Clip()(tokens)
+        bound = inside.value
+        value = bound.where(~inside.clipped_low, self.punished * bound)
+        value = value.where(~inside.clipped_high, self.rewarded * bound)
+        slope = torch.where(inside.clipped_low | inside.clipped_high, value, inside.slope)
+        return Surrogate(value, slope, inside.clipped_low, inside.clipped_high)
+
+
+@dataclass(frozen=True)
+class Nsr(Objective):
+    """Near-boundary stochastic rescue: `Clip`, but a token that lies outside the band by at most `width` in r keeps its
+    unclipped f = r with the probability `keep`, drawn from torch's global generator.
+
+    Source: arXiv 2605.22703 for the rule; width and keep are our choice, for its values were not public in what we
+    read. Raises ValueError for a negative width and a probability outside [0, 1].
+    """
+
+    width: float = 0.1
+    keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.width >= 0 and 0 <= self.keep <= 1):
+            raise ValueError(f"Nsr: {self}; width must be at least 0 and keep a probability")
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        inside = Clip()(tokens)
+        near = (tokens.ratio - inside.value).abs() <= self.width
+        rescued = near & (torch.rand_like(tokens.ratio) < self.keep)
+        value = tokens.ratio.where(rescued, inside.value)
+        slope = tokens.ratio.where(rescued, inside.slope)
+        return Surrogate(value, slope, inside.clipped_low & ~rescued, inside.clipped_high & ~rescued)
+
+
+@dataclass(frozen=True)
+class Gspo(Objective):
+    """GSPO: the clip on the ratio of the sequence, s = (pi(y)/pi_old(y))^(1/length): f = s pi / sg[pi] within the band.
+
+    Aggregate by "sequence-mean" with one advantage a sequence: the gradient is that of min(s A, clip(s) A).
+    Source: arXiv 2507.18071, section 4, bands 3e-4 below and 4e-4 above.
+    """
+
+    rule = ClipRule.constant(lower=3e-4, upper=4e-4)
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        low, high = tokens.rule.limits(tokens.old_logp, tokens.advantages)
+        ratio = sequence_mean(tokens.log_ratio, tokens.mask, tokens.sequences).exp()
+        below, above = ratio < low, ratio > high
+        return Surrogate(ratio.clamp(low, high), ratio.masked_fill(below | above, 0), below, above)
+
+
+@dataclass(frozen=True)
+class Gmpo(Objective):
+    """GMPO: the geometric mean over the sequence of its clipped token ratios, g = exp(mean ln clip(r)).
+
+    f = g, with no gradient through a clipped token. Aggregate by "sequence-mean" with one advantage a sequence.
+    Source: arXiv 2507.20673, the wide band exp(-.4) to exp(.4).
+    """
+
+    rule = ClipRule.constant(lower=1 - math.exp(-0.4), upper=math.exp(0.4) - 1)
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        inside = Clip()(tokens)
+        mean = sequence_mean(inside.value.log(), tokens.mask, tokens.sequences).exp()
+        live = ~(inside.clipped_low | inside.clipped_high)
+        return Surrogate(mean, mean * live, inside.clipped_low, inside.clipped_high)
+
+
+def _unclipped(tokens: Tokens, value: Tensor, slope: Tensor) -> Surrogate:
+    never = torch.zeros_like(tokens.mask)
+    return Surrogate(value, slope, never, never)
