@@ -218,6 +218,14 @@ class ControlRecipe(Section):
     regions: Literal["surprisal", "probability", "exact"] = "surprisal"
     """Convention by which tokens are told into the regions E1-E4 in the records."""
 
+    @model_validator(mode="after")
+    def _strategy_has_a_band(self) -> ControlRecipe:
+        try:
+            self.strategy.build()
+        except ValueError as error:
+            raise ValueError(f"strategy: {error}") from error
+        return self
+
 
 class EvaluationRecipe(Section):
     """How the policy is measured, on fixed seeds (common random numbers)."""
@@ -234,9 +242,7 @@ class EvaluationRecipe(Section):
     @model_validator(mode="after")
     def _k_within_samples(self) -> EvaluationRecipe:
         if max(self.pass_at) > self.samples:
-            raise ValueError(
-                f"evaluation.pass_at: got {max(self.pass_at)} with samples {self.samples}; pass@k needs k <= samples"
-            )
+            raise ValueError(f"pass_at: got {max(self.pass_at)} with samples {self.samples}; pass@k needs k <= samples")
         return self
 
 
@@ -372,8 +378,8 @@ def _fault(origin: str, fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{origin}: {field}: unknown key; remove it or look up its name with `entrostat train --help`"
     message = fault["msg"].removeprefix("Value error, ")
-    if not field or fault["type"] == "value_error":
-        return f"{origin}: {message}"
+    if fault["type"] == "value_error":
+        return f"{origin}: {field}.{message}" if field else f"{origin}: {message}"
     if fault["type"] == "missing":
         return f"{origin}: {field}: missing; add it"
     return f"{origin}: {field}: got {fault['input']!r}; {message[0].lower()}{message[1:]}"

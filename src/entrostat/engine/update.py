@@ -14,7 +14,7 @@ from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
-from entrostat.objective import ClipBand, ClipRule, aggregate, policy_loss
+from entrostat.objective import aggregate, policy_loss
 from entrostat.recipe import Recipe
 from entrostat.tokens import TokenStats, token_stats
 
@@ -81,16 +81,13 @@ class Learner:
             loss_sum += float(loss.detach())
             sums = sums + token_sums(stats, weighted, out, mask, self.regions)
         norm = self._apply(number)
-        phase = self.controller.phase
         self.controller.observe(number, sums.entropy, sums.tokens)
         return {
             "loss": loss_sum,
             "grad_norm": norm,
             "lr": self.learning_rate(number),
+            **self.controller.metrics(),
             **sums.metrics(),
-            "phase": phase,
-            "bounds": _bounds(rule),
-            "control": self.controller.metrics(),
             "update_tokens": experience.rollout.token_count,
             "update_seconds": time.perf_counter() - started,
         }
@@ -128,15 +125,3 @@ class Learner:
             group["lr"] = self.learning_rate(number)
         self.optimizer.step()
         return float(norm)
-
-
-def _bounds(rule: ClipBand) -> dict[str, float] | None:
-    """The thresholds in force, where the rule is made of thresholds."""
-    if not isinstance(rule, ClipRule):
-        return None
-    return {
-        "upper_slope": rule.upper.slope,
-        "upper_intercept": rule.upper.intercept,
-        "lower_slope": rule.lower.slope,
-        "lower_intercept": rule.lower.intercept,
-    }

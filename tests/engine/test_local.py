@@ -1,0 +1,139 @@
+"""The embedded engine: a killed run goes on to the same trace, and the report split decides nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from entrostat.engine.checkpoint import CheckpointError, CheckpointStore, verify
+from entrostat.engine.policy import load_policy
+from entrostat.engine.train import train
+from entrostat.recipe import parse_recipe
+from entrostat.runs import Run, RunError
+
+RECIPE = {
+    "name": "small",
+    "threads": 1,
+    "tasks": {"train": 6, "select": 4, "report": 4},
+    "rollout": {"prompts": 4, "samples": 2},
+    "update": {"epochs": 2, "minibatches": 2, "learning_rate": 1e-3, "advantage": "reinforce", "baseline": "ema"},
+    "control": {"strategy": {"name": "od"}},
+    "evaluation": {"samples": 2, "pass_at": [1, 2]},
+    "campaign": {"steps": 12, "checkpoint_every": 1},
+}
+
+
+def recipe(**changes):
+    return parse_recipe({**RECIPE, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    train(recipe(), out)
+    return out
+
+
+def test_same_seed_same_trace_and_another_seed_another(finished, tmp_path):
+    train(recipe(), tmp_path / "again")
+    train(recipe(seed=1), tmp_path / "other")
+    trace = Run.open(finished).trace()
+    assert Run.open(tmp_path / "again").trace() == trace
+    assert Run.open(tmp_path / "other").trace() != trace
+
+
+def test_a_run_killed_at_random_moments_resumes_to_the_same_trace_and_weights(finished, tmp_path):
+    out, file = tmp_path / "killed", tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(RECIPE))
+    command = [sys.executable, "-m", "entrostat", "train", str(file), "--out", str(out), "--json"]
+    kills = 0
+    for lines in (2, 9, 17):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        while process.poll() is None and _lines(out) < lines:
+            time.sleep(0.002)
+        if process.poll() is None:
+            kills += 1
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    last = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    assert kills == 3
+    assert Run.open(out).trace() == Run.open(finished).trace()
+    assert _tags(out) == _tags(finished)
+
+
+def _lines(out):
+    """Lines written so far, of steps and evaluations together."""
+    files = [out / "steps.jsonl", out / "evals.jsonl"]
+    return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+
+
+def _tags(out):
+    """The digests of the weights that are kept, without the resume point, whose state holds no timing either."""
+    return json.loads((out / "checkpoints" / "tags.json").read_text())
+
+
+def test_a_finished_run_started_again_changes_nothing(finished):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    train(recipe(), finished)
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_every_step_line_has_the_fields_of_the_run_folder(finished):
+    run = Run.open(finished)
+    assert [line["step"] for line in run.steps()] == list(range(1, 13))
+    assert [line["batch"] for line in run.steps()] == [0] * 4 + [1] * 4 + [2] * 4
+    for line in run.steps():
+        assert set(line) >= {
+            *("loss", "grad_norm", "lr", "reward", "entropy", "flow_up", "flow_down", "regions", "bounds", "phase"),
+            *("clip_fraction_low", "clip_fraction_high", "ratio_outside", "log_ratio_min_punished", "length"),
+            *("truncated", "verdicts", "tokens", "seconds"),
+        }
+        assert sum(line["verdicts"].values()) == 8
+        assert abs(sum(region["share"] for region in line["regions"].values()) - 1) < 1e-6
+    first_of_batch = [line["ratio_outside"] for line in run.steps() if line["epoch"] == 0 and line["minibatch"] == 0]
+    assert first_of_batch == [0, 0, 0]
+    assert {line["split"] for line in run.evals()} == {"select", "report"}
+    assert [line["step"] for line in run.evals("select")] == list(range(13))
+
+
+def test_a_folder_of_another_recipe_is_refused_and_left_as_it_is(finished):
+    before = (finished / "run.json").read_bytes()
+    with pytest.raises(RunError, match=r"rollout\.samples is 2 there and 3 here"):
+        train(recipe(rollout={"prompts": 4, "samples": 3}), finished)
+    assert (finished / "run.json").read_bytes() == before
+
+
+def test_the_report_split_changes_no_decision_and_no_weight(tmp_path):
+    settings = {"campaign": {"steps": 8, "checkpoint_every": 1, "stop": "es-online", "patience": 2}}
+    outcomes = []
+    for report in (4, 5):
+        out = tmp_path / str(report)
+        outcomes.append(train(recipe(tasks={"train": 6, "select": 4, "report": report}, **settings), out))
+    one, other = outcomes
+    assert one.trace.select == other.trace.select
+    assert one.handed_over.path.name == other.handed_over.path.name
+    assert one.trace.report != other.trace.report
+
+
+def test_a_corrupt_checkpoint_is_refused_by_name_and_an_interrupted_write_is_cleared(tmp_path):
+    store = CheckpointStore(tmp_path / "checkpoints")
+    saved = store.save(load_policy(), 3)
+    store.retag({"peak": saved})
+    assert store.save(load_policy(), 3) == saved
+    (store.folder / ".writing-1").mkdir()
+    assert CheckpointStore(store.folder).tags() == {"peak": saved}
+    assert not (store.folder / ".writing-1").exists()
+    verify(saved)
+    weights = saved.path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="the checkpoint of step 3 is corrupt"):
+        verify(saved)

@@ -1,0 +1,81 @@
+"""An optimizer step: independent of how the batch is cut, and refused when it would break the policy."""
+
+import pytest
+import torch
+
+from entrostat.engine.policy import load_policy
+from entrostat.engine.rollout import sample
+from entrostat.engine.update import Experience, Learner, TrainingError
+from entrostat.recipe import build_controller, parse_recipe
+from entrostat.tasks import listcraft
+
+PROMPTS = [task.prompt for task in listcraft.tasks("train", 4)]
+
+
+def learner(**update):
+    recipe = parse_recipe({"name": "step", "update": {"warmup_steps": 0, "learning_rate": 1e-3, **update}})
+    policy = load_policy()
+    return Learner(policy, recipe, build_controller(recipe))
+
+
+def experience(policy, advantages=None):
+    rollout = sample(policy, PROMPTS, 4, 48, seed=0)
+    drawn = torch.randn(16, generator=torch.Generator().manual_seed(1))
+    return Experience(rollout, drawn if advantages is None else advantages)
+
+
+@pytest.mark.parametrize("mode", ["token-mean", "sequence-mean", "constant"])
+@pytest.mark.parametrize("objective", ["clip", "reinforce"])
+def test_micro_batches_change_neither_loss_nor_gradient_nor_diagnostics(mode, objective):
+    lines, gradients = [], []
+    for rows in (512, 5, 1):
+        one = learner(aggregate=mode, objective=objective, microbatch_rows=rows)
+        batch = experience(one.policy)
+        one.step(1, batch)
+        lines.append(one.step(2, batch))
+        gradients.append(torch.cat([p.grad.flatten() for p in one.policy.model.parameters()]))
+    for line, gradient in zip(lines[1:], gradients[1:], strict=True):
+        assert (gradient - gradients[0]).norm() <= 2e-3 * gradients[0].norm()
+        assert line["loss"] == pytest.approx(lines[0]["loss"], abs=1e-5)
+        assert line["entropy"] == pytest.approx(lines[0]["entropy"], rel=1e-4)
+        assert line["flow_down"] == pytest.approx(lines[0]["flow_down"], rel=1e-2)
+
+
+def test_the_first_step_on_fresh_rollouts_has_ratio_one_and_clips_nothing():
+    one = learner()
+    line = one.step(1, experience(one.policy))
+    assert line["ratio_outside"] == 0
+    assert line["clip_fraction_low"] == line["clip_fraction_high"] == 0
+    assert line["loss"] == pytest.approx(_mean_advantage(one), abs=1e-4)
+
+
+def _mean_advantage(one):
+    batch = experience(load_policy())
+    weights = batch.rollout.mask.float()
+    return float(-(batch.advantages.unsqueeze(1) * weights).sum() / weights.sum())
+
+
+def test_rewarded_completions_become_likelier_and_punished_ones_less_likely():
+    for sign in (1.0, -1.0):
+        one = learner(objective="reinforce", learning_rate=1e-4)
+        batch = experience(one.policy, torch.full((16,), sign))
+        one.step(1, batch)
+        after = one._statistics(batch.rollout).logp.detach()
+        moved = ((after - batch.rollout.old_logp) * batch.rollout.mask).sum()
+        assert sign * float(moved) > 0
+
+
+def test_a_gradient_that_is_not_finite_is_refused_and_the_weights_stay():
+    one = learner(objective="reinforce")
+    before = {name: tensor.clone() for name, tensor in one.policy.model.state_dict().items()}
+    with torch.no_grad():
+        batch = experience(one.policy)
+    with pytest.raises((TrainingError, ValueError), match=r"step 7|infinite|finite|nan"):
+        one.step(7, Experience(batch.rollout, torch.full((16,), 1e38)))
+    for name, tensor in one.policy.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_the_learning_rate_rises_linearly_and_then_stays():
+    one = learner(warmup_steps=4, learning_rate=8e-4)
+    assert [one.learning_rate(step) for step in (1, 2, 4, 9)] == pytest.approx([2e-4, 4e-4, 8e-4, 8e-4])

@@ -1,0 +1,95 @@
+"""Recipes: every shipped one loads, and a faulty one is refused by field, value and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from entrostat.recipe import RecipeError, load_recipe, parse_recipe
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src/entrostat/assets/demo").glob("*.yaml")])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_shipped_recipe_loads(path):
+    assert load_recipe(path).name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"name": "x", "updat": {}}, "recipe: updat: unknown key"),
+        ({"name": "x", "update": {"epocs": 2}}, "recipe: update.epocs: unknown key"),
+        (
+            {"name": "x", "update": {"epochs": "two"}},
+            "recipe: update.epochs: got 'two'; input should be a valid integer",
+        ),
+        ({"name": "x", "update": {"epochs": 0}}, "recipe: update.epochs: got 0; input should be greater than or equal"),
+        (
+            {"name": "x", "update": {"learning_rate": -1}},
+            "recipe: update.learning_rate: got -1; input should be greater",
+        ),
+        ({"name": "x", "rollout": {"temperature": 0}}, "recipe: rollout.temperature: got 0; input should be greater"),
+        ({"name": "x", "campaign": {"stop": "never"}}, "recipe: campaign.stop: got 'never'; input should be 'naive'"),
+        ({}, "recipe: name: missing; add it"),
+        ({"name": "x", "evaluation": {"samples": 2}}, "evaluation.pass_at: got 4 with samples 2"),
+        ({"name": "x", "rollout": {"prompts": 99}}, "rollout.prompts: got 99, more than tasks.train 48"),
+        ({"name": "x", "update": {"minibatches": 3}}, "update.minibatches: got 3, which does not divide"),
+        (
+            {"name": "x", "control": {"strategy": {"name": "up"}}},
+            "recipe: control.strategy: got {'name': 'up'}; input tag",
+        ),
+        ({"name": "../x"}, "recipe: name: got '../x'"),
+    ],
+)
+def test_a_faulty_recipe_is_refused_in_one_line(content, message):
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(content)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        ({"slope": 0.0, "intercept": -0.1}, "recipe: control.strategy: "),
+        ({"slope": 2.0, "intercept": 0.2}, "recipe: control.strategy: "),
+    ],
+)
+def test_thresholds_without_a_band_are_refused_when_the_recipe_is_read(threshold, message):
+    strategy = {"name": "constant", "upper": threshold, "lower": threshold}
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe({"name": "x", "control": {"strategy": strategy}})
+    assert message in str(caught.value)
+
+
+def test_overrides_win_over_the_file_and_are_checked_like_it(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("name: x\nupdate: {epochs: 3}\n")
+    assert load_recipe(file).update.epochs == 3
+    assert load_recipe(file, ["update.epochs=5", "seed=7"]).update.epochs == 5
+    assert load_recipe(file, ["control.strategy.name=id"]).control.strategy.name == "id"
+    with pytest.raises(RecipeError, match=r"update\.epochs: got 'x'"):
+        load_recipe(file, ["update.epochs=x"])
+    with pytest.raises(RecipeError, match="write it as section.key=value"):
+        load_recipe(file, ["update.epochs"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("- a\n- b\n", "not a mapping"), ("a: [", "not readable as YAML"), ("", "not a mapping")]
+)
+def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, message):
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe(file)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        load_recipe(tmp_path / "other.yaml")
+
+
+def test_a_clip_rule_that_can_never_act_is_said():
+    once = {"name": "x", "update": {"epochs": 1, "minibatches": 1}}
+    assert "inert" in str(parse_recipe(once).inert_control())
+    assert parse_recipe({**once, "update": {"epochs": 2}}).inert_control() is None
+    assert parse_recipe({**once, "update": {"epochs": 1, "objective": "reinforce"}}).inert_control() is None
