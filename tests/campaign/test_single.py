@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from entrostat.campaign import CampaignTrace, Checkpoint, EarlyStop, Naive, Trajectory, run_campaign
-from entrostat.runs import Run
+from entrostat.runs import Run, RunError
 
 SAMPLES = 1000
 
@@ -67,6 +67,13 @@ def test_early_stop_rolls_back_to_the_peak_and_both_decisions_are_recorded_with_
     for decision in (stop, roll_back):
         assert "0.500 at step 2" in decision["cause"]
         assert "EarlyStop(patience=3" in decision["cause"]
+
+
+def test_a_run_that_is_being_written_is_not_trained_a_second_time(tmp_path: Path):
+    record = new_record(tmp_path)
+    with record.sole_writer(), pytest.raises(RunError, match="another process"):
+        run_campaign(ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), Naive(steps=7), START, record)
+    assert record.evals() == []
 
 
 def test_a_naive_campaign_decides_nothing(tmp_path: Path):

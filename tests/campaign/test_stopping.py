@@ -51,7 +51,7 @@ def test_budget_mode_sets_the_next_budget_to_the_last_peak_plus_patience():
     rule = EarlyStop(mode="budget")
     assert rule.budget([]) == 20
     assert rule.budget([trace(0.1, 0.2, 0.3, 0.1)]) == 5
-    assert rule.budget([trace(*[0.1] * 10), trace(0.5, 0.1)]) == 3
+    assert rule.budget([trace(0.1, 0.2, 0.3, 0.4), trace(0.5, 0.1)]) == 3
     assert rule.budget([trace(*[s / 30 for s in range(19)])]) == 20
     assert not rule.should_stop(trajectory(0.5, 0.4, 0.3, 0.2, 0.1))
 

@@ -43,6 +43,18 @@ def test_a_page_shows_every_run_with_its_figures_and_samples(make, tmp_path: Pat
     assert "x x x x" in page.text
 
 
+def test_no_two_figures_of_a_page_share_an_identifier(make, tmp_path: Path):
+    page = report(make("a", steps=3), make("b", steps=3), out=tmp_path)
+    figures, referenced = -1, {}
+    for name, attributes in page.elements:
+        figures += name == "figure"
+        for value in (attributes.get("clip-path"), attributes.get("xlink:href")):
+            if value and "#" in value:
+                referenced.setdefault(value, set()).add(figures)
+    assert referenced
+    assert all(len(where) == 1 for where in referenced.values())
+
+
 def test_each_panel_is_a_figure_or_a_note(make, tmp_path: Path):
     page = report(make(strategy="id"), out=tmp_path)
     assert page.count("figure") == page.count("svg") == len(PANELS)

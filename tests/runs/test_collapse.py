@@ -67,6 +67,13 @@ def test_the_peak_is_chosen_on_select_and_read_on_report():
     assert found.select_gap == pytest.approx(0.4)
 
 
+def test_the_noise_floor_counts_every_evaluation_of_the_report_split():
+    both = trajectory(0.2, 0.5, 0.4, 0.4)
+    counts = [(16, 8)] * 30
+    assert collapse_report(both, both, counts).noise_floor == noise_floor(counts, 4)
+    assert collapse_report(both, both).noise_floor is None
+
+
 @given(VALUES, VALUES)
 def test_the_report_split_cannot_move_the_peak(select: list[float], report: list[float]):
     length = min(len(select), len(report))

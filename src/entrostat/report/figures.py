@@ -196,14 +196,17 @@ def _bounds(run: RunData) -> Figure:
     steps = [line["step"] for line in lines]
     labels = []
     for side, sign, colour in (("upper", 1, ORANGE), ("lower", -1, BLUE)):
-        rare = np.array([line["bounds"][f"{side}_intercept"] for line in lines])
-        likely = rare + np.array([line["bounds"][f"{side}_slope"] for line in lines])
-        axes.fill_between(steps, 1 + sign * rare, 1 + sign * likely, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(steps, 1 + sign * rare, color=colour)
-        axes.plot(steps, 1 + sign * likely, color=colour, linewidth=0.9)
-        same = abs(rare[-1] - likely[-1]) < 0.005
-        labels.append((1 + sign * float(rare[-1]), f"{side}" if same else f"{side}, p = 0", colour))
-        labels += [] if same else [(1 + sign * float(likely[-1]), f"{side}, p = 1", colour)]
+        intercept = np.array([line["bounds"][f"{side}_intercept"] for line in lines])
+        slope = np.array([line["bounds"][f"{side}_slope"] for line in lines])
+        rare, likely = 1 + sign * intercept, 1 + sign * (intercept + slope)
+        axes.fill_between(steps, rare, likely, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(steps, rare, color=colour)
+        axes.plot(steps, likely, color=colour, linewidth=0.9)
+        if abs(rare[-1] - likely[-1]) < 0.005:
+            labels.append((float(rare[-1]), side, colour))
+        else:
+            labels.append((float(rare[-1]), f"{side}, p = 0", colour))
+            labels.append((float(likely[-1]), f"{side}, p = 1", colour))
     axes.axhline(1.0, color=MUTED, linewidth=0.6)
     axes.margins(y=0.1)
     label_ends(axes, labels)
