@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from entrostat.report.figures import PANELS, NotMeasuredError, draw_panel
@@ -26,7 +25,7 @@ class Drawing:
 
     title: str
     caption: str
-    image: Markup | None
+    image: str | None
     note: str | None
 
 
@@ -90,7 +89,7 @@ def _section(index: int, run: RunData) -> dict[str, object]:
 
 def _drawing(title: str, caption: str, draw: Callable[[], Figure], salt: str) -> Drawing:
     try:
-        return Drawing(title, caption, Markup(svg(draw(), salt)), None)
+        return Drawing(title, caption, svg(draw(), salt), None)
     except NotMeasuredError as reason:
         return Drawing(title, caption, None, str(reason))
 
