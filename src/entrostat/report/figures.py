@@ -93,7 +93,7 @@ def _mark_peak(axes: Axes, found: CollapseReport) -> None:
     for step, value in ((0, found.start), (found.peak_step, found.peak), (found.end_step, found.end)):
         axes.plot([step], [value], "o", color=BLUE, markersize=4.5, clip_on=False, zorder=4)
     if found.peak_step > 0:
-        axes.annotate(f"start {found.start:.0%}", (0, found.start), (7, -8), textcoords="offset points", color=BLUE)
+        axes.annotate(f"start {found.start:.0%}", (0, found.start), (4, -13), textcoords="offset points", color=BLUE)
     late = found.peak_step > 0.8 * found.end_step
     side = "right" if late else "left" if found.peak_step == 0 else "center"
     label = f"peak {found.peak:.0%}"
