@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from entrostat.control.bonus import Bonus
 from entrostat.control.reweighting import Reweighting
-from entrostat.control.state import State
+from entrostat.control.state import Resumable, State
 from entrostat.control.strategies import Phase, Strategy
 from entrostat.objective import ClipBand, ClipRule
 from entrostat.tokens import TokenStats
@@ -20,17 +21,24 @@ class EntropyController:
     """Turns the measured entropy into a clip rule, weights for the advantages and the coefficient of a bonus.
 
     strategy: which clip rule is in force when. total_steps: optimizer steps of the run, >= 1. reweighting: factors for
-    the advantages, None for ones. ema: beta of the smoothed entropy E <- beta E + (1 - beta) H that all of them see,
-    from the first H on; 0 leaves it as measured.
+    the advantages, None for ones. bonus: the coefficient of an entropy bonus, None for none. ema: beta of the smoothed
+    entropy E <- beta E + (1 - beta) H that all of them see, from the first H on; 0 leaves it as measured.
     Raises ValueError for ema outside [0, 1) and total_steps < 1.
     """
 
     def __init__(
-        self, strategy: Strategy, total_steps: int, *, reweighting: Reweighting | None = None, ema: float = 0.0
+        self,
+        strategy: Strategy,
+        total_steps: int,
+        *,
+        reweighting: Reweighting | None = None,
+        bonus: Bonus | None = None,
+        ema: float = 0.0,
     ) -> None:
         if not 0 <= ema < 1:
             raise ValueError(f"EntropyController.ema is {ema}; give a number in [0, 1)")
-        self.strategy, self.total_steps, self.reweighting, self.ema = strategy, total_steps, reweighting, ema
+        self.strategy, self.total_steps, self.ema = strategy, total_steps, ema
+        self.reweighting, self.bonus = reweighting, bonus
         self._step = 0
         self._smoothed: float | None = None
         self._rule: ClipBand = strategy.rule(0, total_steps)
@@ -63,6 +71,9 @@ class EntropyController:
         smoothed = self.ema * past + (1 - self.ema) * entropy
         in_force = {"bounds": _thresholds(self._rule), "phase": self.phase, "entropy_coef": self.entropy_coef()}
         self._rule = self.strategy.rule(step, self.total_steps, smoothed)
+        for listener in (self.reweighting, self.bonus):
+            if listener is not None:
+                listener.observe(smoothed, min(step / self.total_steps, 1.0))
         self._step, self._smoothed = step, smoothed
         self._metrics = {"entropy": entropy, "entropy_smoothed": smoothed, **in_force}
 
@@ -82,7 +93,7 @@ class EntropyController:
 
     def entropy_coef(self) -> float:
         """The coefficient of an entropy bonus in the next step's loss, 0 for none."""
-        return 0.0
+        return 0.0 if self.bonus is None else self.bonus.coefficient()
 
     def metrics(self) -> dict[str, Any]:
         """The record of the observed step: its entropy, smoothed too, and what was in force: the phase's name, the
@@ -96,24 +107,28 @@ class EntropyController:
         return {
             "step": self._step,
             "entropy_smoothed": self._smoothed,
-            "strategy": type(self.strategy).__name__,
-            "strategy_state": self.strategy.state_dict(),
-            "reweighting_state": None if self.reweighting is None else self.reweighting.state_dict(),
+            "parts": {
+                role: {"class": type(part).__name__, "state": part.state_dict()} for role, part in self._parts().items()
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`. Raises ValueError when it belongs to another strategy or reweighting."""
-        name = type(self.strategy).__name__
-        if state["strategy"] != name:
+        """Continue from a `state_dict`. Raises ValueError when it belongs to another strategy, reweighting or bonus."""
+        parts = self._parts()
+        saved = {role: part["class"] for role, part in state["parts"].items()}
+        if saved != (ours := {role: type(part).__name__ for role, part in parts.items()}):
             raise ValueError(
-                f"controller state: strategy is {state['strategy']}, the recipe's is {name}; "
+                f"controller state: it was saved by {saved}, the recipe has {ours}; "
                 "resume with the recipe that the run began with"
             )
-        self.strategy.load_state_dict(state["strategy_state"])
-        if self.reweighting is not None:
-            self.reweighting.load_state_dict(state["reweighting_state"])
+        for role, part in parts.items():
+            part.load_state_dict(state["parts"][role]["state"])
         self._step, self._smoothed = state["step"], state["entropy_smoothed"]
         self._rule = self.strategy.rule(self._step, self.total_steps, self._smoothed)
+
+    def _parts(self) -> dict[str, Resumable]:
+        parts = {"strategy": self.strategy, "reweighting": self.reweighting, "bonus": self.bonus}
+        return {role: part for role, part in parts.items() if part is not None}
 
 
 def _thresholds(rule: ClipBand) -> dict[str, float] | None:

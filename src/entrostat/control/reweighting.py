@@ -13,17 +13,20 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from entrostat.control.state import Resumable
+from entrostat.control.state import Listener
 from entrostat.entropy import polarity
 from entrostat.tokens import TokenStats
 
 
-class Reweighting(Resumable, ABC):
+class Reweighting(Listener, ABC):
     """What a controller asks for the weights of a step's tokens."""
 
     @abstractmethod
     def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
-        """A factor >= 0 for each token (...), detached; `mask` (...) says which tokens count in batch statistics."""
+        """A factor >= 0 for each token (...), detached; the tokens of `mask` (...) make the statistics of the batch.
+
+        A weighting that has such statistics depends on how a batch is cut: give it the whole one where that matters.
+        """
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a controller's parts share: a state of plain numbers that a resumed run continues from."""
+"""What a controller's parts share: they hear the entropy, and a resumed run continues from their state."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ class Resumable:
                 f"{type(self).__name__} keeps no state, the checkpoint has {sorted(state)}; "
                 "resume with the recipe that the run began with"
             )
+
+
+class Listener(Resumable):
+    """A part that may listen to the entropy of the steps."""
+
+    def observe(self, entropy: float, progress: float) -> None:
+        """Hear the (smoothed) entropy of a step in nats, once a step, and the share of the run that is done."""

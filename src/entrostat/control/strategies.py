@@ -42,6 +42,15 @@ class Strategy(Resumable, ABC):
         """What the rule of that step does to the entropy: a name that a report can draw."""
 
 
+def progress(step: int, total_steps: int) -> float:
+    """The share of the steps that is done, in [0, 1]."""
+    if total_steps < 1:
+        raise ValueError(f"total_steps is {total_steps}; give the number of optimizer steps of the run, at least 1")
+    if step < 0:
+        raise ValueError(f"step is {step}; give the number of optimizer steps done, at least 0")
+    return min(step / total_steps, 1.0)
+
+
 @dataclass(frozen=True)
 class Constant(Strategy):
     """One rule at every step: the constant .2 of GRPO by default, clip-higher with ClipRule.constant(upper=0.28)."""
@@ -50,7 +59,7 @@ class Constant(Strategy):
 
     @override
     def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipBand:
-        _progress(step, total_steps)
+        progress(step, total_steps)
         return self.clip
 
     @override
@@ -86,7 +95,7 @@ class _TwoPhases(Strategy):
 
     def fade(self, step: int, total_steps: int) -> tuple[bool, float]:
         """Whether the first phase lasts, and the weight that falls from 1 to 0 in the phase: lambda, or w."""
-        done = _progress(step, total_steps)
+        done = progress(step, total_steps)
         if done <= self.split:
             return True, 1 - done / self.split
         return False, 1 - (done - self.split) / (1 - self.split)
@@ -167,7 +176,7 @@ class OscillatoryDecay(Strategy):
     @override
     def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
         """The rule of the class; moves the hysteresis by the entropy, if one is measured."""
-        left = 1 - _progress(step, total_steps)
+        left = 1 - progress(step, total_steps)
         if entropy is not None:
             if not math.isfinite(entropy):
                 raise ValueError(f"entropy is {entropy} at step {step}; give a finite number of nats")
@@ -193,12 +202,3 @@ class OscillatoryDecay(Strategy):
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._boost, self._ceiling = bool(state["boost"]), state["h_init"]
-
-
-def _progress(step: int, total_steps: int) -> float:
-    """The share of the steps that is done, in [0, 1]."""
-    if total_steps < 1:
-        raise ValueError(f"total_steps is {total_steps}; give the number of optimizer steps of the run, at least 1")
-    if step < 0:
-        raise ValueError(f"step is {step}; give the number of optimizer steps done, at least 0")
-    return min(step / total_steps, 1.0)

@@ -4,6 +4,7 @@ from entrostat.objective import advantages
 from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, Bapo, DcpoClip, DppoClip, DualClip
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
 from entrostat.objective.losses import ObjectiveName, PolicyLoss, aggregate, policy_loss
+from entrostat.objective.regularisers import entropy_bonus, kl_cov_penalty
 from entrostat.objective.surrogates import (
     CeGppo,
     Cispo,
@@ -46,5 +47,7 @@ __all__ = [
     "Tokens",
     "advantages",
     "aggregate",
+    "entropy_bonus",
+    "kl_cov_penalty",
     "policy_loss",
 ]

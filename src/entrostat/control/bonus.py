@@ -1,0 +1,73 @@
+"""The coefficient of an entropy bonus, loss - coefficient H: constant, or moved towards a target entropy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import override
+
+from entrostat.control.state import Listener, State
+
+
+class Bonus(Listener, ABC):
+    """What a controller asks for the coefficient of the next step."""
+
+    @abstractmethod
+    def coefficient(self) -> float:
+        """The coefficient of the mean entropy in the next step's loss, >= 0."""
+
+
+@dataclass(frozen=True)
+class ConstantBonus(Bonus):
+    """The same coefficient at every step. Raises ValueError for a negative one."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not self.value >= 0:
+            raise ValueError(f"ConstantBonus.value is {self.value}; give a coefficient of at least 0")
+
+    @override
+    def coefficient(self) -> float:
+        return self.value
+
+
+class AdaptiveBonus(Bonus):
+    """A coefficient that rises by `delta` after each step with entropy <= target and falls by it after each other one.
+
+    It stays within [least, most] and is in force only after a step with entropy <= target; before the first, not at
+    all. Source: arXiv 2505.22312 (Skywork-OR1). Raises ValueError for delta <= 0, target <= 0 or start outside the
+    range.
+    """
+
+    def __init__(
+        self, target: float, *, delta: float = 0.005, start: float = 0.0, least: float = 0.0, most: float = 1.0
+    ) -> None:
+        if not (target > 0 and delta > 0 and 0 <= least <= start <= most):
+            raise ValueError(
+                f"AdaptiveBonus: target {target}, delta {delta}, start {start} in [{least}, {most}]; target and delta "
+                "must be positive and 0 <= least <= start <= most"
+            )
+        self.target, self.delta, self.least, self.most = target, delta, least, most
+        self._value, self._in_force = start, False
+
+    @override
+    def observe(self, entropy: float, progress: float) -> None:
+        self._in_force = entropy <= self.target
+        moved = self._value + (self.delta if self._in_force else -self.delta)
+        self._value = min(max(moved, self.least), self.most)
+
+    @override
+    def coefficient(self) -> float:
+        return self._value if self._in_force else 0.0
+
+    @override
+    def state_dict(self) -> State:
+        return {"value": self._value, "in_force": self._in_force}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._value, self._in_force = state["value"], state["in_force"]

@@ -1,0 +1,92 @@
+"""Masks: weights of 0 and 1, for methods that take the gradient of some tokens away.
+
+Their statistics are those of the tokens they are given; give a whole batch, or take each micro-batch for one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from entrostat.control.reweighting import Reweighting
+from entrostat.objective.regularisers import covariance_terms
+from entrostat.tokens import TokenStats
+
+
+@dataclass(frozen=True)
+class HighEntropyTokens(Reweighting):
+    """80/20: gradient only on the share of the tokens with the highest entropy H, ties included.
+
+    Source: arXiv 2506.01939. Raises ValueError for a share outside (0, 1].
+    """
+
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"HighEntropyTokens.share is {self.share}; give a share in (0, 1]")
+
+    @override
+    @torch.no_grad()
+    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+        entropy = stats.entropy[mask]
+        rank = math.ceil((len(entropy) - 1) * (1 - self.share))
+        threshold = entropy.kthvalue(rank + 1).values
+        return ((stats.entropy >= threshold) & mask).to(stats.logp.dtype)
+
+
+@dataclass(frozen=True)
+class ClipCov(Reweighting):
+    """Clip-Cov: no gradient on a random `share` of the tokens, drawn from those with low < c < high, where
+        c = (A - mean A) (ln p_a - mean ln p_a).
+    At least one token is drawn where there are candidates, from torch's global generator. Source: arXiv 2505.22617.
+    The thresholds are on the scale of A: they suit advantages of unit variance and do nothing on much smaller ones.
+    Raises ValueError for a share outside (0, 1] and low >= high.
+    """
+
+    share: float = 2e-4
+    low: float = 1.0
+    high: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= 1 and self.low < self.high):
+            raise ValueError(f"ClipCov: {self}; share must be in (0, 1] and low below high")
+
+    @override
+    @torch.no_grad()
+    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+        product = covariance_terms(stats.logp, advantages, mask)
+        candidates = ((product > self.low) & (product < self.high) & mask).flatten().nonzero()[:, 0]
+        count = max(int(self.share * int(mask.sum())), 1)
+        drawn = candidates[torch.randperm(len(candidates), device=candidates.device)[:count]]
+        return torch.ones_like(stats.logp).flatten().index_fill(0, drawn, 0).view_as(stats.logp)
+
+
+@dataclass(frozen=True)
+class EntropyOutliers(Reweighting):
+    """Entropy-dynamics clipping: no gradient on punished tokens (A < 0) whose S = p_a (ln p_a + H) is an outlier.
+
+    centred False:  abs(S - mean S) > limit std S over the batch       (limit 2.0 to 3.0)
+    centred True:   abs(S - C) > limit std (S - C) over the batch      (limit 7.5 to 8.5)
+    Source: arXiv 2602.03392; that both tails are cut is our reading. Raises ValueError for a limit that is not
+    positive.
+    """
+
+    limit: float = 2.5
+    centred: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise ValueError(f"EntropyOutliers.limit is {self.limit}; give a positive number of standard deviations")
+
+    @override
+    @torch.no_grad()
+    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+        s = stats.logp.exp() * (stats.logp + stats.entropy)
+        gap = s - (stats.correction if self.centred else s[mask].mean())
+        outlier = gap.abs() > self.limit * gap[mask].std(unbiased=False)
+        return (~(outlier & (advantages < 0))).to(stats.logp.dtype)

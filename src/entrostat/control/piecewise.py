@@ -1,0 +1,53 @@
+"""Any sequence of phases: clip rules at points of the run, and straight lines between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from entrostat.control.strategies import STANDARD, Phase, Strategy, progress
+from entrostat.objective import ClipRule
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stretch of the run: up to the share `until` of the steps the rule goes from `start` to `end`, linearly in both
+    thresholds; `end` None keeps `start`. phase: the name that a report draws.
+    """
+
+    until: float
+    start: ClipRule = STANDARD
+    end: ClipRule | None = None
+    phase: Phase = "hold"
+
+
+@dataclass(frozen=True)
+class Piecewise(Strategy):
+    """Stages one after the other; a stage includes its last step, as the first phase of ID does.
+
+    Raises ValueError when `until` does not increase within (0, 1] or the last stage does not end at 1.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        ends = [stage.until for stage in self.stages]
+        if not ends or ends != sorted(set(ends)) or not ends[0] > 0 or ends[-1] != 1:
+            raise ValueError(f"Piecewise.stages: until is {ends}; it must increase from above 0 to 1 at the last stage")
+
+    @override
+    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
+        done = progress(step, total_steps)
+        index = self._index(done)
+        stage, begin = self.stages[index], self.stages[index - 1].until if index else 0.0
+        end = stage.start if stage.end is None else stage.end
+        weight = 1 - (done - begin) / (stage.until - begin)
+        return ClipRule(stage.start.upper.mix(end.upper, weight), stage.start.lower.mix(end.lower, weight))
+
+    @override
+    def phase(self, step: int, total_steps: int) -> Phase:
+        return self.stages[self._index(progress(step, total_steps))].phase
+
+    def _index(self, done: float) -> int:
+        return next(index for index, stage in enumerate(self.stages) if done <= stage.until)

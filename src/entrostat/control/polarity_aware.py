@@ -1,0 +1,92 @@
+"""Polarity-aware reweighting: pressure moves between expanding and contracting tokens with the phase of the entropy.
+
+The method is Polarity-Aware Policy Optimization (arXiv 2605.11775). Its formula, coefficients and clip values are not
+public in what we could read; this is our reconstruction from its description: both branches stay, and the smoothed
+entropy's course decides which of them weighs more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from entrostat.control.curves import Curve
+from entrostat.control.reweighting import Reweighting, by_polarity
+from entrostat.control.state import State
+from entrostat.entropy import polarity, sensitivity
+from entrostat.tokens import TokenStats
+
+
+@dataclass
+class PolarityAware(Reweighting):
+    """Weights 1 + strength u on expanding tokens (P = A T > 0) and 1 - strength u on contracting ones (P < 0).
+
+    The phase u in [-1, 1] follows the smoothed entropy E_k of the steps (the controller's `ema`):
+        level   u = clip((R - E_k) / (scale R)),  R the reference: a curve, or None for the first entropy
+        slope   u = clip(-(E_k - E_{k-lag}) / (scale E_{k-lag})),  0 until there are `lag` steps
+    graded: the strength of a token is `strength` times its rank by abs(T) among the tokens given, from 0 to 1, for a
+    sign alone mostly relabels tokens whose T is near 0. With strength < 1 no branch is dropped and no advantage turns.
+    Raises ValueError for a strength outside [0, 1), a scale that is not positive and a lag below 1.
+    """
+
+    signal: Literal["level", "slope"] = "level"
+    strength: float = 0.5
+    scale: float = 0.2
+    reference: Curve | None = None
+    lag: int = 5
+    graded: bool = False
+    _phase: float = field(default=0.0, init=False)
+    _past: list[float] = field(default_factory=list, init=False, repr=False)
+    _first: float | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.signal not in ("level", "slope"):
+            raise ValueError(f"PolarityAware.signal is {self.signal!r}; give 'level' or 'slope'")
+        if not 0 <= self.strength < 1:
+            raise ValueError(f"PolarityAware.strength is {self.strength}; give a number in [0, 1)")
+        if not (self.scale > 0 and self.lag >= 1):
+            raise ValueError(f"PolarityAware: scale {self.scale} must be positive and lag {self.lag} at least 1")
+
+    @property
+    def phase(self) -> float:
+        """u: 1 expands as much as it can, -1 contracts."""
+        return self._phase
+
+    @override
+    def observe(self, entropy: float, progress: float) -> None:
+        self._first = entropy if self._first is None else self._first
+        self._past = [*self._past, entropy][-(self.lag + 1) :]
+        if self.signal == "level":
+            goal = self._first if self.reference is None else self.reference.at(progress)
+        else:
+            goal = self._past[0] if len(self._past) > self.lag else entropy
+        relative = (goal - entropy) / (self.scale * goal) if goal > 0 else 0.0
+        self._phase = min(max(relative, -1.0), 1.0)
+
+    @override
+    @torch.no_grad()
+    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+        push: float | Tensor = self.strength * self._phase
+        if self.graded:
+            push = push * _rank(sensitivity(stats).abs(), mask)
+        return by_polarity(polarity(stats, advantages), 1 + push, 1 - push)
+
+    @override
+    def state_dict(self) -> State:
+        return {"phase": self._phase, "past": list(self._past), "first": self._first}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._phase, self._past, self._first = state["phase"], list(state["past"]), state["first"]
+
+
+def _rank(x: Tensor, mask: Tensor) -> Tensor:
+    """The share of the other masked tokens that x exceeds, 0 for the least and 1 for the greatest; 0 outside."""
+    chosen = x[mask]
+    ranks = chosen.argsort().argsort().to(x.dtype) / max(len(chosen) - 1, 1)
+    return torch.zeros_like(x).masked_scatter(mask, ranks)

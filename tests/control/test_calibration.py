@@ -1,0 +1,80 @@
+"""Calibration: it finds the factor, follows its drift, and its error is honest."""
+
+import json
+import math
+import random
+
+import pytest
+
+from entrostat.control import FlowCalibration
+
+
+def pairs(count: int, factor: float = 0.03, offset: float = -0.002, noise: float = 0.01, seed: int = 0):
+    generator = random.Random(seed)
+    for _ in range(count):
+        flow = generator.gauss(-0.5, 1.0)
+        yield flow, offset + factor * flow + noise * generator.gauss(0, 1)
+
+
+def fed(stream, memory: float = 50.0) -> FlowCalibration:
+    calibration = FlowCalibration(memory)
+    for flow, change in stream:
+        calibration.observe(flow, change)
+    return calibration
+
+
+def test_without_noise_three_pairs_are_enough_and_the_error_vanishes() -> None:
+    calibration = fed(pairs(3, noise=0.0))
+    prediction = calibration.predict(2.0)
+    assert prediction.change == pytest.approx(-0.002 + 0.06)
+    assert prediction.error == pytest.approx(0, abs=1e-8)
+    assert calibration.correlation == pytest.approx(1)
+
+
+def test_the_error_covers_new_measurements_at_its_nominal_rate() -> None:
+    covered = []
+    for seed in range(200):
+        stream = list(pairs(41, seed=seed))
+        prediction = fed(stream[:40]).predict(stream[40][0])
+        covered.append(abs(stream[40][1] - prediction.change) < 2 * prediction.error)
+    assert 0.90 < sum(covered) / len(covered) < 0.99
+
+
+def test_the_error_grows_away_from_the_flows_that_were_seen() -> None:
+    calibration = fed(pairs(40))
+    assert calibration.predict(30.0).error > 3 * calibration.predict(-0.5).error
+
+
+def test_a_factor_that_drifts_is_followed_at_the_pace_of_the_memory() -> None:
+    calibration = fed([*pairs(300, factor=0.03), *pairs(100, factor=0.01, seed=1)], memory=20)
+    slope = calibration.predict(1.0).change - calibration.predict(0.0).change
+    assert slope == pytest.approx(0.01, abs=0.003)
+
+
+def test_the_correlation_is_that_of_the_pairs() -> None:
+    stream = list(pairs(500))
+    flows, changes = zip(*stream, strict=True)
+    mean_x, mean_y = sum(flows) / 500, sum(changes) / 500
+    cov = sum((x - mean_x) * (y - mean_y) for x, y in stream)
+    expected = cov / math.sqrt(sum((x - mean_x) ** 2 for x in flows) * sum((y - mean_y) ** 2 for y in changes))
+    assert fed(stream, memory=1e9).correlation == pytest.approx(expected, rel=1e-4)
+
+
+def test_too_little_to_fit_predicts_nothing() -> None:
+    assert FlowCalibration().predict(1.0) is None
+    assert FlowCalibration().correlation is None
+    assert fed(pairs(2)).predict(1.0) is None
+    assert fed([(0.3, 0.1), (0.3, 0.2), (0.3, 0.3), (0.3, 0.2)]).predict(1.0) is None
+
+
+def test_a_resumed_calibration_predicts_the_same() -> None:
+    first, second = fed(pairs(20)), FlowCalibration()
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert first.predict(0.7) == second.predict(0.7)
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"FlowCalibration\.memory is 3"):
+        FlowCalibration(memory=3)
+    with pytest.raises(ValueError, match="must be finite"):
+        FlowCalibration().observe(math.nan, 0.0)

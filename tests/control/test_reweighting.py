@@ -1,0 +1,326 @@
+"""Weightings: worked numbers, what each leaves alone, signs that never turn, resuming."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from entrostat.control import (
+    ClipCov,
+    Constant,
+    Curve,
+    Entrocraft,
+    EntroPic,
+    EntropyController,
+    EntropyOutliers,
+    FixedWeights,
+    Gepo,
+    HighEntropyTokens,
+    Opefo,
+    PolarityAware,
+    Reweighting,
+    Stare,
+    Steer,
+)
+from entrostat.entropy import polarity, sensitivity
+from entrostat.tokens import TokenStats, token_stats
+
+F64 = torch.float64
+
+
+class Batch:
+    """Sampled tokens (12, 20) of random states, with advantages of both signs and a mask."""
+
+    def __init__(self, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        logits = 2 * torch.randn(12, 20, 30, generator=generator, dtype=F64)
+        ids = torch.multinomial(logits.softmax(-1).flatten(0, 1), 1, generator=generator).view(12, 20)
+        self.stats = token_stats(logits, ids)
+        self.advantages = torch.randn(12, 20, generator=generator, dtype=F64)
+        self.mask = torch.rand(12, 20, generator=generator) < 0.8
+
+    def weights(self, weighting: Reweighting) -> Tensor:
+        return weighting.weights(self.stats, self.advantages, self.mask)
+
+
+def heard(weighting: Reweighting, *entropies: float, progress: float = 0.5) -> Reweighting:
+    for entropy in entropies:
+        weighting.observe(entropy, progress)
+    return weighting
+
+
+def stats_of(p: list[float], entropy: list[float]) -> TokenStats:
+    logp, h = torch.tensor(p, dtype=F64).log(), torch.tensor(entropy, dtype=F64)
+    return TokenStats(logp, h, torch.zeros_like(h), torch.zeros_like(h))
+
+
+EVERY = [
+    lambda: FixedWeights(1.2, 0.8),
+    lambda: heard(PolarityAware(), 1.0, 0.5),
+    lambda: heard(PolarityAware(graded=True, signal="slope", lag=1), 1.0, 0.5),
+    Opefo,
+    lambda: heard(Stare(), 0.1),
+    Steer,
+    lambda: Steer(form="exponential"),
+    lambda: heard(EntroPic(target=1.0), 0.2),
+    lambda: heard(Entrocraft(), 0.1),
+    lambda: Gepo(group_size=4),
+    HighEntropyTokens,
+    lambda: ClipCov(low=0.1),
+    EntropyOutliers,
+    lambda: EntropyOutliers(limit=2.0, centred=True),
+]
+
+
+@pytest.mark.parametrize("build", EVERY)
+def test_no_weight_is_negative_and_all_have_the_shape_of_the_tokens(build) -> None:
+    batch = Batch()
+    weights = batch.weights(build())
+    assert weights.shape == batch.mask.shape
+    assert (weights >= 0).all()
+    assert not weights.requires_grad
+
+
+@pytest.mark.parametrize("build", EVERY)
+def test_tokens_outside_the_mask_do_not_change_the_weights_of_the_others(build) -> None:
+    torch.manual_seed(0)
+    batch = Batch()
+    clean = batch.weights(build())[batch.mask]
+    other = Batch(seed=1)
+    mixed = TokenStats(
+        *(
+            torch.where(batch.mask, getattr(batch.stats, field), getattr(other.stats, field))
+            for field in ("logp", "entropy", "collision", "correction")
+        )
+    )
+    batch.stats, batch.advantages = mixed, torch.where(batch.mask, batch.advantages, 99.0)
+    torch.manual_seed(0)
+    torch.testing.assert_close(batch.weights(build())[batch.mask], clean)
+
+
+def test_polarity_aware_level_expands_below_its_reference_and_contracts_above() -> None:
+    batch = Batch()
+    expands = polarity(batch.stats, batch.advantages) > 0
+    low = heard(PolarityAware(strength=0.4, scale=0.5), 1.0, 0.75)
+    assert low.phase == pytest.approx(0.5)
+    torch.testing.assert_close(batch.weights(low), torch.where(expands, 1.2, 0.8).to(F64))
+    high = heard(PolarityAware(strength=0.4, scale=0.5), 1.0, 9.0)
+    assert high.phase == -1
+    torch.testing.assert_close(batch.weights(high), torch.where(expands, 0.6, 1.4).to(F64))
+
+
+def test_polarity_aware_follows_a_scheduled_reference() -> None:
+    weighting = PolarityAware(scale=1.0, reference=Curve.between(2.0, 1.0))
+    weighting.observe(1.0, 0.0)
+    assert weighting.phase == pytest.approx(0.5)
+    weighting.observe(1.0, 1.0)
+    assert weighting.phase == 0
+
+
+def test_polarity_aware_slope_waits_for_its_lag_and_answers_a_fall_by_expansion() -> None:
+    weighting = PolarityAware(signal="slope", lag=2, scale=0.5)
+    phases = []
+    for entropy in (1.0, 0.9, 0.8, 0.9):
+        weighting.observe(entropy, 0.0)
+        phases.append(weighting.phase)
+    assert phases == pytest.approx([0.0, 0.0, 0.4, 0.0])
+
+
+def test_graded_weights_grow_with_the_size_of_the_sensitivity() -> None:
+    batch = Batch()
+    size = sensitivity(batch.stats).abs()[batch.mask]
+    push = (batch.weights(heard(PolarityAware(graded=True), 1.0, 0.1))[batch.mask] - 1).abs()
+    assert push.min() == 0
+    assert push.max() == pytest.approx(0.5)
+    assert torch.equal(size.argsort(), push.argsort())
+
+
+def test_before_any_entropy_polarity_aware_leaves_the_advantages_alone() -> None:
+    assert (Batch().weights(PolarityAware()) == 1).all()
+
+
+def test_opefo_makes_the_net_flow_zero() -> None:
+    batch = Batch()
+    flow = polarity(batch.stats, batch.advantages)
+    assert flow[batch.mask].sum().abs() > 0.1
+    balanced = (batch.weights(Opefo()) * flow)[batch.mask].sum()
+    torch.testing.assert_close(balanced, torch.zeros_like(balanced), atol=1e-12, rtol=0)
+
+
+def test_opefo_keeps_within_its_bound_and_leaves_a_batch_without_flow_alone() -> None:
+    batch = Batch()
+    batch.advantages = polarity(batch.stats, torch.ones_like(batch.advantages)).sign()
+    weights = batch.weights(Opefo(bound=0.3))
+    torch.testing.assert_close(weights.unique(), torch.tensor([0.7], dtype=F64))
+    batch.advantages = torch.zeros_like(batch.advantages)
+    assert (batch.weights(Opefo()) == 1).all()
+
+
+def test_stare_lifts_the_most_surprising_tenth_of_the_rewarded_tokens_while_entropy_is_low() -> None:
+    batch = Batch()
+    weights = batch.weights(heard(Stare(), 0.2))
+    lifted = weights > 1
+    rewarded = batch.mask & (batch.advantages > 0)
+    assert int(lifted.sum()) == int(0.1 * rewarded.sum())
+    assert not (lifted & ~rewarded).any()
+    assert batch.stats.logp[lifted].max() <= batch.stats.logp[rewarded & ~lifted].min()
+    torch.testing.assert_close(weights[lifted], torch.full_like(weights[lifted], 1.1))
+    assert (batch.weights(heard(Stare(), 0.4)) == 1).all()
+
+
+def test_adaptive_stare_moves_in_steps_of_a_hundredth_within_its_range() -> None:
+    weighting = heard(Stare(adaptive=True), *[0.1] * 3)
+    assert weighting.state_dict()["weight"] == pytest.approx(1.03)
+    assert heard(Stare(adaptive=True), *[0.1] * 99).state_dict()["weight"] == 1.5
+    assert heard(weighting, *[0.5] * 9).state_dict()["weight"] == 1.0
+
+
+def test_steer_worked_numbers() -> None:
+    stats = stats_of([0.5, 0.1, 0.9], [1.0, 1.0, 0.3])
+    adv, mask = torch.tensor([1.0, -2.0, 0.0], dtype=F64), torch.ones(3, dtype=torch.bool)
+    omega = [0.5 * (1 - math.log(2)), 2 * 0.9 * (math.log(10) - 1), 0.0]
+    linear = Steer().weights(stats, adv, mask)
+    torch.testing.assert_close(linear, torch.tensor([1.2 - 0.4 * omega[0] / omega[1], 0.8, 1.2], dtype=F64))
+    exponential = Steer(form="exponential", rate=0.5).weights(stats, adv, mask)
+    torch.testing.assert_close(exponential, torch.tensor([math.exp(-omega[0] / 2), 0.8, 1.0], dtype=F64))
+
+
+def test_entropic_answers_low_entropy_by_learning_from_failures() -> None:
+    batch = Batch()
+    weights = batch.weights(heard(EntroPic(target=1.0, kp=0.5, ki=0.1), 0.8))
+    expected = torch.where(batch.advantages > 0, 1 - 0.12, 1 + 0.12).to(F64)
+    torch.testing.assert_close(weights, expected)
+
+
+def test_entropic_integral_grows_with_a_lasting_error_and_stops_at_the_bound() -> None:
+    balances = []
+    weighting = EntroPic(target=1.0, kp=0.5, ki=0.1)
+    for _ in range(60):
+        weighting.observe(0.8, 0.0)
+        balances.append(weighting.state_dict()["balance"])
+    assert balances[:3] == pytest.approx([0.12, 0.14, 0.16])
+    assert balances[-1] == pytest.approx(0.9)
+    weighting.observe(1.2, 0.0)
+    assert weighting.state_dict()["balance"] < 0.75
+
+
+def test_entrocraft_learns_from_rewarded_tokens_above_its_falling_band_and_from_punished_ones_below() -> None:
+    batch = Batch()
+    kept = {
+        entropy: batch.weights(heard(Entrocraft(), entropy, progress=share)) > 0
+        for entropy, share in ((0.65, 0.0), (0.55, 0.0), (0.71, 0.0), (0.551, 1.0))
+    }
+    assert kept[0.65].all()
+    assert torch.equal(kept[0.55], batch.advantages < 0)
+    assert torch.equal(kept[0.71], batch.advantages > 0)
+    assert torch.equal(kept[0.551], batch.advantages > 0)
+
+
+def test_gepo_shrinks_rewards_in_low_and_punishment_in_high_entropy_groups() -> None:
+    entropy = torch.tensor([0.1, 0.3, 0.5, 0.5, 0.9, 1.1], dtype=F64)[:, None].expand(6, 2)
+    stats = TokenStats(-entropy, entropy, entropy, entropy)
+    adv = torch.tensor([1.0, -1.0], dtype=F64).expand(6, 2)
+    weights = Gepo(group_size=2).weights(stats, adv, torch.ones(6, 2, dtype=torch.bool))
+    expected = [[0.5, 1.0]] * 2 + [[1.0, 1.0]] * 2 + [[1.0, 0.5]] * 2
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=F64))
+
+
+def test_gepo_refuses_tokens_that_are_not_whole_groups() -> None:
+    batch = Batch()
+    with pytest.raises(ValueError, match="not whole groups of 5 rows"):
+        batch.weights(Gepo(group_size=5))
+
+
+def test_high_entropy_tokens_keeps_a_fifth_of_the_tokens_and_the_most_uncertain_ones() -> None:
+    batch = Batch()
+    keep = batch.weights(HighEntropyTokens()) > 0
+    assert int(keep.sum()) == pytest.approx(0.2 * int(batch.mask.sum()), abs=1)
+    assert batch.stats.entropy[keep].min() > batch.stats.entropy[batch.mask & ~keep].max()
+    assert (batch.weights(HighEntropyTokens(share=1.0)) > 0).equal(batch.mask)
+
+
+def test_clip_cov_drops_its_share_from_the_tokens_within_the_covariance_band() -> None:
+    torch.manual_seed(0)
+    batch = Batch()
+    dropped = batch.weights(ClipCov(share=0.05, low=0.5, high=2.0)) == 0
+    adv, logp = batch.advantages, batch.stats.logp
+    product = (adv - adv[batch.mask].mean()) * (logp - logp[batch.mask].mean())
+    assert int(dropped.sum()) == int(0.05 * int(batch.mask.sum()))
+    assert not (dropped & ~batch.mask).any()
+    assert ((product[dropped] > 0.5) & (product[dropped] < 2.0)).all()
+
+
+def test_clip_cov_without_candidates_drops_nothing_and_with_some_at_least_one() -> None:
+    batch = Batch()
+    assert (batch.weights(ClipCov(low=1e6, high=1e7)) == 1).all()
+    assert int((batch.weights(ClipCov()) == 0).sum()) == 1
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_entropy_outliers_are_dropped_among_punished_tokens_only(centred: bool) -> None:
+    batch = Batch()
+    limit = 2.0
+    weights = batch.weights(EntropyOutliers(limit, centred))
+    s = batch.stats.logp.exp() * (batch.stats.logp + batch.stats.entropy)
+    gap = s - batch.stats.correction if centred else s - s[batch.mask].mean()
+    outlier = gap.abs() > limit * gap[batch.mask].std(unbiased=False)
+    assert torch.equal(weights == 0, outlier & (batch.advantages < 0))
+    assert (weights == 0).any()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: PolarityAware(signal="slope", lag=3),
+        lambda: Stare(adaptive=True),
+        lambda: EntroPic(target=0.5),
+        Entrocraft,
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 4])
+def test_a_resumed_weighting_goes_on_as_if_it_had_never_stopped(build, cut: int) -> None:
+    course = [0.9, 0.7, 0.55, 0.3, 0.2, 0.45]
+    whole, before, after = heard(build(), *course), heard(build(), *course[:cut]), build()
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    heard(after, *course[cut:])
+    assert after.state_dict() == whole.state_dict()
+    batch = Batch()
+    assert torch.equal(batch.weights(after), batch.weights(whole))
+
+
+def test_the_controller_tells_its_weighting_the_smoothed_entropy_and_the_progress() -> None:
+    weighting = PolarityAware(scale=1.0, reference=Curve.between(2.0, 1.0))
+    controller = EntropyController(Constant(), 4, reweighting=weighting, ema=0.5)
+    controller.observe(1, 1.0, 1)
+    controller.observe(2, 0.5, 1)
+    assert weighting.phase == pytest.approx((1.5 - 0.75) / 1.5)
+    resumed = EntropyController(Constant(), 4, reweighting=PolarityAware(scale=1.0), ema=0.5)
+    resumed.load_state_dict(json.loads(json.dumps(controller.state_dict())))
+    batch = Batch()
+    ours, theirs = (c.weights(batch.stats, batch.advantages, batch.mask) for c in (resumed, controller))
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: PolarityAware(strength=1.0), r"PolarityAware\.strength is 1"),
+        (lambda: PolarityAware(signal="speed"), r"signal is 'speed'"),
+        (lambda: PolarityAware(lag=0), "lag 0"),
+        (lambda: Opefo(bound=0.0), r"Opefo\.bound is 0"),
+        (lambda: Stare(share=0.0), "Stare"),
+        (lambda: Steer(low=1.1), "Steer"),
+        (lambda: Steer(form="cubic"), "form is 'cubic'"),
+        (lambda: EntroPic(target=0.0), "EntroPic"),
+        (lambda: Entrocraft(lower=Curve.constant(0.9)), "Entrocraft"),
+        (lambda: Gepo(group_size=0), "Gepo"),
+        (lambda: HighEntropyTokens(share=0.0), "HighEntropyTokens"),
+        (lambda: ClipCov(low=5.0), "ClipCov"),
+        (lambda: EntropyOutliers(limit=0.0), "EntropyOutliers"),
+    ],
+)
+def test_bad_settings_are_refused(build, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -1,0 +1,166 @@
+"""TargetEntropy on simulated responses: it finds its gain, follows curves, and resumes; curves; piecewise phases."""
+
+import json
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entrostat.control import (
+    Curve,
+    DecreaseIncreaseDecrease,
+    IncreaseThenDecrease,
+    Piecewise,
+    Stage,
+    TargetEntropy,
+)
+from entrostat.control.strategies import LOWER, UPPER
+from entrostat.objective import ClipRule, LinearThreshold
+
+TOTAL = 200
+STANDARD = LinearThreshold.constant(0.2)
+CURVES = {
+    "constant": Curve.constant(0.8),
+    "falling line": Curve.between(1.0, 0.3),
+    "rise then fall": Curve(((0.0, 1.0), (0.5, 1.5), (1.0, 0.5))),
+}
+
+
+class Plant:
+    """ln H moves by drift + gain u a step, u read off the rule's thresholds, with lag and measurement noise."""
+
+    def __init__(self, gain: float, drift: float, noise: float = 0.05, seed: int = 0) -> None:
+        self.gain, self.drift, self.noise = gain, drift, noise
+        self.random = random.Random(seed)
+        self.log_entropy, self.action = 0.0, 0.0
+
+    def measure(self) -> float:
+        return math.exp(self.log_entropy + self.noise * self.random.gauss(0, 1))
+
+    def respond(self, rule: ClipRule) -> None:
+        raising = (rule.upper.intercept - 0.2) / 0.3
+        lowering = (rule.lower.intercept - 0.2) / 0.1
+        self.action = 0.5 * self.action + 0.5 * (raising if raising > 0 else -max(lowering, 0.0))
+        self.log_entropy += self.drift + self.gain * self.action
+
+
+def mean_relative_error(curve: Curve, plant: Plant) -> float:
+    strategy, errors = TargetEntropy(curve), []
+    for step in range(1, TOTAL + 1):
+        plant.respond(strategy.rule(step, TOTAL, plant.measure()))
+        errors.append(abs(math.exp(plant.log_entropy) / curve.at(step / TOTAL) - 1))
+    return sum(errors[20:]) / len(errors[20:])
+
+
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
+@pytest.mark.parametrize(("gain", "drift"), [(0.03, -0.02), (0.03, 0.01), (0.1, -0.02), (0.1, 0.01), (0.3, -0.02)])
+def test_an_unknown_response_is_followed_within_a_tenth_on_every_curve(curve, gain: float, drift: float) -> None:
+    for seed in range(3):
+        assert mean_relative_error(curve, Plant(gain, drift, seed=seed)) < 0.1
+
+
+def test_without_feedback_the_same_drift_leaves_the_curve() -> None:
+    curve, plant, errors = CURVES["constant"], Plant(gain=0.0, drift=-0.02), []
+    for step in range(1, TOTAL + 1):
+        plant.respond(ClipRule(STANDARD, STANDARD))
+        errors.append(abs(math.exp(plant.log_entropy) / curve.at(step / TOTAL) - 1))
+    assert sum(errors[20:]) / len(errors[20:]) > 0.5
+
+
+def test_far_below_the_curve_it_opens_the_upper_side_and_far_above_it_the_lower() -> None:
+    narrow = LinearThreshold.constant(0.05)
+    below, above = TargetEntropy(Curve.constant(1.0)), TargetEntropy(Curve.constant(1.0))
+    assert below.rule(1, TOTAL, 0.01) == ClipRule(UPPER, narrow)
+    assert above.rule(1, TOTAL, 100.0) == ClipRule(narrow, LOWER)
+    assert (below.phase(1, TOTAL), above.phase(1, TOTAL)) == ("increase", "decrease")
+
+
+def test_before_any_entropy_it_holds_the_standard_band() -> None:
+    strategy = TargetEntropy(Curve.constant(1.0))
+    assert strategy.rule(0, TOTAL) == ClipRule(STANDARD, STANDARD)
+    assert strategy.phase(0, TOTAL) == "hold"
+
+
+def test_asking_again_at_the_same_step_changes_nothing() -> None:
+    strategy = TargetEntropy(Curve.constant(1.0))
+    strategy.rule(1, TOTAL, 0.9)
+    first, state = strategy.rule(2, TOTAL, 0.95), strategy.state_dict()
+    assert strategy.rule(2, TOTAL, 0.95) == first
+    assert strategy.state_dict() == state
+
+
+@pytest.mark.parametrize("cut", [1, 17, 90])
+def test_a_resumed_target_goes_on_as_if_it_had_never_stopped(cut: int) -> None:
+    whole, before, after = (TargetEntropy(CURVES["rise then fall"]) for _ in range(3))
+    course = [math.exp(-0.01 * step + 0.05 * math.sin(step)) for step in range(1, 101)]
+    expected = [whole.rule(step, TOTAL, entropy) for step, entropy in enumerate(course, start=1)]
+    for step, entropy in enumerate(course[:cut], start=1):
+        before.rule(step, TOTAL, entropy)
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    resumed = [after.rule(step, TOTAL, entropy) for step, entropy in enumerate(course[cut:], start=cut + 1)]
+    assert resumed == expected[cut:]
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+def test_an_entropy_without_a_logarithm_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match=r"entropy is .* at step 3"):
+        TargetEntropy(Curve.constant(1.0)).rule(3, TOTAL, bad)
+
+
+def test_bad_settings_of_the_target_are_refused() -> None:
+    with pytest.raises(ValueError, match="memory 0"):
+        TargetEntropy(Curve.constant(1.0), memory=0)
+    with pytest.raises(ValueError, match="inverts the band"):
+        TargetEntropy(Curve.constant(1.0), narrow=-0.1)
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+@given(share=st.floats(0, 1))
+def test_a_curve_stays_between_its_ends_and_meets_its_points(shape, share: float) -> None:
+    curve = Curve(((0.2, 1.0), (0.6, 3.0)), shape)
+    assert 1.0 <= curve.at(share) <= 3.0
+    assert (curve.at(0.0), curve.at(0.2), curve.at(0.6), curve.at(1.0)) == (1.0, 1.0, 3.0, 3.0)
+    assert curve.at(0.4) == pytest.approx(2.0)
+
+
+def test_a_cosine_starts_and_ends_flat() -> None:
+    curve = Curve.between(1.0, 2.0, "cosine")
+    assert curve.at(0.1) - 1.0 < 0.03
+    assert 2.0 - curve.at(0.9) < 0.03
+    assert Curve.constant(0.7).at(0.3) == 0.7
+
+
+@pytest.mark.parametrize(
+    "points", [(), ((0.5, 1.0), (0.5, 2.0)), ((0.0, 1.0), (1.2, 1.0)), ((0.0, 0.0),), ((0.0, math.nan),)]
+)
+def test_curves_without_sense_are_refused(points) -> None:
+    with pytest.raises(ValueError, match=r"Curve\.points"):
+        Curve(points)
+
+
+@pytest.mark.parametrize("step", [0, 1, 59, 120, 121, 200, 201, 300, 399, 400, 500])
+def test_piecewise_contains_id_and_did(step: int) -> None:
+    raised, standard, lowered = ClipRule(UPPER, STANDARD), ClipRule(STANDARD, STANDARD), ClipRule(STANDARD, LOWER)
+    by_id = Piecewise((Stage(0.3, raised, standard, "increase"), Stage(1.0, lowered, standard, "decrease")))
+    by_did = Piecewise((Stage(0.3, standard, raised), Stage(1.0, ClipRule(UPPER, LOWER), raised)))
+    for ours, published in ((by_id, IncreaseThenDecrease(split=0.3)), (by_did, DecreaseIncreaseDecrease(split=0.3))):
+        rule, expected = ours.rule(step, 400), published.rule(step, 400)
+        for side in ("upper", "lower"):
+            for p in (0.0, 1.0):
+                assert getattr(rule, side).at(p) == pytest.approx(getattr(expected, side).at(p))
+    assert by_id.phase(step, 400) == IncreaseThenDecrease(split=0.3).phase(step, 400)
+
+
+def test_a_stage_without_an_end_keeps_its_rule() -> None:
+    wide = ClipRule.constant(upper=0.28)
+    strategy = Piecewise((Stage(0.5), Stage(1.0, wide)))
+    assert strategy.rule(200, 400) == ClipRule.constant()
+    assert strategy.rule(201, 400) == strategy.rule(400, 400) == wide
+
+
+@pytest.mark.parametrize("ends", [(), (0.5,), (0.5, 0.5, 1.0), (0.0, 1.0), (0.6, 0.4, 1.0)])
+def test_stages_that_do_not_fill_the_run_are_refused(ends: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"Piecewise\.stages"):
+        Piecewise(tuple(Stage(until) for until in ends))
