@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from entrostat.grading import CodeGrader, Verdict
-from entrostat.tasks import Call, Task
+from entrostat.tasks import Call, ScriptTask, Task
 
 DOUBLE_EVENS = Task(
     id="double-evens",
@@ -55,9 +55,24 @@ def inside(grader: CodeGrader) -> Callable[[str], str]:
     return run
 
 
+_SECTIONS = re.split(r"^=== (.+)\n", (Path(__file__).parent / "attacks.txt").read_text(), flags=re.MULTILINE)[1:]
+ATTACKS = dict(zip(_SECTIONS[::2], _SECTIONS[1::2], strict=True))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrise `attack` with every section of attacks.txt."""
+    """Parametrise `attack` with the name of every section of attacks.txt."""
     if "attack" in metafunc.fixturenames:
-        text = (Path(__file__).parent / "attacks.txt").read_text(encoding="utf-8")
-        sections = re.split(r"^=== (.+)\n", text, flags=re.MULTILINE)[1:]
-        metafunc.parametrize("attack", sections[1::2], ids=sections[::2])
+        metafunc.parametrize("attack", ATTACKS)
+
+
+@pytest.fixture(scope="session")
+def attack_verdicts() -> dict[str, dict[str, Verdict]]:
+    """The verdicts on every attack by the kind of the task that it attacks."""
+    calls = "".join(f"assert candidate({list(*call.args)}) == {call.expected}\n" for call in DOUBLE_EVENS.tests)
+    script = ScriptTask(id="script", prompt="", entry_point="solve", script=calls)
+    with CodeGrader(workers=2, timeout=0.5, memory=256 << 20) as grader:
+        kinds = {"calls": DOUBLE_EVENS, "script": script}
+        return {
+            kind: dict(zip(ATTACKS, grader.grade([(task, attack) for attack in ATTACKS.values()]), strict=True))
+            for kind, task in kinds.items()
+        }

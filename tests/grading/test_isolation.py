@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import struct
 import subprocess
 import sys
-import textwrap
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from entrostat.grading import kernel
 
 RIGHT = "def solve(numbers):\n    return [2 * n for n in numbers if n % 2 == 0]\n"
 
@@ -102,7 +107,6 @@ def test_the_x32_interface_kills(inside):
 
 def test_files_in_tmp_are_limited_in_size_and_number(judge):
     flood = """
-import os
 def solve(numbers):
     written = 0
     try:
@@ -132,53 +136,48 @@ def solve(numbers):
     assert not any(v.passed for v in grader.grade([(task, leave)] * 6))
 
 
-ENTER = {
-    "plain user": """
-        from entrostat.grading import kernel
-        user, group = os.geteuid(), os.getegid()
-        kernel.unshare(kernel.CLONE_NEWUSER)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {user} 1"), ("gid_map", f"1000 {group} 1")):
-            open(f"/proc/self/{name}", "w").write(text)
-        kernel.drop_capabilities()
-        assert os.geteuid() == 1000
-    """,
-    "no unshare": """
-        import platform, struct
-        from entrostat.grading import kernel
-        number = {"x86_64": 272, "aarch64": 97}[platform.machine()]
-        program = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
-        kernel.forbid_new_privileges()
-        kernel.filter_system_calls(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
-    """,
-}
+def as_a_plain_user() -> None:
+    user, group = os.geteuid(), os.getegid()
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {user} 1"), ("gid_map", f"1000 {group} 1")):
+        Path(f"/proc/self/{name}").write_text(text)
+    kernel.drop_capabilities()
 
 
-def run_under(restriction: str, script: str, isolation: str) -> str:
-    """The output of a script in a Python process under a restriction of ENTER."""
-    program = "import os\n" + textwrap.dedent(ENTER[restriction]) + f"ISOLATION = {isolation!r}\n" + script
-    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+def without_unshare() -> None:
+    number = {"x86_64": 272, "aarch64": 97}[platform.machine()]
+    program = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
+    kernel.forbid_new_privileges()
+    kernel.filter_system_calls(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
+
+
+def run_under(restriction: Callable[[], None], isolation: str) -> str:
+    """What grading a few codes prints in a process under a restriction."""
+    command = [sys.executable, "-c", f"ISOLATION = {isolation!r}\n{GRADE}"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, preexec_fn=restriction)
     return process.stdout + process.stderr
 
 
-GRADE = textwrap.dedent("""
-    from entrostat.grading import CodeGrader
-    from entrostat.tasks import Call, Task
-    task = Task(id="t", prompt="", entry_point="solve", tests=(Call((1,), 2),))
-    codes = ["def solve(x): return x + 1", "def solve(x): return x", "import os; os._exit(0)\\ndef solve(x): pass"]
-    codes += ["def solve(x):\\n    open('left', 'x')\\n    return x + 1"] * 2
-    with CodeGrader(workers=1, isolation=ISOLATION, timeout=2) as grader:
-        print([str(verdict.outcome) for verdict in grader.grade([(task, code) for code in codes])])
-""")
+GRADE = """
+import os
+from entrostat.grading import CodeGrader
+from entrostat.tasks import Call, Task
+task = Task(id="t", prompt="", entry_point="solve", tests=(Call((1,), 2),))
+codes = ["def solve(x): return x + 1", "def solve(x): return x", "import os; os._exit(0)\\ndef solve(x): pass"]
+codes += ["def solve(x):\\n    open('left', 'x')\\n    return x + 1"] * 2
+with CodeGrader(workers=1, isolation=ISOLATION, timeout=2) as grader:
+    print([str(verdict.outcome) for verdict in grader.grade([(task, code) for code in codes])])
+"""
 OUTCOMES = "['passed', 'wrong', 'runtime error', 'passed', 'passed']"
 
 
 def test_a_plain_user_grades_in_full_isolation():
-    assert OUTCOMES in run_under("plain user", GRADE, "full")
+    assert OUTCOMES in run_under(as_a_plain_user, "full")
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="needs a system call table")
 def test_a_missing_layer_is_refused_with_its_name_and_the_remedy():
-    said = run_under("no unshare", GRADE, "full")
+    said = run_under(without_unshare, "full")
     assert "IsolationError" in said
     for part in (
         "user namespace (Operation not permitted)",
@@ -190,7 +189,7 @@ def test_a_missing_layer_is_refused_with_its_name_and_the_remedy():
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="needs a system call table")
 def test_best_effort_says_once_what_is_missing_and_grades():
-    said = run_under("no unshare", GRADE, "best-effort")
+    said = run_under(without_unshare, "best-effort")
     assert OUTCOMES in said
     assert said.count("UserWarning") == 1
     assert "pid namespace" in said

@@ -1,12 +1,7 @@
-"""Inside the sandbox: a fork server, and the interpreter that runs untrusted code and answers calls.
+"""The fork server: a small interpreter (no torch, no third-party package) that forks one for each grading.
 
-The fork server is a small interpreter of its own (no torch, no third-party package) that imports the usual standard
-library modules once. It never sees code, inputs or answers: these travel on a socket between the grader and the
-forked interpreter.
-
-What a forked interpreter knows: the code, and one call's input at a time. It does not know any expected value, so
-nothing that the code does to it (walking frames, replacing builtins, writing to the socket) can do more than give
-another answer.
+It imports the usual modules of the standard library once. It never sees code, inputs or answers: these travel on a
+socket between the grader and the forked interpreter, so no grading can leave anything in it for the next.
 """
 
 from __future__ import annotations
@@ -20,10 +15,9 @@ import select
 import signal
 import socket
 import sys
-import types
 from typing import Any
 
-from entrostat.grading import wire
+from entrostat.grading.interpreter import Conversation, converse
 from entrostat.grading.sandbox import Limits, Sandbox
 
 _WARM = (
@@ -32,7 +26,6 @@ _WARM = (
     "threading time traceback typing unicodedata zlib"
 )
 _GRACE_SECONDS = 1.0
-_REQUEST_LIMIT = 1 << 30
 
 
 def main(control_descriptor: int) -> None:
@@ -101,48 +94,15 @@ def _end(grading: tuple[int, int] | str, wait: bool) -> dict[str, Any]:
 
 
 def _interpret(sandbox: Sandbox, channel: socket.socket) -> None:
-    """Seal this process, then load code and answer calls until the grader ends it."""
+    """Seal this process, then do what the grader says until it ends it."""
+    conversation = Conversation(channel, sandbox.limits.output)
     try:
         sandbox.seal(channel.fileno())
     except OSError as error:
-        wire.send(channel, bytes(wire.NONCE_BYTES), b"unsealed\n" + str(error).encode())
+        conversation.say("unsealed", str(error))
         return
     os.environ.clear()
     sys.argv[:] = ["solution.py"]
     random.seed(0)
-    wire.send(channel, bytes(wire.NONCE_BYTES), b"sealed\n")
-    solution = types.ModuleType("solution")
-    sys.modules["solution"] = solution
-    while True:
-        nonce, request = wire.receive(channel, _REQUEST_LIMIT)
-        status, text = _obey(solution, request.decode())
-        if len(text) > sandbox.limits.output:
-            status, text = "output limit", f"an answer of {len(text)} bytes, where {sandbox.limits.output} are allowed"
-        wire.send(channel, nonce, f"{status}\n{text}".encode(errors="backslashreplace"))
-
-
-def _obey(solution: types.ModuleType, request: str) -> tuple[str, str]:
-    """Carry out "load" (the code follows) or "call" (name, arguments and keywords follow as plain data)."""
-    kind, _, text = request.partition("\n")
-    try:
-        if kind == "load":
-            return _load(solution, wire.decode(text))
-        name, args, kwargs = wire.decode(text)
-        if not hasattr(solution, name):
-            return "runtime error", f"the code does not define {name}"
-        return "answer", wire.encode(getattr(solution, name)(*args, **kwargs))
-    except wire.NotPlainError as error:
-        return "not plain", str(error)
-    except MemoryError:
-        return "memory", "MemoryError"
-    except BaseException as error:
-        return "runtime error", f"{type(error).__name__}: {error}"
-
-
-def _load(solution: types.ModuleType, code: str) -> tuple[str, str]:
-    try:
-        program = compile(code, "<solution>", "exec")
-    except (SyntaxError, ValueError, RecursionError) as error:
-        return "syntax error", f"{type(error).__name__}: {error}"
-    exec(program, solution.__dict__)
-    return "loaded", ""
+    conversation.say("sealed")
+    converse(conversation)

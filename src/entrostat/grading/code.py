@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 import warnings
@@ -12,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from entrostat.grading import wire
 from entrostat.grading.extraction import extract_code
+from entrostat.grading.judging import AnyTask, Tests, tests_of
 from entrostat.grading.sandbox import Limits
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, Worker, WorkerError, describe, refuse_if_missing
-from entrostat.tasks import Task, TaskError
+from entrostat.tasks import ProgramTask
 
 _ATTEMPTS = 2
 _NEVER_REMEMBERED = (Outcome.TIMEOUT, Outcome.INFRASTRUCTURE_ERROR)
@@ -56,7 +55,7 @@ class CodeGrader:
         _require("memo", memo, memo >= 0, "0 or more verdicts")
         self._limits = Limits(timeout=timeout, memory=memory, output=output)
         self._memo_size = memo
-        self._memo: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self._memo: OrderedDict[tuple[str, str | None], Verdict] = OrderedDict()
         self._lock = threading.Lock()
         self._grading = threading.Lock()
         self._workers: list[Worker | None] = []
@@ -85,7 +84,7 @@ class CodeGrader:
             if worker := self._workers.pop():
                 worker.close()
 
-    def grade(self, pairs: Iterable[tuple[Task, str]], deadline: float | None = None) -> list[Verdict]:
+    def grade(self, pairs: Iterable[tuple[AnyTask, str]], deadline: float | None = None) -> list[Verdict]:
         """The verdicts of (task, completion) pairs, in their order.
 
         deadline: seconds for the whole batch; what is not begun by then is an infrastructure error. An exception such
@@ -124,27 +123,27 @@ class CodeGrader:
     def _judge(self, slot: int, job: _Job) -> Verdict:
         if job.code is None:
             return Verdict(Outcome.NO_CODE, "the completion contains no code")
-        key = (job.task.digest, job.code)
         with self._lock:
-            if remembered := self._memo.get(key):
-                self._memo.move_to_end(key)
+            if remembered := self._memo.get(job.key):
+                self._memo.move_to_end(job.key)
                 return remembered
-        verdict = self._try_to_grade(slot, job.task, job.code)
+        verdict = self._try_to_grade(slot, job.tests, job.code)
         if verdict.outcome not in _NEVER_REMEMBERED and self._memo_size:
             with self._lock:
-                self._memo[key] = verdict
+                self._memo[job.key] = verdict
                 if len(self._memo) > self._memo_size:
                     self._memo.popitem(last=False)
         return verdict
 
-    def _try_to_grade(self, slot: int, task: _Tests, code: str) -> Verdict:
+    def _try_to_grade(self, slot: int, tests: Tests, code: str) -> Verdict:
         start = time.monotonic()
         reason = ""
         for _ in range(_ATTEMPTS):
             try:
                 worker = self._workers[slot] = self._workers[slot] or Worker(self._limits)
-                outcome, detail = _run(worker, task, code)
-                return Verdict(outcome, detail, time.monotonic() - start)
+                return Verdict(Outcome.PASSED, tests.judge(worker, code), time.monotonic() - start)
+            except Failure as failure:
+                return Verdict(failure.outcome, failure.detail, time.monotonic() - start)
             except WorkerError as error:
                 reason = str(error)
                 if broken := self._workers[slot]:
@@ -154,59 +153,24 @@ class CodeGrader:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tests:
-    """A task's tests as text (requests, answers expected) and the hash of all that a verdict depends on."""
-
-    digest: str
-    calls: tuple[tuple[str, str], ...]
-    atol: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Job:
-    task: _Tests
+    tests: Tests
     code: str | None
 
     @property
     def key(self) -> tuple[str, str | None]:
-        return self.task.digest, self.code
+        return self.tests.digest, self.code
 
 
-def _prepare(pairs: Iterable[tuple[Task, str]]) -> list[_Job]:
-    tests: dict[int, tuple[Task, _Tests]] = {}
+def _prepare(pairs: Iterable[tuple[AnyTask, str]]) -> list[_Job]:
+    ready: dict[int, tuple[AnyTask, Tests]] = {}
     jobs = []
     for task, completion in pairs:
-        if id(task) not in tests:
-            tests[id(task)] = task, _encode_tests(task)
-        jobs.append(_Job(tests[id(task)][1], extract_code(completion, task.entry_point)))
+        if id(task) not in ready:
+            ready[id(task)] = task, tests_of(task)
+        entry_point = None if isinstance(task, ProgramTask) else task.entry_point
+        jobs.append(_Job(ready[id(task)][1], extract_code(completion, entry_point)))
     return jobs
-
-
-def _encode_tests(task: Task) -> _Tests:
-    try:
-        calls = tuple(
-            (wire.encode((task.entry_point, tuple(call.args), dict(call.kwargs))), wire.encode(call.expected))
-            for call in task.tests
-        )
-    except wire.NotPlainError as error:
-        raise TaskError(
-            f"task {task.id!r}: tests holds {error}; tests are made of None, numbers, text and containers"
-        ) from None
-    digest = hashlib.sha256(repr((calls, task.atol)).encode()).hexdigest()
-    return _Tests(digest, calls, task.atol)
-
-
-def _run(worker: Worker, task: _Tests, code: str) -> tuple[Outcome, str]:
-    try:
-        with worker.start() as interpreter:
-            interpreter.load(code)
-            for number, (request, expected) in enumerate(task.calls, 1):
-                answer = interpreter.call(request)
-                if not wire.matches(expected, answer, task.atol):
-                    return Outcome.WRONG, f"test {number} of {len(task.calls)}: answered {answer[:200]}"
-    except Failure as failure:
-        return failure.outcome, failure.detail
-    return Outcome.PASSED, f"{len(task.calls)} tests"
 
 
 def _require(name: str, value: object, valid: bool, allowed: str) -> None:

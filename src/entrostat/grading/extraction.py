@@ -15,8 +15,9 @@ _STATEMENT = re.compile(
 _TRIPLE_QUOTES = re.compile(r"\"\"\"|'''")
 
 
-def extract_code(completion: str, entry_point: str) -> str | None:
-    """The Python source in a completion that defines `entry_point`, or None if there is no code.
+def extract_code(completion: str, entry_point: str | None) -> str | None:
+    """The Python source in a completion that defines `entry_point` (None: a whole program), or None if there is no
+    code.
 
     Of several fenced blocks the last one that defines the entry point is taken (models correct themselves), or the
     last one if none does; a fence that is never closed runs to the end. Without a fence, prose before the first
@@ -24,9 +25,12 @@ def extract_code(completion: str, entry_point: str) -> str | None:
     is parsed, so hostile text cannot exhaust the caller's stack; whether the code compiles is for the sandbox to find
     out.
     """
-    name = re.escape(entry_point)
-    defines = re.compile(rf"^((async\s+def|def|class)\s+{name}\b|{name}\s*[:=])|^from\b.*\b{name}\b", re.MULTILINE)
     blocks = _fenced_blocks(completion)
+    if entry_point is None:
+        in_prose = any(_STATEMENT.match(line) for line in completion.splitlines())
+        return blocks[-1] if blocks else _without_prose(completion) if in_prose else None
+    name = re.escape(entry_point)
+    defines = re.compile(rf"^\s*(async\s+def|def|class)\s+{name}\b|^{name}\s*[:=]|^from\b.*\b{name}\b", re.MULTILINE)
     for block in reversed(blocks):
         if defines.search(block):
             return block

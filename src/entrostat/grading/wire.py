@@ -11,13 +11,15 @@ A frame is a 4-byte big-endian length, a 16-byte nonce and a body.
 from __future__ import annotations
 
 import json
-import math
 import socket
 import time
-from typing import Any
+from typing import Any, Literal
+
+Equality = Literal["exact", "python", "json"]
 
 MAX_DEPTH = 100
 NONCE_BYTES = 16
+_NUMBERS = (int, float, complex)
 _JSON_INTS = range(-(2**63), 2**63)
 
 
@@ -39,19 +41,21 @@ def decode(text: str) -> Any:
     return _from_json(json.loads(text))
 
 
-def matches(expected: str, answer: str, atol: float | None = None) -> bool:
-    """Whether two texts stand for the same value: the same types throughout, floats |x - y| <= atol.
+def matches(expected: str, answer: str, atol: float | None = None, equality: Equality = "exact") -> bool:
+    """Whether two texts stand for the same value.
 
-    Without atol floats must be equal, where 0.0 equals -0.0 and NaN equals NaN. The answer is untrusted text: the
-    work done here is bounded by the size of the expected one.
+    equality "exact": the same types throughout. "python": what == accepts, so 1, 1.0 and True are the same, and sets
+    and frozensets. "json": in addition tuples and lists are the same. Floats may differ by atol, or must be equal
+    without it; 0.0 equals -0.0 and NaN equals NaN. The answer is untrusted text: the work is bounded by the expected
+    one's size.
     """
     if expected == answer:
         return True
     if len(answer) > 8 * len(expected) + 64:
         return False
     try:
-        return _close(json.loads(expected), json.loads(answer), atol or 0.0)
-    except (ValueError, RecursionError):
+        return _same(json.loads(expected), json.loads(answer), atol or 0.0, equality)
+    except (ValueError, RecursionError, OverflowError):
         return False
 
 
@@ -139,19 +143,40 @@ def _from_json(tree: Any) -> Any:
     raise ValueError("malformed plain data")
 
 
-def _close(expected: Any, answer: Any, atol: float) -> bool:
+def _same(expected: Any, answer: Any, atol: float, equality: Equality) -> bool:
+    if equality != "exact":
+        expected, answer = _loosen(expected, equality), _loosen(answer, equality)
+    if isinstance(expected, _NUMBERS) and isinstance(answer, _NUMBERS):
+        return (equality != "exact" or type(expected) is type(answer)) and _near(expected, answer, atol)
     if type(expected) is not type(answer):
         return False
-    if isinstance(expected, float):
-        both_nan = math.isnan(expected) and math.isnan(answer)
-        return expected == answer or both_nan or abs(expected - answer) <= atol
     if isinstance(expected, list):
-        return len(expected) == len(answer) and all(_close(e, a, atol) for e, a in zip(expected, answer, strict=True))
+        pairs = zip(expected, answer, strict=False)
+        return len(expected) == len(answer) and all(_same(e, a, atol, equality) for e, a in pairs)
     if isinstance(expected, dict):
         if expected.keys() != answer.keys():
             return False
         ((tag, body),) = expected.items()
         if tag == "dict" and isinstance(answer[tag], list):
-            return _close(sorted(body, key=_dumps), sorted(answer[tag], key=_dumps), atol)
-        return _close(body, answer[tag], atol)
+            return _same(sorted(body, key=_dumps), sorted(answer[tag], key=_dumps), atol, equality)
+        return _same(body, answer[tag], atol, equality)
     return bool(expected == answer)
+
+
+def _near(expected: complex, answer: complex, atol: float) -> bool:
+    if expected == answer or (expected != expected and answer != answer):
+        return True
+    return isinstance(expected, float) | isinstance(answer, float) and abs(expected - answer) <= atol
+
+
+def _loosen(tree: Any, equality: Equality) -> Any:
+    match tree:
+        case {"int": str(text)}:
+            return int(text, 16)
+        case {"complex": [float(real), float(imag)]}:
+            return complex(real, imag)
+        case {"frozenset": list(items)}:
+            return {"set": items}
+        case {"tuple": list(items)} if equality == "json":
+            return items
+    return tree

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,7 @@ class Worker:
                 pass_fds=[remote.fileno()],
             )
         try:
-            self._control.settimeout(_START_SECONDS)
-            self._control.send(json.dumps(dataclasses.asdict(limits)).encode())
-            hello = self._reply()
+            hello = self._command(dataclasses.asdict(limits), _START_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -104,15 +103,15 @@ class Worker:
 
     def end(self, key: int, wait: bool) -> dict[str, Any]:
         """Kill an interpreter's processes; how it ended."""
+        return self._command({"end": key, "wait": wait}, _END_SECONDS)
+
+    def _command(self, command: dict[str, Any], seconds: float) -> dict[str, Any]:
         try:
-            self._control.settimeout(_END_SECONDS)
-            self._control.send(json.dumps({"end": key, "wait": wait}).encode())
-            return self._reply()
+            self._control.settimeout(seconds)
+            self._control.send(json.dumps(command).encode())
+            packet = self._control.recv(1 << 16)
         except OSError as error:
             raise WorkerError(f"the fork server does not answer: {error}") from error
-
-    def _reply(self) -> dict[str, Any]:
-        packet = self._control.recv(1 << 16)
         if not packet:
             raise WorkerError("the fork server ended unexpectedly")
         reply: dict[str, Any] = json.loads(packet)
@@ -152,6 +151,20 @@ class Interpreter:
         """Call a function of the code: the text of (name, args, kwargs), answered with the text of its result."""
         return self._ask("call", request, "answer")
 
+    def run(self, code: str, stdin: str) -> str:
+        """Run the code as a program on a text; what it printed."""
+        return str(wire.decode(self._ask("run", wire.encode((code, stdin)), "answer")))
+
+    def judge(self, script: str, preamble: str, name: str, answer: Callable[[str], str]) -> None:
+        """Run assertions about the function `name`, whose calls `answer` answers; Failure if one does not hold."""
+        status, text = self._exchange("judge", wire.encode((script, preamble, name)))
+        while status == "asks":
+            status, text = self._exchange("reply", answer(text))
+        if status == "unfit" or status == "not plain":
+            raise Failure(Outcome.INFRASTRUCTURE_ERROR, f"the assertions cannot be run: {text[:500]}")
+        if status != "upheld":
+            raise _failure(status, text)
+
     def _expect_seal(self) -> None:
         # Before the code is sent, whatever goes wrong is the machine's fault; afterwards, the code's.
         try:
@@ -163,6 +176,13 @@ class Interpreter:
             raise WorkerError(f"a grading could not be isolated: {text}")
 
     def _ask(self, kind: str, text: str, expected_status: str) -> str:
+        status, reply = self._exchange(kind, text)
+        if status != expected_status:
+            raise _failure(status, reply)
+        return reply
+
+    def _exchange(self, kind: str, text: str) -> tuple[str, str]:
+        """Send a request; the status and the text of the reply to it."""
         nonce = secrets.token_bytes(wire.NONCE_BYTES)
         try:
             self._channel.settimeout(max(self._deadline - time.monotonic(), 1e-3))
@@ -176,10 +196,8 @@ class Interpreter:
             raise self._explain_end() from None
         if not secrets.compare_digest(answered, nonce):
             raise Failure(Outcome.WRONG, "an answer that does not belong to its call")
-        status, _, answer = body.decode(errors="replace").partition("\n")
-        if status == expected_status:
-            return answer
-        raise Failure(_OUTCOMES.get(status, Outcome.WRONG), answer[:500])
+        status, _, reply = body.decode(errors="replace").partition("\n")
+        return status, reply
 
     def _explain_end(self) -> Failure:
         """Why the interpreter hung up. Only an end that the code cannot bring about is the machine's fault."""
@@ -205,8 +223,12 @@ _OUTCOMES = {
     "runtime error": Outcome.RUNTIME_ERROR,
     "memory": Outcome.MEMORY,
     "output limit": Outcome.OUTPUT_LIMIT,
-    "not plain": Outcome.WRONG,
 }
+
+
+def _failure(status: str, text: str) -> Failure:
+    """What a reply other than the hoped for means; a status that untrusted code made up is a wrong answer."""
+    return Failure(_OUTCOMES.get(status, Outcome.WRONG), text[:500])
 
 
 def refuse_if_missing(missing: dict[str, str]) -> None:

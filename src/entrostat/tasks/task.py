@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 class TaskError(ValueError):
@@ -26,9 +25,11 @@ class Call:
 class Task:
     """A programming task with its hidden tests.
 
-    id: unique within its set. prompt: what the policy reads. entry_point: the function that the tests call.
-    tests: at least one Call. level: difficulty, 0 where the source gives none. atol: absolute tolerance for
-    floats in answers; None compares them exactly.
+    id: unique within its set. prompt: what the policy reads. entry_point: the function that the tests call. tests: at
+    least one Call. level: difficulty, 0 where the source gives none. atol: absolute tolerance for floats in answers;
+    None compares them exactly. equality: "exact" wants the expected value's types throughout, "python" what ==
+    accepts (1 == 1.0 == True), "json" in addition takes tuples for lists, as sets kept in JSON do. preamble: source
+    that runs before the code, such as the prompt's imports.
     """
 
     id: str
@@ -37,6 +38,8 @@ class Task:
     tests: tuple[Call, ...]
     level: int = 0
     atol: float | None = None
+    equality: Literal["exact", "python", "json"] = "exact"
+    preamble: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -48,9 +51,30 @@ class Task:
                 f"task {self.id!r}: entry_point is {self.entry_point!r}, not a Python identifier; "
                 "name the function that the tests call"
             )
+        if self.equality not in ("exact", "python", "json"):
+            raise TaskError(f"task {self.id!r}: equality is {self.equality!r}; allowed: exact, python, json")
 
     def content_hash(self) -> str:
-        """SHA-256 of everything the grading depends on, as 64 hex digits: equal tasks, equal hashes."""
-        tests = [(repr(t.args), repr(sorted(t.kwargs.items())), repr(t.expected)) for t in self.tests]
-        text = json.dumps([self.id, self.prompt, self.entry_point, tests, self.atol])
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of the prompt and of everything that grading depends on, not of the id, as 64 hex digits."""
+        tests = [(test.args, dict(test.kwargs), test.expected) for test in self.tests]
+        return content_hash(self.prompt, self.entry_point, tests, self.atol, self.equality, self.preamble)
+
+
+def content_hash(*parts: object) -> str:
+    """SHA-256 of plain data, as 64 hex digits: the same in every process, whatever the order of sets."""
+    return hashlib.sha256(_stable_text(parts).encode(errors="backslashreplace")).hexdigest()
+
+
+def _stable_text(value: object) -> str:
+    match value:
+        case bool():
+            return repr(value)
+        case int():
+            return hex(value)
+        case list() | tuple():
+            return type(value).__name__ + "(" + ",".join(map(_stable_text, value)) + ")"
+        case set() | frozenset():
+            return type(value).__name__ + "(" + ",".join(sorted(map(_stable_text, value))) + ")"
+        case dict():
+            return "dict(" + ",".join(_stable_text(pair) for pair in value.items()) + ")"
+    return repr(value)

@@ -1,0 +1,136 @@
+"""Inside one grading: the interpreter that runs untrusted code, or a task's assertions, at the grader's word.
+
+What it knows is the code and one input at a time. It knows no expected value (an interpreter that runs assertions
+does, but runs no untrusted code), so nothing that the code does to this module (walking frames, replacing functions,
+writing to the socket) can do more than give another answer.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+import tempfile
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+from entrostat.grading import wire
+
+_REQUEST_LIMIT = 1 << 30
+_PROGRAM = "<solution>"
+
+
+class Conversation:
+    """The grader's requests and this interpreter's replies, each with the request's nonce."""
+
+    def __init__(self, channel: socket.socket, output_limit: int) -> None:
+        self._channel = channel
+        self._output_limit = output_limit
+        self._nonce = bytes(wire.NONCE_BYTES)
+
+    def hear(self) -> tuple[str, Any]:
+        """The next request: its kind, and what it carries."""
+        self._nonce, body = wire.receive(self._channel, _REQUEST_LIMIT)
+        kind, _, text = body.decode().partition("\n")
+        return kind, wire.decode(text)
+
+    def say(self, status: str, text: str = "") -> None:
+        """Reply with a status word and a text."""
+        if len(text) > self._output_limit:
+            status, text = "output limit", f"an answer of {len(text)} bytes, where {self._output_limit} are allowed"
+        wire.send(self._channel, self._nonce, f"{status}\n{text}".encode(errors="backslashreplace"))
+
+
+def converse(conversation: Conversation) -> None:
+    """Carry out the grader's requests until it ends this process."""
+    solution = types.ModuleType("solution")
+    sys.modules["solution"] = solution
+    work: dict[str, Callable[[Any], tuple[str, str]]] = {
+        "load": lambda code: _load(solution, code),
+        "call": lambda request: _call(solution, *request),
+        "run": lambda request: _run_program(*request),
+        "judge": lambda request: _judge(conversation, *request),
+    }
+    while True:
+        kind, request = conversation.hear()
+        try:
+            status, text = work[kind](request)
+        except wire.NotPlainError as error:
+            status, text = "not plain", str(error)
+        except MemoryError:
+            status, text = "memory", "MemoryError"
+        except BaseException as error:
+            status, text = "runtime error", f"{type(error).__name__}: {error}"
+        conversation.say(status, text)
+
+
+def _load(module: types.ModuleType, code: str) -> tuple[str, str]:
+    """Run code as the top level of a module."""
+    try:
+        program = compile(code, _PROGRAM, "exec")
+    except (SyntaxError, ValueError, RecursionError) as error:
+        return "syntax error", f"{type(error).__name__}: {error}"
+    exec(program, module.__dict__)
+    return "loaded", ""
+
+
+def _call(module: types.ModuleType, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, str]:
+    """Call a function of the module, or a method of its class Solution."""
+    owner = module if hasattr(module, name) or not hasattr(module, "Solution") else module.Solution()
+    if not hasattr(owner, name):
+        return "runtime error", f"the code does not define {name}"
+    return "answer", wire.encode(getattr(owner, name)(*args, **kwargs))
+
+
+def _run_program(code: str, stdin: str) -> tuple[str, str]:
+    """Run code as a program on a text, to its very end: threads, exit handlers and buffers included."""
+    _replace_descriptor(0, stdin.encode())
+    output = _replace_descriptor(1, b"")
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  (lives as long as the process)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        status, text = _load(main, code)
+    except SystemExit as exit_:
+        status, text = ("loaded", "") if exit_.code in (None, 0) else ("runtime error", f"SystemExit: {exit_.code}")
+    if status != "loaded":
+        return status, text
+    threading._shutdown()  # type: ignore[attr-defined]  # as at the end of a real program
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    size = os.fstat(output).st_size
+    return "answer", wire.encode(os.pread(output, size, 0).decode(errors="replace"))
+
+
+def _replace_descriptor(number: int, content: bytes) -> int:
+    """Make a descriptor a file with this content, read from its start; a second descriptor of the file."""
+    descriptor, path = tempfile.mkstemp()
+    os.unlink(path)
+    os.pwrite(descriptor, content, 0)
+    os.dup2(descriptor, number)
+    return descriptor
+
+
+def _judge(conversation: Conversation, script: str, preamble: str, name: str) -> tuple[str, str]:
+    """Run a task's assertions, asking the grader for each answer of the function under test."""
+    asked = False
+
+    def candidate(*args: Any, **kwargs: Any) -> Any:
+        nonlocal asked
+        asked = True
+        conversation.say("asks", wire.encode((name, args, kwargs)))
+        return conversation.hear()[1]
+
+    assertions = types.ModuleType("assertions")
+    try:
+        exec(compile(preamble, "<preamble>", "exec"), assertions.__dict__)
+        vars(assertions).update({name: candidate, "candidate": candidate})
+        exec(compile(script, "<assertions>", "exec"), assertions.__dict__)
+    except (MemoryError, wire.NotPlainError):
+        raise
+    except BaseException as error:
+        return "refuted" if asked else "unfit", f"{type(error).__name__}: {error}"
+    return "upheld" if asked else "unfit", ""

@@ -1,0 +1,68 @@
+"""Tasks whose tests are not calls with expected values: assertion scripts, and programs that read and write text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from entrostat.tasks.task import TaskError, content_hash
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptTask:
+    """A function judged by a script of assertions, which runs in an interpreter of its own.
+
+    script: Python source that calls the function by its name or as `candidate`, and raises if an answer is wrong.
+    Arguments and answers cross between the two interpreters as plain data. preamble: source that runs before the
+    code, and before the script (imports and helpers that the prompt gives).
+    """
+
+    id: str
+    prompt: str
+    entry_point: str
+    script: str
+    preamble: str = ""
+    level: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.entry_point.isidentifier():
+            raise TaskError(f"task {self.id!r}: entry_point is {self.entry_point!r}, not a Python identifier")
+        if not self.script.strip():
+            raise TaskError(
+                f"task {self.id!r}: script is empty; give at least one assertion, else every answer would pass"
+            )
+
+    def content_hash(self) -> str:
+        """SHA-256 of the prompt and of everything that grading depends on, not of the id, as 64 hex digits."""
+        return content_hash(self.prompt, self.entry_point, self.script, self.preamble)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One test of a program: the text on its standard input, and what it must print."""
+
+    stdin: str
+    stdout: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTask:
+    """A whole program. Each exchange runs it anew; printed lines compare without trailing white space.
+
+    atol: absolute tolerance for numbers in the output; None compares the text.
+    """
+
+    id: str
+    prompt: str
+    tests: tuple[Exchange, ...]
+    level: int = 0
+    atol: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tests:
+            raise TaskError(
+                f"task {self.id!r}: tests is empty; give at least one Exchange, else every program would pass"
+            )
+
+    def content_hash(self) -> str:
+        """SHA-256 of the prompt and of everything that grading depends on, not of the id, as 64 hex digits."""
+        return content_hash(self.prompt, [(test.stdin, test.stdout) for test in self.tests], self.atol)
