@@ -6,6 +6,7 @@ socket between the grader and the forked interpreter, so no grading can leave an
 
 from __future__ import annotations
 
+import builtins
 import gc
 import importlib
 import json
@@ -15,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+from _sitebuiltins import Quitter
 from typing import Any
 
 from entrostat.grading.interpreter import Conversation, converse
@@ -34,6 +36,9 @@ def main(control_descriptor: int) -> None:
     limits = Limits(**json.loads(control.recv(1 << 16)))
     for name in _WARM.split():
         importlib.import_module(name)
+    # Python's site module, left out here because it looks for packages, would have defined these two.
+    for name in ("exit", "quit"):
+        setattr(builtins, name, Quitter(name, "Ctrl-D (i.e. EOF)"))
     try:
         sandbox = Sandbox(limits)
         sandbox.enter()

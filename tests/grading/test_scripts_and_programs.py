@@ -1,0 +1,150 @@
+"""Assertion scripts in a second interpreter, and programs judged by what they print."""
+
+from __future__ import annotations
+
+import pytest
+
+from entrostat.grading import Outcome
+from entrostat.grading.judging import same_lines
+from entrostat.tasks import Exchange, ProgramTask, ScriptTask
+
+
+@pytest.fixture
+def examine(grader):
+    def run(code, script, preamble=""):
+        task = ScriptTask("s", "", "f", script, preamble)
+        return grader.grade([(task, code)])[0]
+
+    return run
+
+
+@pytest.fixture
+def execute(grader):
+    def run(code, *exchanges, atol=None):
+        task = ProgramTask("p", "", tuple(Exchange(*pair) for pair in exchanges), atol=atol)
+        return grader.grade([(task, f"```python\n{code}\n```")])[0]
+
+    return run
+
+
+ADD = "def f(a, b=1):\n    return a + b"
+
+
+@pytest.mark.parametrize(
+    ("code", "script", "outcome"),
+    [
+        (ADD, "assert f(1) == 2\nassert candidate(1, b=5) == 6", Outcome.PASSED),
+        (ADD, "for n in range(50):\n    assert f(n) == n + 1", Outcome.PASSED),
+        (ADD, "import math\nassert math.isclose(f(0.1, 0.2), 0.3)", Outcome.PASSED),
+        (ADD, "assert f(f(f(1))) == 4", Outcome.PASSED),
+        (ADD, "assert f((1,), (2,)) == (1, 2)", Outcome.PASSED),
+        (ADD, "assert list(f({}.get('x', []), [2])) == [2]", Outcome.PASSED),
+        (ADD, "def check(candidate):\n    assert candidate(1) == 2\ncheck(f)", Outcome.PASSED),
+        (ADD, "assert f(1) == 3", Outcome.WRONG),
+        (ADD, "assert f(1).upper()", Outcome.WRONG),
+        (ADD, "f(1)\nraise SystemExit(0)", Outcome.WRONG),
+        (ADD, "f(1, 'a')", Outcome.RUNTIME_ERROR),
+        ("def f(: pass", "f(1)", Outcome.SYNTAX_ERROR),
+        ("def f(a):\n    while True: pass", "f(1)", Outcome.TIMEOUT),
+        ("def f(a):\n    return f", "f(1)", Outcome.WRONG),
+        ("def f(a):\n    import os; os._exit(0)", "f(1)", Outcome.RUNTIME_ERROR),
+        (ADD, "while f(1): pass", Outcome.TIMEOUT),
+    ],
+)
+def test_a_script_decides_by_the_answers_it_gets(examine, code, script, outcome):
+    assert examine(code, script).outcome is outcome
+
+
+@pytest.mark.parametrize("script", ["assert 1 == 1", "assert f2(1) == 2", "assert (", "1 / 0\nf(1)", "f(lambda: 0)"])
+def test_a_script_that_cannot_judge_gives_no_reward_at_all(examine, script):
+    verdict = examine(ADD, script)
+    assert verdict.reward is None
+    assert "assertions cannot be run" in verdict.detail
+
+
+def test_helpers_of_the_preamble_serve_the_script_and_the_code(examine):
+    preamble = "import math\ndef inverse(x): return -x\ndef f(x): pass"
+    assert examine("def f(x):\n    return math.floor(inverse(x))", "assert inverse(f(2)) == 2", preamble).passed
+
+
+def test_the_code_cannot_see_the_script_or_change_its_helpers(examine):
+    code = """
+import sys
+def f(x):
+    for module in list(sys.modules.values()):
+        for name in ("check", "inverse", "assertions", "script"):
+            if name in vars(module) and module.__name__ != "solution":
+                return "found"
+    solution = sys.modules["solution"]
+    solution.inverse = lambda x: 2
+    return 5
+"""
+    verdict = examine(code, "assert inverse(f(2)) == 2", "def inverse(x): return -x")
+    assert verdict.outcome is Outcome.WRONG
+
+
+ECHO = "import sys\nfor line in sys.stdin:\n    print(line.strip() * 2)"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(int(input()) + int(input()))",
+        "import sys\na, b = map(int, sys.stdin.read().split())\nsys.stdout.write(f'{a + b}\\n\\n')",
+        "import sys\nprint(sum(map(int, sys.stdin.buffer.readlines())))",
+        "import os\na = os.read(0, 100)\nos.write(1, str(sum(map(int, a.split()))).encode())",
+        "import sys\nsys.stdin = open(0)\nprint(sum(map(int, sys.stdin)))\nexit()",
+        "import threading\ndef main(): print(int(input()) + int(input()))\nthreading.Thread(target=main).start()",
+        "import atexit\natexit.register(lambda: print(sum([int(input()), int(input())])))",
+        "if __name__ == '__main__':\n    print(sum(int(input()) for _ in range(2)))",
+        "import sys\nsys.exit(print(int(input()) + int(input())))",
+    ],
+)
+def test_the_usual_ways_to_read_and_print_all_work(execute, code):
+    verdict = execute(code, ("1\n2\n", "3\n"), ("10\n-4", "6"))
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        (ECHO, Outcome.PASSED),
+        ("print('aa')", Outcome.WRONG),
+        ("print('aa')\nprint('bb')\nprint('cc')", Outcome.WRONG),
+        ("import os\nprint('aa\\nbb', flush=True)\nos._exit(0)", Outcome.RUNTIME_ERROR),
+        ("print('aa\\nbb')\nraise SystemExit(1)", Outcome.RUNTIME_ERROR),
+        ("print('aa\\nbb')\n1 / 0", Outcome.RUNTIME_ERROR),
+        ("print('aa\\nbb'", Outcome.SYNTAX_ERROR),
+        ("while True: print('x' * 10**6)", Outcome.RUNTIME_ERROR),
+        ("print('x' * 10**7)", Outcome.OUTPUT_LIMIT),
+        ("while True: pass", Outcome.TIMEOUT),
+        ("import threading\nthreading.Event().wait()", Outcome.TIMEOUT),
+        ("import sys\nsys.stdout.close()", Outcome.RUNTIME_ERROR),
+    ],
+)
+def test_a_program_is_judged_by_all_that_it_prints(execute, code, outcome):
+    assert execute(code, ("a\nb\n", "aa\nbb\n")).outcome is outcome
+
+
+def test_every_run_is_a_fresh_one(execute):
+    code = "import os\nprint(os.path.exists('/tmp/x'))\nopen('/tmp/x', 'w').close()"
+    assert execute(code, ("", "False"), ("", "False")).passed
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "atol", "same"),
+    [
+        ("1 2\n3", "1 2 \n3\n\n", None, True),
+        ("1 2", "1  2", None, False),
+        ("1\n2", "1 2", None, False),
+        ("0.5", "0.50", None, False),
+        ("0.5 x", "0.50000001 x", 1e-6, True),
+        ("0.5 x", "0.51 x", 1e-6, False),
+        ("1", "nan", 1e9, False),
+        ("1", "", 1e-6, False),
+        ("x", "y", 1e-6, False),
+        ("", "", None, True),
+    ],
+)
+def test_output_compares_by_lines_and_with_a_tolerance_by_words(expected, printed, atol, same):
+    assert same_lines(expected, printed, atol) is same
