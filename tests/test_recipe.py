@@ -71,7 +71,7 @@ def test_overrides_win_over_the_file_and_are_checked_like_it(tmp_path):
     assert load_recipe(file, ["control.strategy.name=id"]).control.strategy.name == "id"
     with pytest.raises(RecipeError, match=r"update\.epochs: got 'x'"):
         load_recipe(file, ["update.epochs=x"])
-    with pytest.raises(RecipeError, match="write it as section.key=value"):
+    with pytest.raises(RecipeError, match=r"write it as section\.key=value"):
         load_recipe(file, ["update.epochs"])
 
 

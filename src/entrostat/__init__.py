@@ -1,1 +1,26 @@
-"""Entropy control and collapse prevention for reinforcement learning with verifiable rewards (RLVR)."""
+"""Entropy control and collapse prevention for reinforcement learning with verifiable rewards (RLVR).
+
+Importing this package imports torch and nothing heavier; tasks, grading, runs, campaigns and the engine are imported
+from their own rooms.
+"""
+
+from entrostat.control import EntropyController
+from entrostat.entropy import Region, entropy_flow, polarity, regions, sensitivity
+from entrostat.objective import ClipRule, LinearThreshold, advantages, aggregate, policy_loss
+from entrostat.tokens import TokenStats, token_stats
+
+__all__ = [
+    "ClipRule",
+    "EntropyController",
+    "LinearThreshold",
+    "Region",
+    "TokenStats",
+    "advantages",
+    "aggregate",
+    "entropy_flow",
+    "polarity",
+    "policy_loss",
+    "regions",
+    "sensitivity",
+    "token_stats",
+]

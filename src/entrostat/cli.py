@@ -26,22 +26,9 @@ app = typer.Typer(
 console = Console()
 
 DEMO = ("reinforce", "early-stop", "grpo-id")
-HEADLINE = {
-    "run": "run",
-    "start": "start",
-    "peak": "peak",
-    "peak_step": "at",
-    "end": "end",
-    "gap": "gap",
-    "noise_floor": "floor",
-    "handed_over": "kept",
-    "entropy_start": "H start",
-    "entropy_end": "H end",
-    "steps": "steps",
-}
 CAPTION = (
-    "pass@1 on the report split; `at`: step of the peak on the select split; `floor`: the gap that evaluation noise "
-    "alone would show; `kept`: what the campaign hands over; H: entropy in nats a token"
+    "pass@1 on the report split; peak@: where the select split peaked; floor: the gap that evaluation noise alone "
+    "would show; kept: what the campaign hands over; H: entropy in nats a token"
 )
 
 Overrides = Annotated[
@@ -155,10 +142,13 @@ def _show(runs: list[Path], page: Path, as_json: bool) -> None:
         typer.echo(json.dumps({"runs": rows, "report": str(page)}))
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
-    for field, heading in HEADLINE.items():
-        table.add_column(heading, justify="left" if field == "run" else "right", no_wrap=True)
+    table.add_column("run", no_wrap=True)
+    for heading in ("start", "peak@", "end", "gap", "floor", "kept", "H start", "H end", "steps"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row[field]) for field in HEADLINE))
+        peak = "-" if row["peak"] is None else f"{row['peak']:.3f}@{row['peak_step']}"
+        rest = ("end", "gap", "noise_floor", "handed_over", "entropy_start", "entropy_end", "steps")
+        table.add_row(row["run"], _cell(row["start"]), peak, *(_cell(row[field]) for field in rest))
     console.print(table)
     console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
 

@@ -301,6 +301,11 @@ class Recipe(Section):
                 f"update.minibatches: got {self.update.minibatches}, which does not divide rollout.prompts "
                 f"{self.rollout.prompts}; choose a divisor"
             )
+        most = max(self.rollout.samples, self.evaluation.samples)
+        if self.rollout.batch_rows < most:
+            raise ValueError(
+                f"rollout.batch_rows: got {self.rollout.batch_rows}, fewer than the {most} samples of a prompt; raise it"
+            )
         return self
 
     def inert_control(self) -> str | None:

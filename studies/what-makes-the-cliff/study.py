@@ -1,7 +1,7 @@
 """Run the study: the demo's REINFORCE run, and the same with one suspect removed at a time.
 
-    python studies/what-makes-the-cliff/study.py run [CONDITION ...] [--seeds 0 1 2 3 4]    # resumes what was killed
-    python studies/what-makes-the-cliff/study.py read                                        # results.csv and figure.png
+    python studies/what-makes-the-cliff/study.py run [CONDITION ...] [--seeds 0 1 2 3 4]   # resumes what was killed
+    python studies/what-makes-the-cliff/study.py read                                      # results.csv, figure.png
 """
 
 from __future__ import annotations

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
+from entrostat.engine.cache import growing_cache
 from entrostat.engine.policy import Policy
 
 
@@ -54,7 +57,7 @@ class Rollout:
         )
 
 
-def _left_padded(policy: Policy, prompts: Sequence[str], samples: int) -> tuple[Tensor, Tensor]:
+def _left_padded(policy: Policy, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
     encoded = [policy.encode(prompt) for prompt in prompts]
     width = max(len(ids) for ids in encoded)
     tokens = torch.full((len(encoded), width), policy.pad_id)
@@ -62,7 +65,7 @@ def _left_padded(policy: Policy, prompts: Sequence[str], samples: int) -> tuple[
     for i, ids in enumerate(encoded):
         tokens[i, width - len(ids) :] = torch.tensor(ids)
         mask[i, width - len(ids) :] = True
-    return tokens.repeat_interleave(samples, 0), mask.repeat_interleave(samples, 0)
+    return tokens, mask
 
 
 def _draw(logp: Tensor, uniform: Tensor) -> Tensor:
@@ -82,69 +85,92 @@ def sample(
     temperature: float = 1.0,
     batch_rows: int = 512,
 ) -> Rollout:
-    """Draw `samples` completions of every prompt, `batch_rows` of them at a time.
+    """Draw `samples` completions of every prompt, about `batch_rows` of them at a time.
 
     Row i's token t is drawn by the uniform number u[i, t] of a generator seeded with `seed`: two policies sampled with
     one seed differ by their probabilities alone (common random numbers), whichever rows end early.
     """
     if not prompts:
         raise ValueError("prompts: the list is empty; give at least one prompt")
-    tokens, mask = _left_padded(policy, prompts, samples)
-    uniform = torch.rand((len(tokens), max_new_tokens), generator=torch.Generator().manual_seed(seed))
+    tokens, mask = _left_padded(policy, prompts)
+    uniform = torch.rand((len(tokens), samples, max_new_tokens), generator=torch.Generator().manual_seed(seed))
+    size = max(1, batch_rows // samples)
     parts = [
-        _complete(policy, tokens[rows], mask[rows], uniform[rows], temperature)
-        for rows in (slice(start, start + batch_rows) for start in range(0, len(tokens), batch_rows))
+        _complete(policy, tokens[chunk], mask[chunk], uniform[chunk], temperature)
+        for chunk in (slice(start, start + size) for start in range(0, len(tokens), size))
     ]
     return concatenate(parts, policy.pad_id)
 
 
 def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, temperature: float) -> Rollout:
-    """Complete left-padded prompts (B, P), token t of row i drawn by uniform[i, t]; ended rows leave the batch."""
-    (rows, limit), device = uniform.shape, policy.device
-    uniform = uniform.to(device)
+    """Complete left-padded prompts (P, W) by the uniform numbers (P, samples, T).
+
+    A prompt is read once for all its samples. Rows that have ended leave the batch whenever they are a quarter of it.
+    """
+    (_, samples, limit), device = uniform.shape, policy.device
+    numbers = uniform.flatten(0, 1).to(device)
     stops = torch.tensor(policy.stop_ids, device=device)
+    rows = len(numbers)
     completions = torch.full((rows, limit), policy.pad_id, device=device)
     old_logp = torch.zeros((rows, limit), device=device)
     entropy = torch.zeros((rows, limit), device=device)
     mask = torch.zeros((rows, limit), dtype=torch.bool, device=device)
 
-    alive = torch.arange(rows, device=device)
     tokens, attention = prompts.to(device), prompt_mask.to(device)
     positions = (attention.long().cumsum(1) - 1).clamp_min(0)
-    cache = None
+    cache = growing_cache(policy.model.config, capacity=tokens.shape[1] + limit)
+    logits = _next_logits(policy, tokens, attention, positions, cache).repeat_interleave(samples, 0)
+    cache.batch_repeat_interleave(samples)
+    attention, positions = attention.repeat_interleave(samples, 0), positions[:, -1:].repeat_interleave(samples, 0)
+    batch = torch.arange(rows, device=device)  # the row that each place of the batch belongs to
+    going = torch.ones(rows, dtype=torch.bool, device=device)  # by place: no end token yet
     for t in range(limit):
-        out = policy.model(
-            input_ids=tokens,
-            attention_mask=attention.long(),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = out.past_key_values
-        logp = torch.log_softmax(out.logits[:, -1].float() / temperature, dim=-1)
-        token = _draw(logp, uniform[alive, t])
-        completions[alive, t] = token
-        old_logp[alive, t] = logp.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-        entropy[alive, t] = torch.special.entr(logp.exp()).sum(-1)
-        mask[alive, t] = True
-        going = (~torch.isin(token, stops)).nonzero().squeeze(-1)
-        if len(going) < len(alive):
-            alive = alive[going]
-            if len(alive) == 0:
-                break
-            cache.batch_select_indices(going)
-            token, attention, positions = token[going], attention[going], positions[going]
-        tokens = token.unsqueeze(-1)
-        attention = torch.cat([attention, attention.new_ones((len(alive), 1))], dim=1)
-        positions = positions[:, -1:] + 1
+        logp = torch.log_softmax(logits.float() / temperature, dim=-1)
+        token = _draw(logp, numbers[batch, t])
+        kept = batch[going]
+        completions[kept, t] = token[going]
+        old_logp[kept, t] = logp.gather(-1, token.unsqueeze(-1)).squeeze(-1)[going]
+        entropy[kept, t] = torch.special.entr(logp.exp()).sum(-1)[going]
+        mask[kept, t] = True
+        going = going & ~torch.isin(token, stops)
+        if t == limit - 1 or not bool(going.any()):
+            break
+        if int(going.sum()) <= 0.75 * len(going):
+            places = going.nonzero().squeeze(-1)
+            cache.batch_select_indices(places)
+            batch, token, attention, positions = batch[places], token[places], attention[places], positions[places]
+            going = going[places]
+        attention = torch.cat([attention, attention.new_ones((len(attention), 1))], dim=1)
+        positions = positions + 1
+        logits = _next_logits(policy, token.unsqueeze(-1), attention, positions, cache)
 
     completions, mask = completions.cpu(), mask.cpu()
     truncated = torch.zeros(rows, dtype=torch.bool)
-    truncated[alive.cpu()] = True
-    texts = tuple(policy.decode(row[keep].tolist()) for row, keep in zip(completions, mask, strict=True))
-    whole = Rollout(prompts, prompt_mask, completions, mask, old_logp.cpu(), entropy.cpu(), truncated, texts)
+    truncated[batch[going].cpu()] = True
+    whole = Rollout(
+        prompts.repeat_interleave(samples, 0),
+        prompt_mask.repeat_interleave(samples, 0),
+        completions,
+        mask,
+        old_logp.cpu(),
+        entropy.cpu(),
+        truncated,
+        tuple(policy.decode(row[keep].tolist()) for row, keep in zip(completions, mask, strict=True)),
+    )
     return whole.rows(torch.arange(rows))
+
+
+def _next_logits(policy: Policy, tokens: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """Logits (B, V) of the token after `tokens` (B, t), which join the cache."""
+    out = policy.model(
+        input_ids=tokens,
+        attention_mask=attention.long(),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return cast(Tensor, out.logits[:, -1])
 
 
 def concatenate(parts: Sequence[Rollout], pad_id: int) -> Rollout:

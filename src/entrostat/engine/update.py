@@ -87,6 +87,7 @@ class Learner:
             "grad_norm": norm,
             "lr": self.learning_rate(number),
             **self.controller.metrics(),
+            **({"bounds": None} if self.settings.objective == "reinforce" else {}),
             **sums.metrics(),
             "update_tokens": experience.rollout.token_count,
             "update_seconds": time.perf_counter() - started,

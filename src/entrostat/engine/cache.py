@@ -1,0 +1,61 @@
+"""A key-value cache that writes new tokens in place.
+
+The library's growing cache copies all earlier keys and values at every token, which was two fifths of the time of
+sampling with the embedded policy on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values (B, heads, T, D), views of buffers with room for `capacity` tokens."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self._rooms: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append the states (B, heads, t, D) and return all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        before = self.get_seq_length()
+        after = before + key_states.shape[-2]
+        if self._rooms is None or after > self._rooms[0].shape[-2]:
+            self._rooms = (self._room(self.keys, key_states, after), self._room(self.values, value_states, after))
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room[:, :, before:after] = states
+        self.keys, self.values = (room[:, :, :after] for room in self._rooms)
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row."""
+        super().batch_repeat_interleave(repeats)
+        self._rooms = None
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the rows of `indices`."""
+        super().batch_select_indices(indices)
+        self._rooms = None
+
+    def _room(self, held: Tensor, states: Tensor, needed: int) -> Tensor:
+        batch, heads, _, width = states.shape
+        room = states.new_empty((batch, heads, max(self.capacity, needed), width))
+        if held.numel():
+            room[:, :, : held.shape[-2]] = held
+        return room
+
+
+def growing_cache(config: Any, capacity: int) -> DynamicCache:
+    """An empty cache for a model of `config`; layers that the library gives a kind of their own keep it."""
+    cache = DynamicCache(config=config)
+    cache.layers = [RoomyLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
