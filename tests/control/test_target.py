@@ -103,8 +103,14 @@ def test_a_resumed_target_goes_on_as_if_it_had_never_stopped(cut: int) -> None:
     assert resumed == expected[cut:]
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
-def test_an_entropy_without_a_logarithm_is_refused(bad: float) -> None:
+def test_a_policy_without_any_entropy_left_is_pushed_up() -> None:
+    strategy = TargetEntropy(Curve.constant(1.0))
+    strategy.rule(1, TOTAL, 0.5)
+    assert strategy.rule(2, TOTAL, 0.0).upper == UPPER
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_entropy_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match=r"entropy is .* at step 3"):
         TargetEntropy(Curve.constant(1.0)).rule(3, TOTAL, bad)
 

@@ -118,7 +118,7 @@ class IncreaseThenDecrease(_TwoPhases):
 
     @override
     def phase(self, step: int, total_steps: int) -> Phase:
-        """ "increase" in the first phase, then "decrease"."""
+        """First "increase", then "decrease"."""
         return "increase" if self.fade(step, total_steps)[0] else "decrease"
 
 
@@ -139,7 +139,7 @@ class DecreaseIncreaseDecrease(_TwoPhases):
 
     @override
     def phase(self, step: int, total_steps: int) -> Phase:
-        """ "decrease", from the middle of the first phase (lambda < 1/2) "increase", in the second "decrease"."""
+        """First "decrease", from lambda < 1/2 on "increase", in the second phase "decrease" again."""
         first, weight = self.fade(step, total_steps)
         return "increase" if first and weight < 0.5 else "decrease"
 
@@ -191,7 +191,7 @@ class OscillatoryDecay(Strategy):
 
     @override
     def phase(self, step: int, total_steps: int) -> Phase:
-        """ "increase" while boosting, else "decrease"; the state after the last call of `rule`."""
+        """By the state after the last call of `rule`: "increase" while boosting, else "decrease"."""
         return "increase" if self._boost else "decrease"
 
     @override

@@ -1,5 +1,4 @@
-"""Holding the entropy on a curve by feedback on the clip thresholds: a strategy of ours, with no published
-counterpart."""
+"""Holding the entropy on a curve by feedback on the clip thresholds: a strategy of ours, published nowhere else."""
 
 from __future__ import annotations
 
@@ -15,6 +14,8 @@ from entrostat.control.state import State
 from entrostat.control.strategies import LOWER, UPPER, Phase, Strategy, progress
 from entrostat.objective import ClipRule, LinearThreshold
 
+LEAST_ENTROPY = 1e-6
+
 
 @dataclass
 class TargetEntropy(Strategy):
@@ -27,8 +28,8 @@ class TargetEntropy(Strategy):
     steps) and a prior (drift 0, gain .05) weighing as much as one step with u = 1. The next action is the one for
     which the fit closes the gap to the curve within `reach` steps:
         u_k = clip(((ln curve(k + reach) - ln H_k) / reach - drift) / gain, -1, 1)
-    so no gain has to be chosen. Raises ValueError for thresholds that are no clip rule, memory or reach below 1, and an
-    entropy that is not a positive finite number.
+    so no gain has to be chosen. An entropy below 1e-6 nats counts as 1e-6. Raises ValueError for thresholds that are no
+    clip rule, memory or reach below 1, and an entropy that is not finite.
     """
 
     curve: Curve
@@ -82,9 +83,9 @@ class TargetEntropy(Strategy):
         self._fit.moments = tuple(state["moments"])
 
     def _act(self, step: int, total_steps: int, entropy: float) -> None:
-        if not (math.isfinite(entropy) and entropy > 0):
-            raise ValueError(f"entropy is {entropy} at step {step}; TargetEntropy needs a positive number of nats")
-        now = math.log(entropy)
+        if not math.isfinite(entropy):
+            raise ValueError(f"entropy is {entropy} at step {step}; give a finite number of nats")
+        now = math.log(max(entropy, LEAST_ENTROPY))
         if self._log_entropy is not None:
             self._fit.add(self._action, (now - self._log_entropy) / (step - self._step))
         drift, gain = self._fit.response()
