@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from entrostat.grading import kernel
+from entrostat.grading import CodeGrader, kernel
+from entrostat.tasks import Call, Task
 
 RIGHT = "def solve(numbers):\n    return [2 * n for n in numbers if n % 2 == 0]\n"
 
@@ -193,3 +194,29 @@ def test_best_effort_says_once_what_is_missing_and_grades():
     assert OUTCOMES in said
     assert said.count("UserWarning") == 1
     assert "pid namespace" in said
+
+
+def test_a_named_package_is_there_wherever_it_lies_and_its_neighbours_are_not(tmp_path, monkeypatch):
+    for name, source in (("wanted", "from wanted import part\n"), ("neighbour", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(source)
+    (tmp_path / "wanted" / "part.py").write_text("answer = 42\n")
+    (tmp_path / "wanted" / "later.py").write_text("answer = 43\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = Task(id="t", prompt="", entry_point="solve", tests=(Call((), [42, 43, True]),))
+    code = """
+import wanted, wanted.later, tempfile
+def solve():
+    try:
+        import neighbour
+    except ImportError:
+        return [wanted.part.answer, wanted.later.answer, bool(tempfile.mkdtemp())]
+"""
+    with CodeGrader(workers=1, packages=["wanted"]) as grader:
+        verdict = grader.grade([(task, code)])[0]
+    assert verdict.passed, verdict
+
+
+def test_a_package_that_is_not_installed_is_named():
+    with pytest.raises(ValueError, match="packages names 'nothing_of_this_name'"):
+        CodeGrader(packages=["nothing_of_this_name"])

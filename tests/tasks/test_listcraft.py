@@ -86,7 +86,7 @@ def test_a_prompt_is_a_comment_so_that_prompt_and_solution_make_one_python_file(
 
 def test_levels_are_the_number_of_operations_and_an_unknown_one_is_refused():
     assert {task.level for task in listcraft.tasks("train", 30, levels=(2, 4))} == {2, 4}
-    with pytest.raises(ValueError, match=r"levels: got \[7\]"):
+    with pytest.raises(ValueError, match=r"tasks.levels: got \[7\]"):
         listcraft.tasks("train", 1, levels=(7,))
 
 

@@ -94,13 +94,9 @@ def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: s
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    if dtype not in DTYPES:
-        raise PolicyError(f"policy.dtype: got {dtype!r}; choose one of {', '.join(DTYPES)}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise PolicyError(f"policy.device: got {device!r}, but torch sees no CUDA device; set policy.device to cpu")
+    refuse_unusable(source, dtype, device)
     folder = embedded_folder() if str(source) == EMBEDDED else Path(source)
-    name = str(folder) if folder.exists() or str(source) == EMBEDDED else str(source)
-    _refuse_unusable(folder, str(source))
+    name = str(folder) if folder.exists() else str(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:
@@ -119,10 +115,19 @@ def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: s
     return policy
 
 
-def _refuse_unusable(folder: Path, source: str) -> None:
-    """Say plainly what a folder lacks, before transformers does it at length."""
+def refuse_unusable(source: str | Path, dtype: str, device: str) -> None:
+    """Raise PolicyError for what can be told without loading: an unknown dtype, an absent device, a folder that lacks
+    its configuration or its tokenizer. Says in a line what transformers says at length.
+    """
+    if dtype not in DTYPES:
+        raise PolicyError(f"policy.dtype: got {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PolicyError(f"policy.device: got {device!r}, but torch sees no CUDA device; set policy.device to cpu")
+    if str(source) == EMBEDDED:
+        return
+    folder = Path(source)
     if not folder.exists():
-        if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        if str(source).startswith((".", "/", "~")) or str(source).count("/") > 1:
             raise PolicyError(f"policy.path: {source} does not exist; give a model folder, a hub id or {EMBEDDED!r}")
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()

@@ -9,7 +9,7 @@ from pathlib import Path
 from entrostat.campaign import CampaignOutcome, Checkpoint, run_campaign
 from entrostat.engine.checkpoint import folder_digest
 from entrostat.engine.local import Listener, LocalEngine, TaskSplits
-from entrostat.engine.policy import EMBEDDED, embedded_folder
+from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, build_stop_rule
 from entrostat.runs import Run
@@ -23,8 +23,10 @@ def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> Campai
     Raises RunError when `out` belongs to another recipe, PolicyError and grading's IsolationError before anything is
     written, CheckpointError and TrainingError with what was there intact.
     """
+    policy = recipe.policy
+    refuse_unusable(policy.path, policy.dtype, policy.device)
     tasks = TaskSplits.of(recipe)
-    start = Checkpoint(embedded_folder() if recipe.policy.path == EMBEDDED else Path(recipe.policy.path), step=0)
+    start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
     hashes = {**tasks.hashes(), "policy": folder_digest(start.path) if start.path.is_dir() else str(start.path)}
     grading = recipe.grading
     with CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED) as grader:

@@ -20,7 +20,7 @@ from functools import cache
 from types import CodeType
 from typing import Any, Literal
 
-from entrostat.tasks.task import Call, Task
+from entrostat.tasks.task import Call, Task, TaskError
 
 Split = Literal["train", "select", "report"]
 Value = Any  # a list of integers, or the integer that a closing operation makes of it
@@ -197,7 +197,7 @@ def programs(split: Split, seed: int = 0, levels: Sequence[int] = (1, 2, 3)) -> 
     """Distinct sound programs of a split, the same for the same seed; the levels take turns until none has more."""
     unknown = [level for level in levels if level not in LEVELS]
     if unknown or not levels:
-        raise ValueError(f"levels: got {list(levels)}; give one or more of {list(LEVELS)}")
+        raise TaskError(f"tasks.levels: got {list(levels)}; give one or more of {list(LEVELS)}")
     rng = random.Random(f"listcraft {split} {seed}")
     seen: set[str] = set()
     exhausted: set[int] = set()
@@ -247,11 +247,11 @@ def task_of(program: Program) -> Task:
 def tasks(split: Split, count: int, seed: int = 0, levels: Sequence[int] = (1, 2, 3)) -> list[Task]:
     """`count` distinct tasks of a split, the same for the same seed.
 
-    Raises ValueError when the levels asked for hold fewer distinct tasks.
+    Raises TaskError when the levels asked for hold fewer distinct tasks.
     """
     found = [task_of(program) for program, _ in zip(programs(split, seed, levels), range(count), strict=False)]
     if len(found) < count:
-        raise ValueError(
+        raise TaskError(
             f"count: {count} tasks asked for, but split {split!r} holds {len(found)} at levels {list(levels)}; "
             "ask for fewer or add a level"
         )

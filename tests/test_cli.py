@@ -1,0 +1,89 @@
+"""The command line: bad input ends in one plain line that names the field and the remedy, and nothing is touched."""
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from entrostat.cli import app
+from entrostat.engine.policy import load_policy
+
+SMALL = {
+    "name": "small",
+    "threads": 1,
+    "tasks": {"train": 4, "select": 2, "report": 2},
+    "rollout": {"prompts": 2, "samples": 2},
+    "evaluation": {"samples": 1, "pass_at": [1]},
+    "campaign": {"steps": 2},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(SMALL))
+    return file
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["report"]])
+def test_help_shows_an_example(command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Example: entrostat" in result.output or not command
+
+
+def test_train_writes_a_run_and_a_report_and_answers_in_json(recipe, tmp_path):
+    result = run("train", recipe, "--out", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout.splitlines()[-1])
+    assert answer["runs"][0]["steps"] == 2
+    assert "<html" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["update.epocs=3"], "update.epocs: unknown key"),
+        (["update.epochs=many"], "update.epochs: got 'many'"),
+        (["update.learning_rate=0"], "update.learning_rate: got 0"),
+        (["policy.path=/nowhere/model"], "/nowhere/model does not exist"),
+        (["tasks.levels=[9]"], "levels: got [9]"),
+        (["tasks.report=100000", "tasks.levels=[1]"], "100000 tasks asked for"),
+    ],
+)
+def test_a_fault_of_the_recipe_is_one_line_and_leaves_no_folder(recipe, tmp_path, overrides, message):
+    out = tmp_path / "run"
+    result = run("train", recipe, "--out", out, *(part for text in overrides for part in ("--set", text)))
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: ")
+    assert not out.exists()
+
+
+def test_a_model_folder_without_a_tokenizer_is_refused_before_anything_is_written(recipe, tmp_path):
+    load_policy().save(tmp_path / "model")
+    for path in (tmp_path / "model").glob("tokenizer*"):
+        path.unlink()
+    result = run("train", recipe, "--out", tmp_path / "run", "--set", f"policy.path={tmp_path / 'model'}")
+    assert result.exit_code == 1
+    assert "holds no tokenizer; save the model's tokenizer beside its weights" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_folder_of_another_recipe_and_one_that_is_no_run_are_refused_and_stay_as_they_are(recipe, tmp_path):
+    other = tmp_path / "notes"
+    other.mkdir()
+    (other / "todo.txt").write_text("keep me")
+    result = run("train", recipe, "--out", other)
+    assert result.exit_code == 1
+    assert "holds something that is not a run; choose another folder" in result.stderr
+    assert [path.name for path in other.iterdir()] == ["todo.txt"]
+    result = run("report", other)
+    assert result.exit_code == 1
+    assert "not a run folder" in result.stderr
