@@ -27,11 +27,12 @@ def head_sums(hidden: Tensor, head: Head, ids: Tensor, budget: int) -> Tensor:
     dtype = compute_dtype(hidden, head.weight)
     rows, columns = block_shape(hidden, dtype, budget)
     block, scratch = hidden.new_empty((2, rows * columns), dtype=dtype)
+    weights = hidden.new_empty((columns, hidden.shape[1]), dtype=dtype)
     parts: list[Tensor] = []
     with exact_products(hidden, head.weight):
         states = hidden.to(dtype)
         for vocab in slices(len(head.weight), columns):
-            layer = head.part(vocab, dtype)
+            layer = head.part(vocab, weights)
             part = states.new_empty((FIELDS, len(states)))
             for tokens in slices(len(states), rows):
                 z = layer.logits(states[tokens], out=shaped(block, tokens, vocab))
@@ -47,12 +48,13 @@ def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grad
     dtype = compute_dtype(hidden, head.weight)
     rows, columns = block_shape(hidden, dtype, budget)
     block, scratch = hidden.new_empty((2, rows * columns), dtype=dtype)
+    weights, weight_grads = hidden.new_empty((2, columns, hidden.shape[1]), dtype=dtype)
     with exact_products(hidden, head.weight):
         states = hidden.to(dtype)
         d_states = torch.zeros_like(states)
         for vocab in slices(len(head.weight), columns):
-            layer = head.part(vocab, dtype)
-            d_weight, d_bias = torch.zeros_like(layer.weight), states.new_zeros(len(layer.weight))
+            layer = head.part(vocab, weights)
+            d_weight, d_bias = weight_grads[: len(layer.weight)].zero_(), states.new_zeros(len(layer.weight))
             for tokens in slices(len(states), rows):
                 z = layer.logits(states[tokens], out=shaped(block, tokens, vocab))
                 slope = layer.slope(z)
@@ -78,7 +80,7 @@ def block_shape(hidden: Tensor, dtype: torch.dtype, budget: int) -> tuple[int, i
     A column costs two vectors of the depth (weight and gradient), an element of the block two numbers. On the CPU the
     block fits a core's second-level cache; elsewhere it is large enough to fill the device.
     """
-    most_rows, most_columns = (256, 1024) if hidden.device.type == "cpu" else (4096, 8192)
+    most_rows, most_columns = (512, 512) if hidden.device.type == "cpu" else (4096, 8192)
     numbers = budget // dtype.itemsize // 2
     columns = max(1, min(most_columns, numbers // (2 * max(1, hidden.shape[1]))))
     return max(1, min(most_rows, numbers // (2 * columns))), columns

@@ -22,10 +22,13 @@ class Head:
     temperature: float
     softcap: float | None
 
-    def part(self, vocab: slice, dtype: torch.dtype) -> Head:
-        """The head of a part of the vocabulary, in the type to compute in."""
-        bias = None if self.bias is None else self.bias[vocab].to(dtype)
-        return Head(self.weight[vocab].to(dtype), bias, self.temperature, self.softcap)
+    def part(self, vocab: slice, buffer: Tensor) -> Head:
+        """The head of a part of the vocabulary in the buffer's type, copied to the buffer if it is of another."""
+        weight = self.weight[vocab]
+        if weight.dtype != buffer.dtype:
+            weight = buffer[: len(weight)].copy_(weight)
+        bias = None if self.bias is None else self.bias[vocab].to(buffer.dtype)
+        return Head(weight, bias, self.temperature, self.softcap)
 
     def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
         """The logits (n, V) of hidden states (n, D) of the weight's type, written to out if given."""
