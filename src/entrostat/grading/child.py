@@ -33,14 +33,16 @@ _GRACE_SECONDS = 1.0
 def main(control_descriptor: int) -> None:
     """Serve one worker of the grader over its control socket until the grader closes it."""
     control = socket.socket(fileno=control_descriptor)
-    limits = Limits(**json.loads(control.recv(1 << 16)))
-    for name in _WARM.split():
+    settings = json.loads(control.recv(1 << 16))
+    library = list(sys.path)
+    sys.path += dict.fromkeys(os.path.dirname(path) for path in settings["packages"].values())
+    for name in (*_WARM.split(), *settings["packages"]):
         importlib.import_module(name)
     # Python's site module, left out here because it looks for packages, would have defined these two.
     for name in ("exit", "quit"):
         setattr(builtins, name, Quitter(name, "Ctrl-D (i.e. EOF)"))
     try:
-        sandbox = Sandbox(limits)
+        sandbox = Sandbox(Limits(**settings["limits"]), library, list(settings["packages"].values()))
         sandbox.enter()
     except OSError as error:
         control.send(json.dumps({"error": str(error)}).encode())

@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ from entrostat.grading.extraction import extract_code
 from entrostat.grading.judging import AnyTask, Tests, tests_of
 from entrostat.grading.sandbox import Limits
 from entrostat.grading.verdict import Outcome, Verdict
-from entrostat.grading.worker import Failure, Worker, WorkerError, describe, refuse_if_missing
+from entrostat.grading.worker import Failure, Worker, WorkerError, describe, locate_packages, refuse_if_missing
 from entrostat.tasks import ProgramTask
 
 _ATTEMPTS = 2
@@ -33,7 +33,8 @@ class CodeGrader:
     calls together. memory: bytes of address space. output: bytes of one answer's text. isolation: "full" raises
     IsolationError where the machine refuses a layer, "best-effort" warns once and goes on without it. memo: number of
     verdicts to remember by task content and code, 0 for none; timeouts and infrastructure errors are never
-    remembered, and code whose answers vary from run to run keeps its first verdict while it is remembered.
+    remembered, and code whose answers vary from run to run keeps its first verdict while it is remembered. packages:
+    import names of installed third-party packages that the code may use; all others are hidden.
 
     Raises ValueError for a setting out of range, IsolationError as above, WorkerError if no worker can be started.
     """
@@ -46,6 +47,7 @@ class CodeGrader:
         output: int = 1 << 20,
         isolation: Literal["full", "best-effort"] = "full",
         memo: int = 0,
+        packages: Sequence[str] = (),
     ) -> None:
         _require("workers", workers, workers >= 1, "at least 1")
         _require("timeout", timeout, 0 < timeout < float("inf"), "a positive number of seconds")
@@ -54,6 +56,7 @@ class CodeGrader:
         _require("isolation", isolation, isolation in ("full", "best-effort"), "'full' or 'best-effort'")
         _require("memo", memo, memo >= 0, "0 or more verdicts")
         self._limits = Limits(timeout=timeout, memory=memory, output=output)
+        self._packages = locate_packages(packages)
         self._memo_size = memo
         self._memo: OrderedDict[tuple[str, str | None], Verdict] = OrderedDict()
         self._lock = threading.Lock()
@@ -61,7 +64,7 @@ class CodeGrader:
         self._workers: list[Worker | None] = []
         try:
             for _ in range(workers):
-                worker = Worker(self._limits)
+                worker = Worker(self._limits, self._packages)
                 self._workers.append(worker)
                 missing = worker.missing
                 if isolation == "full":
@@ -140,7 +143,7 @@ class CodeGrader:
         reason = ""
         for _ in range(_ATTEMPTS):
             try:
-                worker = self._workers[slot] = self._workers[slot] or Worker(self._limits)
+                worker = self._workers[slot] = self._workers[slot] or Worker(self._limits, self._packages)
                 return Verdict(Outcome.PASSED, tests.judge(worker, code), time.monotonic() - start)
             except Failure as failure:
                 return Verdict(failure.outcome, failure.detail, time.monotonic() - start)

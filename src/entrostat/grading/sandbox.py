@@ -17,17 +17,17 @@ import resource
 import shutil
 import signal
 import socket
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from entrostat.grading import kernel, landlock
 from entrostat.grading.seccomp import grading_filter
 
 NOBODY = 65534
-_TMP = "/tmp"
+_TMPS = ("/tmp", "/var/tmp", "/usr/tmp")
 _DEVICES = ("/dev/null", "/dev/urandom")
+# Folders of third-party packages: they could contain the answers of public task sets.
 _HIDDEN = ("*-packages", "*/*-packages")
 # The fork server holds a handful of descriptors, all below this number.
 _DESCRIPTORS_OF_SERVER = 256
@@ -75,11 +75,13 @@ class Limits:
 
 
 class Sandbox:
-    """The fork server's side of isolation. `missing` names the layers that this machine refuses, with the kernel's
-    reason.
+    """The fork server's side of isolation.
+
+    library: folders of the standard library. packages: folders and files of third-party packages. `missing` names the
+    layers that this machine refuses, with the kernel's reason.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, library: Sequence[str], packages: Sequence[str]) -> None:
         self.limits = limits
         self.missing = _missing_layers()
         self._namespaces = sum(flag for name, flag in _NAMESPACES.items() if name not in self.missing)
@@ -87,8 +89,9 @@ class Sandbox:
         self._pid_namespace: int | None = None
         self._filter = b"" if "seccomp" in self.missing else grading_filter()
         self._own_root = "mount namespace" not in self.missing
-        self._tmp = _TMP
-        self._interpreter = _interpreter_paths()
+        self._interpreter = [*_interpreter_paths(library), *packages]
+        # An empty /tmp would hide an interpreter or a package that is installed below it.
+        self._tmp = next(tmp for tmp in _TMPS if not any(path.startswith(tmp + "/") for path in self._interpreter))
 
     def enter(self) -> None:
         """Isolate the fork server, which goes on as a child of this process; this one waits for it and exits."""
@@ -135,7 +138,7 @@ class Sandbox:
         os.closerange(3, keep)
         os.closerange(keep + 1, _DESCRIPTORS_OF_SERVER)
         if self._own_root:
-            kernel.mount_tmpfs(_TMP, self.limits.disk, self.limits.files)
+            kernel.mount_tmpfs(self._tmp, self.limits.disk, self.limits.files)
         else:
             self._empty_tmp()
         os.chdir(self._tmp)
@@ -174,7 +177,7 @@ class Sandbox:
         for name in os.listdir("/"):
             if os.path.islink(f"/{name}"):
                 os.symlink(os.path.relpath(os.path.realpath(f"/{name}"), "/"), f"{root}/{name}")
-        os.mkdir(root + _TMP)
+        os.makedirs(root + self._tmp)
         for path in [*self._interpreter, *_DEVICES]:
             _show(path, root + path)
         kernel.make_read_only(root)
@@ -209,19 +212,23 @@ def _become_nobody() -> None:
     kernel.allow_own_proc_files()
 
 
-def _interpreter_paths() -> list[str]:
+def _interpreter_paths(library: Sequence[str]) -> list[str]:
     """The folders of the standard library and of the shared libraries in use, and the linker's index of libraries."""
-    folders = {os.path.abspath(path) for path in sys.path if os.path.isdir(path)}
+    folders = {os.path.abspath(path) for path in library if os.path.isdir(path)}
     with open("/proc/self/maps", encoding="utf-8") as maps:
         mapped = {line.split(maxsplit=5)[-1].strip() for line in maps}
-    folders |= {os.path.dirname(path) for path in mapped if path.startswith("/") and ".so" in os.path.basename(path)}
-    paths = sorted(folders)
+    libraries = {os.path.dirname(path) for path in mapped if path.startswith("/") and ".so" in os.path.basename(path)}
+    paths = sorted(folders | {folder for folder in libraries if not _holds_packages(folder)})
     outermost = [p for p in paths if not any(p != other and p.startswith(other + "/") for other in paths)]
     return outermost + [path for path in ("/etc/ld.so.cache",) if os.path.exists(path)]
 
 
+def _holds_packages(folder: str) -> bool:
+    return folder.endswith("-packages")
+
+
 def _show(source: str, target: str) -> None:
-    """Bind `source` to `target`, hiding third-party packages: they could contain the answers of public task sets."""
+    """Bind `source` to `target` without the third-party packages in it."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:
@@ -230,7 +237,7 @@ def _show(source: str, target: str) -> None:
     kernel.bind(source, target)
     for pattern in _HIDDEN:
         for folder in glob.glob(os.path.join(glob.escape(target), pattern)):
-            kernel.mount_tmpfs(folder, 4096, 16)
+            kernel.mount_tmpfs(folder, 1 << 20, 1024)
 
 
 def _missing_layers() -> dict[str, str]:
@@ -249,8 +256,8 @@ def _list_standard_library() -> None:
 def _try_mounting() -> None:
     kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
     kernel.make_mounts_private()
-    kernel.mount_tmpfs(_TMP, 4096, 16)
-    kernel.make_read_only(_TMP)
+    kernel.mount_tmpfs("/proc", 4096, 16)
+    kernel.make_read_only("/proc")
 
 
 def _try_filtering() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import secrets
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,18 @@ class Failure(Exception):  # noqa: N818  (an outcome on its way to a verdict, no
 
 
 class Worker:
-    """One fork server. Used by one thread at a time; close() ends its processes."""
+    """One fork server. Used by one thread at a time; close() ends its processes.
 
-    def __init__(self, limits: Limits) -> None:
+    packages: third-party packages that the code may import, by name, each with its folder or file.
+    """
+
+    def __init__(self, limits: Limits, packages: Mapping[str, str]) -> None:
         self.limits = limits
         self._count = 0
         self._control, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # A fixed hash seed makes the order of sets, and with it every verdict, the same in every run.
-        environment = {"PYTHONHASHSEED": "0"}
+        # A package that starts threads of its own would keep the fork server out of a new user namespace.
+        environment = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         with remote:
@@ -74,7 +79,8 @@ class Worker:
                 pass_fds=[remote.fileno()],
             )
         try:
-            hello = self._command(dataclasses.asdict(limits), _START_SECONDS)
+            settings = {"limits": dataclasses.asdict(limits), "packages": dict(packages)}
+            hello = self._command(settings, _START_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -229,6 +235,18 @@ _OUTCOMES = {
 def _failure(status: str, text: str) -> Failure:
     """What a reply other than the hoped for means; a status that untrusted code made up is a wrong answer."""
     return Failure(_OUTCOMES.get(status, Outcome.WRONG), text[:500])
+
+
+def locate_packages(names: Iterable[str]) -> dict[str, str]:
+    """Where installed packages lie, by import name; ValueError for one that is not installed."""
+    found = {}
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        place = spec and (next(iter(spec.submodule_search_locations or ()), None) or spec.origin)
+        if not place:
+            raise ValueError(f"packages names {name!r}, which is not installed; install it with pip")
+        found[name] = place
+    return found
 
 
 def refuse_if_missing(missing: dict[str, str]) -> None:

@@ -37,6 +37,24 @@ class ScriptTask:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerTask:
+    """A question with one right answer in words or mathematics, such as "\\frac{1}{2}"."""
+
+    id: str
+    prompt: str
+    answer: str
+    level: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.answer.strip():
+            raise TaskError(f"task {self.id!r}: answer is empty; give the right answer")
+
+    def content_hash(self) -> str:
+        """SHA-256 of the prompt and the answer, not of the id, as 64 hex digits."""
+        return content_hash(self.prompt, self.answer)
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """One test of a program: the text on its standard input, and what it must print."""
 
