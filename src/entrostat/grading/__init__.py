@@ -2,8 +2,20 @@
 
 from entrostat.grading.code import CodeGrader
 from entrostat.grading.extraction import extract_code
+from entrostat.grading.files import FileReport, SamplesError, grade_file
 from entrostat.grading.maths import MathGrader
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import IsolationError, WorkerError
 
-__all__ = ["CodeGrader", "IsolationError", "MathGrader", "Outcome", "Verdict", "WorkerError", "extract_code"]
+__all__ = [
+    "CodeGrader",
+    "FileReport",
+    "IsolationError",
+    "MathGrader",
+    "Outcome",
+    "SamplesError",
+    "Verdict",
+    "WorkerError",
+    "extract_code",
+    "grade_file",
+]

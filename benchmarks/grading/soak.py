@@ -1,0 +1,153 @@
+"""A long run of the grader with attacks mixed in: what leaks, what is lost, what is invented.
+
+python benchmarks/grading/soak.py --gradings 100000 --out benchmarks/grading/soak.json
+
+Nineteen gradings in twenty are honest, right and wrong by turns; every twentieth is one of the attacks of
+tests/grading. With --kill, a worker is killed at random every second. Counted before and after: processes,
+descriptors, memory and mounts of this process, files in the temporary folder; and every verdict that is not what it
+should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import random
+import re
+import resource
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from entrostat.grading import CodeGrader, Outcome
+from entrostat.tasks import Call, Task
+
+TASK = Task(
+    id="double-evens",
+    prompt="",
+    entry_point="solve",
+    tests=(
+        Call(([3, 2, 4],), [4, 8]),
+        Call(([],), []),
+        Call(([7, 9],), []),
+        Call(([-2, 0, 5, 10],), [-4, 0, 20]),
+        Call(([8, 8, 1],), [16, 16]),
+    ),
+)
+RIGHT = "def solve(numbers):\n    return [2 * n for n in numbers if n % 2 == 0]\n# {}\n"
+WRONG = "def solve(numbers):\n    return [2 * n for n in numbers]\n# {}\n"
+ATTACKS = Path(__file__).parents[2] / "tests" / "grading" / "attacks.txt"
+
+
+def descendants(pid: int) -> list[int]:
+    children: list[int] = []
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children += [int(child) for child in listing.read_text().split()]
+        except OSError:
+            continue
+    return children + [below for child in children for below in descendants(child)]
+
+
+def machine_state() -> dict[str, int]:
+    status = Path("/proc/self/status").read_text()
+    return {
+        "processes below": len(descendants(os.getpid())),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "resident KiB": int(re.search(r"VmRSS:\s+(\d+)", status)[1]),  # type: ignore[index]
+        "worker resident KiB": sum(resident(pid) for pid in descendants(os.getpid())),
+        "mounts": len(Path("/proc/self/mounts").read_text().splitlines()),
+        "temporary files": len(os.listdir(tempfile.gettempdir())),
+        "zombies": sum(state(pid) == "Z" for pid in descendants(os.getpid())),
+    }
+
+
+def resident(pid: int) -> int:
+    try:
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "gone"
+
+
+def kill_one_a_second(stop: threading.Event, killed: list[int]) -> None:
+    rng = random.Random(0)
+    while not stop.wait(1.0):
+        if workers := descendants(os.getpid()):
+            pid = rng.choice(workers)
+            try:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+            except ProcessLookupError:
+                continue
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gradings", type=int, default=100_000)
+    parser.add_argument("--batch", type=int, default=2_000)
+    parser.add_argument("--timeout", type=float, default=0.5)
+    parser.add_argument("--kill", action="store_true", help="kill a worker at random every second")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+
+    attacks = re.split(r"^=== .+\n", ATTACKS.read_text(), flags=re.MULTILINE)[1:]
+    rng = random.Random(0)
+    counts: collections.Counter[str] = collections.Counter()
+    killed: list[int] = []
+    stop = threading.Event()
+    begun = time.monotonic()
+    outside = machine_state()
+    with CodeGrader(workers=2, timeout=arguments.timeout, memory=256 << 20) as grader:
+        grader.grade([(TASK, RIGHT)] * 200)
+        before = machine_state()
+        if arguments.kill:
+            threading.Thread(target=kill_one_a_second, args=(stop, killed), daemon=True).start()
+        for start in range(0, arguments.gradings, arguments.batch):
+            kinds, batch = [], []
+            for number in range(start, min(start + arguments.batch, arguments.gradings)):
+                kind = "attack" if number % 20 == 0 else rng.choice(["right", "wrong"])
+                code = (
+                    rng.choice(attacks) if kind == "attack" else {"right": RIGHT, "wrong": WRONG}[kind].format(number)
+                )
+                kinds.append(kind)
+                batch.append((TASK, code))
+            for kind, verdict in zip(kinds, grader.grade(batch), strict=True):
+                counts[f"{kind}: {verdict.outcome}"] += 1
+                counts["false passes"] += kind != "right" and verdict.passed
+                counts["false fails"] += kind == "right" and verdict.reward == 0.0
+                counts["no verdict"] += verdict.outcome is Outcome.INFRASTRUCTURE_ERROR
+            print(start + len(batch), dict(counts), machine_state(), flush=True)
+        stop.set()
+        after = machine_state()
+    seconds = time.monotonic() - begun
+    result = {
+        "gradings": arguments.gradings,
+        "seconds": round(seconds, 1),
+        "gradings a second": round(arguments.gradings / seconds, 1),
+        "workers killed": len(killed),
+        "counts": dict(sorted(counts.items())),
+        "without a grader, before": outside,
+        "after 200 gradings": before,
+        "after all gradings": after,
+        "after closing": machine_state(),
+        "peak resident KiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+    print(json.dumps(result, indent=1))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Grading a file of samples: verdicts out line by line, so that a run that was interrupted goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrostat.grading.code import CodeGrader
+from entrostat.grading.extraction import extract_code
+from entrostat.grading.judging import AnyTask
+from entrostat.grading.verdict import Outcome, Verdict
+from entrostat.tasks import ProgramTask
+
+_BATCH = 256
+
+
+class SamplesError(ValueError):
+    """A samples file that cannot be graded; the message names the file, the line and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What a samples file came to.
+
+    verdicts: the file that holds them. counts: (n, c) of each task that has samples, n graded and c passed, from
+    which any pass@k with k <= n follows. outcomes: how many samples ended how. infrastructure_errors: samples without
+    a verdict; grade the file again for them.
+    """
+
+    verdicts: Path
+    counts: dict[str, tuple[int, int]]
+    outcomes: Counter[str]
+    infrastructure_errors: int
+
+
+def grade_file(
+    samples: str | Path,
+    tasks: Iterable[AnyTask],
+    grader: CodeGrader,
+    verdicts: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FileReport:
+    """Grade samples in EvalPlus's format: JSON lines with "task_id" and "solution" or "completion".
+
+    A solution is whole code or a chat answer. A completion is that too if it defines the entry point; else it
+    continues the task's prompt, as HumanEval's do. Verdicts go to the file `verdicts` (default: beside the samples,
+    with the suffix .verdicts.jsonl), one line a sample, flushed after each batch; samples that have a line there are
+    not graded again unless they changed. progress is told (samples done, samples in all).
+
+    Raises SamplesError for a line that is not such a record, or names a task that is not among `tasks`.
+    """
+    samples = Path(samples)
+    target = Path(verdicts) if verdicts else samples.with_suffix(".verdicts.jsonl")
+    by_id = {task.id: task for task in tasks}
+    jobs = list(_read_samples(samples, by_id))
+    done = _read_verdicts(target)
+    waiting = [job for job in jobs if job.key not in done]
+    missed = 0
+    with target.open("a", encoding="utf-8") as out:
+        for start in range(0, len(waiting), _BATCH):
+            batch = waiting[start : start + _BATCH]
+            for job, verdict in zip(batch, grader.grade([(job.task, job.text) for job in batch]), strict=True):
+                if verdict.outcome is Outcome.INFRASTRUCTURE_ERROR:
+                    missed += 1
+                else:
+                    done[job.key] = str(verdict.outcome)
+                    out.write(_line(job, verdict))
+            out.flush()
+            if progress:
+                progress(len(jobs) - len(waiting) + start + len(batch), len(jobs))
+    graded = [(job.task.id, done[job.key]) for job in jobs if job.key in done]
+    passed = Counter(task for task, outcome in graded if outcome == Outcome.PASSED)
+    total = Counter(task for task, _ in graded)
+    counts = {task: (total[task], passed[task]) for task in by_id if task in total}
+    return FileReport(target, counts, Counter(outcome for _, outcome in graded), missed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    task: AnyTask
+    text: str
+    line: int
+
+    @property
+    def key(self) -> str:
+        """Changes with anything that the verdict depends on."""
+        content = json.dumps([self.line, self.task.content_hash(), self.text])
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _read_samples(path: Path, tasks: dict[str, AnyTask]) -> Iterator[_Job]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SamplesError(f"{path}: cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _job(f"{path}, line {number}", line, number, tasks)
+
+
+def _job(where: str, line: str, number: int, tasks: dict[str, AnyTask]) -> _Job:
+    record = _parse(line)
+    if not isinstance(record, dict) or not isinstance(record.get("task_id"), str):
+        raise SamplesError(f'{where}: not a JSON record with "task_id" and "solution" or "completion"')
+    task = tasks.get(record["task_id"])
+    if task is None:
+        raise SamplesError(
+            f"{where}: task_id is {record['task_id']!r}, which is not among the {len(tasks)} tasks given"
+        )
+    text = record.get("solution", record.get("completion"))
+    if not isinstance(text, str):
+        raise SamplesError(f'{where}: {record["task_id"]!r} has neither "solution" nor "completion" with a text')
+    if "solution" not in record and not isinstance(task, ProgramTask) and extract_code(text, task.entry_point) is None:
+        text = task.prompt + text
+    return _Job(task, text, number)
+
+
+def _read_verdicts(path: Path) -> dict[str, str]:
+    """The outcomes that the file holds, by key; a torn last line counts for nothing and is cut off."""
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        path.write_bytes(whole)
+    records = [_parse(line) for line in whole.decode("utf-8").splitlines()]
+    return {record["key"]: record["outcome"] for record in records if isinstance(record, dict)}
+
+
+def _parse(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _line(job: _Job, verdict: Verdict) -> str:
+    record = {
+        "key": job.key,
+        "line": job.line,
+        "task_id": job.task.id,
+        "outcome": verdict.outcome,
+        "passed": verdict.passed,
+        "detail": verdict.detail,
+        "seconds": round(verdict.seconds, 4),
+    }
+    return json.dumps(record) + "\n"
