@@ -11,14 +11,17 @@ and carries that to hidden and weight by two matrix products.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from entrostat.tokens import chunks
 from entrostat.tokens.checks import check_floating, check_ids, check_maxima, check_positive, check_rows
-from entrostat.tokens.chunks import Gradients, head_grads, head_sums
+from entrostat.tokens.chunks import Gradients
 from entrostat.tokens.head import Head
 from entrostat.tokens.partial import Upstream, finish, merge
 from entrostat.tokens.shard import VocabShard
@@ -83,7 +86,7 @@ class _FusedStats(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         head = Head(weight, bias, options.temperature, options.softcap)
         ids = token_ids.reshape(-1) - (0 if options.shard is None else options.shard.start)
-        sums = head_sums(hidden.reshape(-1, hidden.shape[-1]), head, ids, options.budget)
+        sums = backend(hidden, weight).head_sums(hidden.reshape(-1, hidden.shape[-1]), head, ids, options.budget)
         if options.shard is not None:
             sums = merge(options.shard.gather(sums))
         logp, entropy, collision, correction, log_norm = (s.reshape(token_ids.shape) for s in finish(sums))
@@ -106,10 +109,21 @@ class _FusedStats(torch.autograd.Function):
             torch.empty_like(t) if wanted else None
             for t, wanted in zip((states, weight, bias), ctx.needs_input_grad, strict=False)
         )
-        head_grads(states, head, ids, upstream, Gradients(d_hidden, d_weight, d_bias), options.budget)
+        grads = Gradients(d_hidden, d_weight, d_bias)
+        backend(hidden, weight).head_grads(states, head, ids, upstream, grads, options.budget)
         if options.shard is not None and d_hidden is not None:
             options.shard.add(d_hidden)
         return None if d_hidden is None else d_hidden.view(hidden.shape), d_weight, d_bias, None, None
+
+
+def backend(hidden: Tensor, weight: Tensor) -> ModuleType:
+    """The Triton kernels for bfloat16 and float32 on a GPU, else the PyTorch path, which is their reference."""
+    kernel_types = (torch.bfloat16, torch.float32)
+    if hidden.is_cuda and hidden.dtype == weight.dtype and hidden.dtype in kernel_types and find_spec("triton"):
+        from entrostat.tokens import triton_kernel
+
+        return triton_kernel
+    return chunks
 
 
 def _check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:

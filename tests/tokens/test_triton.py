@@ -1,0 +1,95 @@
+"""The Triton kernels, run by Triton's interpreter on the CPU, agree with the PyTorch path.
+
+The interpreter multiplies bfloat16 numbers as integers, so float16 stands for the 16-bit types.
+"""
+
+import math
+import os
+
+import pytest
+import torch
+from torch import Tensor
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
+pytest.importorskip("triton", reason="Triton is not installed: pip install triton, then run this file again")
+
+from entrostat.tokens import TokenStats, fused, fused_token_stats, triton_kernel  # noqa: E402
+
+
+def fields(stats: TokenStats) -> tuple[Tensor, ...]:
+    return stats.logp, stats.entropy, stats.collision, stats.correction
+
+
+@pytest.fixture(params=[torch.float32, torch.float16])
+def problem(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """More than a tile of rows, columns and depth, and no multiple of any."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(150, 70, generator=generator), torch.randn(700, 70, generator=generator) * 0.4
+    bias, ids = torch.randn(700, generator=generator), torch.randint(700, (150,), generator=generator)
+    return *(t.to(request.param).requires_grad_() for t in (hidden, weight, bias)), ids
+
+
+def by_triton(monkeypatch: pytest.MonkeyPatch, *args: Tensor, **options: object) -> TokenStats:
+    with monkeypatch.context() as patch:
+        patch.setattr(fused, "backend", lambda *_: triton_kernel)
+        return fused_token_stats(*args, **options)
+
+
+@pytest.mark.parametrize(("temperature", "softcap"), [(1.0, None), (0.7, 5.0)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_values_and_gradients_agree(
+    monkeypatch: pytest.MonkeyPatch, problem: tuple, temperature: float, softcap: float | None, biased: bool
+) -> None:
+    hidden, weight, bias, ids = problem
+    inputs = (hidden, weight, bias) if biased else (hidden, weight)
+    args = (hidden, weight, ids, bias if biased else None, temperature, True)
+    plain = fused_token_stats(*args, softcap=softcap)
+    with monkeypatch.context() as patch:
+        patch.setattr(fused, "backend", lambda *_: triton_kernel)
+        kernel = fused_token_stats(*args, softcap=softcap, budget=150 * 256 * 4)
+        grads = torch.autograd.grad((kernel.logp + 0.5 * kernel.entropy).sum(), inputs)
+    for got, want in zip(fields(kernel), fields(plain), strict=True):
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=1e-7)
+    tolerance = 1e-5 if hidden.dtype == torch.float32 else 2e-2
+    expected = torch.autograd.grad((plain.logp + 0.5 * plain.entropy).sum(), inputs)
+    for got, want in zip(grads, expected, strict=True):
+        assert (got - want).float().norm() <= tolerance * want.float().norm()
+
+
+def test_the_programs_that_share_a_vocabulary_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, ids = torch.randn(5, 16), torch.randn(900, 16), torch.arange(5) * 200
+    results = []
+    for programs in (1, 3, 1000):
+        monkeypatch.setattr(triton_kernel, "PROGRAMS", programs)
+        results.append(fields(by_triton(monkeypatch, hidden, weight, ids)))
+    for result in results[1:]:
+        for got, want in zip(result, results[0], strict=True):
+            torch.testing.assert_close(got, want, rtol=2e-5, atol=1e-7)
+
+
+def test_a_peak_far_above_the_rest_keeps_its_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.zeros(300, 16)
+    weight[200, 0] = 30.0
+    stats = by_triton(monkeypatch, torch.ones(1, 16), weight, torch.tensor([200]))
+    rest = 299 * math.exp(-30)
+    assert stats.logp.item() == pytest.approx(-math.log1p(rest), rel=1e-5)
+    assert stats.correction.item() == pytest.approx(rest * 30, rel=1e-5)
+
+
+def test_corners_have_defined_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked = torch.full((140,), -math.inf)
+    empty = by_triton(monkeypatch, torch.ones(2, 16), torch.ones(140, 16), torch.tensor([0, 139]), masked)
+    assert [f.tolist() for f in fields(empty)] == [[-math.inf] * 2, [0, 0], [0, 0], [0, 0]]
+    masked[139] = 0
+    one_hot = by_triton(monkeypatch, torch.ones(2, 16), torch.ones(140, 16), torch.tensor([0, 139]), masked)
+    assert [f.tolist() for f in fields(one_hot)] == [[-math.inf, 0], [0, 0], [1, 1], [0, 0]]
+    nothing = by_triton(monkeypatch, torch.ones(0, 16), torch.ones(3, 16), torch.zeros(0, dtype=torch.long))
+    assert nothing.logp.shape == (0,)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_the_first_bad_logit_is_named(monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
+    bias = torch.zeros(300)
+    bias[130] = bad
+    with pytest.raises(ValueError, match=r"logits\[0, 130\] is (nan|inf); allowed"):
+        by_triton(monkeypatch, torch.ones(2, 16), torch.ones(300, 16), torch.tensor([0, 1]), bias)
