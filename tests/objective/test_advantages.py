@@ -35,6 +35,12 @@ def test_worked_group_of_four() -> None:
     torch.testing.assert_close(grpo(rewards, epsilon=0.0), expect(1.5, -0.5, -0.5, -0.5))
 
 
+def test_two_completions_are_judged_by_each_other() -> None:
+    rewards = torch.tensor([[1.0, 0.25]])
+    torch.testing.assert_close(reinforce(rewards, "leave-one-out"), torch.tensor([[0.75, -0.75]]))
+    torch.testing.assert_close(grpo(rewards, epsilon=0.0), torch.tensor([[1.0, -1.0]]) / math.sqrt(2))
+
+
 def test_batch_mean_is_taken_over_all_groups() -> None:
     rewards = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     torch.testing.assert_close(reinforce(rewards, "batch-mean"), rewards - 0.5)
@@ -65,6 +71,17 @@ def test_a_missing_reward_leaves_the_others_as_if_it_were_not_there(method) -> N
     with_missing = method(torch.tensor([[1.0, NAN, 0.0, 0.25]], dtype=torch.float64))
     torch.testing.assert_close(with_missing[:, [0, 2, 3]], full)
     assert with_missing[0, 1] == 0
+
+
+@pytest.mark.parametrize("method", [*GROUP_RELATIVE, quantile, reinforce])
+def test_leading_dimensions_are_so_many_groups(method) -> None:
+    rewards = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(method(rewards), method(rewards.flatten(0, 1)).view_as(rewards))
+
+
+def test_epsilon_is_added_to_the_standard_deviation() -> None:
+    rewards = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(grpo(rewards, epsilon=0.5), (rewards - 0.5) / (math.sqrt(0.5) + 0.5))
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -157,6 +174,12 @@ def test_quantile_baseline_of_ten_at_level_four_tenths_turns_above_six_successes
     advantages = quantile(rewards, level=0.4)
     std = rewards.std()
     torch.testing.assert_close(advantages, (rewards - baseline) / (std + 1e-6))
+
+
+def test_the_lowest_quantile_is_the_least_reward_and_the_highest_the_greatest() -> None:
+    rewards = torch.tensor([[3.0, 1.0, 2.0]])
+    assert (quantile(rewards, level=0.01) >= 0).all()
+    assert (quantile(rewards, level=0.99) <= 0).all()
 
 
 def test_quantile_baseline_counts_present_rewards_only_and_leaves_degenerate_groups_at_zero() -> None:

@@ -67,7 +67,7 @@ class EmaBaseline:
     def judge(self, rewards: Tensor) -> float:
         """The baseline for these rewards, which are then remembered; a batch without any reward changes nothing."""
         if bool(rewards.isnan().all()):
-            return 0.0 if self.value is None else self.value
+            return self.value or 0.0
         mean = float(rewards.nanmean())
         baseline = mean if self.value is None else self.value
         self.value = self.decay * baseline + (1 - self.decay) * mean
