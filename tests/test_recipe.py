@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from entrostat.recipe import RecipeError, load_recipe, parse_recipe
+from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, parse_recipe
+from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src/entrostat/assets/demo").glob("*.yaml")])
@@ -37,7 +38,7 @@ def test_every_shipped_recipe_loads(path):
         ({"name": "x", "update": {"minibatches": 3}}, "update.minibatches: got 3, which does not divide"),
         (
             {"name": "x", "control": {"strategy": {"name": "up"}}},
-            "recipe: control.strategy: got {'name': 'up'}; input tag",
+            "recipe: control.strategy.name is 'up'; choose one of constant",
         ),
         ({"name": "../x"}, "recipe: name: got '../x'"),
     ],
@@ -52,12 +53,12 @@ def test_a_faulty_recipe_is_refused_in_one_line(content, message):
 @pytest.mark.parametrize(
     ("threshold", "message"),
     [
-        ({"slope": 0.0, "intercept": -0.1}, "recipe: control.strategy: "),
-        ({"slope": 2.0, "intercept": 0.2}, "recipe: control.strategy: "),
+        ({"slope": 0.0, "intercept": -0.1}, "recipe: control.strategy."),
+        ({"slope": 2.0, "intercept": 0.2}, "recipe: control.strategy."),
     ],
 )
 def test_thresholds_without_a_band_are_refused_when_the_recipe_is_read(threshold, message):
-    strategy = {"name": "constant", "upper": threshold, "lower": threshold}
+    strategy = {"name": "linear", "upper": threshold, "lower": threshold}
     with pytest.raises(RecipeError) as caught:
         parse_recipe({"name": "x", "control": {"strategy": strategy}})
     assert message in str(caught.value)
@@ -68,7 +69,7 @@ def test_overrides_win_over_the_file_and_are_checked_like_it(tmp_path):
     file.write_text("name: x\nupdate: {epochs: 3}\n")
     assert load_recipe(file).update.epochs == 3
     assert load_recipe(file, ["update.epochs=5", "seed=7"]).update.epochs == 5
-    assert load_recipe(file, ["control.strategy.name=id"]).control.strategy.name == "id"
+    assert load_recipe(file, ["control.strategy.name=id"]).control.strategy["name"] == "id"
     with pytest.raises(RecipeError, match=r"update\.epochs: got 'x'"):
         load_recipe(file, ["update.epochs=x"])
     with pytest.raises(RecipeError, match=r"write it as section\.key=value"):
@@ -93,3 +94,41 @@ def test_a_clip_rule_that_can_never_act_is_said():
     assert "inert" in str(parse_recipe(once).inert_control())
     assert parse_recipe({**once, "update": {"epochs": 2}}).inert_control() is None
     assert parse_recipe({**once, "update": {"epochs": 1, "objective": "reinforce"}}).inert_control() is None
+
+
+REQUIRED = {
+    "target-entropy": {"curve": {"points": [[0, 0.3]]}},
+    "piecewise": {"stages": [{"until": 0.5, "phase": "increase"}, {"until": 1}]},
+    "entropic": {"target": 0.3},
+    "gepo": {"group_size": 4},
+    "adaptive": {"target": 0.3},
+}
+PLACES = {
+    "control.strategy": STRATEGIES,
+    "control.reweighting": REWEIGHTINGS,
+    "control.bonus": BONUSES,
+    "update.objective": OBJECTIVES,
+}
+
+
+def choice(place, name):
+    section, key = place.split(".")
+    required = {"value": 0.01} if (place, name) == ("control.bonus", "constant") else REQUIRED.get(name, {})
+    return {"name": "x", section: {key: {"name": name, **required}}}
+
+
+@pytest.mark.parametrize(("place", "name"), [(place, name) for place, table in PLACES.items() for name in table])
+def test_a_method_resolves_to_settings_that_read_back_the_same(place, name):
+    section, key = place.split(".")
+    recipe = parse_recipe(choice(place, name))
+    resolved = recipe.model_dump(mode="json")
+    assert resolved[section][key]["name"] == name
+    assert parse_recipe(resolved) == recipe
+    build_controller(recipe)
+    build_objective(recipe)
+
+
+def test_a_misspelt_setting_is_found_at_any_depth():
+    for settings in ({"splitt": 0.4}, {"upper": {"slope": -0.1, "intercept": 0.5, "bent": 1}}):
+        with pytest.raises(RecipeError, match=r"control\.strategy\.(splitt|upper\.bent): unknown setting; 'id' takes"):
+            parse_recipe({"name": "x", "control": {"strategy": {"name": "id", **settings}}})

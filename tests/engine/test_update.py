@@ -41,6 +41,42 @@ def test_micro_batches_change_neither_loss_nor_gradient_nor_diagnostics(mode, ob
         assert line["flow_down"] == pytest.approx(lines[0]["flow_down"], rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "settings"),
+    [
+        *(
+            ("control", "reweighting", {"name": name})
+            for name in ("polarity-aware", "80/20", "clip-cov", "opefo", "steer")
+        ),
+        ("control", "reweighting", {"name": "gepo", "group_size": 4}),
+        ("control", "bonus", {"name": "constant", "value": 0.01}),
+        ("control", "strategy", {"name": "target-entropy", "curve": {"points": [[0, 0.3]]}}),
+        *(("control", "strategy", {"name": name}) for name in ("id", "dual-clip", "dppo", "dcpo", "abc")),
+        *(("update", "objective", {"name": name}) for name in ("cispo", "gspo", "gmpo", "sapo", "ce-gppo", "nsr")),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else None,
+)
+def test_every_method_of_a_recipe_moves_the_policy_and_stays_finite(section, key, settings):
+    recipe = parse_recipe({"name": "step", section: {key: settings}})
+    one = Learner(load_policy(), recipe, build_controller(recipe))
+    batch = experience(one.policy)
+    lines = [one.step(number, batch) for number in (1, 2, 3)]
+    assert all(line["grad_norm"] > 0 for line in lines)
+    assert any(line["log_ratio_min_punished"] < 0 for line in lines)
+
+
+def test_an_entropy_bonus_raises_entropy_and_nothing_else_does_without_advantages():
+    batch_of = {}
+    for value in (0.0, 1.0):
+        recipe = parse_recipe({"name": "step", "control": {"bonus": {"name": "constant", "value": value}}})
+        one = Learner(load_policy(), recipe, build_controller(recipe))
+        batch = experience(one.policy, torch.zeros(16))
+        lines = [one.step(number, batch) for number in (1, 2, 3)]
+        batch_of[value] = [line["entropy"] for line in lines]
+    assert batch_of[0.0] == pytest.approx([batch_of[0.0][0]] * 3, abs=1e-6)
+    assert batch_of[1.0][2] > batch_of[1.0][0] + 1e-3
+
+
 def test_the_first_step_on_fresh_rollouts_has_ratio_one_and_clips_nothing():
     one = learner()
     line = one.step(1, experience(one.policy))

@@ -199,6 +199,7 @@ class _Campaign:
         return torch.Generator().manual_seed(derived_seed(self.recipe.seed, *place))
 
     def _log_step(self, experience: Experience, place: dict[str, int], batch_fields: dict[str, Any]) -> None:
+        torch.manual_seed(derived_seed(self.recipe.seed, "update", self.step))
         measured = self.learner.step(self.step, experience)
         tokens = {**batch_fields["tokens"], "update": measured.pop("update_tokens")}
         seconds = {**batch_fields["seconds"], "update": measured.pop("update_seconds")}

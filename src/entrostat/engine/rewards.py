@@ -28,6 +28,10 @@ class Advantages:
                 found = advantages.grpo(rewards)
             case "dr-grpo":
                 found = advantages.dr_grpo(rewards)
+            case "qae":
+                found = advantages.quantile(rewards)
+            case "w-reinforce":
+                found = advantages.w_reinforce(rewards)
             case "reinforce":
                 baseline = self.settings.baseline
                 found = advantages.reinforce(rewards, self.ema if baseline == "ema" else baseline)

@@ -14,8 +14,8 @@ from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
-from entrostat.objective import aggregate, policy_loss
-from entrostat.recipe import Recipe
+from entrostat.objective import aggregate, entropy_bonus, policy_loss
+from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
 
 
@@ -48,6 +48,7 @@ class Learner:
         self.policy = policy
         self.settings = settings
         self.controller = controller
+        self.objective = build_objective(recipe)
         self.temperature = recipe.rollout.temperature
         self.max_new_tokens = recipe.rollout.max_new_tokens
         self.regions = recipe.control.regions
@@ -65,18 +66,19 @@ class Learner:
         Raises TrainingError, with the weights as they were, when the gradient is not finite.
         """
         started = time.perf_counter()
-        rule = self.controller.rule()
+        rule, bonus = self.controller.rule(), self.controller.entropy_coef()
         whole = self._denominator(experience.rollout)
         loss_sum, sums = 0.0, TokenSums.zero()
         self.optimizer.zero_grad(set_to_none=True)
         for part in experience.cut(self.settings.microbatch_rows):
             mask = part.rollout.mask.to(self.policy.device)
-            stats = self._statistics(part.rollout)
+            stats = self._statistics(part.rollout, entropy_grad=bonus > 0)
             advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
-            weighted = advantages * self.controller.weights(stats, advantages)
+            weighted = advantages * self.controller.weights(stats, advantages, mask)
             old_logp = part.rollout.old_logp.to(mask.device)
-            out = policy_loss(stats.logp, old_logp, weighted, mask, rule=rule, objective=self.settings.objective)
-            loss = aggregate(out.per_token, mask, self.settings.aggregate, denominator=whole)
+            out = policy_loss(stats.logp, old_logp, weighted, mask, rule=rule, objective=self.objective)
+            per_token = out.per_token + entropy_bonus(stats.entropy, mask, bonus)
+            loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
             loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
             sums = sums + token_sums(stats, weighted, out, mask, self.regions)
@@ -87,7 +89,7 @@ class Learner:
             "grad_norm": norm,
             "lr": self.learning_rate(number),
             **self.controller.metrics(),
-            **({"bounds": None} if self.settings.objective == "reinforce" else {}),
+            **({"bounds": None} if self.settings.objective["name"] == "reinforce" else {}),
             **sums.metrics(),
             "update_tokens": experience.rollout.token_count,
             "update_seconds": time.perf_counter() - started,
@@ -98,13 +100,13 @@ class Learner:
         warmup = self.settings.warmup_steps
         return self.settings.learning_rate * (min(1.0, number / warmup) if warmup else 1.0)
 
-    def _statistics(self, rollout: Rollout) -> TokenStats:
+    def _statistics(self, rollout: Rollout, entropy_grad: bool = False) -> TokenStats:
         device = self.policy.device
         completions = rollout.completions.to(device)
         logits = self.policy.logits(
             rollout.prompts.to(device), rollout.prompt_mask.to(device), completions, rollout.mask.to(device)
         )
-        return token_stats(logits, completions, temperature=self.temperature)
+        return token_stats(logits, completions, temperature=self.temperature, entropy_grad=entropy_grad)
 
     def _denominator(self, rollout: Rollout) -> float:
         """What the loss of the whole batch is divided by."""

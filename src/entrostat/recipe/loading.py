@@ -1,0 +1,71 @@
+"""Recipes from YAML files, with overrides, and what is said of a faulty one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from entrostat.recipe.sections import Recipe
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the field, the value and the remedy, one line a fault."""
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from a YAML file.
+
+    overrides: `section.key=value` settings that win over the file, the value read as YAML.
+    Raises RecipeError when the file is missing or no mapping, or a key is unknown, of the wrong type or out of range.
+    """
+    file = Path(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{file}: no such recipe file; give the path of a YAML recipe") from error
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise RecipeError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{file}: holds {type(content).__name__}, not a mapping; start with `name: ...`")
+    return parse_recipe(content, overrides, origin=str(file))
+
+
+def parse_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "recipe") -> Recipe:
+    """A recipe from plain data; raises RecipeError naming each faulty field, its value and what is allowed."""
+    merged = _with_overrides(content, overrides)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_fault(origin, fault) for fault in error.errors())) from error
+
+
+def _with_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        if not separator or not path:
+            raise RecipeError(f"override {override!r}: write it as section.key=value")
+        keys = path.split(".")
+        place: dict[str, Any] = merged
+        for key in keys[:-1]:
+            inner = place.get(key)
+            place[key] = dict(inner) if isinstance(inner, Mapping) else {}
+            place = place[key]
+        place[keys[-1]] = yaml.safe_load(text)
+    return merged
+
+
+def _fault(origin: str, fault: Any) -> str:
+    field = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{origin}: {field}: unknown key; remove it or look up its name with `entrostat train --help`"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return f"{origin}: {field}.{message}" if field else f"{origin}: {message}"
+    if fault["type"] == "missing":
+        return f"{origin}: {field}: missing; add it"
+    return f"{origin}: {field}: got {fault['input']!r}; {message[0].lower()}{message[1:]}"

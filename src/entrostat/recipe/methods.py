@@ -1,0 +1,167 @@
+"""Methods by their published names, and how a recipe's settings become one.
+
+A recipe names a method and sets its arguments: `{name: id, split: 0.4}`, or just `id`. The arguments, their types and
+their defaults are read off the class itself, so that they are written down once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+
+from entrostat import control, objective
+from entrostat.control import Bonus, Reweighting, Strategy
+from entrostat.objective import Objective
+
+Method = TypeVar("Method")
+Table = Mapping[str, Callable[..., Method]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Makes the strategy that keeps one band at every step; its settings are the band's."""
+
+    band: Callable[..., objective.ClipBand]
+
+    def __call__(self, **settings: Any) -> Strategy:
+        """The strategy with the band of these settings."""
+        return control.Constant(self.band(**settings))
+
+
+def _sides(upper: float = 0.2, lower: float = 0.2) -> objective.ClipRule:
+    return objective.ClipRule.constant(upper=upper, lower=lower)
+
+
+def _dual_clip(upper: float = 0.2, lower: float = 0.2, cap: float = 3.0) -> objective.DualClip:
+    return objective.DualClip(_sides(upper, lower), cap)
+
+
+def _clip_higher() -> objective.ClipRule:
+    return objective.CLIP_HIGHER
+
+
+def _clip_lower() -> objective.ClipRule:
+    return objective.CLIP_LOWER
+
+
+STRATEGIES: Table[Strategy] = {
+    "constant": Kept(_sides),
+    "clip-higher": Kept(_clip_higher),
+    "clip-lower": Kept(_clip_lower),
+    "linear": Kept(objective.ClipRule),
+    "dual-clip": Kept(_dual_clip),
+    "dppo": Kept(objective.DppoClip),
+    "dcpo": Kept(objective.DcpoClip),
+    "abc": Kept(objective.AbcClip),
+    "id": control.IncreaseThenDecrease,
+    "did": control.DecreaseIncreaseDecrease,
+    "od": control.OscillatoryDecay,
+    "piecewise": control.Piecewise,
+    "target-entropy": control.TargetEntropy,
+}
+
+REWEIGHTINGS: Table[Reweighting] = {
+    "polarity-aware": control.PolarityAware,
+    "fixed": control.FixedWeights,
+    "80/20": control.HighEntropyTokens,
+    "clip-cov": control.ClipCov,
+    "entropy-outliers": control.EntropyOutliers,
+    "opefo": control.Opefo,
+    "stare": control.Stare,
+    "steer": control.Steer,
+    "entropic": control.EntroPic,
+    "entrocraft": control.Entrocraft,
+    "gepo": control.Gepo,
+}
+
+BONUSES: Table[Bonus] = {"constant": control.ConstantBonus, "adaptive": control.AdaptiveBonus}
+
+OBJECTIVES: Table[Objective] = {
+    "clip": objective.Clip,
+    "clip-undetached": objective.ClipUndetached,
+    "reinforce": objective.Reinforce,
+    "cispo": objective.Cispo,
+    "gspo": objective.Gspo,
+    "gmpo": objective.Gmpo,
+    "sapo": objective.Sapo,
+    "ce-gppo": objective.CeGppo,
+    "nsr": objective.Nsr,
+}
+
+
+def build(table: Table[Method], choice: Mapping[str, Any]) -> Method:
+    """The method that a resolved choice names, with its settings.
+
+    Raises ValueError for an unknown name, an unknown or faulty setting, and settings that the method refuses.
+    """
+    return _built(table, choice)[0]
+
+
+def _resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+    """The choice with every setting written out, as plain data."""
+    return {"name": choice["name"], **_built(table, choice)[1].model_dump(mode="json")}
+
+
+def _built(table: Table[Method], choice: Mapping[str, Any]) -> tuple[Method, BaseModel]:
+    name = str(choice.get("name"))
+    if name not in table:
+        raise ValueError(f"name is {name!r}; choose one of {', '.join(table)}")
+    method = table[name]
+    given = {key: value for key, value in choice.items() if key != "name"}
+    try:
+        settings = _settings_of(method).model_validate(given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field, message = ".".join(str(part) for part in fault["loc"]), fault["msg"]
+        raise ValueError(f"{field}: got {fault['input']!r}; {message[0].lower()}{message[1:]}") from None
+    if unknown := _unknown(given, settings.model_dump()):
+        known = ", ".join(type(settings).model_fields) or "no settings"
+        raise ValueError(f"{unknown}: unknown setting; {name!r} takes {known}")
+    return method(**{field: getattr(settings, field) for field in type(settings).model_fields}), settings
+
+
+def _unknown(given: Any, known: Any) -> str | None:
+    """The dotted name of the first key of `given`, at any depth, that `known` has not."""
+    if not (isinstance(given, Mapping) and isinstance(known, Mapping)):
+        return None
+    for key, value in given.items():
+        if key not in known:
+            return str(key)
+        if inner := _unknown(value, known[key]):
+            return f"{key}.{inner}"
+    return None
+
+
+@cache
+def _settings_of(method: Callable[..., Any]) -> type[BaseModel]:
+    """A model with the method's arguments as its fields."""
+    source = method.band if isinstance(method, Kept) else method
+    hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(source).parameters.items()
+    }
+    for field in dataclasses.fields(source) if dataclasses.is_dataclass(source) else ():
+        if field.init and field.default_factory is not dataclasses.MISSING:
+            fields[field.name] = (hints[field.name], Field(default_factory=field.default_factory))
+    return create_model("Settings", __config__=ConfigDict(arbitrary_types_allowed=True), **fields)
+
+
+def _named(choice: Any) -> Any:
+    """`id` as `{name: id}`."""
+    return {"name": choice} if isinstance(choice, str) else choice
+
+
+def _choice(table: Table[Any]) -> Any:
+    return Annotated[dict[str, Any], BeforeValidator(_named), AfterValidator(partial(_resolved, table))]
+
+
+StrategyChoice = _choice(STRATEGIES)
+ReweightingChoice = _choice(REWEIGHTINGS)
+BonusChoice = _choice(BONUSES)
+ObjectiveChoice = _choice(OBJECTIVES)

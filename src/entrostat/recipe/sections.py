@@ -1,0 +1,207 @@
+"""The typed configuration of a run. Each field's explanation is the string under it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from entrostat.recipe.methods import BonusChoice, ObjectiveChoice, ReweightingChoice, StrategyChoice
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, and nothing changes after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class PolicyRecipe(Section):
+    """Which model is trained."""
+
+    path: str = "embedded"
+    """`embedded` (the package's own), a folder in Hugging Face format, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and activations; statistics and losses are float32 in either."""
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """`cpu`, `cuda` or `cuda:N`."""
+
+
+class TasksRecipe(Section):
+    """Which tasks are trained on, choose the peak (select) and are reported (report); the three never overlap."""
+
+    family: Literal["listcraft"] = "listcraft"
+    """Where the tasks come from."""
+    levels: tuple[int, ...] = (1, 2, 3)
+    """Difficulty levels, in equal shares."""
+    train: Positive = 48
+    """Distinct training tasks."""
+    select: Positive = 64
+    """Tasks that choose the peak and decide when to stop."""
+    report: Positive = 64
+    """Tasks that the results are measured on; no decision reads them."""
+    seed: int = 0
+    """Which tasks are drawn; runs that are compared share it."""
+
+
+class RolloutRecipe(Section):
+    """How completions are sampled for training."""
+
+    prompts: Positive = 16
+    """Prompts a rollout batch."""
+    samples: Positive = 8
+    """Completions a prompt (the group)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature; the policy that is trained is the one that samples, at this temperature."""
+    max_new_tokens: Positive = 48
+    """Longest completion in tokens; longer ones are cut and counted as truncated."""
+    batch_rows: Positive = 512
+    """Completions sampled at a time."""
+
+
+class UpdateRecipe(Section):
+    """How the policy learns from a rollout batch."""
+
+    advantage: Literal["reinforce", "grpo", "dr-grpo", "qae", "w-reinforce"] = "grpo"
+    """`reinforce`: reward minus `baseline` (with leave-one-out: RLOO); `grpo`: group mean and standard deviation;
+    `dr-grpo`: group mean alone; `qae`: group quantile; `w-reinforce`: failures at full weight, successes at a tenth."""
+    baseline: Literal["none", "batch-mean", "ema", "leave-one-out"] = "none"
+    """What `reinforce` subtracts; the group-relative advantages have their own."""
+    failure_reward: Literal[0, -1] = 0
+    """Reward of a completion that fails: 0 (rewards 0/1) or -1 (rewards +-1)."""
+    objective: ObjectiveChoice = Field(default="clip", validate_default=True)
+    """`clip`: the clipped surrogate; `reinforce`: ratio times advantage, never clipped; and others by their names."""
+    aggregate: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
+    """How per-token losses become one number; `constant` divides by batch x max_new_tokens (Dr.GRPO)."""
+    epochs: Positive = 2
+    """Passes over a rollout batch."""
+    minibatches: Positive = 1
+    """Optimizer steps a pass."""
+    microbatch_rows: Positive = 512
+    """Completions a forward pass; gradients add up to the whole minibatch."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """AdamW's step size, after the warm-up."""
+    warmup_steps: int = Field(default=3, ge=0)
+    """Optimizer steps over which the learning rate rises linearly from 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moments."""
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Largest gradient norm; null leaves the gradient as it is."""
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimizer steps that one rollout batch serves."""
+        return self.epochs * self.minibatches
+
+
+class ControlRecipe(Section):
+    """How entropy is steered."""
+
+    strategy: StrategyChoice = Field(default="constant", validate_default=True)
+    """Where the clip bounds stand at each step."""
+    reweighting: ReweightingChoice | None = None
+    """Factors for the advantages; null for none."""
+    bonus: BonusChoice | None = None
+    """The coefficient of an entropy bonus in the loss; null for none."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Smoothing of the entropy that strategy, reweighting and bonus see; 0 leaves it as measured."""
+    regions: Literal["surprisal", "probability", "exact"] = "surprisal"
+    """Convention by which tokens are told into the regions E1-E4 in the records."""
+
+
+class EvaluationRecipe(Section):
+    """How the policy is measured, on fixed seeds (common random numbers)."""
+
+    every: Positive = 1
+    """Optimizer steps from one evaluation to the next."""
+    samples: Positive = 4
+    """Completions a task."""
+    pass_at: tuple[Positive, ...] = (1, 4)
+    """The k of pass@k."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature."""
+
+    @model_validator(mode="after")
+    def _k_within_samples(self) -> EvaluationRecipe:
+        if max(self.pass_at) > self.samples:
+            raise ValueError(f"pass_at: got {max(self.pass_at)} with samples {self.samples}; pass@k needs k <= samples")
+        return self
+
+
+class CampaignRecipe(Section):
+    """How long a campaign is, and what ends it."""
+
+    steps: Positive = 60
+    """Optimizer steps, at the most."""
+    stop: Literal["naive", "es-online"] = "naive"
+    """`naive`: run to the end and hand over the end; `es-online`: stop `patience` steps after the running peak of the
+    select split and hand over the peak."""
+    patience: Positive = 3
+    """Steps without a new peak that end an `es-online` campaign."""
+    checkpoint_every: Positive = 10
+    """Rollout batches from one resume point to the next."""
+
+
+class GradingRecipe(Section):
+    """How completions are judged."""
+
+    workers: Positive = 2
+    """Processes that grade."""
+    isolation: Literal["full", "best-effort"] = "full"
+    """`full` refuses to run where the kernel lacks a layer; `best-effort` says what is missing and runs."""
+    timeout: float = Field(default=2.0, gt=0)
+    """Seconds a completion may take for all its calls."""
+
+
+class Recipe(Section):
+    """One run."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """What the run is called in tables and figures."""
+    seed: int = Field(default=0, ge=0)
+    """Every random number of the run follows from it."""
+    threads: Positive | None = None
+    """Torch's threads on the CPU; null leaves torch's own choice. Traces are equal bit for bit at equal threads."""
+    policy: PolicyRecipe = PolicyRecipe()
+    tasks: TasksRecipe = TasksRecipe()
+    rollout: RolloutRecipe = RolloutRecipe()
+    update: UpdateRecipe = UpdateRecipe()
+    control: ControlRecipe = ControlRecipe()
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    campaign: CampaignRecipe = CampaignRecipe()
+    grading: GradingRecipe = GradingRecipe()
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Recipe:
+        if self.rollout.prompts > self.tasks.train:
+            raise ValueError(
+                f"rollout.prompts: got {self.rollout.prompts}, more than tasks.train {self.tasks.train}; "
+                "lower one or raise the other"
+            )
+        if self.rollout.prompts % self.update.minibatches:
+            raise ValueError(
+                f"update.minibatches: got {self.update.minibatches}, which does not divide rollout.prompts "
+                f"{self.rollout.prompts}; choose a divisor"
+            )
+        most = max(self.rollout.samples, self.evaluation.samples)
+        if self.rollout.batch_rows < most:
+            raise ValueError(
+                f"rollout.batch_rows: got {self.rollout.batch_rows}, fewer than the {most} samples a prompt; raise it"
+            )
+        return self
+
+    def inert_control(self) -> str | None:
+        """Why the clip rule can do nothing in this run, or None where it can act."""
+        if self.update.objective["name"] == "reinforce":
+            return None
+        if self.update.steps_per_batch == 1:
+            return (
+                "update.epochs x update.minibatches is 1: with one gradient step a rollout batch every ratio is 1, "
+                "so clipping and every strategy are inert; raise one of them"
+            )
+        return None
