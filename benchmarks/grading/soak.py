@@ -1,6 +1,6 @@
 """A long run of the grader with attacks mixed in: what leaks, what is lost, what is invented.
 
-python benchmarks/grading/soak.py --gradings 100000 --out benchmarks/grading/soak.json
+    python benchmarks/grading/soak.py --gradings 100000 --out benchmarks/grading/soak.json
 
 Nineteen gradings in twenty are honest, right and wrong by turns; every twentieth is one of the attacks of
 tests/grading. With --kill, a worker is killed at random every second. Counted before and after: processes,
