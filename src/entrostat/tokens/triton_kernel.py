@@ -20,7 +20,7 @@ from entrostat.tokens.chunks import Gradients, slices
 from entrostat.tokens.head import Head
 from entrostat.tokens.partial import FIELDS, Upstream, merge
 
-ROW_TILE, COLUMN_TILE, DEPTH_TILE = 128, 128, 64
+COLUMN_TILE = 128
 PROGRAMS = 1024
 
 LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
@@ -31,13 +31,14 @@ FAR = tl.constexpr(-1e4)
 def head_sums(hidden: Tensor, head: Head, ids: Tensor, budget: int) -> Tensor:
     """As chunks.head_sums; the tiles live in registers, so that the budget is not drawn on."""
     count, vocabulary = len(hidden), len(head.weight)
-    row_tiles, column_tiles = triton.cdiv(count, ROW_TILE), triton.cdiv(vocabulary, COLUMN_TILE)
+    row_tiles, column_tiles = triton.cdiv(count, _row_tile(hidden)), triton.cdiv(vocabulary, COLUMN_TILE)
     splits = max(1, min(column_tiles, PROGRAMS // max(1, row_tiles)))
     width = triton.cdiv(column_tiles, splits) * COLUMN_TILE
     splits = triton.cdiv(vocabulary, width)
     parts = hidden.new_empty((splits, FIELDS, count), dtype=torch.float32)
     if count:
-        _sums_kernel[(row_tiles, splits)](*_layer(hidden, head), ids.contiguous(), parts, width, **_options(head))
+        layer, options = _layer(hidden, head), _options(hidden, head)
+        _sums_kernel[(row_tiles, splits)](*layer, ids.contiguous(), parts, width, **options)
     return merge(parts)
 
 
@@ -53,9 +54,9 @@ def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grad
         weight = head.weight[vocab]
         d_y = states.new_empty((count, len(weight)))
         if count:
-            grid = (triton.cdiv(count, ROW_TILE), triton.cdiv(len(weight), COLUMN_TILE))
-            layer = _layer(states, head)
-            _grads_kernel[grid](*layer, ids.contiguous(), *rows, d_y, vocab.start, vocab.stop, **_options(head))
+            grid = (triton.cdiv(count, _row_tile(states)), triton.cdiv(len(weight), COLUMN_TILE))
+            layer, options = _layer(states, head), _options(states, head)
+            _grads_kernel[grid](*layer, ids.contiguous(), *rows, d_y, vocab.start, vocab.stop, **options)
         if grads.hidden is not None:
             d_states += _product(d_y, weight)
         if grads.weight is not None:
@@ -78,8 +79,14 @@ def _layer(hidden: Tensor, head: Head) -> tuple[Any, ...]:
     return hidden.contiguous(), weight, bias, softcap, head.temperature, *hidden.shape, len(weight)
 
 
-def _options(head: Head) -> dict[str, Any]:
-    tiles = {"ROWS": ROW_TILE, "COLUMNS": COLUMN_TILE, "DEPTHS": DEPTH_TILE}
+def _row_tile(hidden: Tensor) -> int:
+    """Rows of a tile: with twice as many, one of float32 numbers no longer fits the registers."""
+    return 64 if hidden.dtype == torch.float32 else 128
+
+
+def _options(hidden: Tensor, head: Head) -> dict[str, Any]:
+    rows = _row_tile(hidden)
+    tiles = {"ROWS": rows, "COLUMNS": COLUMN_TILE, "DEPTHS": rows // 2}
     return tiles | {"BIASED": head.bias is not None, "CAPPED": head.softcap is not None, "num_warps": 8}
 
 
