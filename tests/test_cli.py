@@ -30,7 +30,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["report"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["report"], ["grade"], ["eval"]])
 def test_help_shows_an_example(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -87,3 +87,38 @@ def test_a_folder_of_another_recipe_and_one_that_is_no_run_are_refused_and_stay_
     result = run("report", other)
     assert result.exit_code == 1
     assert "not a run folder" in result.stderr
+
+
+def test_eval_writes_samples_and_grades_them_and_goes_on_where_it_stopped(tmp_path):
+    out = tmp_path / "samples.jsonl"
+    command = ["eval", "embedded", "--tasks", "listcraft", "--out", out, "--n", 2, "--k", "1,2", "--max-new-tokens", 48]
+    first = run(*command, "--json")
+    assert first.exit_code == 0, first.output
+    answer = json.loads(first.stdout.splitlines()[-1])
+    assert 0.05 < answer["scores"]["pass@1"]["mean"] < answer["scores"]["pass@2"]["mean"] < 0.6
+    assert answer["scores"]["pass^2"]["mean"] < answer["scores"]["pass@1"]["mean"]
+    assert sum(answer["outcomes"].values()) == 200
+    whole = out.read_bytes()
+    out.write_bytes(whole[: len(whole) // 2])
+    again = run(*command, "--json")
+    assert out.read_bytes() == whole
+    assert json.loads(again.stdout.splitlines()[-1]) == answer
+
+
+def test_grade_refuses_what_it_cannot_grade_in_one_line(tmp_path):
+    samples, tasks = tmp_path / "samples.jsonl", tmp_path / "tasks.jsonl"
+    samples.write_text('{"task_id": "a", "solution": "def f(x): return x"}\n')
+    tasks.write_text('{"id": "a", "prompt": "", "entry_point": "f", "tests": []}\n')
+    for arguments, message in (
+        (["--tasks", "jsonl", "--data", tasks], "tests is empty"),
+        (["--tasks", "jsonl"], "give its file with --data"),
+        (["--tasks", "none"], "choose one of"),
+        (["--tasks", "listcraft"], "task_id is 'a', which is not among the 100 tasks"),
+    ):
+        result = run("grade", samples, *arguments)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    tasks.write_text('{"id": "a", "prompt": "", "entry_point": "f", "tests": [{"args": [3], "expected": 3}]}\n')
+    result = run("grade", samples, "--tasks", "jsonl", "--data", tasks, "--json")
+    assert json.loads(result.stdout)["scores"]["pass@1"]["mean"] == 1.0

@@ -7,7 +7,7 @@ from their own rooms.
 from entrostat.control import EntropyController
 from entrostat.entropy import Region, entropy_flow, polarity, regions, sensitivity
 from entrostat.objective import ClipRule, LinearThreshold, advantages, aggregate, policy_loss
-from entrostat.tokens import TokenStats, token_stats
+from entrostat.tokens import TokenStats, fused_token_stats, token_stats, topk_token_stats
 
 __all__ = [
     "ClipRule",
@@ -18,9 +18,11 @@ __all__ = [
     "advantages",
     "aggregate",
     "entropy_flow",
+    "fused_token_stats",
     "polarity",
     "policy_loss",
     "regions",
     "sensitivity",
     "token_stats",
+    "topk_token_stats",
 ]

@@ -81,25 +81,33 @@ def sample(
     prompts: Sequence[str],
     samples: int,
     max_new_tokens: int,
-    seed: int,
+    seed: int | Sequence[int],
     temperature: float = 1.0,
     batch_rows: int = 512,
 ) -> Rollout:
     """Draw `samples` completions of every prompt, about `batch_rows` of them at a time.
 
     Row i's token t is drawn by the uniform number u[i, t] of a generator seeded with `seed`: two policies sampled with
-    one seed differ by their probabilities alone (common random numbers), whichever rows end early.
+    one seed differ by their probabilities alone (common random numbers), whichever rows end early. With a seed for
+    each prompt, its completions do not depend on the other prompts either.
     """
     if not prompts:
         raise ValueError("prompts: the list is empty; give at least one prompt")
     tokens, mask = _left_padded(policy, prompts)
-    uniform = torch.rand((len(tokens), samples, max_new_tokens), generator=torch.Generator().manual_seed(seed))
+    if isinstance(seed, int):
+        uniform = _uniform((len(tokens), samples, max_new_tokens), seed)
+    else:
+        uniform = torch.stack([_uniform((samples, max_new_tokens), own) for own in seed])
     size = max(1, batch_rows // samples)
     parts = [
         _complete(policy, tokens[chunk], mask[chunk], uniform[chunk], temperature)
         for chunk in (slice(start, start + size) for start in range(0, len(tokens), size))
     ]
     return concatenate(parts, policy.pad_id)
+
+
+def _uniform(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, temperature: float) -> Rollout:
