@@ -4,6 +4,8 @@ from entrostat.grading.code import CodeGrader
 from entrostat.grading.extraction import extract_code
 from entrostat.grading.files import FileReport, SamplesError, grade_file
 from entrostat.grading.maths import MathGrader
+from entrostat.grading.ray_pool import RayGrader
+from entrostat.grading.remote import RemoteGrader
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import IsolationError, WorkerError
 
@@ -13,6 +15,8 @@ __all__ = [
     "IsolationError",
     "MathGrader",
     "Outcome",
+    "RayGrader",
+    "RemoteGrader",
     "SamplesError",
     "Verdict",
     "WorkerError",

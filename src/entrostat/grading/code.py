@@ -8,15 +8,12 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Literal
 
-from entrostat.grading.extraction import extract_code
-from entrostat.grading.judging import AnyTask, Tests, tests_of
+from entrostat.grading.judging import AnyTask, Job, Tests, prepare
 from entrostat.grading.sandbox import Limits
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, Worker, WorkerError, describe, locate_packages, refuse_if_missing
-from entrostat.tasks import ProgramTask
 
 _ATTEMPTS = 2
 _NEVER_REMEMBERED = (Outcome.TIMEOUT, Outcome.INFRASTRUCTURE_ERROR)
@@ -97,7 +94,7 @@ class CodeGrader:
         """
         if not self._workers:
             raise ValueError("this grader is closed; make a new CodeGrader")
-        jobs = _prepare(pairs)
+        jobs = prepare(pairs)
         until = None if deadline is None else time.monotonic() + deadline
         verdicts: list[Verdict] = [
             Verdict(Outcome.INFRASTRUCTURE_ERROR, "not graded before the batch's deadline")
@@ -123,7 +120,7 @@ class CodeGrader:
                 stop.set()
         return verdicts
 
-    def _judge(self, slot: int, job: _Job) -> Verdict:
+    def _judge(self, slot: int, job: Job) -> Verdict:
         if job.code is None:
             return Verdict(Outcome.NO_CODE, "the completion contains no code")
         with self._lock:
@@ -153,27 +150,6 @@ class CodeGrader:
                     broken.close()
                     self._workers[slot] = None
         return Verdict(Outcome.INFRASTRUCTURE_ERROR, reason, time.monotonic() - start)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    tests: Tests
-    code: str | None
-
-    @property
-    def key(self) -> tuple[str, str | None]:
-        return self.tests.digest, self.code
-
-
-def _prepare(pairs: Iterable[tuple[AnyTask, str]]) -> list[_Job]:
-    ready: dict[int, tuple[AnyTask, Tests]] = {}
-    jobs = []
-    for task, completion in pairs:
-        if id(task) not in ready:
-            ready[id(task)] = task, tests_of(task)
-        entry_point = None if isinstance(task, ProgramTask) else task.entry_point
-        jobs.append(_Job(ready[id(task)][1], extract_code(completion, entry_point)))
-    return jobs
 
 
 def _require(name: str, value: object, valid: bool, allowed: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from entrostat.grading import wire
+from entrostat.grading.extraction import extract_code
 from entrostat.grading.verdict import Outcome
 from entrostat.grading.worker import Failure, Interpreter
 from entrostat.tasks import ProgramTask, ScriptTask, Task, TaskError
@@ -45,6 +46,31 @@ def tests_of(task: AnyTask) -> Tests:
         case ProgramTask():
             exchanges = tuple((test.stdin, test.stdout) for test in task.tests)
             return ProgramTests(_digest("program", exchanges, task.atol), exchanges, task.atol)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Code to be judged by tests; no code where the completion holds none."""
+
+    tests: Tests
+    code: str | None
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """Equal for equal gradings."""
+        return self.tests.digest, self.code
+
+
+def prepare(pairs: Iterable[tuple[AnyTask, str]]) -> list[Job]:
+    """The jobs of (task, completion) pairs; TaskError for tests that are not plain data."""
+    ready: dict[int, tuple[AnyTask, Tests]] = {}
+    jobs = []
+    for task, completion in pairs:
+        if id(task) not in ready:
+            ready[id(task)] = task, tests_of(task)
+        entry_point = None if isinstance(task, ProgramTask) else task.entry_point
+        jobs.append(Job(ready[id(task)][1], extract_code(completion, entry_point)))
+    return jobs
 
 
 @dataclass(frozen=True, slots=True)

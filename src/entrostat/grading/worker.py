@@ -169,7 +169,7 @@ class Interpreter:
         if status == "unfit" or status == "not plain":
             raise Failure(Outcome.INFRASTRUCTURE_ERROR, f"the assertions cannot be run: {text[:500]}")
         if status != "upheld":
-            raise _failure(status, text)
+            raise failure_of(status, text)
 
     def _expect_seal(self) -> None:
         # Before the code is sent, whatever goes wrong is the machine's fault; afterwards, the code's.
@@ -184,7 +184,7 @@ class Interpreter:
     def _ask(self, kind: str, text: str, expected_status: str) -> str:
         status, reply = self._exchange(kind, text)
         if status != expected_status:
-            raise _failure(status, reply)
+            raise failure_of(status, reply)
         return reply
 
     def _exchange(self, kind: str, text: str) -> tuple[str, str]:
@@ -232,7 +232,7 @@ _OUTCOMES = {
 }
 
 
-def _failure(status: str, text: str) -> Failure:
+def failure_of(status: str, text: str) -> Failure:
     """What a reply other than the hoped for means; a status that untrusted code made up is a wrong answer."""
     return Failure(_OUTCOMES.get(status, Outcome.WRONG), text[:500])
 
