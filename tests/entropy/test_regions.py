@@ -30,7 +30,7 @@ def test_likely_and_rare_tokens_of_both_signs_fill_the_table(convention) -> None
     adv = torch.tensor([0.5, 2.0, -0.1, -3.0])
     labels = regions(stats, adv, convention)
     assert labels.dtype == torch.int8
-    assert labels.tolist() == [Region.E1, Region.E2, Region.E3, Region.E4]
+    assert labels.tolist() == [1, 2, 3, 4] == [Region.E1, Region.E2, Region.E3, Region.E4]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
