@@ -1,4 +1,4 @@
-"""The other clip rules: worked numbers, limits by sign, the balance that BAPO seeks, what is refused."""
+"""The other clip rules: worked numbers, limits by sign, what is refused."""
 
 import math
 
@@ -6,13 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from entrostat.objective import (
     CLIP_HIGHER,
     CLIP_LOWER,
     AbcClip,
-    Bapo,
     ClipBand,
     ClipRule,
     DcpoClip,
@@ -103,45 +101,6 @@ def test_abc_closes_the_band_on_both_sides_of_both_signs() -> None:
         assert (direction(rule, ratio, sign) != 0) == expected, (ratio, sign)
 
 
-class Punished:
-    """Tokens of which most of the weight is punished: ratios r and advantages, q = .1 for all."""
-
-    def __init__(self, ratios: list[float], advantages: list[float]) -> None:
-        self.old_logp = torch.full((len(ratios),), 0.1, dtype=F64).log()
-        self.logp = self.old_logp + torch.tensor(ratios, dtype=F64).log()
-        self.advantages = torch.tensor(advantages, dtype=F64)
-
-    def band(self, rule: Bapo, mask: Tensor | None = None) -> tuple[float, float]:
-        everything = torch.ones(len(self.logp)) if mask is None else mask
-        (low,), (high,) = band_at(rule.rule(self.logp, self.old_logp, self.advantages, everything), 0.5)
-        return low, high
-
-
-def test_bapo_leaves_a_balanced_batch_its_widest_band() -> None:
-    assert Punished([1.0, 1.0], [1.0, -1.0]).band(Bapo()) == pytest.approx((0.6, 1.2))
-
-
-def test_bapo_raises_the_lower_bound_until_punished_tokens_drop_out() -> None:
-    low, high = Punished([1.0, 0.7, 0.95], [1.0, -1.0, -0.5]).band(Bapo())
-    assert 0.7 < low < 0.73
-    assert high == pytest.approx(1.2)
-
-
-def test_bapo_raises_the_upper_bound_when_the_lower_one_is_at_its_end() -> None:
-    low, high = Punished([1.0, 1.5, 1.0], [0.5, 1.0, -1.5]).band(Bapo())
-    assert low == pytest.approx(0.9)
-    assert 1.5 <= high < 1.53
-
-
-def test_bapo_ends_at_its_widest_when_nothing_balances() -> None:
-    assert Punished([1.0, 1.0], [-1.0, -1.0]).band(Bapo()) == pytest.approx((0.9, 3.0))
-
-
-def test_bapo_counts_masked_tokens_only() -> None:
-    batch = Punished([1.0, 1.0, 1.0], [1.0, -1.0, -9.0])
-    assert batch.band(Bapo(), torch.tensor([1, 1, 0])) == pytest.approx((0.6, 1.2))
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -150,9 +109,6 @@ def test_bapo_counts_masked_tokens_only() -> None:
         (lambda: DcpoClip(lower=-0.1), "lower and upper must be at least 0"),
         (lambda: DcpoClip(cap=0.5), "cap at least 1"),
         (lambda: AbcClip(e4=1.5), r"e4 in \[0, 1\]"),
-        (lambda: Bapo(low=0.95), "low <= low_max"),
-        (lambda: Bapo(share=1.0), r"share in \(0, 1\)"),
-        (lambda: Bapo(step=0.0), "Bapo"),
     ],
 )
 def test_bad_settings_are_refused(build, message: str) -> None:

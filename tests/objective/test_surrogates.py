@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from entrostat.objective import (
+    Bapo,
     CeGppo,
     Cispo,
     Clip,
@@ -16,13 +17,14 @@ from entrostat.objective import (
     LinearThreshold,
     Nsr,
     Sapo,
+    Tokens,
     aggregate,
     policy_loss,
 )
 
 F64 = torch.float64
 RULE = ClipRule(LinearThreshold(-0.25, 0.5), LinearThreshold(-0.13, 0.3))
-NAMES = ["clip", "clip_undetached", "reinforce", "cispo", "gspo", "gmpo", "sapo", "ce_gppo", "nsr"]
+NAMES = ["clip", "clip_undetached", "reinforce", "cispo", "gspo", "gmpo", "sapo", "ce_gppo", "nsr", "bapo"]
 
 
 class Batch:
@@ -180,12 +182,69 @@ def test_packed_tokens_without_sequence_numbers_are_refused(objective) -> None:
         policy_loss(-ones, -ones, ones, ones, objective=objective)
 
 
+class Punished:
+    """Tokens of which most of the weight is punished: ratios r and advantages, q = .1 for all."""
+
+    def __init__(self, ratios: list[float], advantages: list[float]) -> None:
+        self.old_logp = torch.full((len(ratios),), 0.1, dtype=F64).log()
+        self.logp = self.old_logp + torch.tensor(ratios, dtype=F64).log()
+        self.advantages = torch.tensor(advantages, dtype=F64)
+
+    def band(self, mask: Tensor | None = None) -> tuple[float, float]:
+        """The lower and the upper bound that BAPO ends at."""
+        everything = torch.ones(len(self.logp), dtype=torch.bool) if mask is None else mask.bool()
+        log_ratio = self.logp - self.old_logp
+        tokens = Tokens(
+            self.logp, self.old_logp, log_ratio, log_ratio.exp(), self.advantages, everything, ClipRule(), None
+        )
+        low, high = Bapo().band(tokens).bounds(torch.zeros(1))
+        return low.item(), high.item()
+
+
+def test_bapo_leaves_a_balanced_batch_its_widest_band() -> None:
+    assert Punished([1.0, 1.0], [1.0, -1.0]).band() == pytest.approx((0.6, 1.2))
+
+
+def test_bapo_raises_the_lower_bound_until_punished_tokens_drop_out() -> None:
+    low, high = Punished([1.0, 0.7, 0.95], [1.0, -1.0, -0.5]).band()
+    assert 0.7 < low < 0.73
+    assert high == pytest.approx(1.2)
+
+
+def test_bapo_raises_the_upper_bound_when_the_lower_one_is_at_its_end() -> None:
+    low, high = Punished([1.0, 1.5, 1.0], [0.5, 1.0, -1.5]).band()
+    assert low == pytest.approx(0.9)
+    assert 1.5 <= high < 1.53
+
+
+def test_bapo_ends_at_its_widest_when_nothing_balances() -> None:
+    assert Punished([1.0, 1.0], [-1.0, -1.0]).band() == pytest.approx((0.9, 3.0))
+
+
+def test_bapo_counts_masked_tokens_only() -> None:
+    batch = Punished([1.0, 1.0, 1.0], [1.0, -1.0, -9.0])
+    assert batch.band(torch.tensor([1, 1, 0])) == pytest.approx((0.6, 1.2))
+
+
+def test_bapo_is_the_clip_in_its_band_whatever_the_callers_rule() -> None:
+    batch = Batch()
+    out = batch.loss("bapo", ClipRule.constant(0.01, 0.01))
+    alive = (out.slope != 0) & batch.mask
+    assert out.ratio[alive & (batch.advantages < 0)].min() >= 0.6
+    torch.testing.assert_close(out.slope[alive], out.ratio[alive])
+    kept = (out.slope * batch.advantages)[batch.mask]
+    assert kept.clamp_min(0).sum() >= 0.5 * kept.abs().sum()
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: Sapo(tau_rewarded=0.0), "Sapo.*positive"),
         (lambda: CeGppo(punished=-1.0), "CeGppo.*at least 0"),
         (lambda: Nsr(keep=1.5), "Nsr.*probability"),
+        (lambda: Bapo(low=0.95), "low <= low_max"),
+        (lambda: Bapo(share=1.0), r"share in \(0, 1\)"),
+        (lambda: Bapo(step=0.0), "Bapo"),
     ],
 )
 def test_bad_settings_are_refused(build, message: str) -> None:

@@ -1,11 +1,12 @@
 """Clip rules, advantages and per-token objectives: pure functions of tensors."""
 
 from entrostat.objective import advantages
-from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, Bapo, DcpoClip, DppoClip, DualClip
+from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, DcpoClip, DppoClip, DualClip
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
 from entrostat.objective.losses import ObjectiveName, PolicyLoss, aggregate, policy_loss
 from entrostat.objective.regularisers import entropy_bonus, kl_cov_penalty
 from entrostat.objective.surrogates import (
+    Bapo,
     CeGppo,
     Cispo,
     Clip,

@@ -6,7 +6,6 @@ tighter, which raises entropy, arXiv 2509.26114; its .1 is our choice).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -115,45 +114,3 @@ class AbcClip(ClipBand):
         rewarded = advantages > 0
         low = torch.where(rewarded, 1 - self.e2, (1 - self.e4) * one)
         return low, torch.where(rewarded, 1 + self.e1, (1 + self.e3) * one)
-
-
-@dataclass(frozen=True, slots=True)
-class Bapo:
-    """BAPO: the constant band of one batch, opened until rewarded tokens make up `share` of the surviving gradient.
-
-    From [low, high] the lower bound rises by `step` to `low_max` (punished tokens drop out), then the upper one to
-    `high_max` (rewarded tokens come back), and stops where
-        sum of r A over A > 0, r <= high  /  sum of r abs(A) over all tokens that keep their gradient  >=  share
-    Source: arXiv 2510.18927; the step is our choice. Raises ValueError for bounds out of order.
-    """
-
-    low: float = 0.6
-    low_max: float = 0.9
-    high: float = 1.2
-    high_max: float = 3.0
-    share: float = 0.5
-    step: float = 0.02
-
-    def __post_init__(self) -> None:
-        ordered = 0 <= self.low <= self.low_max <= 1 <= self.high <= self.high_max
-        if not (ordered and 0 < self.share < 1 and self.step > 0):
-            raise ValueError(f"Bapo: {self}; it needs 0 <= low <= low_max <= 1 <= high <= high_max, share in (0, 1)")
-
-    @torch.no_grad()
-    def rule(self, logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor) -> ClipRule:
-        """The rule for these tokens, all (...); bounds of a whole batch need the tokens of all its micro-batches."""
-        mask = mask.bool()
-        ratio, advantage = (logp - old_logp)[mask].exp(), advantages.expand_as(logp)[mask]
-        pull = ratio * advantage
-        candidates = [(low, self.high) for low in self._climb(self.low, self.low_max)]
-        candidates += [(self.low_max, high) for high in self._climb(self.high, self.high_max)]
-        for low, high in candidates:
-            rewarded = pull[(advantage > 0) & (ratio <= high)].sum()
-            punished = -pull[(advantage < 0) & (ratio >= low)].sum()
-            if rewarded >= self.share * (rewarded + punished):
-                break
-        return ClipRule.constant(lower=1 - low, upper=high - 1)
-
-    def _climb(self, start: float, stop: float) -> list[float]:
-        count = math.ceil((stop - start) / self.step - 1e-9)
-        return [start + i * self.step for i in range(count)] + [stop]

@@ -17,6 +17,7 @@ from torch import Tensor
 from entrostat.objective.clipping import ClipBand
 from entrostat.objective.sequences import sequence_count, sequence_sum
 from entrostat.objective.surrogates import (
+    Bapo,
     CeGppo,
     Cispo,
     Clip,
@@ -30,7 +31,9 @@ from entrostat.objective.surrogates import (
     Tokens,
 )
 
-ObjectiveName = Literal["clip", "clip_undetached", "reinforce", "cispo", "gspo", "gmpo", "sapo", "ce_gppo", "nsr"]
+ObjectiveName = Literal[
+    "clip", "clip_undetached", "reinforce", "cispo", "gspo", "gmpo", "sapo", "ce_gppo", "nsr", "bapo"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ def _named(name: str) -> Objective:
             return CeGppo()
         case "nsr":
             return Nsr()
+        case "bapo":
+            return Bapo()
         case _:
             raise ValueError(f"objective is {name!r}; give an Objective or one of {', '.join(get_args(ObjectiveName))}")
 

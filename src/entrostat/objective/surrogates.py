@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -67,6 +67,50 @@ class Clip(Objective):
         below, above = tokens.ratio < low, tokens.ratio > high
         slope = tokens.ratio.masked_fill(below | above, 0)
         return Surrogate(tokens.ratio.clamp(low, high), slope, below, above)
+
+
+@dataclass(frozen=True)
+class Bapo(Objective):
+    """BAPO: `Clip` in a constant band that opens until rewarded tokens make up `share` of the surviving gradient.
+
+    From [low, high] the lower bound rises by `step` to `low_max` (punished tokens drop out), then the upper one to
+    `high_max` (rewarded tokens come back), and stops where
+        sum of r A over A > 0, r <= high  /  sum of r abs(A) over all tokens that keep their gradient  >=  share
+    The sums are over the tokens given, a micro-batch's where the batch is cut; the rule of the caller is not used.
+    Source: arXiv 2510.18927; the step is our choice. Raises ValueError for bounds out of order.
+    """
+
+    low: float = 0.6
+    low_max: float = 0.9
+    high: float = 1.2
+    high_max: float = 3.0
+    share: float = 0.5
+    step: float = 0.02
+
+    def __post_init__(self) -> None:
+        ordered = 0 <= self.low <= self.low_max <= 1 <= self.high <= self.high_max
+        if not (ordered and 0 < self.share < 1 and self.step > 0):
+            raise ValueError(f"Bapo: {self}; it needs 0 <= low <= low_max <= 1 <= high <= high_max, share in (0, 1)")
+
+    @override
+    def __call__(self, tokens: Tokens) -> Surrogate:
+        return Clip()(replace(tokens, rule=self.band(tokens)))
+
+    def band(self, tokens: Tokens) -> ClipRule:
+        """The rule for these tokens."""
+        pull = tokens.ratio * tokens.advantages
+        candidates = [(low, self.high) for low in self._climb(self.low, self.low_max)]
+        candidates += [(self.low_max, high) for high in self._climb(self.high, self.high_max)]
+        for low, high in candidates:
+            rewarded = pull[(tokens.advantages > 0) & (tokens.ratio <= high) & tokens.mask].sum()
+            punished = -pull[(tokens.advantages < 0) & (tokens.ratio >= low) & tokens.mask].sum()
+            if rewarded >= self.share * (rewarded + punished):
+                break
+        return ClipRule.constant(lower=1 - low, upper=high - 1)
+
+    def _climb(self, start: float, stop: float) -> list[float]:
+        count = math.ceil((stop - start) / self.step - 1e-9)
+        return [start + i * self.step for i in range(count)] + [stop]
 
 
 @dataclass(frozen=True)
