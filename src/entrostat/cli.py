@@ -252,7 +252,7 @@ def _counting(what: str) -> Iterator[Any]:
 
 def _show(runs: list[Path], page: Path, as_json: bool) -> None:
     """Write the report of the runs and print their headline table."""
-    from entrostat.report import build_report, summary_rows
+    from entrostat.report import build_report, read_runs, speed, summary_rows
 
     build_report(runs, page)
     rows = [asdict(row) for row in summary_rows(runs)]
@@ -268,7 +268,17 @@ def _show(runs: list[Path], page: Path, as_json: bool) -> None:
         rest = ("end", "gap", "noise_floor", "handed_over", "entropy_start", "entropy_end", "steps")
         table.add_row(row["run"], _cell(row["start"]), peak, *(_cell(row[field]) for field in rest))
     console.print(table)
+    for run in read_runs(runs):
+        console.print(_speed_line(run.name, speed(run)), style="dim", markup=False)
     console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
+
+
+def _speed_line(name: str, found: Any) -> str:
+    rates = {"sampled": found.rollout_tokens, "learned": found.update_tokens, "graded": found.gradings}
+    units = {"sampled": "tokens/s", "learned": "tokens/s", "graded": "completions/s"}
+    parts = [f"{what} {rate:,.0f} {units[what]}" for what, rate in rates.items() if rate]
+    shares = [f"{phase} {share:.0%}" for phase, share in found.shares.items()]
+    return f"{name}: {', '.join(parts)}; {sum(found.seconds.values()):.0f} s: {', '.join(shares)}"
 
 
 def _cell(value: Any) -> str:

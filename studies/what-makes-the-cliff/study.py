@@ -31,6 +31,14 @@ CONDITIONS = {
     "GRPO unclipped": ["update.advantage=grpo", "update.objective=reinforce"],
     "GRPO, clip at .2": ["update.advantage=grpo", "update.objective=clip"],
     "GRPO, ID": ["update.advantage=grpo", "update.objective=clip", "control.strategy.name=id"],
+    "rate held at 5e-4": ["update.learning_rate=5e-4", "update.warmup_steps=33"],
+    "GRPO, ID, 5e-4": [
+        "update.advantage=grpo",
+        "update.objective=clip",
+        "control.strategy.name=id",
+        "update.learning_rate=5e-4",
+        "update.warmup_steps=33",
+    ],
 }
 
 
@@ -94,8 +102,8 @@ def read() -> None:
 
 def draw(curves: dict[str, list[Trajectory]]) -> None:
     """Small multiples: pass@1 on the report split over optimizer steps, a line a seed."""
-    columns = 4
-    figure = Figure(figsize=(11, 2.6 * -(-len(curves) // columns)), layout="constrained")
+    columns = 5
+    figure = Figure(figsize=(13, 2.6 * -(-len(curves) // columns)), layout="constrained")
     axes = figure.subplots(-(-len(curves) // columns), columns, sharex=True, sharey=True, squeeze=False).flat
     for axis, (condition, trajectories) in zip(axes, curves.items(), strict=False):
         for trajectory in trajectories:

@@ -4,6 +4,7 @@ from entrostat.report.figures import PANELS, NotMeasuredError, Panel, draw_panel
 from entrostat.report.html import build_report
 from entrostat.report.overview import overview_figure
 from entrostat.report.reading import RunData, SummaryRow, read_run, read_runs, summary_rows
+from entrostat.report.speed import Speed, speed
 from entrostat.report.style import save_figure
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "NotMeasuredError",
     "Panel",
     "RunData",
+    "Speed",
     "SummaryRow",
     "build_report",
     "draw_panel",
@@ -18,5 +20,6 @@ __all__ = [
     "read_run",
     "read_runs",
     "save_figure",
+    "speed",
     "summary_rows",
 ]
