@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from entrostat.tokens import TokenStats, fused_token_stats, token_stats
 
@@ -81,6 +82,34 @@ def test_the_budget_cuts_the_work_and_not_the_result(budget: int, rows: int, voc
         torch.autograd.grad(loss(small), inputs), torch.autograd.grad(loss(whole), inputs), strict=True
     ):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the bytes of the largest tensor that any operation returns in memory of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, Tensor) and not tensor._is_view():
+                self.bytes = max(self.bytes, tensor.nbytes)
+        return out
+
+
+@pytest.mark.parametrize("vocab", [2000, 8000])
+def test_working_memory_grows_with_the_budget_and_not_with_the_vocabulary(vocab: int) -> None:
+    hidden, weight, _, ids = problem(10, 400, 4, vocab, torch.float32)
+    budget = 200_000
+    with LargestTensor() as largest:
+        stats = fused_token_stats(hidden, weight, ids, budget=budget, entropy_grad=True)
+    assert largest.bytes <= budget
+    with LargestTensor() as largest:
+        torch.autograd.grad(loss(stats), (hidden, weight))
+    assert largest.bytes <= max(budget, weight.nbytes)
+    assert weight.nbytes < 400 * vocab
 
 
 def test_the_order_of_the_vocabulary_does_not_matter() -> None:

@@ -56,12 +56,13 @@ def exact_products(*factors: Tensor) -> Iterator[None]:
     """Multiply float32 copies of the factors without losing a bit of them, as fast as the machine can.
 
     Autocast is off, so that sums stay in float32. bfloat16 values held in float32 go through a CPU's bfloat16 units:
-    their products are exact there and are summed in float32.
+    their products are exact there and are summed in float32; the gradient of the logits is rounded to bfloat16, as in
+    any bfloat16 backward pass. The setting is the process's: float32 products of other threads meanwhile run likewise.
     """
     settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = settings.fp32_precision
     with torch.autocast(factors[0].device.type, enabled=False):
-        if all(f.dtype == torch.bfloat16 for f in factors):
+        if all(f.dtype == torch.bfloat16 and f.device.type == "cpu" for f in factors):
             settings.fp32_precision = "bf16"
         try:
             yield

@@ -38,7 +38,8 @@ def head_sums(hidden: Tensor, head: Head, ids: Tensor, budget: int) -> Tensor:
     parts = hidden.new_empty((splits, FIELDS, count), dtype=torch.float32)
     if count:
         layer, options = _layer(hidden, head), _options(hidden, head)
-        _sums_kernel[(row_tiles, splits)](*layer, ids.contiguous(), parts, width, **options)
+        with torch.cuda.device_of(hidden):
+            _sums_kernel[(row_tiles, splits)](*layer, ids.contiguous(), parts, width, **options)
     return merge(parts)
 
 
@@ -56,7 +57,8 @@ def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grad
         if count:
             grid = (triton.cdiv(count, _row_tile(states)), triton.cdiv(len(weight), COLUMN_TILE))
             layer, options = _layer(states, head), _options(states, head)
-            _grads_kernel[grid](*layer, ids.contiguous(), *rows, d_y, vocab.start, vocab.stop, **options)
+            with torch.cuda.device_of(hidden):
+                _grads_kernel[grid](*layer, ids.contiguous(), *rows, d_y, vocab.start, vocab.stop, **options)
         if grads.hidden is not None:
             d_states += _product(d_y, weight)
         if grads.weight is not None:

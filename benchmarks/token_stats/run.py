@@ -1,0 +1,173 @@
+"""Time and peak memory of each method, each in its own process, one after another in one run.
+
+    python benchmarks/token_stats/run.py table        the methods side by side at the full sizes of the device
+    python benchmarks/token_stats/run.py growth       over the vocabulary and over the tokens
+
+Writes table.csv or growth.csv beside this file. A method whose package is missing gets a line that says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from methods import METHODS
+from torch import Tensor
+
+HERE = Path(__file__).parent
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SIZES = {"cpu": [(1024, 896, 151_936)], "cuda": [(4096, 896, 151_936), (16_384, 3584, 151_936)]}
+GROWTH_METHODS = ("entrostat fused", "materialised", "TRL", "verl fused linear", "cut-cross-entropy (compiled)")
+GROWTH = [(512, 896, v) for v in (9_496, 18_992, 37_984, 75_968, 151_936)] + [
+    (n, 896, 37_984) for n in (128, 256, 512, 1024, 2048)
+]
+LIMIT = "matrix product alone"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one process measures."""
+
+    method: str
+    dtype: str
+    tokens: int
+    depth: int
+    vocabulary: int
+    repeats: int = 3
+
+
+def measure(case: Case) -> dict[str, float | str]:
+    """Seconds and MB above inputs and gradients, forward and forward + backward, and the error of logp."""
+    torch.manual_seed(0)
+    dtype = getattr(torch, case.dtype)
+    hidden = torch.randn(case.tokens, case.depth).to(DEVICE, dtype).requires_grad_()
+    weight = (torch.randn(case.vocabulary, case.depth) * 0.1).to(DEVICE, dtype).requires_grad_()
+    ids = torch.randint(case.vocabulary, (case.tokens,), device=DEVICE)
+    gradients = hidden.nbytes + weight.nbytes
+    if case.method == LIMIT:
+        seconds = best(lambda: product(hidden.detach(), weight.detach()), case.repeats)
+        return {"forward_s": seconds, "both_s": 4 * seconds}
+    method = METHODS[case.method]
+    torch.autograd.grad(method.step(hidden[:16], weight[:99], ids[:16] % 99).sum(), (hidden, weight))
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return method.step(hidden, weight, ids)
+
+    def both() -> None:
+        torch.autograd.grad(method.step(hidden, weight, ids).sum(), (hidden, weight))
+
+    row: dict[str, float | str] = {}
+    if method.gives != "loss":
+        row["logp_error"] = logp_error(forward()[:16], hidden, weight, ids)
+        row["forward_MB"] = peak_memory(forward)
+        row["forward_s"] = best(forward, case.repeats)
+    row["both_MB"] = peak_memory(both) - gradients / 1e6
+    row["both_s"] = best(both, case.repeats)
+    return row
+
+
+def product(hidden: Tensor, weight: Tensor, block: int = 1024) -> None:
+    """The matrix product at the rate of the inputs' type, into one reused block."""
+    out = hidden.new_empty(len(hidden), block)
+    for start in range(0, len(weight) - block + 1, block):
+        torch.mm(hidden, weight[start : start + block].T, out=out)
+
+
+def best(work: Callable[[], object], repeats: int) -> float:
+    """Least time of the repeats: of the processor on the CPU, as other processes disturb it less; else of the clock."""
+    clock = time.process_time if DEVICE == "cpu" else time.perf_counter
+    times = []
+    for _ in range(repeats):
+        start = clock()
+        work()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        times.append(clock() - start)
+    return min(times)
+
+
+def peak_memory(work: Callable[[], object]) -> float:
+    """Peak memory in MB above what is held before."""
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    before = resident("VmHWM")
+    work()
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    """A field of the process's memory status, in MB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def logp_error(logp: Tensor, hidden: Tensor, weight: Tensor, ids: Tensor) -> float:
+    """Greatest error of the first tokens' logp against float64 sums of the same inputs."""
+    with torch.no_grad():
+        log_p = (hidden[: len(logp)].double() @ weight.double().T).log_softmax(-1)
+        return float((logp - log_p.gather(1, ids[: len(logp), None])[:, 0]).abs().max())
+
+
+def run(cases: list[Case], out: Path) -> None:
+    """Measure each case in its own process and write a line for each."""
+    rows = []
+    for number, case in enumerate(cases, 1):
+        child = subprocess.run(
+            [sys.executable, "-W", "ignore", __file__, "case", json.dumps(asdict(case))],
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        error = child.stderr.strip().splitlines()[-1:] if child.returncode else []
+        result = (
+            {"error": error[0][:120] if error else "failed"}
+            if child.returncode
+            else json.loads(child.stdout.splitlines()[-1])
+        )
+        rows.append({"device": device_name(), "threads": torch.get_num_threads(), **asdict(case), **result})
+        print(f"{number}/{len(cases)}", rows[-1], flush=True)
+    fields = [*dict.fromkeys(key for row in rows for key in row)]
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def device_name() -> str:
+    """The GPU's name, or the processor's number of cores."""
+    return torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    job = sys.argv[1]
+    if job == "case":
+        print(json.dumps(measure(Case(**json.loads(sys.argv[2])))))
+        return
+    runs_here = [name for name, method in METHODS.items() if method.device in (None, DEVICE)]
+    if job == "table":
+        names, dtypes = [LIMIT, *runs_here], ("bfloat16", "float32") if DEVICE == "cpu" else ("bfloat16",)
+        run(
+            [Case(name, dtype, *size) for size in SIZES[DEVICE] for dtype in dtypes for name in names],
+            HERE / "table.csv",
+        )
+    else:
+        names = [name for name in GROWTH_METHODS if name in runs_here]
+        run([Case(name, "bfloat16", *size) for size in GROWTH for name in names], HERE / "growth.csv")
+
+
+if __name__ == "__main__":
+    main()
