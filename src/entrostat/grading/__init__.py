@@ -4,6 +4,7 @@ from entrostat.grading.code import CodeGrader
 from entrostat.grading.extraction import extract_code
 from entrostat.grading.files import FileReport, SamplesError, grade_file
 from entrostat.grading.maths import MathGrader
+from entrostat.grading.puzzles import PuzzleGrader
 from entrostat.grading.ray_pool import RayGrader
 from entrostat.grading.remote import RemoteGrader
 from entrostat.grading.verdict import Outcome, Verdict
@@ -15,6 +16,7 @@ __all__ = [
     "IsolationError",
     "MathGrader",
     "Outcome",
+    "PuzzleGrader",
     "RayGrader",
     "RemoteGrader",
     "SamplesError",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from entrostat.tasks.task import TaskError, content_hash
 
@@ -52,6 +54,24 @@ class AnswerTask:
     def content_hash(self) -> str:
         """SHA-256 of the prompt and the answer, not of the id, as 64 hex digits."""
         return content_hash(self.prompt, self.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class PuzzleTask:
+    """A puzzle of reasoning-gym, which its family's verifier judges.
+
+    entry: the puzzle as the package makes it (question, answer, metadata), plain data.
+    """
+
+    id: str
+    prompt: str
+    family: str
+    entry: Mapping[str, Any]
+    level: int = 0
+
+    def content_hash(self) -> str:
+        """SHA-256 of the prompt and of everything that grading depends on, not of the id, as 64 hex digits."""
+        return content_hash(self.prompt, self.family, dict(self.entry))
 
 
 @dataclass(frozen=True, slots=True)

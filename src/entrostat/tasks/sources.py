@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from entrostat.tasks.assertions import calls_from_assertions
-from entrostat.tasks.formats import Exchange, ProgramTask, ScriptTask
+from entrostat.tasks.formats import AnswerTask, Exchange, ProgramTask, PuzzleTask, ScriptTask
 from entrostat.tasks.task import Call, Task, TaskError, content_hash
 
 AnyTask = Task | ScriptTask | ProgramTask
-SomeTask = TypeVar("SomeTask", bound=AnyTask)
+SomeTask = TypeVar("SomeTask", bound=AnyTask | AnswerTask | PuzzleTask)
 Record = dict[str, Any]
 
 
@@ -58,6 +58,19 @@ def apps(path: str | Path) -> list[Task | ProgramTask]:
 def livecodebench(path: str | Path) -> list[Task | ProgramTask]:
     """LiveCodeBench's code generation: calls of class Solution's method, or programs; public and private tests."""
     return [_livecodebench_task(record) for record in _records(path)]
+
+
+def puzzles(family: str, size: int, seed: int, **settings: Any) -> list[PuzzleTask]:
+    """Puzzles of one of reasoning-gym's procedural families, such as "chain_sum"; settings are the family's own."""
+    if importlib.util.find_spec("reasoning_gym") is None:
+        raise TaskError("puzzles: the package reasoning-gym is not installed; pip install reasoning-gym")
+    create = importlib.import_module("reasoning_gym").create_dataset
+    try:
+        entries = create(family, size=size, seed=seed, **settings)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise TaskError(f"puzzles: family {family!r} with {settings}: {error}") from error
+    prefix = f"reasoning-gym/{family}/{seed}"
+    return [PuzzleTask(f"{prefix}/{number}", entry["question"], family, entry) for number, entry in enumerate(entries)]
 
 
 def tasks_from_jsonl(path: str | Path) -> list[AnyTask]:

@@ -1,0 +1,51 @@
+"""reasoning-gym's puzzles: their own answers pass, others do not, and the same seed gives the same puzzles."""
+
+from __future__ import annotations
+
+import pytest
+
+from entrostat.grading import Outcome, PuzzleGrader
+from entrostat.tasks import TaskError
+from entrostat.tasks.sources import puzzles, split, unique
+
+pytest.importorskip("reasoning_gym", reason="pip install reasoning-gym for its puzzles")
+FAMILIES = ("chain_sum", "countdown", "word_sorting", "polynomial_equations", "caesar_cipher", "simple_equations")
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with PuzzleGrader(workers=2, timeout=3.0) as grader:
+        yield grader
+
+
+def test_the_package_s_own_answers_pass_and_others_do_not(grader):
+    tasks = [task for family in FAMILIES for task in puzzles(family, 4, seed=7)]
+    answers = [f"Thinking.\n<answer>{task.entry['answer']}</answer>" for task in tasks]
+    assert [v for v in grader.grade(zip(tasks, answers, strict=True)) if not v.passed] == []
+    assert {v.reward for v in grader.grade([(task, "<answer>no idea</answer>") for task in tasks])} == {0.0}
+
+
+def test_an_answer_that_would_run_something_earns_nothing(grader):
+    tasks = puzzles("countdown", 2, seed=1)
+    for text in ("__import__('os')._exit(0)", "exit()", "9**9**9**9", "<answer></answer>", ""):
+        assert {v.reward for v in grader.grade([(task, text) for task in tasks])} == {0.0}
+
+
+def test_the_seed_decides(grader):
+    assert puzzles("chain_sum", 5, seed=1) == puzzles("chain_sum", 5, seed=1)
+    first, second = ({task.prompt for task in puzzles("chain_sum", 5, seed=seed)} for seed in (1, 2))
+    assert first != second
+    tasks = unique(puzzles("chain_sum", 200, seed=1))
+    parts = split(tasks, {"train": 0.5, "report": 0.5}, seed=0)
+    assert len(parts["train"]) + len(parts["report"]) == len(tasks)
+
+
+def test_an_unknown_family_is_named():
+    with pytest.raises(TaskError, match="'no_such_family'"):
+        puzzles("no_such_family", 1, seed=0)
+
+
+def test_a_slow_answer_is_a_timeout_or_wrong(grader):
+    (task,) = puzzles("polynomial_equations", 1, seed=0)
+    verdict = grader.grade([(task, "9**9**9**9**9")])[0]
+    assert verdict.outcome in (Outcome.TIMEOUT, Outcome.WRONG, Outcome.MEMORY, Outcome.RUNTIME_ERROR)
