@@ -36,13 +36,18 @@ def by_triton(monkeypatch: pytest.MonkeyPatch, *args: Tensor, **options: object)
 
 
 @pytest.mark.parametrize(("temperature", "softcap"), [(1.0, None), (0.7, 5.0)])
-@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("biased", "entropy_grad"), [(False, False), (True, True)])
 def test_values_and_gradients_agree(
-    monkeypatch: pytest.MonkeyPatch, problem: tuple, temperature: float, softcap: float | None, biased: bool
+    monkeypatch: pytest.MonkeyPatch,
+    problem: tuple[Tensor, ...],
+    temperature: float,
+    softcap: float | None,
+    biased: bool,
+    entropy_grad: bool,
 ) -> None:
     hidden, weight, bias, ids = problem
     inputs = (hidden, weight, bias) if biased else (hidden, weight)
-    args = (hidden, weight, ids, bias if biased else None, temperature, True)
+    args = (hidden, weight, ids, bias if biased else None, temperature, entropy_grad)
     plain = fused_token_stats(*args, softcap=softcap)
     with monkeypatch.context() as patch:
         patch.setattr(fused, "backend", lambda *_: triton_kernel)
