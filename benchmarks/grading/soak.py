@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
@@ -45,11 +46,9 @@ ATTACKS = Path(__file__).parents[2] / "tests" / "grading" / "attacks.txt"
 
 def descendants(pid: int) -> list[int]:
     children: list[int] = []
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
+    with contextlib.suppress(OSError):
+        for listing in Path(f"/proc/{pid}/task").glob("*/children"):
             children += [int(child) for child in listing.read_text().split()]
-        except OSError:
-            continue
     return children + [below for child in children for below in descendants(child)]
 
 
@@ -86,11 +85,9 @@ def kill_one_a_second(stop: threading.Event, killed: list[int]) -> None:
     while not stop.wait(1.0):
         if workers := descendants(os.getpid()):
             pid = rng.choice(workers)
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
-            except ProcessLookupError:
-                continue
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -22,8 +23,8 @@ WRONG = "def solve(numbers):\n    return numbers\n"
 
 def descendants(pid: int) -> list[int]:
     children: list[int] = []
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        for listing in Path(f"/proc/{pid}/task").glob("*/children"):
             children += [int(child) for child in listing.read_text().split()]
     return children + [below for child in children for below in descendants(child)]
 
@@ -90,6 +91,9 @@ def test_the_code_cannot_bring_about_an_infrastructure_error(judge):
         "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
         "import signal\nsignal.raise_signal(signal.SIGKILL)",
         "import os\nos.abort()",
+        "import fcntl, os, socket\na, b = socket.socketpair()\n"
+        "for command, value in ((10, 9), (8, os.getpid()), (4, 0x2802)):\n"
+        "    try: fcntl.fcntl(a, command, value)\n    except OSError: pass\nb.send(b'x')",
         "import os\nos._exit(137)",
         "import os\nos.closerange(3, 256)",
         "import ctypes\nctypes.string_at(0)",
@@ -126,6 +130,23 @@ def test_the_workers_end_with_a_killed_trainer():
         trainer.kill()
     assert len(workers) == 4
     assert wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+
+def test_an_interrupt_ends_the_batch_and_leaves_the_grader_usable(task):
+    with CodeGrader(workers=2, timeout=0.5) as grader:
+        threading.Timer(0.3, _thread.interrupt_main).start()
+        before = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            grader.grade([(task, "while True: pass\ndef solve(): pass")] * 100)
+        assert time.monotonic() - before < 5
+        assert grader.grade([(task, RIGHT)])[0].passed
+
+
+def test_details_are_printable_whatever_the_code_says(judge):
+    verdict = judge("def solve(numbers):\n    raise ValueError('\\x1b[2J\\x00\\n\\ud800' + 'x' * 10_000)")
+    assert verdict.detail.startswith("ValueError:")
+    assert verdict.detail.isprintable()
+    assert len(verdict.detail) <= 500
 
 
 def test_a_closed_grader_says_so(task):

@@ -83,6 +83,11 @@ def test_arguments_decide_where_they_must(machine, kill, tgkill, prlimit, ioctl)
     assert answers == [ALLOW] * 5 + [NOT_PERMITTED]
 
 
+def test_a_file_may_not_send_a_signal_of_choice():
+    for machine, fcntl in (("x86_64", 72), ("aarch64", 25)):
+        assert [verdict(machine, fcntl, 3, command) for command in (10, 1, 4)] == [NOT_PERMITTED, ALLOW, ALLOW]
+
+
 def test_everything_that_reaches_beyond_the_process_is_missing():
     forbidden = {
         "execve": (59, 221),

@@ -4,8 +4,8 @@ What a single interpreter needs is on the list: memory, files, time, threads, si
 descriptors that it already holds. Not on it: new processes and programs (so a grading is one process, and the limits
 of one process are the limits of the grading), sockets to anywhere, shared memory and message queues, mounts and
 namespaces, tracing, keys, io_uring, and any way to raise privileges. A grading can neither kill itself with SIGKILL
-nor lower its own CPU limit, so that a SIGKILL which the limits do not explain came from outside and is the machine's
-fault.
+(directly or by asking for it as a file's signal) nor lower its own CPU limit, so that a SIGKILL which the limits do
+not explain came from outside and is the machine's fault.
 
 The filter is classic BPF over struct seccomp_data (number at byte 0, architecture at 4, arguments from 16, 8 bytes
 each), as seccomp(2) describes it. A system call of another architecture or of the x32 interface kills the process.
@@ -29,7 +29,7 @@ _ALLOWED = """
     clock_gettime 228 113, clock_getres 229 114, gettimeofday 96 169, time 201 -, times 100 153, getpid 39 172,
     gettid 186 178, getppid 110 173, getpgrp 111 -, getpgid 121 155, getsid 124 156, getuid 102 174, geteuid 107 175,
     getgid 104 176, getegid 108 177, getresuid 118 148, getresgid 120 150, getgroups 115 158, uname 63 160,
-    fcntl 72 25, flock 73 32, fsync 74 82, fdatasync 75 83, truncate 76 45, ftruncate 77 46, getdents64 217 61,
+    flock 73 32, fsync 74 82, fdatasync 75 83, truncate 76 45, ftruncate 77 46, getdents64 217 61,
     getcwd 79 17, chdir 80 49, fchdir 81 50, rename 82 -, renameat 264 38, renameat2 316 276, mkdir 83 -,
     mkdirat 258 34, rmdir 84 -, unlink 87 -, unlinkat 263 35, link 86 -, linkat 265 37, symlink 88 -, symlinkat 266 36,
     readlink 89 -, readlinkat 267 78, chmod 90 -, fchmod 91 52, fchmodat 268 53, utimensat 280 88, umask 95 166,
@@ -42,7 +42,7 @@ _ALLOWED = """
 
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32_BIT = 0x40000000
-_SIGKILL, _RLIMIT_CPU = 9, 0
+_SIGKILL, _RLIMIT_CPU, _F_SETSIG = 9, 0, 10
 _CLONE_THREAD = 0x00010000
 _TCGETS, _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5401, 0x541B, 0x5421, 0x5450, 0x5451
 
@@ -59,7 +59,8 @@ def grading_filter(machine: str | None = None) -> bytes:
     column, architecture = _MACHINES[machine]
     rows = [entry.split() for entry in _ALLOWED.split(",")]
     numbers = sorted(int(row[1 + column]) for row in rows if row[1 + column] != "-")
-    clone, ioctl, kill, tgkill, prlimit = ((56, 220), (16, 29), (62, 129), (234, 131), (302, 261))
+    clone, ioctl, fcntl, kill = ((56, 220), (16, 29), (72, 25), (62, 129))
+    tgkill, prlimit = ((234, 131), (302, 261))
     return b"".join(
         [
             _instruction(_LOAD, 4),
@@ -71,6 +72,7 @@ def grading_filter(machine: str | None = None) -> bytes:
             *(_allow(number) for number in numbers),
             _when(clone[column], 0, [_instruction(_JUMP_ANY_BIT, _CLONE_THREAD, 0, 1)]),
             _when(ioctl[column], 1, _equals_any([_TCGETS, _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX])),
+            _when(fcntl[column], 1, _differs_from(_F_SETSIG)),
             _when(kill[column], 1, _differs_from(_SIGKILL)),
             _when(tgkill[column], 2, _differs_from(_SIGKILL)),
             _when(prlimit[column], 1, _differs_from(_RLIMIT_CPU)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+_DETAIL_LIMIT = 500
+
 
 class Outcome(str, Enum):
     """How a grading ended. Only PASSED is rewarded; INFRASTRUCTURE_ERROR says nothing about the code."""
@@ -25,11 +27,16 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One grading's result. detail: a line for a person, partly in the words of the code. seconds: wall time."""
+    """One grading's result. detail: a printable line for a person, partly in the code's words. seconds: wall time."""
 
     outcome: Outcome
     detail: str = ""
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        # The code under test had a hand in this text: no control characters, no half characters, no floods.
+        printable = "".join(c if c.isprintable() else " " for c in self.detail[:_DETAIL_LIMIT])
+        object.__setattr__(self, "detail", printable)
 
     @property
     def passed(self) -> bool:
