@@ -17,7 +17,6 @@ import json
 import os
 import random
 import re
-import resource
 import signal
 import tempfile
 import threading
@@ -125,25 +124,30 @@ def main() -> None:
                 counts["false passes"] += kind != "right" and verdict.passed
                 counts["false fails"] += kind == "right" and verdict.reward == 0.0
                 counts["no verdict"] += verdict.outcome is Outcome.INFRASTRUCTURE_ERROR
-            print(start + len(batch), dict(counts), machine_state(), flush=True)
+            done = start + len(batch)
+            seconds = time.monotonic() - begun
+            result = {
+                "gradings": done,
+                "seconds": round(seconds, 1),
+                "gradings a second": round(done / seconds, 1),
+                "workers killed": len(killed),
+                "counts": dict(sorted(counts.items())),
+                "without a grader, before": outside,
+                "after 200 gradings": before,
+                "after all gradings": machine_state(),
+            }
+            report(result, arguments.out)
         stop.set()
-        after = machine_state()
-    seconds = time.monotonic() - begun
-    result = {
-        "gradings": arguments.gradings,
-        "seconds": round(seconds, 1),
-        "gradings a second": round(arguments.gradings / seconds, 1),
-        "workers killed": len(killed),
-        "counts": dict(sorted(counts.items())),
-        "without a grader, before": outside,
-        "after 200 gradings": before,
-        "after all gradings": after,
-        "after closing": machine_state(),
-        "peak resident KiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-    }
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    result["after closing"] = machine_state()
+    report(result, arguments.out)
+
+
+def report(result: dict[str, object], path: Path | None) -> None:
+    """The state so far: a run that is cut short leaves what it counted."""
+    text = json.dumps(result, indent=1)
+    print(text, flush=True)
+    if path:
+        path.write_text(text + "\n")
 
 
 if __name__ == "__main__":
