@@ -1,6 +1,6 @@
-"""The Triton kernels, run by Triton's interpreter on the CPU, agree with the PyTorch path.
+"""The Triton kernels agree with the PyTorch path: on a GPU where there is one, else in Triton's interpreter on the CPU.
 
-The interpreter multiplies bfloat16 numbers as integers, so float16 stands for the 16-bit types.
+The interpreter multiplies bfloat16 numbers as integers, so that float16 stands for the 16-bit types there.
 """
 
 import math
@@ -10,29 +10,31 @@ import pytest
 import torch
 from torch import Tensor
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton, then run this file again")
 
-from entrostat.tokens import TokenStats, fused, fused_token_stats, triton_kernel  # noqa: E402
+from entrostat.tokens import TokenStats, chunks, fused, fused_token_stats, triton_kernel  # noqa: E402
 
 
 def fields(stats: TokenStats) -> tuple[Tensor, ...]:
     return stats.logp, stats.entropy, stats.collision, stats.correction
 
 
-@pytest.fixture(params=[torch.float32, torch.float16])
-def problem(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+@pytest.fixture(params=[torch.float32, HALF])
+def problem(request: pytest.FixtureRequest) -> tuple[Tensor, ...]:
     """More than a tile of rows, columns and depth, and no multiple of any."""
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(150, 70, generator=generator), torch.randn(700, 70, generator=generator) * 0.4
     bias, ids = torch.randn(700, generator=generator), torch.randint(700, (150,), generator=generator)
-    return *(t.to(request.param).requires_grad_() for t in (hidden, weight, bias)), ids
+    return *(t.to(DEVICE, request.param).requires_grad_() for t in (hidden, weight, bias)), ids.to(DEVICE)
 
 
 def by_triton(monkeypatch: pytest.MonkeyPatch, *args: Tensor, **options: object) -> TokenStats:
-    with monkeypatch.context() as patch:
-        patch.setattr(fused, "backend", lambda *_: triton_kernel)
-        return fused_token_stats(*args, **options)
+    monkeypatch.setattr(fused, "backend", lambda *_: triton_kernel)
+    return fused_token_stats(*(arg.to(DEVICE) for arg in args), **options)
 
 
 @pytest.mark.parametrize(("temperature", "softcap"), [(1.0, None), (0.7, 5.0)])
@@ -48,15 +50,15 @@ def test_values_and_gradients_agree(
     hidden, weight, bias, ids = problem
     inputs = (hidden, weight, bias) if biased else (hidden, weight)
     args = (hidden, weight, ids, bias if biased else None, temperature, entropy_grad)
-    plain = fused_token_stats(*args, softcap=softcap)
-    with monkeypatch.context() as patch:
-        patch.setattr(fused, "backend", lambda *_: triton_kernel)
-        kernel = fused_token_stats(*args, softcap=softcap, budget=150 * 256 * 4)
-        grads = torch.autograd.grad((kernel.logp + 0.5 * kernel.entropy).sum(), inputs)
+    results = []
+    for path in (triton_kernel, chunks):
+        monkeypatch.setattr(fused, "backend", lambda *_, path=path: path)
+        stats = fused_token_stats(*args, softcap=softcap, budget=150 * 256 * 4)
+        results.append((stats, torch.autograd.grad((stats.logp + 0.5 * stats.entropy).sum(), inputs)))
+    (kernel, grads), (plain, expected) = results
     for got, want in zip(fields(kernel), fields(plain), strict=True):
         torch.testing.assert_close(got, want, rtol=2e-5, atol=1e-7)
     tolerance = 1e-5 if hidden.dtype == torch.float32 else 2e-2
-    expected = torch.autograd.grad((plain.logp + 0.5 * plain.entropy).sum(), inputs)
     for got, want in zip(grads, expected, strict=True):
         assert (got - want).float().norm() <= tolerance * want.float().norm()
 
