@@ -67,6 +67,7 @@ def test_every_step_has_a_valid_rule_and_asking_again_changes_nothing(strategy, 
 @pytest.mark.parametrize("strategy", [Constant, IncreaseThenDecrease, DecreaseIncreaseDecrease])
 def test_after_the_last_step_the_last_rule_stays(strategy) -> None:
     assert strategy().rule(TOTAL + 7, TOTAL) == strategy().rule(TOTAL, TOTAL)
+    assert strategy().rule(1, 1) == strategy().rule(TOTAL, TOTAL)
 
 
 def test_constant_is_grpo_by_default_and_any_rule_if_given() -> None:

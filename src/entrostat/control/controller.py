@@ -12,7 +12,7 @@ from torch import Tensor
 from entrostat.control.bonus import Bonus
 from entrostat.control.reweighting import Reweighting
 from entrostat.control.state import Resumable, State
-from entrostat.control.strategies import Phase, Strategy
+from entrostat.control.strategies import Phase, Strategy, progress
 from entrostat.objective import ClipBand, ClipRule
 from entrostat.tokens import TokenStats
 
@@ -73,7 +73,7 @@ class EntropyController:
         self._rule = self.strategy.rule(step, self.total_steps, smoothed)
         for listener in (self.reweighting, self.bonus):
             if listener is not None:
-                listener.observe(smoothed, min(step / self.total_steps, 1.0))
+                listener.observe(smoothed, progress(step, self.total_steps))
         self._step, self._smoothed = step, smoothed
         self._metrics = {"entropy": entropy, "entropy_smoothed": smoothed, **in_force}
 
