@@ -1,11 +1,14 @@
 """Recipes: every shipped one loads, and a faulty one is refused by field, value and remedy."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, parse_recipe
 from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES
+from entrostat.recipe.task_sets import task_splits
+from entrostat.tasks import TaskError
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src/entrostat/assets/demo").glob("*.yaml")])
@@ -132,3 +135,16 @@ def test_a_misspelt_setting_is_found_at_any_depth():
     for settings in ({"splitt": 0.4}, {"upper": {"slope": -0.1, "intercept": 0.5, "bent": 1}}):
         with pytest.raises(RecipeError, match=r"control\.strategy\.(splitt|upper\.bent): unknown setting; 'id' takes"):
             parse_recipe({"name": "x", "control": {"strategy": {"name": "id", **settings}}})
+
+
+def test_a_family_without_splits_is_split_by_content_and_too_few_tasks_are_said(tmp_path):
+    file = tmp_path / "tasks.jsonl"
+    record = {"prompt": "", "entry_point": "f", "tests": [{"args": [1], "expected": 1}]}
+    file.write_text("".join(json.dumps({**record, "id": f"t{i}", "prompt": f"task {i}"}) + "\n" for i in range(60)))
+    wanted = {"family": "jsonl", "data": str(file), "train": 16, "select": 8, "report": 8}
+    splits = task_splits(parse_recipe({"name": "x", "tasks": wanted}).tasks)
+    assert {name: len(tasks) for name, tasks in splits.items()} == {"train": 16, "select": 8, "report": 8}
+    ids = [task.id for tasks in splits.values() for task in tasks]
+    assert len(set(ids)) == 32
+    with pytest.raises(TaskError, match=r"tasks\.train: got 48, but this split of jsonl holds \d+ of its 60 tasks"):
+        task_splits(parse_recipe({"name": "x", "tasks": {**wanted, "train": 48}}).tasks)

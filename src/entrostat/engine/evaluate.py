@@ -13,7 +13,7 @@ from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout, sample
 from entrostat.grading import CodeGrader, Outcome, Verdict
 from entrostat.runs.passk import mean_over_tasks
-from entrostat.tasks import Task
+from entrostat.tasks.sources import AnyTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Evaluation:
 def evaluate(
     policy: Policy,
     grader: CodeGrader,
-    tasks: Sequence[Task],
+    tasks: Sequence[AnyTask],
     *,
     samples: int,
     pass_at: Sequence[int],
@@ -64,7 +64,7 @@ def evaluate(
     return Evaluation(line, sample_lines(tasks[:shown], rollout, verdicts, samples))
 
 
-def grade_rollout(grader: CodeGrader, tasks: Sequence[Task], rollout: Rollout) -> list[Verdict]:
+def grade_rollout(grader: CodeGrader, tasks: Sequence[AnyTask], rollout: Rollout) -> list[Verdict]:
     """Verdicts of a rollout's completions, in its order; `tasks` are its prompts' tasks."""
     samples = len(rollout.texts) // len(tasks)
     owners = [task for task in tasks for _ in range(samples)]
@@ -82,7 +82,7 @@ def completion_metrics(rollout: Rollout, verdicts: Sequence[Verdict]) -> dict[st
 
 
 def sample_lines(
-    tasks: Sequence[Task], rollout: Rollout, verdicts: Sequence[Verdict], samples: int
+    tasks: Sequence[AnyTask], rollout: Rollout, verdicts: Sequence[Verdict], samples: int
 ) -> list[dict[str, Any]]:
     """The first completion of each task, for a person to read."""
     return [

@@ -24,8 +24,9 @@ from entrostat.engine.seeds import derived_seed
 from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, build_controller
+from entrostat.recipe.task_sets import task_splits
 from entrostat.runs import Run, Trajectory
-from entrostat.tasks import Task, listcraft
+from entrostat.tasks.sources import AnyTask
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -34,26 +35,21 @@ Listener = Callable[[dict[str, Any]], None]
 class TaskSplits:
     """The tasks of a run: trained on, choosing the peak, and reported."""
 
-    train: list[Task]
-    select: list[Task]
-    report: list[Task]
+    train: list[AnyTask]
+    select: list[AnyTask]
+    report: list[AnyTask]
 
     @classmethod
     def of(cls, recipe: Recipe) -> TaskSplits:
         """The tasks that a recipe names."""
-        wanted = recipe.tasks
-        return cls(
-            listcraft.tasks("train", wanted.train, wanted.seed, wanted.levels),
-            listcraft.tasks("select", wanted.select, wanted.seed, wanted.levels),
-            listcraft.tasks("report", wanted.report, wanted.seed, wanted.levels),
-        )
+        return cls(**task_splits(recipe.tasks))
 
     def hashes(self) -> dict[str, str]:
         """A digest of each split's content."""
         return {split: _digest(getattr(self, split)) for split in ("train", "select", "report")}
 
 
-def _digest(tasks: Sequence[Task]) -> str:
+def _digest(tasks: Sequence[AnyTask]) -> str:
     return hashlib.sha256("".join(task.content_hash() for task in tasks).encode()).hexdigest()
 
 
@@ -178,7 +174,7 @@ class _Campaign:
         groups = [rewards[i : i + recipe.samples] for i in range(0, len(rewards), recipe.samples)]
         return Experience(rollout, self.advantages(groups)), fields
 
-    def _prompts(self, batch: int) -> list[Task]:
+    def _prompts(self, batch: int) -> list[AnyTask]:
         """The batch's training tasks: consecutive pieces of one shuffled pass over all of them after another."""
         tasks, size = self.engine.tasks.train, self.recipe.rollout.prompts
         chosen = []

@@ -33,10 +33,12 @@ class PolicyRecipe(Section):
 class TasksRecipe(Section):
     """Which tasks are trained on, choose the peak (select) and are reported (report); the three never overlap."""
 
-    family: Literal["listcraft"] = "listcraft"
+    family: Literal["listcraft", "humaneval", "mbpp", "apps", "livecodebench", "jsonl"] = "listcraft"
     """Where the tasks come from."""
+    data: str | None = None
+    """The file of a family that no package carries."""
     levels: tuple[int, ...] = (1, 2, 3)
-    """Difficulty levels, in equal shares."""
+    """listcraft's difficulty levels, in equal shares; other families have none."""
     train: Positive = 48
     """Distinct training tasks."""
     select: Positive = 64
@@ -44,7 +46,7 @@ class TasksRecipe(Section):
     report: Positive = 64
     """Tasks that the results are measured on; no decision reads them."""
     seed: int = 0
-    """Which tasks are drawn; runs that are compared share it."""
+    """Which tasks are drawn, and how a family without splits is split; runs that are compared share it."""
 
 
 class RolloutRecipe(Section):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
+from entrostat.recipe.sections import TasksRecipe
 from entrostat.tasks import TaskError, listcraft
-from entrostat.tasks.sources import AnyTask, apps, humaneval, livecodebench, mbpp, tasks_from_jsonl
+from entrostat.tasks.sources import AnyTask, apps, humaneval, livecodebench, mbpp, split, tasks_from_jsonl, unique
 
 FROM_FILES: Mapping[str, Callable[[Path], Sequence[AnyTask]]] = {
     "humaneval": humaneval,
@@ -20,6 +22,30 @@ FROM_PACKAGES: Mapping[str, Callable[[], Sequence[AnyTask]]] = {
     "listcraft": lambda: listcraft.tasks("report", 100),
 }
 TASK_SETS = tuple({**FROM_PACKAGES, **FROM_FILES})
+
+
+def task_splits(wanted: TasksRecipe) -> dict[str, list[AnyTask]]:
+    """The train, select and report tasks of a recipe, which never overlap.
+
+    A family without splits of its own is split by content and seed. Raises TaskError when a split holds too few.
+    """
+    sizes = {"train": wanted.train, "select": wanted.select, "report": wanted.report}
+    if wanted.family == "listcraft":
+        return {name: list(_listcraft(name, size, wanted)) for name, size in sizes.items()}
+    tasks = unique(load_task_set(wanted.family, Path(wanted.data) if wanted.data else None))
+    whole = sum(sizes.values())
+    found = split(tasks, {name: size / whole for name, size in sizes.items()}, wanted.seed)
+    for name, size in sizes.items():
+        if len(found[name]) < size:
+            raise TaskError(
+                f"tasks.{name}: got {size}, but this split of {wanted.family} holds {len(found[name])} of its "
+                f"{len(tasks)} tasks; ask for fewer"
+            )
+    return {name: found[name][:size] for name, size in sizes.items()}
+
+
+def _listcraft(name: str, size: int, wanted: TasksRecipe) -> Sequence[AnyTask]:
+    return listcraft.tasks(cast(listcraft.Split, name), size, wanted.seed, wanted.levels)
 
 
 def load_task_set(name: str, path: Path | None = None) -> list[AnyTask]:
