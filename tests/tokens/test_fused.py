@@ -182,9 +182,11 @@ def test_empty_batches_and_a_vocabulary_of_one() -> None:
     assert [f.tolist() for f in fields(one)] == [[0, 0], [0, 0], [1, 1], [0, 0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_the_first_bad_logit_is_named(bad: float) -> None:
+def test_the_first_bad_logit_is_named(bad: float, dtype: torch.dtype) -> None:
     hidden, weight, bias, ids = (t.detach() for t in problem(9, 6, 4, 2000, torch.float32))
+    weight = weight.to(dtype)
     bias[1500] = bad
     with pytest.raises(ValueError, match=r"logits\[0, 0, 1500\] is (nan|inf); allowed: finite"):
         fused_token_stats(hidden.view(2, 3, 4), weight, ids.view(2, 3), bias)

@@ -144,6 +144,13 @@ def test_a_sliced_batch_gives_what_its_copy_gives() -> None:
     torch.testing.assert_close(*grads, rtol=0, atol=0)
 
 
+def test_narrow_ids_and_changes_in_place_are_fine() -> None:
+    logits, ids = draw(5, 4, 100)
+    stats = token_stats(logits.requires_grad_(), ids.to(torch.int32))
+    expected = 2 * token_stats(logits, ids).logp
+    torch.testing.assert_close(stats.logp.mul_(2), expected, rtol=0, atol=0)
+
+
 def test_gradcheck_of_logp_and_entropy() -> None:
     torch.manual_seed(1)
     logits, ids = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True), torch.randint(6, (3, 4))

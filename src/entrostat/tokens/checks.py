@@ -45,15 +45,20 @@ def check_ids(token_ids: Tensor, vocabulary: int) -> None:
         )
 
 
-def check_maxima(logits_of: Callable[[tuple[int, ...]], Tensor], maxima: Tensor) -> None:
-    """Raise for the first NaN or +inf logit, which shows in its row's maximum; logits_of(position) is a row (V,)."""
+def check_maxima(logits_of: Callable[[tuple[int, ...]], Tensor], maxima: Tensor, start: int) -> None:
+    """Raise for the first NaN or +inf logit, which shows in its row's maximum.
+
+    logits_of(position) is a row, or of a sharded vocabulary this rank's part from token id start on; a rank that does
+    not hold the bad logit names its row.
+    """
     bad = ~(maxima < math.inf)
     if bad.any():
         row = first(bad)
         wrong = ~(logits_of(row) < math.inf)
+        at = [*row, start + first(wrong)[0]] if wrong.any() else [*row]
         raise ValueError(
-            f"logits{[*row, *(first(wrong) if wrong.any() else ())]} is {float(maxima[row])}; "
-            "allowed: finite, or -inf outside the support. Look for an overflow or a NaN in the layers below"
+            f"logits{at} is {float(maxima[row])}; allowed: finite, or -inf outside the support. "
+            "Look for an overflow or a NaN in the layers below"
         )
 
 

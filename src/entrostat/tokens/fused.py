@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from entrostat.tokens import chunks
 from entrostat.tokens.checks import check_floating, check_ids, check_maxima, check_positive, check_rows
 from entrostat.tokens.chunks import Gradients
-from entrostat.tokens.head import Head
+from entrostat.tokens.head import Head, compute_dtype
 from entrostat.tokens.partial import Upstream, finish, merge
 from entrostat.tokens.shard import VocabShard
 from entrostat.tokens.stats import TokenStats
@@ -68,7 +68,7 @@ def fused_token_stats(
     check_ids(token_ids, len(weight) if shard is None else shard.size)
     options = _Options(temperature, softcap, entropy_grad, budget, shard)
     stats = _FusedStats.apply(hidden, weight, bias, token_ids, options)  # type: ignore[no-untyped-call]
-    return TokenStats(*stats)
+    return TokenStats(*(s.view(token_ids.shape) for s in stats))
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,13 @@ class _FusedStats(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, token_ids: Tensor, options: _Options
     ) -> tuple[Tensor, ...]:
         head = Head(weight, bias, options.temperature, options.softcap)
-        ids = token_ids.reshape(-1) - (0 if options.shard is None else options.shard.start)
+        start = 0 if options.shard is None else options.shard.start
+        ids = token_ids.reshape(-1).long() - start
         sums = backend(hidden, weight).head_sums(hidden.reshape(-1, hidden.shape[-1]), head, ids, options.budget)
         if options.shard is not None:
             sums = merge(options.shard.gather(sums))
-        logp, entropy, collision, correction, log_norm = (s.reshape(token_ids.shape) for s in finish(sums))
-        check_maxima(lambda row: head.logits(hidden[row][None])[0], sums[0].reshape(token_ids.shape))
+        logp, entropy, collision, correction, log_norm = finish(sums)
+        check_maxima(lambda row: _row_logits(hidden[row], head), sums[0].view(token_ids.shape), start)
         ctx.save_for_backward(hidden, weight, bias, ids, log_norm, entropy)
         ctx.options = options
         ctx.mark_non_differentiable(collision, correction, *(() if options.entropy_grad else (entropy,)))
@@ -102,7 +103,6 @@ class _FusedStats(torch.autograd.Function):
     def backward(ctx: Any, d_logp: Tensor, d_entropy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, ids, log_norm, entropy = ctx.saved_tensors
         options: _Options = ctx.options
-        log_norm, entropy, d_logp, d_entropy = (t.reshape(-1) for t in (log_norm, entropy, d_logp, d_entropy))
         upstream = Upstream(log_norm, entropy, d_logp, d_entropy if options.entropy_grad else None)
         head = Head(weight, bias, options.temperature, options.softcap)
         states = hidden.reshape(-1, hidden.shape[-1])
@@ -125,6 +125,12 @@ def backend(hidden: Tensor, weight: Tensor) -> ModuleType:
 
         return triton_kernel
     return chunks
+
+
+def _row_logits(state: Tensor, head: Head) -> Tensor:
+    """The logits (V,) of one hidden state (D,)."""
+    buffer = torch.empty_like(head.weight, dtype=compute_dtype(state, head.weight))
+    return head.part(slice(0, len(buffer)), buffer).logits(state[None].to(buffer.dtype))[0]
 
 
 def _check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -71,7 +71,7 @@ def token_stats(
     check_positive(temperature=temperature)
     check_ids(token_ids, logits.shape[-1] if shard is None else shard.size)
     stats = _LogitStats.apply(logits, token_ids, temperature, entropy_grad, shard)  # type: ignore[no-untyped-call]
-    return TokenStats(*stats)
+    return TokenStats(*(s.view(token_ids.shape) for s in stats))
 
 
 class _LogitStats(torch.autograd.Function):
@@ -79,7 +79,8 @@ class _LogitStats(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, token_ids: Tensor, temperature: float, entropy_grad: bool, shard: VocabShard | None
     ) -> tuple[Tensor, ...]:
-        ids = token_ids.reshape(-1) - (0 if shard is None else shard.start)
+        start = 0 if shard is None else shard.start
+        ids = token_ids.reshape(-1).long() - start
         sums = logits.new_empty((FIELDS, len(ids)), dtype=compute_dtype(logits))
         for rows, matrix in _row_blocks(logits):
             vocabs = slices(logits.shape[-1], _COLUMNS)
@@ -90,8 +91,8 @@ class _LogitStats(torch.autograd.Function):
             sums[:, rows] = merge(parts)
         if shard is not None:
             sums = merge(shard.gather(sums))
-        logp, entropy, collision, correction, log_norm = (s.reshape(token_ids.shape) for s in finish(sums))
-        check_maxima(logits.__getitem__, sums[0].reshape(token_ids.shape))
+        logp, entropy, collision, correction, log_norm = finish(sums)
+        check_maxima(logits.__getitem__, sums[0].view(token_ids.shape), start)
         ctx.save_for_backward(logits, ids, log_norm, entropy)
         ctx.temperature, ctx.entropy_grad = temperature, entropy_grad
         ctx.mark_non_differentiable(collision, correction, *(() if entropy_grad else (entropy,)))
@@ -101,7 +102,6 @@ class _LogitStats(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_logp: Tensor, d_entropy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         logits, ids, log_norm, entropy = ctx.saved_tensors
-        log_norm, entropy, d_logp, d_entropy = (t.reshape(-1) for t in (log_norm, entropy, d_logp, d_entropy))
         upstream = Upstream(log_norm, entropy, d_logp, d_entropy if ctx.entropy_grad else None)
         grad = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
         out = grad.view(-1, logits.shape[-1])
@@ -118,7 +118,7 @@ def _row_blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
     _COLUMNS of a block stay in a core's cache on the CPU and fill the device elsewhere.
     """
-    size = (2**17 if logits.device.type == "cpu" else 2**26) // min(_COLUMNS, logits.shape[-1])
+    size = (2**17 if logits.device.type == "cpu" else 2**24) // min(_COLUMNS, logits.shape[-1])
     start = 0
     for matrix in _matrices(logits):
         for rows in slices(len(matrix), size):
