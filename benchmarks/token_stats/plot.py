@@ -21,7 +21,7 @@ def main() -> None:
         rows = list(csv.DictReader(file))
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex="col", layout="constrained")
     for row_axes, (field, label) in zip(axes, PANELS.items(), strict=True):
-        draw(row_axes[0], [r for r in rows if r["tokens"] == "512" and r["vocabulary"] != "37984"], "vocabulary", field)
+        draw(row_axes[0], [r for r in rows if r["tokens"] == "512"], "vocabulary", field)
         draw(row_axes[1], [r for r in rows if r["vocabulary"] == "37984"], "tokens", field)
         row_axes[0].set_ylabel(label)
     axes[1][0].set_xlabel("vocabulary V (512 tokens)")
