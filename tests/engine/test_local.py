@@ -22,7 +22,7 @@ RECIPE = {
     "tasks": {"train": 6, "select": 4, "report": 4},
     "rollout": {"prompts": 4, "samples": 2},
     "update": {"epochs": 2, "minibatches": 2, "learning_rate": 1e-3, "advantage": "reinforce", "baseline": "ema"},
-    "control": {"strategy": {"name": "od"}},
+    "control": {"strategy": {"name": "od"}, "measure_change": True},
     "evaluation": {"samples": 2, "pass_at": [1, 2]},
     "campaign": {"steps": 12, "checkpoint_every": 1},
 }
@@ -93,7 +93,7 @@ def test_every_step_line_has_the_fields_of_the_run_folder(finished):
         assert set(line) >= {
             *("loss", "grad_norm", "lr", "reward", "entropy", "flow_up", "flow_down", "regions", "bounds", "phase"),
             *("clip_fraction_low", "clip_fraction_high", "ratio_outside", "log_ratio_min_punished", "length"),
-            *("truncated", "verdicts", "tokens", "seconds"),
+            *("truncated", "verdicts", "tokens", "seconds", "predicted_change", "measured_change"),
         }
         assert sum(line["verdicts"].values()) == 8
         assert abs(sum(region["share"] for region in line["regions"].values()) - 1) < 1e-6

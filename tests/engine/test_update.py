@@ -115,3 +115,21 @@ def test_a_gradient_that_is_not_finite_is_refused_and_the_weights_stay():
 def test_the_learning_rate_rises_linearly_and_then_stays():
     one = learner(warmup_steps=4, learning_rate=8e-4)
     assert [one.learning_rate(step) for step in (1, 2, 4, 9)] == pytest.approx([2e-4, 4e-4, 8e-4, 8e-4])
+
+
+def test_the_measured_change_is_the_next_entropy_of_the_same_tokens_and_the_flow_predicts_its_sign():
+    recipe = parse_recipe(
+        {
+            "name": "step",
+            "control": {"measure_change": True},
+            "update": {"objective": "reinforce", "learning_rate": 2e-5, "warmup_steps": 0},
+        }
+    )
+    one = Learner(load_policy(), recipe, build_controller(recipe))
+    batch = experience(one.policy)
+    lines = [one.step(number, batch) for number in range(1, 7)]
+    for line, after in zip(lines, lines[1:], strict=False):
+        assert line["measured_change"] == pytest.approx(after["entropy"] - line["entropy"], abs=1e-6)
+    assert [line["predicted_change"] is None for line in lines] == [True] * 3 + [False] * 3
+    flows = [line["flow_up"] + line["flow_down"] for line in lines]
+    assert all(flow * line["measured_change"] > 0 for flow, line in zip(flows, lines, strict=True))

@@ -101,6 +101,8 @@ class _Campaign:
             load_optimizer(resume, self.learner.optimizer)
             controller.load_state_dict(state["controller"])
             self.advantages.load_state_dict(state["advantages"])
+            if self.learner.meter:
+                self.learner.meter.load_state_dict(state["meter"])
             self.step, self.finished = resume.step, state["finished"]
             record.rewind(self.step)
             self.start, self.peak = tags["start"], tags["resume-peak"]
@@ -197,9 +199,8 @@ class _Campaign:
     def _log_step(self, experience: Experience, place: dict[str, int], batch_fields: dict[str, Any]) -> None:
         torch.manual_seed(derived_seed(self.recipe.seed, "update", self.step))
         measured = self.learner.step(self.step, experience)
-        tokens = {**batch_fields["tokens"], "update": measured.pop("update_tokens")}
-        seconds = {**batch_fields["seconds"], "update": measured.pop("update_seconds")}
-        line = {"step": self.step, **place, **measured, **batch_fields, "tokens": tokens, "seconds": seconds}
+        joined = {field: {**batch_fields[field], **measured[field]} for field in ("tokens", "seconds")}
+        line = {"step": self.step, **place, **measured, **batch_fields, **joined}
         self.record.log_step(line)
         self.engine.listener(line)
 
@@ -232,6 +233,7 @@ class _Campaign:
         state = {
             "controller": self.learner.controller.state_dict(),
             "advantages": self.advantages.state_dict(),
+            "meter": self.learner.meter.state_dict() if self.learner.meter else None,
             "finished": self.finished,
         }
         resume = self.store.save(self.policy, self.step, self.learner.optimizer, state)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
+from entrostat.engine.change import ChangeMeter
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
 from entrostat.objective import aggregate, entropy_bonus, policy_loss
@@ -52,6 +53,7 @@ class Learner:
         self.temperature = recipe.rollout.temperature
         self.max_new_tokens = recipe.rollout.max_new_tokens
         self.regions = recipe.control.regions
+        self.meter = ChangeMeter() if recipe.control.measure_change else None
         self.optimizer = torch.optim.AdamW(
             policy.model.parameters(),
             lr=settings.learning_rate,
@@ -84,15 +86,25 @@ class Learner:
             sums = sums + token_sums(stats, weighted, out, mask, self.regions)
         norm = self._apply(number)
         self.controller.observe(number, sums.entropy, sums.tokens)
+        metrics: dict[str, Any] = dict(sums.metrics())
+        seconds = {"update": time.perf_counter() - started}
+        if self.meter:
+            flow = metrics["flow_up"] + metrics["flow_down"]
+            entropy = sums.entropy / sums.tokens
+            change = self.meter.read(
+                flow, self.learning_rate(number), entropy, lambda: self._mean_entropy(experience.rollout)
+            )
+            seconds["measure"] = change.pop("measure_seconds")
+            metrics |= change
         return {
             "loss": loss_sum,
             "grad_norm": norm,
             "lr": self.learning_rate(number),
             **self.controller.metrics(),
             **({"bounds": None} if self.settings.objective["name"] == "reinforce" else {}),
-            **sums.metrics(),
-            "update_tokens": experience.rollout.token_count,
-            "update_seconds": time.perf_counter() - started,
+            **metrics,
+            "tokens": {"update": experience.rollout.token_count},
+            "seconds": seconds,
         }
 
     def learning_rate(self, number: int) -> float:
@@ -107,6 +119,15 @@ class Learner:
             rollout.prompts.to(device), rollout.prompt_mask.to(device), completions, rollout.mask.to(device)
         )
         return token_stats(logits, completions, temperature=self.temperature, entropy_grad=entropy_grad)
+
+    @torch.no_grad()
+    def _mean_entropy(self, rollout: Rollout) -> float:
+        """Mean entropy in nats of the completion tokens' distributions under the policy as it is now."""
+        total = 0.0
+        for index in torch.split(torch.arange(len(rollout.texts)), self.settings.microbatch_rows):
+            part = rollout.rows(index)
+            total += float(self._statistics(part).entropy[part.mask.to(self.policy.device)].double().sum())
+        return total / rollout.token_count
 
     def _denominator(self, rollout: Rollout) -> float:
         """What the loss of the whole batch is divided by."""

@@ -91,6 +91,7 @@ OBJECTIVES: Table[Objective] = {
     "sapo": objective.Sapo,
     "ce-gppo": objective.CeGppo,
     "nsr": objective.Nsr,
+    "bapo": objective.Bapo,
 }
 
 

@@ -114,6 +114,8 @@ class ControlRecipe(Section):
     """Smoothing of the entropy that strategy, reweighting and bonus see; 0 leaves it as measured."""
     regions: Literal["surprisal", "probability", "exact"] = "surprisal"
     """Convention by which tokens are told into the regions E1-E4 in the records."""
+    measure_change: bool = False
+    """Score each step's tokens once more after it, to set the measured change of entropy beside the predicted one."""
 
 
 class EvaluationRecipe(Section):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from entrostat.report.reading import RunData
 
-PHASES = ("rollout", "grade", "update", "evaluate")
+PHASES = ("rollout", "grade", "update", "measure", "evaluate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Speed:
     def shares(self) -> dict[str, float]:
         """Each phase's share of the time of all phases."""
         whole = sum(self.seconds.values())
-        return {phase: value / whole for phase, value in self.seconds.items()} if whole else {}
+        return {phase: value / whole for phase, value in self.seconds.items() if value} if whole else {}
 
 
 def speed(run: RunData) -> Speed:
