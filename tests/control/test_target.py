@@ -77,6 +77,13 @@ def test_far_below_the_curve_it_opens_the_upper_side_and_far_above_it_the_lower(
     assert (below.phase(1, TOTAL), above.phase(1, TOTAL)) == ("increase", "decrease")
 
 
+def test_the_ends_of_its_range_are_the_callers() -> None:
+    wide, tight = ClipRule.constant(0.1, 2.0), ClipRule.constant(0.5, 0.1)
+    strategy = TargetEntropy(Curve.constant(1.0), raising=wide, lowering=tight)
+    assert strategy.rule(1, TOTAL, 0.01) == wide
+    assert strategy.rule(2, TOTAL, 100.0) == tight
+
+
 def test_before_any_entropy_it_holds_the_standard_band() -> None:
     strategy = TargetEntropy(Curve.constant(1.0))
     assert strategy.rule(0, TOTAL) == ClipRule(STANDARD, STANDARD)
@@ -118,8 +125,8 @@ def test_an_entropy_that_is_not_finite_is_refused(bad: float) -> None:
 def test_bad_settings_of_the_target_are_refused() -> None:
     with pytest.raises(ValueError, match="memory 0"):
         TargetEntropy(Curve.constant(1.0), memory=0)
-    with pytest.raises(ValueError, match="inverts the band"):
-        TargetEntropy(Curve.constant(1.0), narrow=-0.1)
+    with pytest.raises(ValueError, match="reach 0"):
+        TargetEntropy(Curve.constant(1.0), reach=0)
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine"])

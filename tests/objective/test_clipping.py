@@ -61,6 +61,13 @@ def test_a_mixture_is_linear_in_both_thresholds(weight: float, p: float) -> None
     assert math.isclose(mixed, weight * UPPER.at(p) + (1 - weight) * LOWER.at(p), rel_tol=1e-12)
 
 
+@given(weight=st.floats(0, 1))
+def test_a_mixture_of_rules_mixes_both_sides(weight: float) -> None:
+    mixed = PUBLISHED.mix(ClipRule(), weight)
+    assert mixed.upper == UPPER.mix(LinearThreshold.constant(0.2), weight)
+    assert mixed.lower == LOWER.mix(LinearThreshold.constant(0.2), weight)
+
+
 def test_the_ends_of_a_mixture_are_its_parts() -> None:
     assert UPPER.mix(LOWER, 1) == UPPER
     assert UPPER.mix(LOWER, 0) == LOWER

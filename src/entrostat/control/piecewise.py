@@ -43,7 +43,7 @@ class Piecewise(Strategy):
         stage, begin = self.stages[index], self.stages[index - 1].until if index else 0.0
         end = stage.start if stage.end is None else stage.end
         weight = 1 - (done - begin) / (stage.until - begin)
-        return ClipRule(stage.start.upper.mix(end.upper, weight), stage.start.lower.mix(end.lower, weight))
+        return stage.start.mix(end, weight)
 
     @override
     def phase(self, step: int, total_steps: int) -> Phase:

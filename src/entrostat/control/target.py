@@ -11,32 +11,36 @@ from typing_extensions import override
 
 from entrostat.control.curves import Curve
 from entrostat.control.state import State
-from entrostat.control.strategies import LOWER, UPPER, Phase, Strategy, progress
+from entrostat.control.strategies import LOWER, STANDARD, UPPER, Phase, Strategy, progress
 from entrostat.objective import ClipRule, LinearThreshold
 
 LEAST_ENTROPY = 1e-6
+NARROW = LinearThreshold.constant(0.05)
+RAISING = ClipRule(UPPER, NARROW)
+LOWERING = ClipRule(NARROW, LOWER)
 
 
 @dataclass
 class TargetEntropy(Strategy):
     """Moves both thresholds so that the entropy follows `curve`.
 
-    An action u in [-1, 1] sets the rule by mixing: u = 1 raises entropy with (E+, E-) = (upper, narrow), u = 0 is
-    (eps_std, eps_std), u = -1 lowers it with (narrow, lower). The entropy's response is taken to be, a step,
+    An action u in [-1, 1] sets the rule by mixing: 1 is `raising`, 0 `neutral`, -1 `lowering`. By default they are the
+    published thresholds on the side that acts and a narrow .05 on the other. The entropy's response is taken to be, a
+    step,
         ln H_k - ln H_{k-1} = drift + gain u_{k-1}
     and both numbers are the least-squares fit to the measured steps, the last weighing most (a memory of `memory`
     steps) and a prior (drift 0, gain .05) weighing as much as one step with u = 1. The next action is the one for
     which the fit closes the gap to the curve within `reach` steps:
         u_k = clip(((ln curve(k + reach) - ln H_k) / reach - drift) / gain, -1, 1)
-    so no gain has to be chosen. An entropy below 1e-6 nats counts as 1e-6. Raises ValueError for thresholds that are no
-    clip rule, memory or reach below 1, and an entropy that is not finite.
+    so no gain has to be chosen. It cannot do more than `raising` and `lowering` can: where few tokens reach the band,
+    widen them or take more gradient steps a batch. An entropy below 1e-6 nats counts as 1e-6.
+    Raises ValueError for memory or reach below 1 and for an entropy that is not finite.
     """
 
     curve: Curve
-    upper: LinearThreshold = UPPER
-    lower: LinearThreshold = LOWER
-    eps_std: float = 0.2
-    narrow: float = 0.05
+    raising: ClipRule = RAISING
+    neutral: ClipRule = STANDARD
+    lowering: ClipRule = LOWERING
     memory: float = 30.0
     reach: int = 5
     _fit: _ResponseFit = field(init=False, repr=False)
@@ -47,9 +51,6 @@ class TargetEntropy(Strategy):
     def __post_init__(self) -> None:
         if not (self.memory >= 1 and self.reach >= 1):
             raise ValueError(f"TargetEntropy: memory {self.memory} and reach {self.reach} must be at least 1 step")
-        narrow, standard = LinearThreshold.constant(self.narrow), LinearThreshold.constant(self.eps_std)
-        self._raising, self._lowering = ClipRule(self.upper, narrow), ClipRule(narrow, self.lower)
-        self._standard = ClipRule(standard, standard)
         self._fit = _ResponseFit(decay=1 - 1 / self.memory)
 
     @override
@@ -57,9 +58,8 @@ class TargetEntropy(Strategy):
         progress(step, total_steps)
         if entropy is not None and step > self._step:
             self._act(step, total_steps, entropy)
-        goal = self._raising if self._action > 0 else self._lowering
-        weight = abs(self._action)
-        return ClipRule(goal.upper.mix(self._standard.upper, weight), goal.lower.mix(self._standard.lower, weight))
+        goal = self.raising if self._action > 0 else self.lowering
+        return goal.mix(self.neutral, abs(self._action))
 
     @override
     def phase(self, step: int, total_steps: int) -> Phase:

@@ -104,6 +104,10 @@ class ClipRule(ClipBand):
         """The band 1 - lower <= r <= 1 + upper at every probability; clip-higher is constant(upper=0.28)."""
         return cls(upper=LinearThreshold.constant(upper), lower=LinearThreshold.constant(lower))
 
+    def mix(self, other: ClipRule, weight: float) -> ClipRule:
+        """weight * self + (1 - weight) * other in both thresholds; a mixture of valid rules is valid."""
+        return ClipRule(self.upper.mix(other.upper, weight), self.lower.mix(other.lower, weight))
+
     def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
         """(low, high) in closed form; see the class."""
         q = old_logp.exp()
