@@ -252,9 +252,11 @@ def _counting(what: str) -> Iterator[Any]:
 
 def _show(runs: list[Path], page: Path, as_json: bool) -> None:
     """Write the report of the runs and print their headline table."""
-    from entrostat.report import build_report, read_runs, speed, summary_rows
+    from entrostat.report import build_report, overview_figure, read_runs, save_figure, speed, summary_rows
 
     build_report(runs, page)
+    if len(runs) > 1:
+        save_figure(overview_figure(read_runs(runs)), page.with_name(f"{page.stem}-overview.png"))
     rows = [asdict(row) for row in summary_rows(runs)]
     if as_json:
         typer.echo(json.dumps({"runs": rows, "report": str(page)}))
