@@ -1,5 +1,5 @@
 # mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-untyped-call,untyped-decorator"
-# ruff: noqa: N803
+# ruff: noqa: ARG001, N803
 """Sums and gradients of an output layer on a GPU: tiles of logits that never leave the registers.
 
 The forward kernel multiplies a tile of tokens by one tile of the vocabulary after another and folds each tile into
