@@ -52,9 +52,10 @@ def test_micro_batches_change_neither_loss_nor_gradient_nor_diagnostics(mode, ob
         ("control", "bonus", {"name": "constant", "value": 0.01}),
         ("control", "strategy", {"name": "target-entropy", "curve": {"points": [[0, 0.3]]}}),
         *(("control", "strategy", {"name": name}) for name in ("id", "dual-clip", "dppo", "dcpo", "abc")),
+        ("update", "kl_cov", {"share": 0.1}),
         *(("update", "objective", {"name": name}) for name in ("cispo", "gspo", "gmpo", "sapo", "ce-gppo", "nsr")),
     ],
-    ids=lambda value: value["name"] if isinstance(value, dict) else None,
+    ids=lambda value: value.get("name") if isinstance(value, dict) else None,
 )
 def test_every_method_of_a_recipe_moves_the_policy_and_stays_finite(section, key, settings):
     recipe = parse_recipe({"name": "step", section: {key: settings}})

@@ -15,7 +15,7 @@ from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.engine.change import ChangeMeter
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
-from entrostat.objective import aggregate, entropy_bonus, policy_loss
+from entrostat.objective import aggregate, entropy_bonus, kl_cov_penalty, policy_loss
 from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
 
@@ -80,6 +80,8 @@ class Learner:
             old_logp = part.rollout.old_logp.to(mask.device)
             out = policy_loss(stats.logp, old_logp, weighted, mask, rule=rule, objective=self.objective)
             per_token = out.per_token + entropy_bonus(stats.entropy, mask, bonus)
+            if term := self.settings.kl_cov:
+                per_token += kl_cov_penalty(stats.logp, old_logp, weighted, mask, term.share, term.coefficient)
             loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
             loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())

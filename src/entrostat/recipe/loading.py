@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import yaml
@@ -24,11 +25,14 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     file = Path(path)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RecipeError(f"{file}: no such recipe file; give the path of a YAML recipe") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise RecipeError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be read ({error.strerror}); give the path of a YAML recipe") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file}: not readable as YAML ({error}); save it as UTF-8") from error
+    content = _from_yaml(text, str(file))
     if not isinstance(content, dict):
         raise RecipeError(f"{file}: holds {type(content).__name__}, not a mapping; start with `name: ...`")
     return parse_recipe(content, overrides, origin=str(file))
@@ -43,6 +47,13 @@ def parse_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), orig
         raise RecipeError("\n".join(_fault(origin, fault) for fault in error.errors())) from error
 
 
+def _from_yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{origin}: not readable as YAML ({' '.join(str(error).split())})") from error
+
+
 def _with_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
     for override in overrides:
@@ -55,7 +66,7 @@ def _with_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dic
             inner = place.get(key)
             place[key] = dict(inner) if isinstance(inner, Mapping) else {}
             place = place[key]
-        place[keys[-1]] = yaml.safe_load(text)
+        place[keys[-1]] = _from_yaml(text, f"override {override!r}")
     return merged
 
 
@@ -68,4 +79,4 @@ def _fault(origin: str, fault: Any) -> str:
         return f"{origin}: {field}.{message}" if field else f"{origin}: {message}"
     if fault["type"] == "missing":
         return f"{origin}: {field}: missing; add it"
-    return f"{origin}: {field}: got {fault['input']!r}; {message[0].lower()}{message[1:]}"
+    return f"{origin}: {field}: got {shortened(fault['input'])}; {message[0].lower()}{message[1:]}"

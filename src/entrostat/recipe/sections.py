@@ -12,7 +12,7 @@ from entrostat.recipe.methods import BonusChoice, ObjectiveChoice, ReweightingCh
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, and nothing changes after it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -64,6 +64,15 @@ class RolloutRecipe(Section):
     """Completions sampled at a time."""
 
 
+class KlCovRecipe(Section):
+    """KL-Cov's term (arXiv 2505.22617): coefficient |ln pi - ln pi_old| on the tokens whose covariance is largest."""
+
+    share: float = Field(default=2e-4, gt=0, le=1)
+    """Share of the tokens."""
+    coefficient: float = Field(default=1.0, ge=0)
+    """Weight of the term."""
+
+
 class UpdateRecipe(Section):
     """How the policy learns from a rollout batch."""
 
@@ -76,6 +85,8 @@ class UpdateRecipe(Section):
     """Reward of a completion that fails: 0 (rewards 0/1) or -1 (rewards +-1)."""
     objective: ObjectiveChoice = Field(default="clip", validate_default=True)
     """`clip`: the clipped surrogate; `reinforce`: ratio times advantage, never clipped; and others by their names."""
+    kl_cov: KlCovRecipe | None = None
+    """KL-Cov's term beside objective `reinforce`; null for none."""
     aggregate: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
     """How per-token losses become one number; `constant` divides by batch x max_new_tokens (Dr.GRPO)."""
     epochs: Positive = 2
@@ -125,7 +136,7 @@ class EvaluationRecipe(Section):
     """Optimizer steps from one evaluation to the next."""
     samples: Positive = 4
     """Completions a task."""
-    pass_at: tuple[Positive, ...] = (1, 4)
+    pass_at: tuple[Positive, ...] = Field(default=(1, 4), min_length=1)
     """The k of pass@k."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature."""
@@ -179,6 +190,17 @@ class Recipe(Section):
     evaluation: EvaluationRecipe = EvaluationRecipe()
     campaign: CampaignRecipe = CampaignRecipe()
     grading: GradingRecipe = GradingRecipe()
+
+    @model_validator(mode="after")
+    def _a_group_can_teach(self) -> Recipe:
+        update = self.update
+        relative = update.advantage in ("grpo", "dr-grpo", "qae") or update.baseline == "leave-one-out"
+        if relative and self.rollout.samples == 1:
+            raise ValueError(
+                f"rollout.samples: got 1, but {update.advantage!r} compares a prompt's completions with each other and "
+                "would learn nothing; raise it, or set update.advantage to reinforce with baseline none, batch-mean or ema"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Recipe:
