@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +173,25 @@ def test_what_is_not_begun_by_the_deadline_is_no_reward_at_all(grader, task):
     assert time.monotonic() - begun < 3
     assert verdicts[-1].outcome is Outcome.INFRASTRUCTURE_ERROR
     assert verdicts[-1].reward is None
+
+
+def test_a_stream_takes_no_more_than_its_window_ahead(grader, task):
+    taken = []
+
+    def pairs():
+        for number in range(100):
+            taken.append(number)
+            yield task, RIGHT if number % 2 else "def solve(numbers): pass"
+
+    verdicts = grader.stream(pairs(), window=10)
+    assert [next(verdicts).passed for _ in range(11)] == [bool(number % 2) for number in range(11)]
+    assert len(taken) == 20
+
+
+def test_the_example_of_the_documentation_does_what_it_says(capsys):
+    text = (Path(__file__).parents[2] / "docs" / "grading.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    assert capsys.readouterr().out.strip() in text
 
 
 def test_a_test_that_is_not_plain_data_is_refused_before_any_grading(grader):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -41,21 +42,21 @@ def test_a_worker_killed_at_any_moment_costs_no_verdict_and_invents_none(task):
         stop = threading.Event()
 
         def kill_now_and_then() -> None:
-            while not stop.wait(0.3):
-                for pid in descendants(os.getpid())[::2]:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            rng = random.Random(0)
+            while not stop.wait(0.5):
+                with contextlib.suppress(ProcessLookupError, IndexError):
+                    os.kill(rng.choice(descendants(os.getpid())), signal.SIGKILL)
 
         killer = threading.Thread(target=kill_now_and_then)
         killer.start()
         try:
-            verdicts = grader.grade([(task, RIGHT), (task, WRONG)] * 150)
+            verdicts = grader.grade([(task, RIGHT), (task, WRONG)] * 100)
         finally:
             stop.set()
             killer.join()
         assert {v.outcome for v in verdicts[::2]} <= {Outcome.PASSED, Outcome.INFRASTRUCTURE_ERROR}
         assert {v.outcome for v in verdicts[1::2]} <= {Outcome.WRONG, Outcome.INFRASTRUCTURE_ERROR}
-        assert sum(v.outcome is Outcome.INFRASTRUCTURE_ERROR for v in verdicts) < 30
+        assert sum(v.outcome is Outcome.INFRASTRUCTURE_ERROR for v in verdicts) < 20
 
 
 def test_a_grading_killed_from_outside_is_tried_once_more(task):

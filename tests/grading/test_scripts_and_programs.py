@@ -62,6 +62,11 @@ def test_a_script_that_cannot_judge_gives_no_reward_at_all(examine, script):
     assert "assertions cannot be run" in verdict.detail
 
 
+def test_an_answer_too_deep_to_be_passed_on_is_wrong_and_not_the_machine_s_fault(examine):
+    deep = "def f(x):\n    for _ in range(98): x = [x]\n    return x"
+    assert examine(deep, "assert f([[[f(1)]]]) != 0").outcome is Outcome.WRONG
+
+
 def test_helpers_of_the_preamble_serve_the_script_and_the_code(examine):
     preamble = "import math\ndef inverse(x): return -x\ndef f(x): pass"
     assert examine("def f(x):\n    return math.floor(inverse(x))", "assert inverse(f(2)) == 2", preamble).passed
@@ -109,6 +114,8 @@ def test_the_usual_ways_to_read_and_print_all_work(execute, code):
     ("code", "outcome"),
     [
         (ECHO, Outcome.PASSED),
+        ("import sys\nsys.stdout.buffer.write(b'\\xff\\xfe')", Outcome.WRONG),
+        ("print('[' * 100_000)", Outcome.WRONG),
         ("print('aa')", Outcome.WRONG),
         ("print('aa')\nprint('bb')\nprint('cc')", Outcome.WRONG),
         ("import os\nprint('aa\\nbb', flush=True)\nos._exit(0)", Outcome.RUNTIME_ERROR),

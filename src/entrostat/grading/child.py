@@ -55,8 +55,9 @@ def main(control_descriptor: int) -> None:
 
 
 def _serve(control: socket.socket, sandbox: Sandbox) -> None:
-    """Commands, one a packet: {"start": key} with a socket's descriptor; {"end": key, "wait": bool} is answered with
-    how it ended.
+    """Obey commands, one a packet.
+
+    {"start": key} comes with a socket's descriptor; {"end": key, "wait": bool} is answered with how it ended.
     """
     running: dict[int, tuple[int, int] | str] = {}
     while True:
@@ -87,9 +88,7 @@ def _start(sandbox: Sandbox, channel: int) -> tuple[int, int] | str:
 
 
 def _end(grading: tuple[int, int] | str, wait: bool) -> dict[str, Any]:
-    """Kill what is left of a grading, after a moment of grace if it seems to have ended by itself, and say how it
-    ended.
-    """
+    """Kill what is left of a grading and say how it ended; wait: first give it a moment to end by itself."""
     if isinstance(grading, str):
         return {"error": grading}
     child, descriptor = grading

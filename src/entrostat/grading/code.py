@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from entrostat.grading.judging import AnyTask, Job, Tests, prepare
 from entrostat.grading.sandbox import Limits
 from entrostat.grading.verdict import Outcome, Verdict
-from entrostat.grading.worker import Failure, Worker, WorkerError, describe, locate_packages, refuse_if_missing
+from entrostat.grading.worker import Failure, IsolationError, Worker, WorkerError, describe, locate_packages, refusal
 
-_ATTEMPTS = 2
+_ATTEMPTS = 3
 _NEVER_REMEMBERED = (Outcome.TIMEOUT, Outcome.INFRASTRUCTURE_ERROR)
 
 
@@ -54,6 +56,7 @@ class CodeGrader:
         _require("memo", memo, memo >= 0, "0 or more verdicts")
         self._limits = Limits(timeout=timeout, memory=memory, output=output)
         self._packages = locate_packages(packages)
+        self._isolation = isolation
         self._memo_size = memo
         self._memo: OrderedDict[tuple[str, str | None], Verdict] = OrderedDict()
         self._lock = threading.Lock()
@@ -61,16 +64,12 @@ class CodeGrader:
         self._workers: list[Worker | None] = []
         try:
             for _ in range(workers):
-                worker = Worker(self._limits, self._packages)
-                self._workers.append(worker)
-                missing = worker.missing
-                if isolation == "full":
-                    refuse_if_missing(missing)
+                self._workers.append(worker := self._new_worker())
         except BaseException:
             self.close()
             raise
-        if missing:
-            warnings.warn(f"grading without {describe(missing)}: code may harm this machine", stacklevel=2)
+        if worker.missing:
+            warnings.warn(f"grading without {describe(worker.missing)}: code may harm this machine", stacklevel=2)
 
     def __enter__(self) -> CodeGrader:
         return self
@@ -89,8 +88,8 @@ class CodeGrader:
 
         deadline: seconds for the whole batch; what is not begun by then is an infrastructure error. An exception such
         as KeyboardInterrupt ends the batch after the gradings in progress. A worker that dies is replaced and its
-        grading tried once more, then it is an infrastructure error. Raises TaskError for a test that is not plain
-        data, before grading any.
+        grading tried again, twice at most, then it is an infrastructure error. Raises TaskError for a test that is
+        not plain data, before grading any.
         """
         if not self._workers:
             raise ValueError("this grader is closed; make a new CodeGrader")
@@ -120,6 +119,21 @@ class CodeGrader:
                 stop.set()
         return verdicts
 
+    def stream(self, pairs: Iterable[tuple[AnyTask, str]], window: int = 256) -> Iterator[Verdict]:
+        """The verdicts of pairs in their order, taking at most `window` pairs ahead of the verdicts that are read."""
+        source = iter(pairs)
+        while batch := list(itertools.islice(source, window)):
+            yield from self.grade(batch)
+
+    def _new_worker(self) -> Worker:
+        if sys.platform != "linux":
+            raise IsolationError("isolating code takes Linux; run this in a Linux container or use RemoteGrader")
+        worker = Worker(self._limits, self._packages)
+        if self._isolation == "full" and worker.missing:
+            worker.close()
+            raise IsolationError(refusal(worker.missing))
+        return worker
+
     def _judge(self, slot: int, job: Job) -> Verdict:
         if job.code is None:
             return Verdict(Outcome.NO_CODE, "the completion contains no code")
@@ -140,7 +154,7 @@ class CodeGrader:
         reason = ""
         for _ in range(_ATTEMPTS):
             try:
-                worker = self._workers[slot] = self._workers[slot] or Worker(self._limits, self._packages)
+                worker = self._workers[slot] = self._workers[slot] or self._new_worker()
                 return Verdict(Outcome.PASSED, tests.judge(worker, code), time.monotonic() - start)
             except Failure as failure:
                 return Verdict(failure.outcome, failure.detail, time.monotonic() - start)

@@ -102,7 +102,7 @@ def _run_program(code: str, stdin: str) -> tuple[str, str]:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     size = os.fstat(output).st_size
-    return "answer", wire.encode(os.pread(output, size, 0).decode(errors="replace"))
+    return "answer", os.pread(output, size, 0).decode(errors="replace")
 
 
 def _replace_descriptor(number: int, content: bytes) -> int:
@@ -129,8 +129,10 @@ def _judge(conversation: Conversation, script: str, preamble: str, name: str) ->
         exec(compile(preamble, "<preamble>", "exec"), assertions.__dict__)
         vars(assertions).update({name: candidate, "candidate": candidate})
         exec(compile(script, "<assertions>", "exec"), assertions.__dict__)
-    except (MemoryError, wire.NotPlainError):
+    except MemoryError:
         raise
     except BaseException as error:
-        return "refuted" if asked else "unfit", f"{type(error).__name__}: {error}"
+        # What kind of argument the script gives is its own doing; how deep it is may be the answers'.
+        unfit = not asked or (isinstance(error, wire.NotPlainError) and not isinstance(error, wire.TooDeepError))
+        return "unfit" if unfit else "refuted", f"{type(error).__name__}: {error}"
     return "upheld" if asked else "unfit", ""

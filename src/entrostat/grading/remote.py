@@ -26,6 +26,7 @@ from entrostat.tasks import ScriptTask, TaskError
 
 _ATTEMPTS = 2
 _PATIENCE = 30.0
+_REPLY_LIMIT = 64 << 20
 # Carries out the requests on standard input with this package's own interpreter loop, and prints the replies last.
 _HARNESS = """
 import json, os, sys, types
@@ -146,7 +147,10 @@ class RemoteGrader:
         request = urllib.request.Request(self._url, json.dumps(body).encode(), {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=self._timeout + _PATIENCE) as response:
-                reply: dict[str, Any] = json.load(response)
+                data = response.read(_REPLY_LIMIT + 1)
+            if len(data) > _REPLY_LIMIT:
+                raise Failure(Outcome.OUTPUT_LIMIT, f"a reply above {_REPLY_LIMIT} bytes")
+            reply: dict[str, Any] = json.loads(data)
             if reply["status"] == "SandboxError":
                 raise WorkerError(f"the server failed: {str(reply.get('message'))[:200]}")
             result = reply["run_result"]
@@ -156,7 +160,7 @@ class RemoteGrader:
                 str(result.get("stdout") or ""),
             )
             stderr = str(result.get("stderr") or "")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WorkerError(f"{self._url}: {type(error).__name__}: {error}") from error
         if status == "TimeLimitExceeded":
             raise Failure(Outcome.TIMEOUT, f"no answer within {self._timeout:g} s")

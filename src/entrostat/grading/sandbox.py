@@ -83,7 +83,9 @@ class Sandbox:
 
     def __init__(self, limits: Limits, library: Sequence[str], packages: Sequence[str]) -> None:
         self.limits = limits
-        self.missing = _missing_layers()
+        # In a container's user namespace, root may be the only user that there is.
+        self._as_root = os.geteuid() == 0 and not _refusal(_become_nobody)
+        self.missing = _missing_layers(self._as_root)
         self._namespaces = sum(flag for name, flag in _NAMESPACES.items() if name not in self.missing)
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         self._pid_namespace: int | None = None
@@ -95,12 +97,11 @@ class Sandbox:
 
     def enter(self) -> None:
         """Isolate the fork server, which goes on as a child of this process; this one waits for it and exits."""
-        as_root = os.geteuid() == 0
         if self._own_root:
-            self._build_root(as_root)
-        if as_root and (reason := _refusal(_list_standard_library)):
+            self._build_root()
+        if self._as_root and (reason := _refusal(_list_standard_library)):
             self.missing["unprivileged user"] = reason
-        elif as_root:
+        elif self._as_root:
             _become_nobody()
         self._unshare(self._namespaces, 0)
         if self._namespaces & kernel.CLONE_NEWUTS:
@@ -164,8 +165,8 @@ class Sandbox:
             finally:
                 os.close(descriptor)
 
-    def _build_root(self, as_root: bool) -> None:
-        if as_root:
+    def _build_root(self) -> None:
+        if self._as_root:
             kernel.unshare(kernel.CLONE_NEWNS)
         else:
             self._unshare(kernel.CLONE_NEWNS, 0)
@@ -240,16 +241,18 @@ def _show(source: str, target: str) -> None:
             kernel.mount_tmpfs(folder, 1 << 20, 1024)
 
 
-def _missing_layers() -> dict[str, str]:
+def _missing_layers(as_root: bool) -> dict[str, str]:
     trials: dict[str, Callable[[], None]] = {"user namespace": lambda: kernel.unshare(kernel.CLONE_NEWUSER)}
     for name, flag in _NAMESPACES.items():
         trials[name] = functools.partial(kernel.unshare, kernel.CLONE_NEWUSER | flag)
     trials["mount namespace"] = _try_mounting
     trials["seccomp"] = _try_filtering
-    return {name: reason for name, trial in trials.items() if (reason := _refusal(trial))}
+    first = [_become_nobody] if as_root else []
+    return {name: reason for name, trial in trials.items() if (reason := _refusal(*first, trial))}
 
 
 def _list_standard_library() -> None:
+    _become_nobody()
     os.listdir(os.path.dirname(os.__file__))
 
 
@@ -265,19 +268,20 @@ def _try_filtering() -> None:
     kernel.filter_system_calls(grading_filter())
 
 
-def _refusal(trial: Callable[[], None]) -> str:
-    """Try something in a forked process without privileges; why the kernel refused it, or nothing."""
+def _refusal(*trials: Callable[[], None]) -> str:
+    """Try steps in a forked process; why the kernel refused one, or nothing."""
     child = os.fork()
     if child == 0:
         status = 0
         try:
-            if os.geteuid() == 0:
-                _become_nobody()
-            trial()
+            for trial in trials:
+                trial()
         except OSError as error:
             status = error.errno or 255
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
-    return "" if code == 0 else os.strerror(code) if code > 0 else f"killed by signal {-code}"
+    if code < 0 and code != -signal.SIGSYS:
+        raise OSError(f"a trial of the sandbox was killed by signal {-code}")
+    return "" if code == 0 else os.strerror(code) if code > 0 else "killed for a system call"

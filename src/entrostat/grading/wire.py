@@ -24,7 +24,11 @@ _JSON_INTS = range(-(2**63), 2**63)
 
 
 class NotPlainError(ValueError):
-    """A value that is not plain data, or is nested too deeply."""
+    """A value that is not plain data."""
+
+
+class TooDeepError(NotPlainError):
+    """A value nested too deeply."""
 
 
 class FrameTooLargeError(ValueError):
@@ -105,7 +109,7 @@ def _to_json(value: Any, depth: int) -> Any:
     if kind is complex:
         return {"complex": [value.real, value.imag]}
     if depth == 0:
-        raise NotPlainError(f"a value nested deeper than {MAX_DEPTH} levels")
+        raise TooDeepError(f"a value nested deeper than {MAX_DEPTH} levels")
     if kind is list:
         return [_to_json(item, depth - 1) for item in value]
     if kind is tuple:

@@ -20,7 +20,7 @@ from entrostat.grading import wire
 from entrostat.grading.sandbox import REMEDIES, Limits
 from entrostat.grading.verdict import Outcome
 
-# The fork server imports three modules of this package without the package itself, which would load torch.
+# The fork server imports its own modules of this package without the package itself, which would load torch.
 _BOOT = """
 import sys, types
 sys.path.pop(0)
@@ -159,14 +159,14 @@ class Interpreter:
 
     def run(self, code: str, stdin: str) -> str:
         """Run the code as a program on a text; what it printed."""
-        return str(wire.decode(self._ask("run", wire.encode((code, stdin)), "answer")))
+        return self._ask("run", wire.encode((code, stdin)), "answer")
 
     def judge(self, script: str, preamble: str, name: str, answer: Callable[[str], str]) -> None:
         """Run assertions about the function `name`, whose calls `answer` answers; Failure if one does not hold."""
         status, text = self._exchange("judge", wire.encode((script, preamble, name)))
         while status == "asks":
             status, text = self._exchange("reply", answer(text))
-        if status == "unfit" or status == "not plain":
+        if status == "unfit":
             raise Failure(Outcome.INFRASTRUCTURE_ERROR, f"the assertions cannot be run: {text[:500]}")
         if status != "upheld":
             raise failure_of(status, text)
@@ -249,14 +249,13 @@ def locate_packages(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def refuse_if_missing(missing: dict[str, str]) -> None:
-    """IsolationError naming every layer that this machine refuses, and the remedy."""
-    if missing:
-        raise IsolationError(
-            f"isolation='full', but this machine refuses {describe(missing)}. Remedy: "
-            + "; ".join(dict.fromkeys(REMEDIES[name] for name in missing))
-            + "; or choose isolation='best-effort' to grade without"
-        )
+def refusal(missing: dict[str, str]) -> str:
+    """The words that refuse to grade in full isolation: every missing layer, and the remedy."""
+    remedies = "; ".join(dict.fromkeys(REMEDIES[name] for name in missing))
+    return (
+        f"isolation is 'full', but this machine refuses {describe(missing)}. Remedy: {remedies}; "
+        "or choose isolation='best-effort' to grade without"
+    )
 
 
 def describe(missing: dict[str, str]) -> str:
