@@ -182,6 +182,13 @@ def test_the_lowest_quantile_is_the_least_reward_and_the_highest_the_greatest() 
     assert (quantile(rewards, level=0.99) <= 0).all()
 
 
+@pytest.mark.parametrize("size", [3, 7, 10, 15])
+def test_a_quantile_at_a_multiple_of_one_in_n_is_that_reward(size: int) -> None:
+    rewards = torch.arange(size, dtype=torch.float32)[None]
+    for rank in range(1, size):
+        assert quantile(rewards, level=rank / size)[0].abs().argmin() == rank - 1
+
+
 def test_quantile_baseline_counts_present_rewards_only_and_leaves_degenerate_groups_at_zero() -> None:
     with_missing = quantile(torch.tensor([[NAN, 1.0, 0.0, 0.0, NAN]], dtype=torch.float64))
     full = quantile(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64))

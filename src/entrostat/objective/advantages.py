@@ -121,8 +121,8 @@ def dr_grpo(rewards: Tensor) -> Tensor:
 
 
 def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tensor:
-    """QAE: A = (R - Q) / (std + epsilon), Q the `level`-quantile of the group, its least reward that the share `level`
-    does not exceed; 0 in a degenerate group.
+    """QAE: A = (R - Q) / (std + epsilon), 0 in a degenerate group. Q is the `level`-quantile of the group: its least
+    reward with at least the share `level` of the group at or below it.
 
     With rewards 0/1 a group with a success rate up to 1 - level is judged by 0, so that only its rare successes
     count, and an easier one by 1, so that only its rare failures do. Source: arXiv 2509.22611.
@@ -132,7 +132,7 @@ def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tens
         raise ValueError(f"level is {level}; give a quantile in (0, 1)")
     rewards = _checked(rewards)
     count, std = _count(rewards), _std(rewards)
-    rank = (level * count).ceil().long().clamp_min(1) - 1
+    rank = (level * count.double() - 1e-9).ceil().long().clamp_min(1) - 1
     baseline = rewards.sort(-1).values.gather(-1, rank)
     return _zero_where_missing((rewards - baseline) / (std + epsilon)).where(std > 0, 0)
 
