@@ -35,7 +35,7 @@ def main(control_descriptor: int) -> None:
     control = socket.socket(fileno=control_descriptor)
     settings = json.loads(control.recv(1 << 16))
     library = list(sys.path)
-    sys.path += dict.fromkeys(os.path.dirname(path) for path in settings["packages"].values())
+    sys.path += settings["path"]
     for name in (*_WARM.split(), *settings["packages"]):
         importlib.import_module(name)
     # Python's site module, left out here because it looks for packages, would have defined these two.

@@ -79,7 +79,9 @@ class Worker:
                 pass_fds=[remote.fileno()],
             )
         try:
-            settings = {"limits": dataclasses.asdict(limits), "packages": dict(packages)}
+            parents = {os.path.dirname(place) for place in packages.values()}
+            path = sorted(parents, key=lambda parent: sys.path.index(parent) if parent in sys.path else len(sys.path))
+            settings = {"limits": dataclasses.asdict(limits), "packages": dict(packages), "path": path}
             hello = self._command(settings, _START_SECONDS)
         except BaseException:
             self.close()
