@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Lfm2Config, MambaConfig, MistralConfig
 
-from entrostat.engine.policy import Policy, load_policy
+from entrostat.engine.policy import Policy, PolicyError, load_policy
 from entrostat.engine.rollout import sample
 from entrostat.tasks import listcraft
 from entrostat.tokens import token_stats
@@ -71,3 +72,46 @@ def test_a_completion_cut_at_the_limit_is_marked_and_one_with_an_end_token_is_no
 def test_an_empty_list_of_prompts_is_refused(policy):
     with pytest.raises(ValueError, match="prompts: the list is empty"):
         sample(policy, [], 1, 4, seed=0)
+
+
+SIZES = {"hidden_size": 32, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+HEADS = {"intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def untrained(policy, config):
+    """A small model of another family with the same tokenizer, several end tokens, and distributions that differ."""
+    config.vocab_size = len(policy.tokenizer)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.data.mul_(12)
+    model.generation_config.eos_token_id = [1, 5, 9, 20]
+    return Policy(model, policy.tokenizer, type(config).__name__)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [MistralConfig(**SIZES, **HEADS, sliding_window=8), Lfm2Config(**SIZES, **HEADS, full_attn_idxs=[1])],
+    ids=["sliding-window", "convolution-and-attention"],
+)
+def test_other_families_and_several_end_tokens_keep_the_probabilities_of_a_full_forward_pass(policy, config):
+    other = untrained(policy, config)
+    rollout = sample(other, PROMPTS, 3, 40, seed=1)
+    with torch.no_grad():
+        logits = other.logits(rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask)
+    stats = token_stats(logits, rollout.completions)
+    assert torch.allclose(stats.logp[rollout.mask], rollout.old_logp[rollout.mask], atol=2e-4)
+    ends = rollout.completions.gather(1, rollout.lengths.unsqueeze(1) - 1).squeeze(1)
+    ended = torch.isin(ends, torch.tensor(other.stop_ids))
+    assert torch.equal(ended, ~rollout.truncated)
+    assert len(set(ends[ended].tolist())) > 1
+
+
+def test_a_model_without_a_key_value_cache_and_one_without_finite_logits_are_refused(policy):
+    with pytest.raises(PolicyError, match="keeps no key-value cache; choose a model with attention"):
+        sample(untrained(policy, MambaConfig(**SIZES, num_hidden_layers=1)), PROMPTS, 1, 4, seed=0)
+    broken = load_policy()
+    broken.model.lm_head.weight.data.fill_(float("nan"))
+    with pytest.raises(PolicyError, match="not finite"):
+        sample(broken, PROMPTS, 1, 4, seed=0)

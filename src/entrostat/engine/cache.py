@@ -36,14 +36,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (room[:, :, :after] for room in self._rooms)
         return self.keys, self.values
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeat every row."""
-        super().batch_repeat_interleave(repeats)
-        self._rooms = None
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the rows of `indices`."""
-        super().batch_select_indices(indices)
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Make row i the row beam_idx[i] of before; rows may be left out or repeated."""
+        super().reorder_cache(beam_idx)
         self._rooms = None
 
     def _room(self, held: Tensor, states: Tensor, needed: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from entrostat.engine.cache import growing_cache
-from entrostat.engine.policy import Policy
+from entrostat.engine.policy import Policy, PolicyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,8 @@ def sample(
     Row i's token t is drawn by the uniform number u[i, t] of a generator seeded with `seed`: two policies sampled with
     one seed differ by their probabilities alone (common random numbers), whichever rows end early. With a seed for
     each prompt, its completions do not depend on the other prompts either.
+    Raises ValueError without prompts, PolicyError for a model that keeps no key-value cache or whose logits are not
+    finite.
     """
     if not prompts:
         raise ValueError("prompts: the list is empty; give at least one prompt")
@@ -128,7 +130,7 @@ def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Ten
     positions = (attention.long().cumsum(1) - 1).clamp_min(0)
     cache = growing_cache(policy.model.config, capacity=tokens.shape[1] + limit)
     logits = _next_logits(policy, tokens, attention, positions, cache).repeat_interleave(samples, 0)
-    cache.batch_repeat_interleave(samples)
+    cache.reorder_cache(torch.arange(len(tokens), device=device).repeat_interleave(samples))
     attention, positions = attention.repeat_interleave(samples, 0), positions[:, -1:].repeat_interleave(samples, 0)
     batch = torch.arange(rows, device=device)  # the row that each place of the batch belongs to
     going = torch.ones(rows, dtype=torch.bool, device=device)  # by place: no end token yet
@@ -145,13 +147,18 @@ def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Ten
             break
         if int(going.sum()) <= 0.75 * len(going):
             places = going.nonzero().squeeze(-1)
-            cache.batch_select_indices(places)
+            cache.reorder_cache(places)
             batch, token, attention, positions = batch[places], token[places], attention[places], positions[places]
             going = going[places]
         attention = torch.cat([attention, attention.new_ones((len(attention), 1))], dim=1)
         positions = positions + 1
         logits = _next_logits(policy, token.unsqueeze(-1), attention, positions, cache)
 
+    if not bool(old_logp.isfinite().all()):
+        raise PolicyError(
+            f"policy: the logits of {policy.source} are not finite; in training lower update.learning_rate and start "
+            "in a new folder, the checkpoints in this one stand"
+        )
     completions, mask = completions.cpu(), mask.cpu()
     truncated = torch.zeros(rows, dtype=torch.bool)
     truncated[batch[going].cpu()] = True
@@ -178,6 +185,11 @@ def _next_logits(policy: Policy, tokens: Tensor, attention: Tensor, positions: T
         use_cache=True,
         logits_to_keep=1,
     )
+    if out.get("past_key_values") is not cache:
+        raise PolicyError(
+            f"policy.path: {policy.source} ({type(policy.model).__name__}) keeps no key-value cache; "
+            "choose a model with attention layers"
+        )
     return cast(Tensor, out.logits[:, -1])
 
 
