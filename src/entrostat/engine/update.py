@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
@@ -41,6 +43,18 @@ class Experience:
             yield self.rows(index)
 
 
+@contextmanager
+def _plain_refusal(number: int) -> Iterator[None]:
+    """Turn what the mathematics refuses, such as a ratio that overflows, into a TrainingError of step `number`."""
+    try:
+        yield
+    except ValueError as error:
+        raise TrainingError(
+            f"step {number}: {error}. Nothing was applied, the last checkpoint stands; "
+            "where numbers ran away, lower update.learning_rate"
+        ) from error
+
+
 class Learner:
     """A policy under training: its optimizer, its learning-rate warm-up and its controller."""
 
@@ -65,27 +79,11 @@ class Learner:
         """Take optimizer step `number` (the first is 1) and return its fields of the step line.
 
         The loss is that of the whole batch however it is cut into micro-batches.
-        Raises TrainingError, with the weights as they were, when the gradient is not finite.
+        Raises TrainingError, with the weights as they were, when a number or the gradient is not finite.
         """
         started = time.perf_counter()
-        rule, bonus = self.controller.rule(), self.controller.entropy_coef()
-        whole = self._denominator(experience.rollout)
-        loss_sum, sums = 0.0, TokenSums.zero()
-        self.optimizer.zero_grad(set_to_none=True)
-        for part in experience.cut(self.settings.microbatch_rows):
-            mask = part.rollout.mask.to(self.policy.device)
-            stats = self._statistics(part.rollout, entropy_grad=bonus > 0)
-            advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
-            weighted = advantages * self.controller.weights(stats, advantages, mask)
-            old_logp = part.rollout.old_logp.to(mask.device)
-            out = policy_loss(stats.logp, old_logp, weighted, mask, rule=rule, objective=self.objective)
-            per_token = out.per_token + entropy_bonus(stats.entropy, mask, bonus)
-            if term := self.settings.kl_cov:
-                per_token += kl_cov_penalty(stats.logp, old_logp, weighted, mask, term.share, term.coefficient)
-            loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
-            loss.backward()  # type: ignore[no-untyped-call]
-            loss_sum += float(loss.detach())
-            sums = sums + token_sums(stats, weighted, out, mask, self.regions)
+        with _plain_refusal(number):
+            loss, sums = self._backward(experience)
         norm = self._apply(number)
         self.controller.observe(number, sums.entropy, sums.tokens)
         metrics: dict[str, Any] = dict(sums.metrics())
@@ -99,7 +97,7 @@ class Learner:
             seconds["measure"] = change.pop("measure_seconds")
             metrics |= change
         return {
-            "loss": loss_sum,
+            "loss": loss,
             "grad_norm": norm,
             "lr": self.learning_rate(number),
             **self.controller.metrics(),
@@ -108,6 +106,44 @@ class Learner:
             "tokens": {"update": experience.rollout.token_count},
             "seconds": seconds,
         }
+
+    def _backward(self, experience: Experience) -> tuple[float, TokenSums]:
+        """Leave the gradient of the loss in the weights; returns the loss and the sums of the step's record."""
+        rule, bonus = self.controller.rule(), self.controller.entropy_coef()
+        whole = self._denominator(experience.rollout)
+        loss_sum, sums = 0.0, TokenSums.zero()
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = list(experience.cut(self.settings.microbatch_rows))
+        joint = self._joint_weights(experience, parts) if len(parts) > 1 and self.controller.reweighting else None
+        for i, part in enumerate(parts):
+            mask = part.rollout.mask.to(self.policy.device)
+            stats = self._statistics(part.rollout, entropy_grad=bonus > 0)
+            advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
+            weighted = advantages * (joint[i] if joint else self.controller.weights(stats, advantages, mask))
+            old_logp = part.rollout.old_logp.to(mask.device)
+            out = policy_loss(stats.logp, old_logp, weighted, mask, rule=rule, objective=self.objective)
+            per_token = out.per_token + entropy_bonus(stats.entropy, mask, bonus)
+            if term := self.settings.kl_cov:
+                per_token += kl_cov_penalty(stats.logp, old_logp, weighted, mask, term.share, term.coefficient)
+            loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss_sum += float(loss.detach())
+            sums = sums + token_sums(stats, weighted, out, mask, self.regions)
+        return loss_sum, sums
+
+    @torch.no_grad()
+    def _joint_weights(self, experience: Experience, parts: Sequence[Experience]) -> list[Tensor]:
+        """Each part's factors for its advantages; a reweighting compares the tokens of the whole batch."""
+        found = [self._statistics(part.rollout) for part in parts]
+        mask = experience.rollout.mask.to(self.policy.device)
+        padded = (
+            [pad(getattr(stats, field.name), (0, mask.shape[1] - stats.logp.shape[1])) for stats in found]
+            for field in fields(TokenStats)
+        )
+        stats = TokenStats(*(torch.cat(pieces) for pieces in padded))
+        advantages = experience.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
+        weights = torch.split(self.controller.weights(stats, advantages, mask), self.settings.microbatch_rows)
+        return [own[:, : part.rollout.mask.shape[1]] for own, part in zip(weights, parts, strict=True)]
 
     def learning_rate(self, number: int) -> float:
         """The learning rate of step `number`: linear from 0 over the warm-up, then constant."""
