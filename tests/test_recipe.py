@@ -38,6 +38,16 @@ def test_every_shipped_recipe_loads(path):
         ({}, "recipe: name: missing; add it"),
         ({"name": "x", "evaluation": {"samples": 2}}, "evaluation.pass_at: got 4 with samples 2"),
         ({"name": "x", "rollout": {"prompts": 99}}, "rollout.prompts: got 99, more than tasks.train 48"),
+        ({"name": "x", "rollout": {"samples": 1}}, "rollout.samples: got 1, but 'grpo' compares"),
+        (
+            {"name": "x", "evaluation": {"pass_at": []}},
+            "recipe: evaluation.pass_at: got []; tuple should have at least 1",
+        ),
+        (
+            {"name": "x", "update": {"learning_rate": float("inf")}},
+            "recipe: update.learning_rate: got inf; input should",
+        ),
+        ({"name": ["x" * 99] * 10**6}, "recipe: name: got ["),
         ({"name": "x", "update": {"minibatches": 3}}, "update.minibatches: got 3, which does not divide"),
         (
             {"name": "x", "control": {"strategy": {"name": "up"}}},
@@ -77,10 +87,20 @@ def test_overrides_win_over_the_file_and_are_checked_like_it(tmp_path):
         load_recipe(file, ["update.epochs=x"])
     with pytest.raises(RecipeError, match=r"write it as section\.key=value"):
         load_recipe(file, ["update.epochs"])
+    with pytest.raises(RecipeError, match=r"override 'seed=\[1': not readable as YAML"):
+        load_recipe(file, ["seed=[1"])
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("- a\n- b\n", "not a mapping"), ("a: [", "not readable as YAML"), ("", "not a mapping")]
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "not a mapping"),
+        ("", "not a mapping"),
+        ("a: [", "not readable as YAML"),
+        ("a: " + "[" * 5000, "not readable as YAML"),
+        ("a: " + "9" * 5000, "not readable as YAML"),
+        ("a: 2020-99-99", "not readable as YAML"),
+    ],
 )
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, message):
     file = tmp_path / "r.yaml"
@@ -90,6 +110,9 @@ def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, message
     assert "\n" not in str(caught.value)
     with pytest.raises(RecipeError, match="no such recipe file"):
         load_recipe(tmp_path / "other.yaml")
+    for not_a_file in (tmp_path, file / "inside", tmp_path / ("a" * 300)):
+        with pytest.raises(RecipeError, match="cannot be read"):
+            load_recipe(not_a_file)
 
 
 def test_a_clip_rule_that_can_never_act_is_said():

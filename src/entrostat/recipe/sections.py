@@ -198,7 +198,7 @@ class Recipe(Section):
         if relative and self.rollout.samples == 1:
             raise ValueError(
                 f"rollout.samples: got 1, but {update.advantage!r} compares a prompt's completions with each other and "
-                "would learn nothing; raise it, or set update.advantage to reinforce with baseline none, batch-mean or ema"
+                "would learn nothing; raise it, or set update.advantage to reinforce with another baseline"
             )
         return self
 
