@@ -3,7 +3,8 @@
     python benchmarks/token_stats/run.py table        the methods side by side at the full sizes of the device
     python benchmarks/token_stats/run.py growth       over the vocabulary and over the tokens
 
-Writes table.csv or growth.csv beside this file. A method whose package is missing gets a line that says so.
+Names of methods after the job measure only those. Lines are appended to table.csv or growth.csv beside this file; what
+is there already is not measured again. A method whose package is missing gets a line that says so.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = {"cpu": [(1024, 896, 151_936)], "cuda": [(4096, 896, 151_936), (16_384, 3584, 151_936)]}
 GROWTH_METHODS = ("entrostat fused", "materialised", "cut-cross-entropy (compiled)")
 GROWTH = [(512, 896, v) for v in (18_992, 37_984, 75_968, 151_936)] + [(n, 896, 37_984) for n in (128, 256, 1024, 2048)]
+KEYS = ("method", "dtype", "tokens", "depth", "vocabulary")
+RESULTS = ("forward_s", "both_s", "forward_MB", "both_MB", "logp_error", "error")
+FIELDS = ("device", "threads", *KEYS, "repeats", *RESULTS)
 LIMIT = "matrix product alone"
 
 
@@ -42,7 +46,7 @@ class Case:
     repeats: int = 3
 
 
-def measure(case: Case) -> dict[str, float | str]:
+def measure(case: Case) -> dict[str, float]:
     """Seconds and MB above inputs and gradients, forward and forward + backward, and the error of logp."""
     torch.manual_seed(0)
     dtype = getattr(torch, case.dtype)
@@ -63,7 +67,7 @@ def measure(case: Case) -> dict[str, float | str]:
     def both() -> None:
         torch.autograd.grad(method.step(hidden, weight, ids).sum(), (hidden, weight))
 
-    row: dict[str, float | str] = {}
+    row: dict[str, float] = {}
     if method.gives != "loss":
         row["forward_MB"] = peak_memory(forward)
         row["forward_s"] = best(forward, case.repeats)
@@ -122,28 +126,24 @@ def logp_error(logp: Tensor, hidden: Tensor, weight: Tensor, ids: Tensor) -> flo
 
 
 def run(cases: list[Case], out: Path) -> None:
-    """Measure each case in its own process and write a line for each."""
-    rows = []
-    for number, case in enumerate(cases, 1):
-        child = subprocess.run(
-            [sys.executable, "-W", "ignore", __file__, "case", json.dumps(asdict(case))],
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-        error = child.stderr.strip().splitlines()[-1:] if child.returncode else []
-        result = (
-            {"error": error[0][:120] if error else "failed"}
-            if child.returncode
-            else json.loads(child.stdout.splitlines()[-1])
-        )
-        rows.append({"device": device_name(), "threads": torch.get_num_threads(), **asdict(case), **result})
-        print(f"{number}/{len(cases)}", rows[-1], flush=True)
-    fields = [*dict.fromkeys(key for row in rows for key in row)]
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    """Measure each case in its own process and append a line for each; the cases of an interrupted run are kept."""
+    if not out.exists():
+        out.write_text(",".join(FIELDS) + "\n")
+    with out.open(newline="") as file:
+        done = {tuple(row[key] for key in KEYS) for row in csv.DictReader(file)}
+    for case in cases:
+        if tuple(str(getattr(case, key)) for key in KEYS) in done:
+            continue
+        command = [sys.executable, "-W", "ignore", __file__, "case", json.dumps(asdict(case))]
+        child = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        if child.returncode:
+            result = {"error": "".join(child.stderr.strip().splitlines()[-1:])[:120] or "failed"}
+        else:
+            result = {k: f"{v:.4g}" for k, v in json.loads(child.stdout.splitlines()[-1]).items()}
+        row = {"device": device_name(), "threads": torch.get_num_threads(), **asdict(case), **result}
+        with out.open("a", newline="") as file:
+            csv.DictWriter(file, FIELDS).writerow(row)
+        print(row, flush=True)
 
 
 def device_name() -> str:
@@ -156,7 +156,8 @@ def main() -> None:
     if job == "case":
         print(json.dumps(measure(Case(**json.loads(sys.argv[2])))))
         return
-    runs_here = [name for name, method in METHODS.items() if method.device in (None, DEVICE)]
+    wanted = sys.argv[2:] or METHODS
+    runs_here = [name for name, method in METHODS.items() if method.device in (None, DEVICE) and name in wanted]
     if job == "table":
         names, dtypes = [LIMIT, *runs_here], ("bfloat16", "float32") if DEVICE == "cpu" else ("bfloat16",)
         run(
@@ -165,7 +166,7 @@ def main() -> None:
         )
     else:
         names = [name for name in GROWTH_METHODS if name in runs_here]
-        run([Case(name, "bfloat16", *size, repeats=2) for size in GROWTH for name in names], HERE / "growth.csv")
+        run([Case(name, "bfloat16", *size, repeats=1) for size in GROWTH for name in names], HERE / "growth.csv")
 
 
 if __name__ == "__main__":
