@@ -23,6 +23,7 @@ from entrostat.control import (
     Reweighting,
     Stare,
     Steer,
+    TargetWeights,
 )
 from entrostat.entropy import polarity, sensitivity
 from entrostat.tokens import TokenStats, token_stats
@@ -65,6 +66,7 @@ EVERY = [
     Steer,
     lambda: Steer(form="exponential"),
     lambda: heard(EntroPic(target=1.0), 0.2),
+    lambda: heard(TargetWeights(Curve.constant(1.0)), 0.2),
     lambda: heard(Entrocraft(), 0.1),
     lambda: Gepo(group_size=4),
     HighEntropyTokens,
@@ -276,6 +278,7 @@ def test_entropy_outliers_are_dropped_among_punished_tokens_only(centred: bool) 
         lambda: PolarityAware(signal="slope", lag=3),
         lambda: Stare(adaptive=True),
         lambda: EntroPic(target=0.5),
+        lambda: TargetWeights(Curve.between(0.9, 0.4)),
         Entrocraft,
     ],
 )
@@ -309,6 +312,7 @@ def test_the_controller_tells_its_weighting_the_smoothed_entropy_and_the_progres
         (lambda: PolarityAware(strength=1.0), r"PolarityAware\.strength is 1"),
         (lambda: PolarityAware(signal="speed"), r"signal is 'speed'"),
         (lambda: PolarityAware(lag=0), "lag 0"),
+        (lambda: TargetWeights(Curve.constant(1.0), strength=1.0), r"TargetWeights\.strength is 1"),
         (lambda: Opefo(bound=0.0), r"Opefo\.bound is 0"),
         (lambda: Stare(share=0.0), "Stare"),
         (lambda: Steer(low=1.1), "Steer"),

@@ -3,8 +3,10 @@
 import json
 import math
 import random
+from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +17,11 @@ from entrostat.control import (
     Piecewise,
     Stage,
     TargetEntropy,
+    TargetWeights,
 )
 from entrostat.control.strategies import LOWER, UPPER
 from entrostat.objective import ClipRule, LinearThreshold
+from entrostat.tokens import token_stats
 
 TOTAL = 200
 STANDARD = LinearThreshold.constant(0.2)
@@ -29,7 +33,7 @@ CURVES = {
 
 
 class Plant:
-    """ln H moves by drift + gain u a step, u read off the rule's thresholds, with lag and measurement noise."""
+    """ln H moves by drift + gain u a step, with lag in u and noise in the measurement."""
 
     def __init__(self, gain: float, drift: float, noise: float = 0.05, seed: int = 0) -> None:
         self.gain, self.drift, self.noise = gain, drift, noise
@@ -39,34 +43,49 @@ class Plant:
     def measure(self) -> float:
         return math.exp(self.log_entropy + self.noise * self.random.gauss(0, 1))
 
-    def respond(self, rule: ClipRule) -> None:
-        raising = (rule.upper.intercept - 0.2) / 0.3
-        lowering = (rule.lower.intercept - 0.2) / 0.1
-        self.action = 0.5 * self.action + 0.5 * (raising if raising > 0 else -max(lowering, 0.0))
+    def respond(self, action: float) -> None:
+        self.action = 0.5 * self.action + 0.5 * action
         self.log_entropy += self.drift + self.gain * self.action
 
 
-def mean_relative_error(curve: Curve, plant: Plant) -> float:
-    strategy, errors = TargetEntropy(curve), []
+def by_thresholds(curve: Curve, plant: Plant) -> Iterator[None]:
+    strategy = TargetEntropy(curve)
     for step in range(1, TOTAL + 1):
-        plant.respond(strategy.rule(step, TOTAL, plant.measure()))
-        errors.append(abs(math.exp(plant.log_entropy) / curve.at(step / TOTAL) - 1))
+        rule = strategy.rule(step, TOTAL, plant.measure())
+        raising, lowering = (rule.upper.intercept - 0.2) / 0.3, (rule.lower.intercept - 0.2) / 0.1
+        yield plant.respond(raising if raising > 0 else -max(lowering, 0.0))
+
+
+def by_weights(curve: Curve, plant: Plant) -> Iterator[None]:
+    weighting, mask = TargetWeights(curve, strength=0.6), torch.ones(1, dtype=torch.bool)
+    expanding = token_stats(torch.tensor([[2.0, 0.0]]), torch.tensor([1]))
+    for step in range(1, TOTAL + 1):
+        weighting.observe(plant.measure(), step / TOTAL)
+        yield plant.respond((weighting.weights(expanding, torch.ones(1), mask).item() - 1) / 0.6)
+
+
+def by_nothing(curve: Curve, plant: Plant) -> Iterator[None]:
+    for _ in range(TOTAL):
+        yield plant.respond(0.0)
+
+
+def mean_relative_error(hand, curve: Curve, plant: Plant) -> float:
+    errors = [
+        abs(math.exp(plant.log_entropy) / curve.at(step / TOTAL) - 1) for step, _ in enumerate(hand(curve, plant), 1)
+    ]
     return sum(errors[20:]) / len(errors[20:])
 
 
+@pytest.mark.parametrize("hand", [by_thresholds, by_weights])
 @pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
 @pytest.mark.parametrize(("gain", "drift"), [(0.03, -0.02), (0.03, 0.01), (0.1, -0.02), (0.1, 0.01), (0.3, -0.02)])
-def test_an_unknown_response_is_followed_within_a_tenth_on_every_curve(curve, gain: float, drift: float) -> None:
+def test_an_unknown_response_is_followed_within_a_tenth_on_every_curve(hand, curve, gain, drift) -> None:
     for seed in range(3):
-        assert mean_relative_error(curve, Plant(gain, drift, seed=seed)) < 0.1
+        assert mean_relative_error(hand, curve, Plant(gain, drift, seed=seed)) < 0.1
 
 
 def test_without_feedback_the_same_drift_leaves_the_curve() -> None:
-    curve, plant, errors = CURVES["constant"], Plant(gain=0.0, drift=-0.02), []
-    for step in range(1, TOTAL + 1):
-        plant.respond(ClipRule(STANDARD, STANDARD))
-        errors.append(abs(math.exp(plant.log_entropy) / curve.at(step / TOTAL) - 1))
-    assert sum(errors[20:]) / len(errors[20:]) > 0.5
+    assert mean_relative_error(by_nothing, CURVES["constant"], Plant(gain=0.1, drift=-0.02)) > 0.5
 
 
 def test_far_below_the_curve_it_opens_the_upper_side_and_far_above_it_the_lower() -> None:
@@ -118,7 +137,7 @@ def test_a_policy_without_any_entropy_left_is_pushed_up() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_an_entropy_that_is_not_finite_is_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match=r"entropy is .* at step 3"):
+    with pytest.raises(ValueError, match=r"entropy is .* at the share 0\.015"):
         TargetEntropy(Curve.constant(1.0)).rule(3, TOTAL, bad)
 
 

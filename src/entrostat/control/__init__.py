@@ -18,7 +18,7 @@ from entrostat.control.strategies import (
     Phase,
     Strategy,
 )
-from entrostat.control.target import TargetEntropy
+from entrostat.control.target import TargetEntropy, TargetWeights
 
 __all__ = [
     "AdaptiveBonus",
@@ -49,6 +49,7 @@ __all__ = [
     "Steer",
     "Strategy",
     "TargetEntropy",
+    "TargetWeights",
     "TokenSums",
     "token_sums",
 ]
