@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -68,10 +69,11 @@ class CheckpointStore:
                 _flush(temporary)
                 temporary.rename(final)
                 _flush_folder(self.folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            reason = error.strerror if isinstance(error, OSError) else None
             raise CheckpointError(
-                f"checkpoint of step {step}: {self.folder} cannot be written ({error.strerror or error}); "
+                f"checkpoint of step {step}: {self.folder} cannot be written ({reason or error}); "
                 "free space or fix its permissions and start the same command again, which resumes the run"
             ) from error
         return Checkpoint(path=final, step=step)
@@ -94,7 +96,10 @@ class CheckpointStore:
         kept_names = {kept.path.name for kept in tags.values()}
         for path in self.folder.iterdir():
             if path.is_dir() and path.name not in kept_names:
-                shutil.rmtree(path)
+                doomed = path.rename(
+                    path.with_name(f"{_TEMPORARY}{path.name}")
+                )  # half deleted, it has no digest's name
+                shutil.rmtree(doomed)
 
 
 def verify(checkpoint: Checkpoint) -> None:
