@@ -11,7 +11,7 @@ from typing import Any
 
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout, sample
-from entrostat.grading import CodeGrader, Outcome, Verdict
+from entrostat.grading import CodeGrader, Outcome, Verdict, WorkerError
 from entrostat.runs.passk import mean_over_tasks
 from entrostat.tasks.sources import AnyTask
 
@@ -41,6 +41,7 @@ def evaluate(
 
     (n, c) of a task counts graded completions only: an infrastructure error is neither right nor wrong. Tasks with
     fewer graded completions than k leave that pass@k out of the mean.
+    Raises WorkerError when a task has none: pass@1 of the others alone would be no measure of the split.
     """
     started = time.perf_counter()
     rollout = sample(policy, [t.prompt for t in tasks], samples, max_new_tokens, seed, temperature, batch_rows)
@@ -49,6 +50,11 @@ def evaluate(
     for i, task in enumerate(tasks):
         own = slice(i * samples, (i + 1) * samples)
         graded = [v for v in verdicts[own] if v.reward is not None]
+        if not graded:
+            raise WorkerError(
+                f"evaluation: no completion of task {task.id!r} could be graded ({verdicts[own][0].detail}); "
+                "mend the grading and start the same command again, which resumes the run"
+            )
         results.append([task.id, len(graded), sum(v.passed for v in graded)])
         solved = zip(rollout.texts[own], verdicts[own], strict=True)
         distinct.append(len({text for text, verdict in solved if verdict.passed}))
