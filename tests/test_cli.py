@@ -45,6 +45,26 @@ def test_train_writes_a_run_and_a_report_and_answers_in_json(recipe, tmp_path):
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_a_run_may_leave_pass_at_1_out(recipe, tmp_path):
+    settings = ("--set", "evaluation.samples=2", "--set", "evaluation.pass_at=[2]", "--set", "campaign.steps=1")
+    result = run("train", recipe, "--out", tmp_path / "run", *settings)
+    assert result.exit_code == 0, result.output
+
+
+def test_an_out_folder_inside_a_file_is_refused_in_one_line(recipe):
+    result = run("train", recipe, "--out", recipe / "run")
+    assert result.exit_code == 1
+    assert "Not a directory" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("--k", "0"), ("--k", "\u00b2"), ("--n", 2, "--k", "4"), ("--temperature", 0)])
+def test_eval_refuses_numbers_out_of_range_before_it_samples(tmp_path, arguments):
+    out = tmp_path / "samples.jsonl"
+    assert run("eval", "embedded", "--tasks", "listcraft", "--out", out, *arguments).exit_code == 2
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

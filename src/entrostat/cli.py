@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -96,16 +97,17 @@ def grade(
     tasks: Annotated[str, typer.Option(help="Task set: humaneval, mbpp, apps, livecodebench, jsonl or listcraft.")],
     data: Annotated[Path | None, typer.Option(help="The set's file, where no package carries it.")] = None,
     k: Annotated[str, typer.Option(help="The k of pass@k, separated by commas.")] = "1",
-    workers: Annotated[int, typer.Option(help="Gradings at a time.")] = 2,
-    timeout: Annotated[float, typer.Option(help="Seconds a sample may take.")] = 3.0,
+    workers: Annotated[int, typer.Option(help="Gradings at a time.", min=1)] = 2,
+    timeout: Annotated[float, typer.Option(help="Seconds a sample may take.", min=1e-3)] = 3.0,
     as_json: AsJson = False,
 ) -> None:
     """Run samples of code in isolation and judge them; the same command again goes on where it stopped.
 
     Example: entrostat grade samples.jsonl --tasks humaneval --k 1,10
     """
+    ks = _whole_numbers(k)
     with _plain_errors():
-        _grade(samples, _task_set(tasks, data), k, workers, timeout, as_json)
+        _grade(samples, _task_set(tasks, data), ks, workers, timeout, as_json)
 
 
 @app.command(name="eval")
@@ -116,13 +118,13 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Where samples go; verdicts go beside them.")] = Path("samples.jsonl"),
     n: Annotated[int, typer.Option(help="Samples a task.", min=1)] = 20,
     k: Annotated[str, typer.Option(help="The k of pass@k, separated by commas.")] = "1,10",
-    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature, above 0.", min=1e-3)] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion in tokens.", min=1)] = 512,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     seed: Annotated[int, typer.Option(help="Every sample follows from it.")] = 0,
-    workers: Annotated[int, typer.Option(help="Gradings at a time.")] = 2,
-    timeout: Annotated[float, typer.Option(help="Seconds a sample may take.")] = 3.0,
+    workers: Annotated[int, typer.Option(help="Gradings at a time.", min=1)] = 2,
+    timeout: Annotated[float, typer.Option(help="Seconds a sample may take.", min=1e-3)] = 3.0,
     as_json: AsJson = False,
 ) -> None:
     """Sample a model on a task set and grade what it wrote; the same command again goes on where it stopped.
@@ -132,6 +134,11 @@ def evaluate(
     from entrostat.engine.generate import generate
     from entrostat.engine.policy import load_policy
 
+    ks = _whole_numbers(k)
+    if max(ks) > n:
+        raise typer.BadParameter(
+            f"{k}: pass@{max(ks)} needs at least {max(ks)} samples a task; raise --n or lower it", param_hint="--k"
+        )
     with _plain_errors():
         chosen = _task_set(tasks, data)
         policy = load_policy(model, dtype, device)
@@ -146,7 +153,7 @@ def evaluate(
                 seed=seed,
                 progress=progress,
             )
-        _grade(out, chosen, k, workers, timeout, as_json)
+        _grade(out, chosen, ks, workers, timeout, as_json)
 
 
 def main() -> None:
@@ -179,7 +186,8 @@ def _live_status(recipe: Any) -> Iterator[Any]:
 
         def listen(line: dict[str, Any]) -> None:
             if "split" in line:
-                shown[f"pass@1 {line['split']}"] = line["pass_at"]["1"]
+                k, value = next(iter(line["pass_at"].items()))
+                shown[f"pass@{k} {line['split']}"] = value
             else:
                 shown["entropy"] = line["entropy"]
             status = "  ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
@@ -197,12 +205,11 @@ def _task_set(name: str, data: Path | None) -> list[Any]:
     return load_task_set(name, data)
 
 
-def _grade(samples: Path, tasks: list[Any], k: str, workers: int, timeout: float, as_json: bool) -> None:
+def _grade(samples: Path, tasks: list[Any], ks: list[int], workers: int, timeout: float, as_json: bool) -> None:
     """Grade a samples file and print pass@k and pass^k with intervals over the problems."""
     from entrostat.grading import CodeGrader, grade_file
     from entrostat.runs import bootstrap_mean, pass_at_k, pass_hat_k
 
-    ks = _whole_numbers(k)
     with CodeGrader(workers, timeout) as grader, _counting("grading") as progress:
         found = grade_file(samples, tasks, grader, progress=progress)
     scores: dict[str, dict[str, float | int | None]] = {}
@@ -235,7 +242,7 @@ def _grade(samples: Path, tasks: list[Any], k: str, workers: int, timeout: float
 
 def _whole_numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) >= 1 for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 and int(part) >= 1 for part in parts):
         raise typer.BadParameter(
             f"{text!r}: give whole numbers from 1, separated by commas, as in 1,10", param_hint="--k"
         )
@@ -268,7 +275,7 @@ def _show(runs: list[Path], page: Path, as_json: bool) -> None:
     for row in rows:
         peak = "-" if row["peak"] is None else f"{row['peak']:.3f}@{row['peak_step']}"
         rest = ("end", "gap", "noise_floor", "handed_over", "entropy_start", "entropy_end", "steps")
-        table.add_row(row["run"], _cell(row["start"]), peak, *(_cell(row[field]) for field in rest))
+        table.add_row(escape(row["run"]), _cell(row["start"]), peak, *(_cell(row[field]) for field in rest))
     console.print(table)
     for run in read_runs(runs):
         console.print(_speed_line(run.name, speed(run)), style="dim", markup=False)
@@ -322,6 +329,12 @@ def _plain_errors() -> Iterator[None]:
     except mendable as error:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        typer.echo(
+            f"error: {named}{error.strerror or error}; free space, mend permissions or choose another path", err=True
+        )
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command again resumes the run", err=True)
