@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import entrostat
 from entrostat.grading import CodeGrader, Verdict
 from entrostat.tasks import Call, ScriptTask, Task
 
@@ -35,6 +36,16 @@ def task() -> Task:
 def grader() -> Iterator[CodeGrader]:
     with CodeGrader(workers=2, timeout=1.0, memory=256 << 20) as grader:
         yield grader
+
+
+@pytest.fixture(scope="session")
+def package_alone() -> str:
+    """Source that makes `import entrostat.grading` work in a new process without loading torch first."""
+    return (
+        "import sys, types\n"
+        "package = sys.modules['entrostat'] = types.ModuleType('entrostat')\n"
+        f"package.__path__ = {list(entrostat.__path__)!r}\n"
+    )
 
 
 @pytest.fixture
@@ -70,7 +81,7 @@ def attack_verdicts() -> dict[str, dict[str, Verdict]]:
     """The verdicts on every attack by the kind of the task that it attacks."""
     calls = "".join(f"assert candidate({list(*call.args)}) == {call.expected}\n" for call in DOUBLE_EVENS.tests)
     script = ScriptTask(id="script", prompt="", entry_point="solve", script=calls)
-    with CodeGrader(workers=2, timeout=0.5, memory=256 << 20) as grader:
+    with CodeGrader(workers=2, timeout=0.25, memory=256 << 20) as grader:
         kinds = {"calls": DOUBLE_EVENS, "script": script}
         return {
             kind: dict(zip(ATTACKS, grader.grade([(task, attack) for attack in ATTACKS.values()]), strict=True))

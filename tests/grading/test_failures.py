@@ -122,8 +122,11 @@ def test_many_gradings_leave_no_descriptor_behind(grader, task):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_the_workers_end_with_a_killed_trainer():
-    script = "from entrostat.grading import CodeGrader\ngrader = CodeGrader(workers=2)\nprint(flush=True)\ninput()"
+def test_the_workers_end_with_a_killed_trainer(package_alone):
+    script = (
+        package_alone
+        + "from entrostat.grading import CodeGrader\ngrader = CodeGrader(workers=2)\nprint(flush=True)\ninput()"
+    )
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as trainer:
         assert trainer.stdout is not None
         trainer.stdout.readline()

@@ -152,11 +152,16 @@ def without_unshare() -> None:
     kernel.filter_system_calls(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
 
 
-def run_under(restriction: Callable[[], None], isolation: str) -> str:
+@pytest.fixture
+def run_under(package_alone) -> Callable[[Callable[[], None], str], str]:
     """What grading a few codes prints in a process under a restriction."""
-    command = [sys.executable, "-c", f"ISOLATION = {isolation!r}\n{GRADE}"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, preexec_fn=restriction)
-    return process.stdout + process.stderr
+
+    def run(restriction: Callable[[], None], isolation: str) -> str:
+        command = [sys.executable, "-c", f"{package_alone}ISOLATION = {isolation!r}\n{GRADE}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, preexec_fn=restriction)
+        return done.stdout + done.stderr
+
+    return run
 
 
 GRADE = """
@@ -172,12 +177,12 @@ with CodeGrader(workers=1, isolation=ISOLATION, timeout=2) as grader:
 OUTCOMES = "['passed', 'wrong', 'runtime error', 'passed', 'passed']"
 
 
-def test_a_plain_user_grades_in_full_isolation():
+def test_a_plain_user_grades_in_full_isolation(run_under):
     assert OUTCOMES in run_under(as_a_plain_user, "full")
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="needs a system call table")
-def test_a_missing_layer_is_refused_with_its_name_and_the_remedy():
+def test_a_missing_layer_is_refused_with_its_name_and_the_remedy(run_under):
     said = run_under(without_unshare, "full")
     assert "IsolationError" in said
     for part in (
@@ -189,7 +194,7 @@ def test_a_missing_layer_is_refused_with_its_name_and_the_remedy():
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="needs a system call table")
-def test_best_effort_says_once_what_is_missing_and_grades():
+def test_best_effort_says_once_what_is_missing_and_grades(run_under):
     said = run_under(without_unshare, "best-effort")
     assert OUTCOMES in said
     assert said.count("UserWarning") == 1
