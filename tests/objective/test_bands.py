@@ -65,7 +65,7 @@ def test_dual_clip_caps_the_punishment_of_a_grown_token_and_nothing_else() -> No
     assert direction(rule, 2.9, -1.0) == pytest.approx(2.9)
     assert direction(rule, 3.1, -1.0) == 0
     assert direction(rule, 0.7, -1.0) == 0
-    assert direction(rule, 1.3, 1.0) == 0
+    assert direction(rule, 1.3, 0.5) == 0
     assert direction(rule, 0.1, 1.0) == pytest.approx(0.1)
 
 
@@ -99,6 +99,7 @@ def test_abc_closes_the_band_on_both_sides_of_both_signs() -> None:
     }
     for (ratio, sign), expected in survives.items():
         assert (direction(rule, ratio, sign) != 0) == expected, (ratio, sign)
+    assert band_at(rule, 0.5) == (pytest.approx([0.6]), pytest.approx([1.3]))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,7 @@ def test_abc_closes_the_band_on_both_sides_of_both_signs() -> None:
         (lambda: DppoClip(delta=0.0), r"DppoClip\.delta is 0"),
         (lambda: DcpoClip(lower=-0.1), "lower and upper must be at least 0"),
         (lambda: DcpoClip(cap=0.5), "cap at least 1"),
+        (lambda: AbcClip(e1=-0.1), "e1 and e3 must be at least 0"),
         (lambda: AbcClip(e4=1.5), r"e4 in \[0, 1\]"),
     ],
 )
