@@ -40,7 +40,7 @@ def test_help_shows_an_example(command):
 def test_train_writes_a_run_and_a_report_and_answers_in_json(recipe, tmp_path):
     result = run("train", recipe, "--out", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.output
-    answer = json.loads(result.stdout.splitlines()[-1])
+    answer = json.loads(result.stdout)
     assert answer["runs"][0]["steps"] == 2
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
@@ -114,7 +114,7 @@ def test_eval_writes_samples_and_grades_them_and_goes_on_where_it_stopped(tmp_pa
     command = ["eval", "embedded", "--tasks", "listcraft", "--out", out, "--n", 2, "--k", "1,2", "--max-new-tokens", 48]
     first = run(*command, "--json")
     assert first.exit_code == 0, first.output
-    answer = json.loads(first.stdout.splitlines()[-1])
+    answer = json.loads(first.stdout)
     assert 0.05 < answer["scores"]["pass@1"]["mean"] < answer["scores"]["pass@2"]["mean"] < 0.6
     assert answer["scores"]["pass^2"]["mean"] < answer["scores"]["pass@1"]["mean"]
     assert sum(answer["outcomes"].values()) == 200
@@ -122,7 +122,16 @@ def test_eval_writes_samples_and_grades_them_and_goes_on_where_it_stopped(tmp_pa
     out.write_bytes(whole[: len(whole) // 2])
     again = run(*command, "--json")
     assert out.read_bytes() == whole
-    assert json.loads(again.stdout.splitlines()[-1]) == answer
+    assert json.loads(again.stdout) == answer
+
+
+def test_eval_refuses_samples_of_another_model_or_seed(tmp_path):
+    out = tmp_path / "samples.jsonl"
+    out.write_text("")
+    (tmp_path / "samples.settings.json").write_text(json.dumps({"model": "other"}))
+    result = run("eval", "embedded", "--tasks", "listcraft", "--out", out, "--n", 1, "--k", "1")
+    assert result.exit_code == 1
+    assert "holds samples drawn with model other" in result.stderr
 
 
 def test_grade_refuses_what_it_cannot_grade_in_one_line(tmp_path):

@@ -25,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+status = Console(stderr=True)  # what comes and goes: standard output holds results alone
 
 DEMO = ("reinforce", "early-stop", "grpo-id")
 CAPTION = (
@@ -168,7 +169,7 @@ def _train(recipe: Any, out: Path) -> Path:
 
     logging.set_verbosity_error()
     if reason := recipe.inert_control():
-        console.print(f"note: {reason}", style="yellow", markup=False)
+        status.print(f"note: {reason}", style="yellow", markup=False)
     with _live_status(recipe) as listener:
         train_recipe(recipe, out, listener)
     return out
@@ -181,7 +182,7 @@ def _live_status(recipe: Any) -> Iterator[Any]:
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[status]}")]
     shown: dict[str, Any] = {}
-    with Progress(*columns, *times, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, *times, console=status, disable=not status.is_terminal) as progress:
         bar = progress.add_task(f"{recipe.name:<12}", total=total, status="")
 
         def listen(line: dict[str, Any]) -> None:
@@ -190,11 +191,11 @@ def _live_status(recipe: Any) -> Iterator[Any]:
                 shown[f"pass@{k} {line['split']}"] = value
             else:
                 shown["entropy"] = line["entropy"]
-            status = "  ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
-            progress.update(bar, completed=line["step"], status=status)
+            figures = "  ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
+            progress.update(bar, completed=line["step"], status=figures)
             last_of_step = line.get("split") == "report"
-            if not console.is_terminal and last_of_step and line["step"] % 10 == 0:
-                console.print(f"{recipe.name:<12} step {line['step']:>4}/{total}  {status}", markup=False)
+            if not status.is_terminal and last_of_step and line["step"] % 10 == 0:
+                status.print(f"{recipe.name:<12} step {line['step']:>4}/{total}  {figures}", markup=False)
 
         yield listen
 
@@ -252,7 +253,7 @@ def _whole_numbers(text: str) -> list[int]:
 @contextmanager
 def _counting(what: str) -> Iterator[Any]:
     """A progress bar for (done, in all)."""
-    with Progress(console=console, disable=not console.is_terminal) as progress:
+    with Progress(console=status, disable=not status.is_terminal) as progress:
         bar = progress.add_task(what)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import sample
 from entrostat.engine.seeds import derived_seed
-from entrostat.runs.files import append_line, read_lines
+from entrostat.runs import RunError
+from entrostat.runs.files import append_line, atomic_write, read_lines
 from entrostat.tasks.sources import AnyTask
 
 
@@ -28,9 +31,11 @@ def generate(
     """Append to `out`, JSON lines of "task_id", "sample" and "completion", until every task has samples 0 to n - 1.
 
     A sample depends on the seed, its task and n, not on the other tasks, so an interrupted run goes on where it
-    stopped, to the same file. progress is told (tasks done, tasks in all).
+    stopped, to the same file. What they were drawn with stands beside them, in a file with the suffix .settings.json.
+    progress is told (tasks done, tasks in all). Raises RunError when `out` holds samples that were drawn otherwise.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"model": policy.source, "n": n, "max_new_tokens": max_new_tokens, "temperature": temperature}
+    _refuse_others(out, {**settings, "seed": seed})
     written = Counter(line["task_id"] for line in read_lines(out))
     waiting = [task for task in tasks if written[task.id] < n]
     size = max(1, batch_rows // n)
@@ -45,3 +50,18 @@ def generate(
         if progress:
             progress(len(tasks) - len(waiting) + start + len(batch), len(tasks))
     return out
+
+
+def _refuse_others(out: Path, settings: dict[str, Any]) -> None:
+    beside = out.with_suffix(".settings.json")
+    if out.exists():
+        found = json.loads(beside.read_bytes()) if beside.exists() else {}
+        for field, value in settings.items():
+            if found.get(field) != value:
+                raise RunError(
+                    f"{out}: holds samples drawn with {field} {found.get(field, 'unknown')}, not {value}; "
+                    "choose another file with --out, or delete this one"
+                )
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(beside, json.dumps(settings, indent=1).encode() + b"\n")

@@ -36,12 +36,12 @@ class Policy:
 
     @property
     def stop_ids(self) -> list[int]:
-        """Tokens that end a completion: the generation settings' end tokens, else the tokenizer's."""
+        """Tokens that end a completion: the generation settings' end tokens and the tokenizer's."""
         settings = getattr(self.model, "generation_config", None)
-        ids = settings.eos_token_id if settings is not None else None
-        if ids is None:
-            ids = self.tokenizer.eos_token_id
-        return [ids] if isinstance(ids, int) else list(ids)
+        ids = getattr(settings, "eos_token_id", None)
+        named = [ids] if isinstance(ids, int) else list(ids or ())
+        own = self.tokenizer.eos_token_id
+        return list(dict.fromkeys([*named, *([own] if own is not None else [])]))
 
     @property
     def pad_id(self) -> int:
@@ -110,7 +110,7 @@ def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: s
         raise PolicyError(f"policy.path: no causal model can be read from {name} ({_first_line(error)})") from error
     model.eval()
     policy = Policy(model, tokenizer, name)
-    if not policy.stop_ids or policy.stop_ids[0] is None:
+    if not policy.stop_ids:
         raise PolicyError(f"policy.path: {name} names no end token; set eos_token in its tokenizer")
     return policy
 
