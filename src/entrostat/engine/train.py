@@ -20,7 +20,7 @@ REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen 
 def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> CampaignOutcome:
     """Run the campaign of a recipe in the folder `out`, or take it up where it was killed.
 
-    Before anything is written, raises RunError when `out` belongs to another recipe, PolicyError for a folder that lacks
+    Before anything is written raises RunError when `out` belongs to another recipe, PolicyError for a folder that lacks
     a part, and grading's IsolationError; later CheckpointError and TrainingError, with what was there intact.
     """
     policy = recipe.policy
