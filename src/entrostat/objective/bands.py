@@ -90,8 +90,8 @@ class DcpoClip(ClipBand):
 class AbcClip(ClipBand):
     """ABC-GRPO: a closed band for each sign, without the pessimistic minimum.
 
-    A > 0: clip(r, 1 - e2, 1 + e1);  A <= 0: clip(r, 1 - e4, 1 + e3). Source: arXiv 2601.03895, all four .2.
-    Raises ValueError for a negative threshold, or e2, e4 above 1.
+    A > 0: clip(r, 1 - e2, 1 + e1);  A <= 0: clip(r, 1 - e4, 1 + e3); `bounds` is the wider of the two. Source: arXiv
+    2601.03895, all four .2. Raises ValueError for a negative threshold, or e2, e4 above 1.
     """
 
     e1: float = 0.2
@@ -106,7 +106,7 @@ class AbcClip(ClipBand):
     @override
     def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
         one = torch.ones_like(old_logp)
-        return (1 - min(self.e2, self.e4)) * one, (1 + max(self.e1, self.e3)) * one
+        return (1 - max(self.e2, self.e4)) * one, (1 + max(self.e1, self.e3)) * one
 
     @override
     def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
