@@ -44,6 +44,9 @@ def draw(axis: Axes, rows: list[dict[str, str]], x: str, field: str) -> None:
         axis.plot(*zip(*sorted(points), strict=True), "o-" if ours else ".--", lw=2.5 if ours else 1.2, label=method)
     axis.set_xscale("log")
     axis.set_yscale("log")
+    ticks = sorted({int(row[x]) for row in rows})
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
 
 
