@@ -4,12 +4,13 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrostat.control import Constant, DecreaseIncreaseDecrease, IncreaseThenDecrease, OscillatoryDecay, Strategy
 from entrostat.objective import ClipRule, LinearThreshold
 
+steady = settings(deadline=None, max_examples=50)
 TOTAL = 400
 STANDARD = LinearThreshold.constant(0.2)
 H = LinearThreshold(-0.25, 0.5)
@@ -58,6 +59,7 @@ def test_the_split_moves_the_turn_and_stretches_both_fades(strategy, split: floa
 
 
 @pytest.mark.parametrize("strategy", ALL)
+@steady
 @given(step=st.integers(0, 500), entropy=st.floats(0, 5))
 def test_every_step_has_a_valid_rule_and_asking_again_changes_nothing(strategy, step: int, entropy: float) -> None:
     held = strategy()
@@ -119,6 +121,7 @@ def test_a_configured_ceiling_wins_over_the_first_entropy() -> None:
     assert strategy.rule(2, TOTAL, 0.4) == ClipRule(H, STANDARD)
 
 
+@steady
 @given(st.lists(st.floats(0.0, 2.0), min_size=2, max_size=30), st.data())
 def test_oscillation_resumes_on_the_same_course(course: list[float], data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(course) - 1))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrostat.control import (
@@ -23,6 +23,7 @@ from entrostat.control.strategies import LOWER, UPPER
 from entrostat.objective import ClipRule, LinearThreshold
 from entrostat.tokens import token_stats
 
+steady = settings(deadline=None, max_examples=50)
 TOTAL = 200
 STANDARD = LinearThreshold.constant(0.2)
 CURVES = {
@@ -149,6 +150,7 @@ def test_bad_settings_of_the_target_are_refused() -> None:
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
+@steady
 @given(share=st.floats(0, 1))
 def test_a_curve_stays_between_its_ends_and_meets_its_points(shape, share: float) -> None:
     curve = Curve(((0.2, 1.0), (0.6, 3.0)), shape)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrostat.objective.advantages import (
@@ -19,6 +19,7 @@ from entrostat.objective.advantages import (
     w_reinforce,
 )
 
+steady = settings(deadline=None, max_examples=50)
 NAN = math.nan
 GROUP_RELATIVE = [grpo, dr_grpo, lambda rewards: reinforce(rewards, "leave-one-out")]
 ALL = [*GROUP_RELATIVE, reinforce, lambda rewards: reinforce(rewards, "batch-mean")]
@@ -50,6 +51,7 @@ def test_signed_rewards_map_failure_to_minus_one_and_keep_missing_ones() -> None
     torch.testing.assert_close(signed(torch.tensor([0.0, 1.0, NAN])), torch.tensor([-1.0, 1.0, NAN]), equal_nan=True)
 
 
+@steady
 @given(groups)
 def test_group_relative_advantages_sum_to_zero_in_every_group(rewards: list[list[float]]) -> None:
     for method in GROUP_RELATIVE:
@@ -57,6 +59,7 @@ def test_group_relative_advantages_sum_to_zero_in_every_group(rewards: list[list
         torch.testing.assert_close(total, torch.zeros_like(total), atol=1e-9, rtol=0)
 
 
+@steady
 @given(groups, st.floats(-5, 5), st.floats(0.1, 10))
 def test_grpo_does_not_see_shift_or_scale_of_the_rewards(
     rewards: list[list[float]], shift: float, scale: float

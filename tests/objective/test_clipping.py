@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrostat.objective import ClipRule, LinearThreshold
 
+steady = settings(deadline=None, max_examples=50)
 UPPER = LinearThreshold(-0.25, 0.50)
 LOWER = LinearThreshold(-0.13, 0.30)
 PUBLISHED = ClipRule(UPPER, LOWER)
@@ -35,6 +36,7 @@ def test_closed_form_clips_the_same_pairs_as_the_threshold_in_the_current_probab
     assert torch.equal(ratio >= low, ratio >= 1 - LOWER.slope * p - LOWER.intercept)
 
 
+@steady
 @given(
     slope=st.floats(-0.9, 0.9),
     intercept=st.floats(0.0, 0.9),
@@ -55,12 +57,14 @@ def test_constant_thresholds_give_the_constant_band_of_ppo() -> None:
     assert ClipRule.constant() == ClipRule()
 
 
+@steady
 @given(weight=st.floats(0, 1), p=st.floats(0, 1))
 def test_a_mixture_is_linear_in_both_thresholds(weight: float, p: float) -> None:
     mixed = UPPER.mix(LOWER, weight).at(p)
     assert math.isclose(mixed, weight * UPPER.at(p) + (1 - weight) * LOWER.at(p), rel_tol=1e-12)
 
 
+@steady
 @given(weight=st.floats(0, 1))
 def test_a_mixture_of_rules_mixes_both_sides(weight: float) -> None:
     mixed = PUBLISHED.mix(ClipRule(), weight)
@@ -104,6 +108,7 @@ def test_a_vanishing_denominator_or_an_inverted_band_is_refused_with_the_offendi
         ClipRule(LinearThreshold(*upper), LinearThreshold(*lower))
 
 
+@steady
 @given(
     upper=st.tuples(st.floats(-2, 2), st.floats(-1, 2)),
     lower=st.tuples(st.floats(-2, 2), st.floats(-1, 2)),
