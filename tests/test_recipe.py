@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from entrostat.objective import ClipRule
 from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, parse_recipe
 from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES
 from entrostat.recipe.task_sets import task_splits
@@ -53,6 +54,7 @@ def test_every_shipped_recipe_loads(path):
             {"name": "x", "control": {"strategy": {"name": "up"}}},
             "recipe: control.strategy.name is 'up'; choose one of constant",
         ),
+        ({"name": "x", "update": {"advantage": "w-reinforce"}}, "update.failure_reward: got 0 with advantage w-rein"),
         ({"name": "../x"}, "recipe: name: got '../x'"),
     ],
 )
@@ -126,6 +128,7 @@ REQUIRED = {
     "target-entropy": {"curve": {"points": [[0, 0.3]]}},
     "piecewise": {"stages": [{"until": 0.5, "phase": "increase"}, {"until": 1}]},
     "entropic": {"target": 0.3},
+    "target-weights": {"curve": {"points": [[0, 0.3], [1, 0.1]]}},
     "gepo": {"group_size": 4},
     "adaptive": {"target": 0.3},
 }
@@ -152,6 +155,13 @@ def test_a_method_resolves_to_settings_that_read_back_the_same(place, name):
     assert parse_recipe(resolved) == recipe
     build_controller(recipe)
     build_objective(recipe)
+
+
+def test_without_a_strategy_the_objective_keeps_its_published_band():
+    for name in ("clip", "gspo", "gmpo", "cispo"):
+        recipe = parse_recipe({"name": "x", "update": {"objective": name}})
+        assert build_controller(recipe).rule() == build_objective(recipe).rule
+    assert build_objective(parse_recipe({"name": "x", "update": {"objective": "gspo"}})).rule != ClipRule.constant()
 
 
 def test_a_misspelt_setting_is_found_at_any_depth():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrostat.campaign import EarlyStop, Naive, StopRule
-from entrostat.control import EntropyController
+from entrostat.control import Constant, EntropyController
 from entrostat.objective import Objective
 from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES, build
 from entrostat.recipe.sections import Recipe
@@ -12,8 +12,9 @@ from entrostat.recipe.sections import Recipe
 def build_controller(recipe: Recipe) -> EntropyController:
     """The controller that a recipe describes."""
     control = recipe.control
+    strategy = build(STRATEGIES, control.strategy) if control.strategy else Constant(build_objective(recipe).rule)
     return EntropyController(
-        build(STRATEGIES, control.strategy),
+        strategy,
         total_steps=recipe.campaign.steps,
         reweighting=build(REWEIGHTINGS, control.reweighting) if control.reweighting else None,
         bonus=build(BONUSES, control.bonus) if control.bonus else None,

@@ -68,6 +68,7 @@ STRATEGIES: Table[Strategy] = {
 REWEIGHTINGS: Table[Reweighting] = {
     "polarity-aware": control.PolarityAware,
     "fixed": control.FixedWeights,
+    "target-weights": control.TargetWeights,
     "80/20": control.HighEntropyTokens,
     "clip-cov": control.ClipCov,
     "entropy-outliers": control.EntropyOutliers,

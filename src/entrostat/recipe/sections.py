@@ -106,6 +106,14 @@ class UpdateRecipe(Section):
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm; null leaves the gradient as it is."""
 
+    @model_validator(mode="after")
+    def _rewards_suit_the_advantage(self) -> UpdateRecipe:
+        if self.advantage == "w-reinforce" and self.failure_reward != -1:
+            raise ValueError(
+                "failure_reward: got 0 with advantage w-reinforce, which learns from failures; set -1"
+            )
+        return self
+
     @property
     def steps_per_batch(self) -> int:
         """Optimizer steps that one rollout batch serves."""
@@ -115,8 +123,8 @@ class UpdateRecipe(Section):
 class ControlRecipe(Section):
     """How entropy is steered."""
 
-    strategy: StrategyChoice = Field(default="constant", validate_default=True)
-    """Where the clip bounds stand at each step."""
+    strategy: StrategyChoice | None = None
+    """Where the clip bounds stand at each step; null keeps the objective's published band."""
     reweighting: ReweightingChoice | None = None
     """Factors for the advantages; null for none."""
     bonus: BonusChoice | None = None
