@@ -109,9 +109,7 @@ class UpdateRecipe(Section):
     @model_validator(mode="after")
     def _rewards_suit_the_advantage(self) -> UpdateRecipe:
         if self.advantage == "w-reinforce" and self.failure_reward != -1:
-            raise ValueError(
-                "failure_reward: got 0 with advantage w-reinforce, which learns from failures; set -1"
-            )
+            raise ValueError("failure_reward: got 0 with advantage w-reinforce, which learns from failures; set -1")
         return self
 
     @property
