@@ -96,6 +96,7 @@ def sample(
     if not prompts:
         raise ValueError("prompts: the list is empty; give at least one prompt")
     tokens, mask = _left_padded(policy, prompts)
+    _refuse_too_long(policy, tokens.shape[1], max_new_tokens)
     if isinstance(seed, int):
         uniform = _uniform((len(tokens), samples, max_new_tokens), seed)
     else:
@@ -106,6 +107,16 @@ def sample(
         for chunk in (slice(start, start + size) for start in range(0, len(tokens), size))
     ]
     return concatenate(parts, policy.pad_id)
+
+
+def _refuse_too_long(policy: Policy, prompt_tokens: int, max_new_tokens: int) -> None:
+    """Raise PolicyError where a completion could run past the positions that the model was made for."""
+    positions = getattr(policy.model.config, "max_position_embeddings", None)
+    if positions and prompt_tokens + max_new_tokens > positions:
+        raise PolicyError(
+            f"max_new_tokens: got {max_new_tokens} after a prompt of {prompt_tokens} tokens, but {policy.source} "
+            f"has {positions} positions; lower it to {max(positions - prompt_tokens, 0)} or less"
+        )
 
 
 def _uniform(shape: tuple[int, ...], seed: int) -> Tensor:
