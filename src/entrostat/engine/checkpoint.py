@@ -23,7 +23,7 @@ from torch import Tensor
 
 from entrostat.campaign.engine import Checkpoint
 from entrostat.engine.policy import Policy
-from entrostat.runs.files import atomic_write
+from entrostat.runs.files import atomic_write, sync
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
@@ -68,7 +68,7 @@ class CheckpointStore:
             else:
                 _flush(temporary)
                 temporary.rename(final)
-                _flush_folder(self.folder)
+                sync(self.folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             reason = error.strerror if isinstance(error, OSError) else None
@@ -154,14 +154,5 @@ def _read_digest(file: Any) -> Any:
 def _flush(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(path)
+    sync(folder)

@@ -33,9 +33,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
-        _sync(scratch)
+        sync(scratch)
         os.replace(scratch, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise refusal(path, error) from error
     finally:
@@ -144,7 +144,8 @@ def _first_fault(value: object, field: str = "") -> str | None:
     return next((fault for name, child in children if (fault := _first_fault(child, name))), None)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to the file or folder `path` on the disk before going on."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
