@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import random
@@ -138,10 +137,11 @@ def test_the_workers_end_with_a_killed_trainer(package_alone):
 
 def test_an_interrupt_ends_the_batch_and_leaves_the_grader_usable(task):
     with CodeGrader(workers=2, timeout=0.5) as grader:
-        threading.Timer(0.3, _thread.interrupt_main).start()
+        main = threading.main_thread().ident
+        threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
         before = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            grader.grade([(task, "while True: pass\ndef solve(): pass")] * 100)
+            grader.grade([(task, "def solve(numbers):\n    while True: pass")] * 100)
         assert time.monotonic() - before < 5
         assert grader.grade([(task, RIGHT)])[0].passed
 
