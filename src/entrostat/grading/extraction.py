@@ -21,7 +21,8 @@ def extract_code(completion: str, entry_point: str | None) -> str | None:
 
     Of several fenced blocks the last one that defines the entry point is taken (models correct themselves), or the
     last one if none does; a fence that is never closed runs to the end. Without a fence, prose before the first
-    statement and after the last one is left out, and a completion that is bare code comes back as it stands. Nothing
+    statement and after the last one is left out; what is a statement is judged line by line, so bare code comes back
+    as it stands unless its top level begins or ends with a compound statement on one line (`while True: pass`). Nothing
     is parsed, so hostile text cannot exhaust the caller's stack; whether the code compiles is for the sandbox to find
     out.
     """
