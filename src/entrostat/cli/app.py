@@ -1,0 +1,27 @@
+"""The command line. Each command reads its arguments, calls the library and shows what came back."""
+
+from __future__ import annotations
+
+import typer
+
+from entrostat.cli.grading import evaluate, grade
+from entrostat.cli.reporting import report
+from entrostat.cli.training import demo, train
+
+app = typer.Typer(
+    help="Measure the entropy of a policy under training, steer it, and keep the peak when a run starts to fall.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command()(train)
+app.command()(report)
+app.command()(grade)
+app.command(name="eval")(evaluate)
+
+
+def main() -> None:
+    """Entry point of the `entrostat` command."""
+    app()

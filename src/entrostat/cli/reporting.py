@@ -1,0 +1,66 @@
+"""`report`: the figures and the headline table of finished and unfinished runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from entrostat.cli.screen import AsJson, cell, console, plain_errors
+
+CAPTION = (
+    "pass@1 on the report split; peak@: where the select split peaked; floor: the gap that evaluation noise alone "
+    "would show; kept: what the campaign hands over; H: entropy in nats a token"
+)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Draw the figures of one or several runs and write them as one page.
+
+    Example: entrostat report runs/demo/reinforce runs/demo/grpo-id --out demo.html
+    """
+    with plain_errors():
+        show_runs(runs, out, as_json)
+
+
+def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
+    """Write the report of the runs and print their headline table."""
+    from entrostat.report import build_report, overview_figure, read_runs, save_figure, speed, summary_rows
+
+    build_report(runs, page)
+    if len(runs) > 1:
+        save_figure(overview_figure(read_runs(runs)), page.with_name(f"{page.stem}-overview.png"))
+    rows = [asdict(row) for row in summary_rows(runs)]
+    if as_json:
+        typer.echo(json.dumps({"runs": rows, "report": str(page)}))
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
+    table.add_column("run", no_wrap=True)
+    for heading in ("start", "peak@", "end", "gap", "floor", "kept", "H start", "H end", "steps"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        peak = "-" if row["peak"] is None else f"{row['peak']:.3f}@{row['peak_step']}"
+        rest = ("end", "gap", "noise_floor", "handed_over", "entropy_start", "entropy_end", "steps")
+        table.add_row(escape(row["run"]), cell(row["start"]), peak, *(cell(row[field]) for field in rest))
+    console.print(table)
+    for run in read_runs(runs):
+        console.print(_speed_line(run.name, speed(run)), style="dim", markup=False)
+    console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
+
+
+def _speed_line(name: str, found: Any) -> str:
+    rates = {"sampled": found.rollout_tokens, "learned": found.update_tokens, "graded": found.gradings}
+    units = {"sampled": "tokens/s", "learned": "tokens/s", "graded": "completions/s"}
+    parts = [f"{what} {rate:,.0f} {units[what]}" for what, rate in rates.items() if rate]
+    shares = [f"{phase} {share:.0%}" for phase, share in found.shares.items()]
+    return f"{name}: {', '.join(parts)}; {sum(found.seconds.values()):.0f} s: {', '.join(shares)}"

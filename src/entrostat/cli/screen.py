@@ -1,0 +1,80 @@
+"""What the commands share: the two consoles, progress, cells of a table, options, and plain errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+console = Console()
+status = Console(stderr=True)  # what comes and goes: standard output holds results alone
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, as in update.learning_rate=1e-4."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for a script to read.")]
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Any]:
+    """A progress bar for (done, in all)."""
+    with Progress(console=status, disable=not status.is_terminal) as progress:
+        bar = progress.add_task(what)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3f}"
+        case _:
+            return str(value)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn the errors that a user can mend into plain lines and exit status 1."""
+    from entrostat.engine.checkpoint import CheckpointError
+    from entrostat.engine.policy import PolicyError
+    from entrostat.engine.update import TrainingError
+    from entrostat.grading import IsolationError, SamplesError, WorkerError
+    from entrostat.recipe import RecipeError
+    from entrostat.runs import RunError
+    from entrostat.tasks import TaskError
+
+    mendable = (
+        CheckpointError,
+        IsolationError,
+        PolicyError,
+        RecipeError,
+        SamplesError,
+        RunError,
+        TaskError,
+        TrainingError,
+        WorkerError,
+    )
+    try:
+        yield
+    except mendable as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        typer.echo(
+            f"error: {named}{error.strerror or error}; free space, mend permissions or choose another path", err=True
+        )
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command again resumes the run", err=True)
+        raise typer.Exit(130) from None

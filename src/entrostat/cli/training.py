@@ -1,0 +1,91 @@
+"""`demo` and `train`: campaigns of a recipe, with a line of progress a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from entrostat.cli.reporting import show_runs
+from entrostat.cli.screen import AsJson, Overrides, plain_errors, status
+
+DEMO = ("reinforce", "early-stop", "grpo-id")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the three runs and the report.")] = Path("runs/demo"),
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the embedded policy three times from one start: a collapse, the same stopped in time, and GRPO under ID.
+
+    Example: entrostat demo --out runs/demo --set seed=1
+    """
+    from entrostat.recipe import load_recipe
+
+    folder = resources.files("entrostat.assets") / "demo"
+    with plain_errors():
+        recipes = [load_recipe(Path(str(folder / f"{name}.yaml")), overrides or ()) for name in DEMO]
+        runs = [_train(recipe, out / recipe.name) for recipe in recipes]
+        show_runs(runs, out / "report.html", as_json)
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
+    out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME if left out.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one campaign of a recipe; the same command again resumes a run that was killed.
+
+    Example: entrostat train recipes/grpo.yaml --out runs/grpo --set seed=3
+    """
+    from entrostat.recipe import load_recipe
+
+    with plain_errors():
+        loaded = load_recipe(recipe, overrides or ())
+        run = _train(loaded, out or Path("runs") / loaded.name)
+        show_runs([run], run / "report.html", as_json)
+
+
+def _train(recipe: Any, out: Path) -> Path:
+    from transformers.utils import logging
+
+    from entrostat.engine.train import train as train_recipe
+
+    logging.set_verbosity_error()
+    if reason := recipe.inert_control():
+        status.print(f"note: {reason}", style="yellow", markup=False)
+    with _live_status(recipe) as listener:
+        train_recipe(recipe, out, listener)
+    return out
+
+
+@contextmanager
+def _live_status(recipe: Any) -> Iterator[Any]:
+    """A listener that shows one line a run: a bar in a terminal, a line every ten steps elsewhere."""
+    total = recipe.campaign.steps
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[status]}")]
+    shown: dict[str, Any] = {}
+    with Progress(*columns, *times, console=status, disable=not status.is_terminal) as progress:
+        bar = progress.add_task(f"{recipe.name:<12}", total=total, status="")
+
+        def listen(line: dict[str, Any]) -> None:
+            if "split" in line:
+                k, value = next(iter(line["pass_at"].items()))
+                shown[f"pass@{k} {line['split']}"] = value
+            else:
+                shown["entropy"] = line["entropy"]
+            figures = "  ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
+            progress.update(bar, completed=line["step"], status=figures)
+            last_of_step = line.get("split") == "report"
+            if not status.is_terminal and last_of_step and line["step"] % 10 == 0:
+                status.print(f"{recipe.name:<12} step {line['step']:>4}/{total}  {figures}", markup=False)
+
+        yield listen
