@@ -21,8 +21,9 @@ from entrostat.engine.policy import load_policy
 from entrostat.engine.rewards import Advantages
 from entrostat.engine.rollout import sample
 from entrostat.engine.seeds import derived_seed
+from entrostat.engine.token_record import token_record
 from entrostat.engine.update import Experience, Learner
-from entrostat.grading import CodeGrader
+from entrostat.grading import CodeGrader, Verdict
 from entrostat.recipe import Recipe, build_controller
 from entrostat.recipe.task_sets import task_splits
 from entrostat.runs import Run, Trajectory
@@ -171,10 +172,19 @@ class _Campaign:
             "tokens": {"rollout": rollout.token_count},
             "seconds": {"rollout": sampled - started, "grade": time.perf_counter() - sampled},
         }
-        samples = sample_lines(tasks[:4], rollout, verdicts, recipe.samples)
-        self.record.log_samples(self.step, "train", samples)
         groups = [rewards[i : i + recipe.samples] for i in range(0, len(rewards), recipe.samples)]
-        return Experience(rollout, self.advantages(groups)), fields
+        experience = Experience(rollout, self.advantages(groups))
+        self._log_samples(tasks[:4], experience, verdicts)
+        return experience, fields
+
+    def _log_samples(self, tasks: Sequence[AnyTask], experience: Experience, verdicts: Sequence[Verdict]) -> None:
+        """Keep the first completion of each of the batch's first `tasks`, token by token."""
+        recipe, rollout = self.recipe.rollout, experience.rollout
+        lines = sample_lines(tasks, rollout, verdicts, recipe.samples)
+        for line, row in zip(lines, range(0, len(rollout.texts), recipe.samples), strict=False):
+            line["advantage"] = float(f"{experience.advantages[row]:.4g}")
+            line["tokens"] = token_record(self.policy, rollout, row, recipe.temperature)
+        self.record.log_samples(self.step, "train", lines)
 
     def _prompts(self, batch: int) -> list[AnyTask]:
         """The batch's training tasks: consecutive pieces of one shuffled pass over all of them after another."""

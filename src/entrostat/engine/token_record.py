@@ -1,0 +1,61 @@
+"""What the run folder keeps of a training sample token by token, for the per-token view.
+
+A sample line of the training split carries, beside its text,
+    "advantage": A,  "tokens": {"text": [...], "logp": [...], "entropy": [...], "sensitivity": [...]}
+with a list entry for each token of the completion, the end token included: its piece of the text, ln p_a, H and
+T = C - p_a (ln p_a + H) under the policy that wrote it, in nats to four significant digits. The pieces join to the
+completion's text. From these follow surprisal -ln p_a and polarity A T, before any reweighting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from entrostat.engine.policy import Policy
+from entrostat.engine.rollout import Rollout
+from entrostat.entropy import sensitivity
+from entrostat.tokens import token_stats
+
+UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are no character yet
+
+
+@torch.no_grad()
+def token_record(policy: Policy, rollout: Rollout, row: int, temperature: float) -> dict[str, list[Any]]:
+    """The field "tokens" of completion `row`, from one more forward pass: call it before the policy is updated."""
+    one, device = rollout.rows(torch.tensor([row])), policy.device
+    ids = one.completions.to(device)
+    logits = policy.logits(one.prompts.to(device), one.prompt_mask.to(device), ids, one.mask.to(device))
+    stats = token_stats(logits, ids, temperature)
+    return {
+        "text": text_pieces(policy.decode, ids[0].tolist(), one.texts[0]),
+        "logp": _rounded(stats.logp[0]),
+        "entropy": _rounded(stats.entropy[0]),
+        "sensitivity": _rounded(sensitivity(stats)[0]),
+    }
+
+
+def text_pieces(decode: Callable[[list[int]], str], ids: Sequence[int], text: str) -> list[str]:
+    """The piece of `text`, which is `decode(ids)`, that each token adds; the pieces join to it.
+
+    A token that adds nothing visible (an end token, the first bytes of a character that the next token completes) has
+    an empty piece. A token is decoded after those of the last piece, as some decoders drop a leading space. The text
+    is cut by their lengths: what stands there is the text's, even where a later token changed how bytes are read.
+    """
+    cuts = [0]
+    start = read = 0
+    for end in range(1, len(ids) + 1):
+        known, grown = decode(list(ids[start:read])), decode(list(ids[start:end]))
+        whole = len(grown) > len(known) and not grown.endswith(UNFINISHED)
+        cuts.append(cuts[-1] + (len(grown) - len(known) if whole else 0))
+        if whole:
+            start, read = read, end
+    return [text[cut:after] for cut, after in pairwise([*cuts[:-1], len(text)])] if ids else []
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [float(f"{value:.4g}") for value in values.tolist()]
