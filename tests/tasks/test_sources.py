@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrostat.tasks import Call, Exchange, ProgramTask, ScriptTask, Task, TaskError
+from entrostat.grading import CodeGrader, Outcome
+from entrostat.tasks import Call, Exchange, Expression, ProgramTask, ScriptTask, Task, TaskError
 from entrostat.tasks.sources import apps, humaneval, livecodebench, mbpp, split, tasks_from_jsonl, unique
 
 HUMANEVAL = {
@@ -30,6 +31,12 @@ MBPP = {
     "test_list": ["assert add(1, 2) == 3", "assert add(-1, 1.5) == 0.5"],
     "test_setup_code": "",
 }
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with CodeGrader(workers=1) as grader:
+        yield grader
 
 
 @pytest.fixture
@@ -99,45 +106,178 @@ def test_mbpp_sanitized_and_assertions_around_builtins(written):
     assert task.script.startswith("import math\n")
 
 
-@pytest.mark.parametrize("outputs", [[3, 7], [[3], [7]]])
-def test_apps_functions_with_outputs_kept_either_way(written, outputs):
-    tests = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": outputs}
-    record = {"problem_id": 7, "question": "Add.", "input_output": json.dumps(tests), "difficulty": "competition"}
-    (task,) = apps(written(record))
-    assert task == Task("Apps/7", "Add.", "add", (Call((1, 2), 3), Call((3, 4), 7)), level=2, equality="json")
+PAIR = "class Pair:\n    def __init__(self, a, b):\n        self.a, self.b = a, b\n"
+NODE = "class Node:\n    def __init__(self, value):\n        self.value, self.left = value, None\n"
 
 
-def test_apps_programs(written):
+@pytest.mark.parametrize(
+    ("change", "code", "kind"),
+    [
+        ({"test_list": ["assert sum(10, 15) == 25"]}, "def sum(a, b):\n    return a + b", Call),
+        (
+            {"test_list": ["assert longest([Pair(5, 24), Pair(1, 2)], 2) == 2"]},
+            f"{PAIR}def longest(pairs, n):\n    return len({{pair.b for pair in pairs}})",
+            Expression,
+        ),
+        (
+            {
+                "test_list": ["assert (height(root)) == 2", "assert height(root.left) == 1"],
+                "test_setup_code": "root = Node(1)\r\nroot.left = Node(2)\r\n",
+            },
+            f"{NODE}def height(node):\n    return 1 + height(node.left) if node else 0",
+            Expression,
+        ),
+        (
+            {"test_list": ["assert without((1, 2.5, 'a'), int) == [2.5, 'a']"]},
+            "def without(items, kind):\n    return [item for item in items if type(item) is not kind]",
+            Expression,
+        ),
+        (
+            {"test_list": ["assert apply(lambda x: x + 1, [1, 2]) == [2, 3]"]},
+            "def apply(f, items):\n    return [f(item) for item in items]",
+            Expression,
+        ),
+        (
+            {"test_list": ["assert size((1, 2)) == sys.getsizeof((1, 2))"]},
+            "import sys\ndef size(items):\n    return sys.getsizeof(items)",
+            None,
+        ),
+        (
+            {"test_list": ["assert count([1, 1, 2]) == ({1: 2, 2: 1})"]},
+            "from collections import Counter\ndef count(items):\n    return Counter(items)",
+            Call,
+        ),
+    ],
+)
+def test_mbpp_problems_of_every_kind_get_verdicts(grader, written, change, code, kind):
+    (task,) = mbpp(written(MBPP | change))
+    assert isinstance(task, ScriptTask) if kind is None else isinstance(task.tests[0], kind)
+    right, wrong = grader.grade(
+        [(task, code), (task, code + "\n    return None\ndef " + task.entry_point + "(*x): pass")]
+    )
+    assert right.passed, right
+    assert wrong.reward == 0.0
+
+
+def test_the_code_learns_nothing_of_what_an_expression_must_give(grader, written):
+    """It has the class that the test builds from, and can look at all that is there when the test runs."""
+    (task,) = mbpp(written(MBPP | {"test_list": ["assert longest([Pair(5, 24)]) == 31337"]}))
+    code = f"""
+import gc, sys
+{PAIR}
+def longest(pairs):
+    frame, seen = sys._getframe(), []
+    while frame:
+        seen.append(repr(frame.f_locals))
+        frame = frame.f_back
+    seen += [repr(item) for item in gc.get_objects() if type(item) in (dict, list, tuple)]
+    backwards = "73313"
+    return int(backwards[::-1]) if any(backwards in text[::-1] for text in seen) else 0
+"""
+    assert grader.grade([(task, code)])[0].outcome is Outcome.WRONG
+
+
+def test_without_the_class_that_a_test_builds_the_code_fails(grader, written):
+    (task,) = mbpp(written(MBPP | {"test_list": ["assert longest([Pair(5, 24)]) == 1"]}))
+    verdict = grader.grade([(task, "def longest(pairs):\n    return 1")])[0]
+    assert verdict.outcome is Outcome.RUNTIME_ERROR
+    assert "Pair" in verdict.detail
+
+
+def apps_record(tests, **fields):
+    return {"problem_id": 7, "question": "Q.", "input_output": json.dumps(tests), **fields}
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "passes"),
+    [
+        (3, "3", True),
+        ([3], "3", True),
+        ([3], "[3]", True),
+        ([[1, 2]], "[1, 2]", True),
+        ([[1, 2]], "[(1, 2)]", True),
+        ([1, 2], "1", False),
+        ([3], "4", False),
+        ({"1": 2}, "{1: 2}", True),
+        ([{"1": 2}], "{1: 2}", True),
+        ({"a": 2}, "{'a': 2}", True),
+    ],
+)
+def test_apps_functions_answer_as_the_set_s_harness_accepts(grader, written, output, answer, passes):
+    (task,) = apps(written(apps_record({"fn_name": "solve", "inputs": [[1]], "outputs": [output]})))
+    assert grader.grade([(task, f"def solve(x):\n    return {answer}")])[0].passed is passes
+
+
+def test_apps_starter_code_works_without_its_imports_and_none_of_them_answers_for_it(grader, written):
+    starter = "class Solution:\n    def accumulate(self, xs: List[int]) -> List[int]:"
+    tests = {"fn_name": "accumulate", "inputs": [[[1, 2]], [[]]], "outputs": [[[1, 3]], [[]]]}
+    (task,) = apps(written(apps_record(tests, starter_code=starter, difficulty="competition")))
+    assert starter in task.prompt
+    assert task.level == 2
+    right = f"{starter}\n        return [sum(xs[: i + 1]) for i in range(len(xs))]"
+    for code, outcome in (
+        (right, Outcome.PASSED),
+        (f"{right}\ndef accumulate(xs): return None", Outcome.PASSED),
+        ("def accumulate(xs: List[int]): return [*itertools.accumulate(xs)]", Outcome.PASSED),
+        ("```python\nx = 1\n```", Outcome.RUNTIME_ERROR),
+    ):
+        assert grader.grade([(task, code)])[0].outcome is outcome, code
+
+
+def test_apps_keys_that_json_made_texts_are_numbers_again(grader, written):
+    (task,) = apps(written(apps_record({"fn_name": "solve", "inputs": [[{"1": 2, "-3": 4}]], "outputs": [6]})))
+    assert grader.grade([(task, "def solve(d):\n    return d[1] + d[-3]")])[0].passed
+
+
+def test_apps_programs(grader, written):
     tests = {"inputs": ["1 2\n", ["3", "4"]], "outputs": ["3\n", ["7"]]}
-    (task,) = apps(written({"problem_id": 8, "question": "Add.", "input_output": json.dumps(tests)}))
-    assert task == ProgramTask("Apps/8", "Add.", (Exchange("1 2\n", "3\n"), Exchange("3\n4", "7")), atol=1e-6)
+    (task,) = apps(written(apps_record(tests)))
+    assert task.tests == (Exchange("1 2\n", "3\n"), Exchange("3\n4", "7"))
+    assert task.atol == 1e-6
+    code = "from __future__ import annotations\nprint(sum(map(int, sys.stdin.read().split())))"
+    assert grader.grade([(task, f"```python\n{code}\n```")])[0].passed
 
 
-def test_livecodebench_functions_with_packed_private_tests(written):
+def test_apps_numbers_of_any_length(written):
+    text = '{"fn_name": "solve", "inputs": [[1]], "outputs": [' + "9" * 6000 + "]}"
+    (task,) = apps(written(apps_record({}) | {"input_output": text}))
+    assert task.tests[0].expected == 10**6000 - 1
+
+
+def packed(value) -> str:
+    return base64.b64encode(zlib.compress(pickle.dumps(value))).decode()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_livecodebench_functions_with_packed_private_tests(grader, written, protocol):
     public = [{"input": "[1, 2]\n3", "output": "[1, 2, 3]", "testtype": "functional"}]
-    private = [{"input": '[]\n"a"', "output": '["a"]', "testtype": "functional"}]
-    packed = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(private)))).decode()
+    private = [{"input": '[]\n"a\u2028"', "output": '["a\u2028"]', "testtype": "functional"}]
+    text = json.dumps(private, ensure_ascii=False)
     record = {
         "question_id": "3001",
         "question_content": "Append.",
-        "starter_code": "class Solution:\n    def add(self, xs, x):\n        ",
+        "starter_code": "class Solution:\n    def add(self, xs: List[int], x: int):\n        ",
         "difficulty": "medium",
         "public_test_cases": json.dumps(public),
-        "private_test_cases": packed,
+        "private_test_cases": base64.b64encode(zlib.compress(pickle.dumps(text, protocol))).decode(),
         "metadata": json.dumps({"func_name": "add"}),
     }
     (task,) = livecodebench(written(record))
     assert isinstance(task, Task)
     assert (task.entry_point, task.level) == ("add", 1)
-    assert task.tests == (Call(([1, 2], 3), [1, 2, 3]), Call(([], "a"), ["a"]))
+    assert task.tests == (Call(([1, 2], 3), [1, 2, 3]), Call(([], "a\u2028"), ["a\u2028"]))
+    code = record["starter_code"].rstrip() + " return xs + [x]"
+    assert grader.grade([(task, code)])[0].passed
 
 
-def test_livecodebench_programs(written):
-    tests = [{"input": "1\n", "output": "2\n", "testtype": "stdin"}]
-    (task,) = livecodebench(
-        written({"question_id": "x", "question_content": "q", "public_test_cases": json.dumps(tests)})
-    )
-    assert task == ProgramTask("LiveCodeBench/x", "q", (Exchange("1\n", "2\n"),), atol=1e-6)
+def test_livecodebench_programs_compare_numbers_exactly(grader, written):
+    tests = [{"input": "1\n", "output": "50000000000000001 0.5\n", "testtype": "stdin"}]
+    record = {"question_id": "x", "question_content": "q", "public_test_cases": json.dumps(tests)}
+    (task,) = livecodebench(written(record))
+    assert task.tests == (Exchange("1\n", "50000000000000001 0.5\n"),)
+    answers = ["50000000000000001 0.50", "50000000000000000 0.5", "50000000000000001 0.5000001"]
+    codes = [f"```python\nprint('{answer}')\n```" for answer in answers]
+    assert [v.passed for v in grader.grade([(task, code) for code in codes])] == [True, False, False]
 
 
 class Bomb:
@@ -145,11 +285,27 @@ class Bomb:
         return (eval, ("1/0",))
 
 
-def test_a_pickle_that_would_run_something_is_refused(written):
-    packed = base64.b64encode(zlib.compress(pickle.dumps(Bomb()))).decode()
-    record = {"question_id": "x", "question_content": "q", "public_test_cases": "[]", "private_test_cases": packed}
-    with pytest.raises(TaskError, match=r"builtins\.eval"):
-        livecodebench(written(record))
+@pytest.mark.parametrize(
+    "private",
+    [
+        packed(Bomb()),
+        packed([]),
+        packed(b"[]"),
+        packed("not JSON"),
+        packed("[" * 100_000),
+        base64.b64encode(zlib.compress(b"\x80\x04")).decode(),
+        base64.b64encode(zlib.compress(b"")).decode(),
+        base64.b64encode(b"not zlib").decode(),
+        "not base64!",
+    ],
+)
+def test_private_tests_that_are_no_packed_text_are_refused_and_nothing_in_them_runs(written, monkeypatch, private):
+    record = {"question_id": "x", "question_content": "q", "public_test_cases": "[]", "private_test_cases": private}
+    path = written(record)
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, None)
+    with pytest.raises(TaskError, match="record 'LiveCodeBench/x': private_test_cases is"):
+        livecodebench(path)
 
 
 def test_own_records_become_each_kind_of_task(written):
@@ -173,6 +329,8 @@ def test_own_records_become_each_kind_of_task(written):
         (mbpp, MBPP | {"test_list": []}, "test_list is empty"),
         (mbpp, MBPP | {"test_list": ["assert True"]}, "calls no function"),
         (apps, {"problem_id": 5, "question": "q", "input_output": ""}, "input_output holds no test"),
+        (apps, {"problem_id": 5, "input_output": "{"}, "input_output is not JSON"),
+        (apps, {"problem_id": 5, "input_output": {"inputs": ["1"], "outputs": []}}, "not as many outputs"),
         (livecodebench, {"question_id": "q", "public_test_cases": "[]"}, "holds no test"),
         (tasks_from_jsonl, {"id": "x", "entry_point": "f"}, "'x': lacks the field tests"),
         (tasks_from_jsonl, {"id": "x", "entry_point": "f", "tests": []}, "'x': tests is empty"),

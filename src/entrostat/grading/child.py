@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import select
 import signal
 import socket
@@ -88,7 +89,10 @@ def _start(sandbox: Sandbox, channel: int) -> tuple[int, int] | str:
 
 
 def _end(grading: tuple[int, int] | str, wait: bool) -> dict[str, Any]:
-    """Kill what is left of a grading and say how it ended; wait: first give it a moment to end by itself."""
+    """Kill what is left of a grading and say how it ended; wait: first give it a moment to end by itself.
+
+    "cpu" is in seconds; "grown" is how much larger than this process it became at most, in KiB.
+    """
     if isinstance(grading, str):
         return {"error": grading}
     child, descriptor = grading
@@ -96,7 +100,13 @@ def _end(grading: tuple[int, int] | str, wait: bool) -> dict[str, Any]:
     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     os.close(descriptor)
     _, status, usage = os.wait4(child, 0)
-    return {"ended": ended, "code": os.waitstatus_to_exitcode(status), "cpu": usage.ru_utime + usage.ru_stime}
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "ended": ended,
+        "code": os.waitstatus_to_exitcode(status),
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "grown": max(0, usage.ru_maxrss - own),
+    }
 
 
 def _interpret(sandbox: Sandbox, channel: socket.socket) -> None:

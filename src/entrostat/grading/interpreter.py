@@ -51,6 +51,7 @@ def converse(conversation: Conversation) -> None:
     work: dict[str, Callable[[Any], tuple[str, str]]] = {
         "load": lambda code: _load(solution, code),
         "call": lambda request: _call(solution, *request),
+        "evaluate": lambda source: ("answer", wire.encode(eval(compile(source, "<test>", "eval"), vars(solution)))),
         "run": lambda request: _run_program(*request),
         "judge": lambda request: _judge(conversation, *request),
     }
@@ -78,20 +79,21 @@ def _load(module: types.ModuleType, code: str) -> tuple[str, str]:
 
 
 def _call(module: types.ModuleType, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, str]:
-    """Call a function of the module, or a method of its class Solution."""
-    owner = module if hasattr(module, name) or not hasattr(module, "Solution") else module.Solution()
+    """Call a method of the module's class Solution, or else a function of the module."""
+    owner = module.Solution() if hasattr(getattr(module, "Solution", None), name) else module
     if not hasattr(owner, name):
         return "runtime error", f"the code does not define {name}"
     return "answer", wire.encode(getattr(owner, name)(*args, **kwargs))
 
 
-def _run_program(code: str, stdin: str) -> tuple[str, str]:
+def _run_program(preamble: str, code: str, stdin: str) -> tuple[str, str]:
     """Run code as a program on a text, to its very end: threads, exit handlers and buffers included."""
     _replace_descriptor(0, stdin.encode())
     output = _replace_descriptor(1, b"")
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  (lives as long as the process)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     main = sys.modules["__main__"] = types.ModuleType("__main__")
+    _load(main, preamble)
     try:
         status, text = _load(main, code)
     except SystemExit as exit_:

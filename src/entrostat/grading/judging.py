@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import decimal
 import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 from entrostat.grading import wire
 from entrostat.grading.extraction import extract_code
 from entrostat.grading.verdict import Outcome
 from entrostat.grading.worker import Failure, Interpreter
-from entrostat.tasks import ProgramTask, ScriptTask, Task, TaskError
+from entrostat.tasks import Call, Expression, ProgramTask, ScriptTask, Task, TaskError
 
 AnyTask = Task | ScriptTask | ProgramTask
+_LONGEST_NUMBER = 400
+_EXACT = decimal.Context(prec=2 * _LONGEST_NUMBER, traps=[decimal.InvalidOperation, decimal.Overflow])
 
 
 class Interpreters(Protocol):
@@ -45,7 +49,8 @@ def tests_of(task: AnyTask) -> Tests:
             return ScriptTests(digest, task.script, task.preamble, task.entry_point)
         case ProgramTask():
             exchanges = tuple((test.stdin, test.stdout) for test in task.tests)
-            return ProgramTests(_digest("program", exchanges, task.atol), exchanges, task.atol)
+            digest = _digest("program", exchanges, task.atol, task.preamble)
+            return ProgramTests(digest, exchanges, task.atol, task.preamble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +79,38 @@ def prepare(pairs: Iterable[tuple[AnyTask, str]]) -> list[Job]:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A request to the sandbox, a "call" or an expression to "evaluate", and the answers that are right: all texts."""
+
+    kind: str
+    request: str
+    right: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CallTests:
-    """Calls as text: requests to the sandbox and the answers expected, which stay here."""
+    """Questions, whose right answers stay here."""
 
     digest: str
-    calls: tuple[tuple[str, str], ...]
+    questions: tuple[Question, ...]
     preamble: str
+    setup: str
     atol: float | None
     equality: wire.Equality
 
     def judge(self, interpreters: Interpreters, code: str) -> str:
-        """Every call must be answered with its expected value."""
+        """Every question must be answered right."""
         with interpreters.start() as interpreter:
-            _load(interpreter, self.preamble, code)
-            for number, (request, expected) in enumerate(self.calls, 1):
-                answer = interpreter.call(request)
-                if not wire.matches(expected, answer, self.atol, self.equality):
-                    raise Failure(Outcome.WRONG, f"test {number} of {len(self.calls)}: answered {answer[:200]}")
-        return f"{len(self.calls)} tests"
+            _load(interpreter, self.preamble, code, self.setup)
+            for number, question in enumerate(self.questions, 1):
+                self.check(number, interpreter.ask(question.kind, question.request))
+        return f"{len(self.questions)} tests"
+
+    def check(self, number: int, answer: str) -> None:
+        """Failure if this is not a right answer to question `number`, counted from 1."""
+        right = self.questions[number - 1].right
+        if not any(wire.matches(expected, answer, self.atol, self.equality) for expected in right):
+            raise Failure(Outcome.WRONG, f"test {number} of {len(self.questions)}: answered {answer[:200]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +137,13 @@ class ProgramTests:
     digest: str
     exchanges: tuple[tuple[str, str], ...]
     atol: float | None
+    preamble: str
 
     def judge(self, interpreters: Interpreters, code: str) -> str:
         """Every run, each in a fresh interpreter, must print the expected lines."""
         for number, (stdin, stdout) in enumerate(self.exchanges, 1):
             with interpreters.start() as interpreter:
-                printed = interpreter.run(code, stdin)
+                printed = interpreter.run(self.preamble, code, stdin)
             if not same_lines(stdout, printed, self.atol):
                 raise Failure(Outcome.WRONG, f"test {number} of {len(self.exchanges)}: printed {printed[:200]!r}")
         return f"{len(self.exchanges)} runs"
@@ -138,7 +158,7 @@ def same_lines(expected: str, printed: str, atol: float | None = None) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().splitlines()]
+    return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
 def _same_words(wanted: Sequence[str], got: Sequence[str], atol: float) -> bool:
@@ -146,30 +166,39 @@ def _same_words(wanted: Sequence[str], got: Sequence[str], atol: float) -> bool:
 
 
 def _same_word(wanted: str, got: str, atol: float) -> bool:
+    """Equal as text, or as numbers: decimals, because as floats 10**16 and 10**16 + 1 are the same."""
+    if wanted == got:
+        return True
+    if max(len(wanted), len(got)) > _LONGEST_NUMBER:
+        return False
     try:
-        return wanted == got or abs(float(wanted) - float(got)) <= atol
-    except ValueError:
+        with decimal.localcontext(_EXACT):
+            return abs(Decimal(wanted) - Decimal(got)) <= Decimal(atol)
+    except decimal.DecimalException:
         return False
 
 
-def _load(interpreter: Interpreter, preamble: str, code: str) -> None:
-    if preamble:
-        interpreter.load(preamble)
-    interpreter.load(code)
+def _load(interpreter: Interpreter, *sources: str) -> None:
+    for source in filter(None, sources):
+        interpreter.load(source)
 
 
 def _calls(task: Task) -> CallTests:
     try:
-        calls = tuple(
-            (wire.encode((task.entry_point, tuple(call.args), dict(call.kwargs))), wire.encode(call.expected))
-            for call in task.tests
-        )
+        questions = tuple(_question(task.entry_point, test) for test in task.tests)
     except wire.NotPlainError as error:
         raise TaskError(
             f"task {task.id!r}: tests holds {error}; tests are made of None, numbers, text and containers"
         ) from None
-    digest = _digest("calls", calls, task.preamble, task.atol, task.equality)
-    return CallTests(digest, calls, task.preamble, task.atol, task.equality)
+    digest = _digest("calls", questions, task.preamble, task.setup, task.atol, task.equality)
+    return CallTests(digest, questions, task.preamble, task.setup, task.atol, task.equality)
+
+
+def _question(name: str, test: Call | Expression) -> Question:
+    if isinstance(test, Expression):
+        return Question("evaluate", wire.encode(test.source), (wire.encode(test.expected),))
+    right = tuple(wire.encode(answer) for answer in (test.expected, *test.also))
+    return Question("call", wire.encode((name, tuple(test.args), dict(test.kwargs))), right)
 
 
 def _digest(*parts: object) -> str:

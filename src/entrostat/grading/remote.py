@@ -117,21 +117,21 @@ class RemoteGrader:
 
     def _judge_calls(self, tests: CallTests, code: str) -> None:
         nonce = secrets.token_hex(wire.NONCE_BYTES)
-        loads = [("load", wire.encode(source)) for source in (tests.preamble, code) if source]
-        requests = loads + [("call", request) for request, _ in tests.calls]
+        loads = [("load", wire.encode(source)) for source in (tests.preamble, code, tests.setup) if source]
+        requests = loads + [(question.kind, question.request) for question in tests.questions]
         stdin = json.dumps({"nonce": nonce, "modules": _MODULES, "requests": requests})
         replies = _replies(self._run(_HARNESS, stdin), nonce, len(requests))
         for (status, text), (kind, _) in zip(replies, requests, strict=True):
-            if status != {"load": "loaded", "call": "answer"}[kind]:
+            if status != ("loaded" if kind == "load" else "answer"):
                 raise failure_of(status, text)
-        answers = [text for _, text in replies[len(loads) :]]
-        for number, (answer, (_, expected)) in enumerate(zip(answers, tests.calls, strict=True), 1):
-            if not wire.matches(expected, answer, tests.atol, tests.equality):
-                raise Failure(Outcome.WRONG, f"test {number} of {len(answers)}: answered {answer[:200]}")
+        for number, (_, answer) in enumerate(replies[len(loads) :], 1):
+            tests.check(number, answer)
 
     def _judge_program(self, tests: ProgramTests, code: str) -> None:
+        # Compiled by itself, the code may begin with a __future__ import all the same.
+        program = f"{tests.preamble}\nexec(compile({code!r}, '<solution>', 'exec'))\n" if tests.preamble else code
         for number, (stdin, stdout) in enumerate(tests.exchanges, 1):
-            printed = self._run(code, stdin)
+            printed = self._run(program, stdin)
             if not same_lines(stdout, printed, tests.atol):
                 raise Failure(Outcome.WRONG, f"test {number} of {len(tests.exchanges)}: printed {printed[:200]!r}")
 

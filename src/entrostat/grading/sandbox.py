@@ -31,6 +31,8 @@ _DEVICES = ("/dev/null", "/dev/urandom")
 _HIDDEN = ("*-packages", "*/*-packages")
 # The fork server holds a handful of descriptors, all below this number.
 _DESCRIPTORS_OF_SERVER = 256
+# When the machine runs out of memory, the kernel is to take a grading, not the trainer or the fork server.
+_FIRST_TO_GO = "1000"
 
 # What each layer is for, and what to do about a kernel or container that refuses it.
 _ALLOW_NAMESPACES = (
@@ -135,6 +137,8 @@ class Sandbox:
 
     def seal(self, keep: int) -> None:
         """Isolate the calling process, a fresh fork, for one grading; it keeps the descriptor `keep` and /dev/null."""
+        with contextlib.suppress(OSError):
+            self._write_own_proc_file("oom_score_adj", _FIRST_TO_GO)
         self._unshare(self._namespaces & ~(kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS), NOBODY)
         os.closerange(3, keep)
         os.closerange(keep + 1, _DESCRIPTORS_OF_SERVER)
@@ -159,11 +163,14 @@ class Sandbox:
         kernel.unshare(kernel.CLONE_NEWUSER | namespaces)
         maps = (("setgroups", "deny"), ("uid_map", f"{inside} {user} 1"), ("gid_map", f"{inside} {group} 1"))
         for name, text in maps:
-            descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=self._proc)
-            try:
-                os.write(descriptor, text.encode())
-            finally:
-                os.close(descriptor)
+            self._write_own_proc_file(name, text)
+
+    def _write_own_proc_file(self, name: str, text: str) -> None:
+        descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=self._proc)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
 
     def _build_root(self) -> None:
         if self._as_root:

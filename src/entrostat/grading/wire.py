@@ -1,7 +1,8 @@
 """Plain data as text, and the frames that carry it between the grader and a sandboxed interpreter.
 
-Plain data is None, bool, int, float, complex, str, bytes, list, tuple, dict, set and frozenset, of exactly these
-types: an instance of a subclass is refused, so no method of the code under test can run while values are compared.
+Plain data is None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, and of the module
+collections Counter, defaultdict (whose default is not kept) and OrderedDict, of exactly these types: an instance of
+any other subclass is refused, so no method of the code under test can run while values are compared.
 The text of equal values is equal except for the order of dictionaries and the sign of zero, so most comparisons are
 comparisons of strings, and nothing that untrusted code sent is ever turned into a hash table on the grader's side.
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable
 from typing import Any, Literal
 
 Equality = Literal["exact", "python", "json"]
@@ -21,6 +24,12 @@ MAX_DEPTH = 100
 NONCE_BYTES = 16
 _NUMBERS = (int, float, complex)
 _JSON_INTS = range(-(2**63), 2**63)
+_MAPPINGS: dict[str, Callable[[Any], Any]] = {
+    "dict": dict,
+    "Counter": Counter,
+    "defaultdict": lambda pairs: defaultdict(None, pairs),
+    "OrderedDict": OrderedDict,
+}
 
 
 class NotPlainError(ValueError):
@@ -48,10 +57,10 @@ def decode(text: str) -> Any:
 def matches(expected: str, answer: str, atol: float | None = None, equality: Equality = "exact") -> bool:
     """Whether two texts stand for the same value.
 
-    equality "exact": the same types throughout. "python": what == accepts, so 1, 1.0 and True are the same, and sets
-    and frozensets. "json": in addition tuples and lists are the same. Floats may differ by atol, or must be equal
-    without it; 0.0 equals -0.0 and NaN equals NaN. The answer is untrusted text: the work is bounded by the expected
-    one's size.
+    equality "exact": the same types throughout. "python": what == accepts, so 1, 1.0 and True are the same, sets and
+    frozensets, dictionaries of every kind. "json": in addition tuples and lists are the same. Floats may differ by
+    atol, or must be equal without it; 0.0 equals -0.0 and NaN equals NaN. The answer is untrusted text: the work is
+    bounded by the expected one's size.
     """
     if expected == answer:
         return True
@@ -83,11 +92,12 @@ def _receive_exactly(channel: socket.socket, size: int, deadline: float | None) 
     data = bytearray()
     while len(data) < size:
         if deadline is not None:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise TimeoutError
-            channel.settimeout(remaining)
-        piece = channel.recv(min(size - len(data), 1 << 16))
+            # Past the deadline what has arrived still counts: it is this process that was late.
+            channel.settimeout(max(0.0, deadline - time.monotonic()))
+        try:
+            piece = channel.recv(min(size - len(data), 1 << 16))
+        except BlockingIOError:
+            raise TimeoutError from None
         if not piece:
             raise EOFError
         data += piece
@@ -114,8 +124,8 @@ def _to_json(value: Any, depth: int) -> Any:
         return [_to_json(item, depth - 1) for item in value]
     if kind is tuple:
         return {"tuple": [_to_json(item, depth - 1) for item in value]}
-    if kind is dict:
-        return {"dict": [[_to_json(key, depth - 1), _to_json(item, depth - 1)] for key, item in value.items()]}
+    if kind is dict or kind is Counter or kind is defaultdict or kind is OrderedDict:
+        return {kind.__name__: [[_to_json(key, depth - 1), _to_json(item, depth - 1)] for key, item in value.items()]}
     if kind is set or kind is frozenset:
         return {kind.__name__: sorted((_to_json(item, depth - 1) for item in value), key=_dumps)}
     raise NotPlainError(f"a value of type {kind.__name__}, which is not plain data")
@@ -142,8 +152,8 @@ def _from_json(tree: Any) -> Any:
             return {_from_json(item) for item in body}
         case "frozenset", list():
             return frozenset(_from_json(item) for item in body)
-        case "dict", list():
-            return {_from_json(key): _from_json(item) for key, item in body}
+        case _, list() if tag in _MAPPINGS:
+            return _MAPPINGS[tag]({_from_json(key): _from_json(item) for key, item in body})
     raise ValueError("malformed plain data")
 
 
@@ -161,7 +171,7 @@ def _same(expected: Any, answer: Any, atol: float, equality: Equality) -> bool:
         if expected.keys() != answer.keys():
             return False
         ((tag, body),) = expected.items()
-        if tag == "dict" and isinstance(answer[tag], list):
+        if tag in _MAPPINGS and isinstance(answer[tag], list):
             return _same(sorted(body, key=_dumps), sorted(answer[tag], key=_dumps), atol, equality)
         return _same(body, answer[tag], atol, equality)
     return bool(expected == answer)
@@ -181,6 +191,8 @@ def _loosen(tree: Any, equality: Equality) -> Any:
             return complex(real, imag)
         case {"frozenset": list(items)}:
             return {"set": items}
+        case {"Counter": items} | {"defaultdict": items} | {"OrderedDict": items}:
+            return {"dict": items}
         case {"tuple": list(items)} if equality == "json":
             return items
     return tree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -34,6 +35,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60.0
 _SEAL_SECONDS = 10.0
 _END_SECONDS = 10.0
+# The kernel's killer for want of memory takes whoever grew, so a kill that follows less growth is not the code's doing.
+_SUSPECT_GROWTH_KIB = 32 << 10
 
 
 class IsolationError(RuntimeError):
@@ -44,13 +47,25 @@ class WorkerError(RuntimeError):
     """The fork server or the machine failed; says nothing about the code under test."""
 
 
-class Failure(Exception):  # noqa: N818  (an outcome on its way to a verdict, not a fault of the grader)
-    """The code under test ended the grading with an outcome other than a pass."""
+class SuspectError(WorkerError):
+    """A failure of the machine that code can have a hand in; `outcome` is the code's if it happens again and again."""
 
-    def __init__(self, outcome: Outcome, detail: str) -> None:
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class Failure(Exception):  # noqa: N818  (an outcome on its way to a verdict, not a fault of the grader)
+    """The code under test ended the grading with an outcome other than a pass.
+
+    starved: it ran out of time without having used half of it: it slept, or the machine was too busy to run it.
+    """
+
+    def __init__(self, outcome: Outcome, detail: str, starved: bool = False) -> None:
         super().__init__(detail)
         self.outcome = outcome
         self.detail = detail
+        self.starved = starved
 
 
 class Worker:
@@ -62,22 +77,7 @@ class Worker:
     def __init__(self, limits: Limits, packages: Mapping[str, str]) -> None:
         self.limits = limits
         self._count = 0
-        self._control, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # A fixed hash seed makes the order of sets, and with it every verdict, the same in every run.
-        # A package that starts threads of its own would keep the fork server out of a new user namespace.
-        environment = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        if "LD_LIBRARY_PATH" in os.environ:
-            environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-        with remote:
-            self._process = subprocess.Popen(
-                [sys.executable, "-s", "-S", "-c", _BOOT, str(_PACKAGE), str(remote.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=environment,
-                pass_fds=[remote.fileno()],
-            )
+        self._control, self._process = _launch()
         try:
             parents = {os.path.dirname(place) for place in packages.values()}
             path = sorted(parents, key=lambda parent: sys.path.index(parent) if parent in sys.path else len(sys.path))
@@ -89,7 +89,7 @@ class Worker:
         self.missing: dict[str, str] = hello["missing"]
 
     def close(self) -> None:
-        """End the fork server and every grading in it."""
+        """End the fork server and every grading in it; a second call does nothing."""
         self._control.close()
         try:
             self._process.wait(_END_SECONDS)
@@ -100,7 +100,10 @@ class Worker:
     def start(self) -> Interpreter:
         """A fresh sandboxed interpreter, whose time runs from when it is entered; WorkerError if there is none."""
         self._count += 1
-        channel, remote = socket.socketpair()
+        try:
+            channel, remote = socket.socketpair()
+        except OSError as error:
+            raise WorkerError(f"no channel to a grading: {error}") from error
         with remote:
             try:
                 socket.send_fds(self._control, [json.dumps({"start": self._count}).encode()], [remote.fileno()])
@@ -110,7 +113,7 @@ class Worker:
         return Interpreter(self, self._count, channel)
 
     def end(self, key: int, wait: bool) -> dict[str, Any]:
-        """Kill an interpreter's processes; how it ended."""
+        """Kill an interpreter's processes; how it ended. SuspectError if they take too long to die."""
         return self._command({"end": key, "wait": wait}, _END_SECONDS)
 
     def _command(self, command: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -118,6 +121,8 @@ class Worker:
             self._control.settimeout(seconds)
             self._control.send(json.dumps(command).encode())
             packet = self._control.recv(1 << 16)
+        except TimeoutError:
+            raise SuspectError(Outcome.TIMEOUT, f"the fork server does not answer within {seconds:g} s") from None
         except OSError as error:
             raise WorkerError(f"the fork server does not answer: {error}") from error
         if not packet:
@@ -149,7 +154,11 @@ class Interpreter:
 
     def __exit__(self, *exception: object) -> None:
         if not self._ended:
-            self._end(wait=False)
+            # What the code answered has been judged: a fork server that fails now is the next grading's trouble.
+            try:
+                self._end(wait=False)
+            except WorkerError:
+                self._worker.close()
 
     def load(self, code: str) -> None:
         """Run the code's top level; Failure if it does not compile or raises."""
@@ -157,11 +166,15 @@ class Interpreter:
 
     def call(self, request: str) -> str:
         """Call a function of the code: the text of (name, args, kwargs), answered with the text of its result."""
-        return self._ask("call", request, "answer")
+        return self.ask("call", request)
 
-    def run(self, code: str, stdin: str) -> str:
+    def ask(self, kind: str, request: str) -> str:
+        """The text of a call's or an evaluated expression's result."""
+        return self._ask(kind, request, "answer")
+
+    def run(self, preamble: str, code: str, stdin: str) -> str:
         """Run the code as a program on a text; what it printed."""
-        return self._ask("run", wire.encode((code, stdin)), "answer")
+        return self._ask("run", wire.encode((preamble, code, stdin)), "answer")
 
     def judge(self, script: str, preamble: str, name: str, answer: Callable[[str], str]) -> None:
         """Run assertions about the function `name`, whose calls `answer` answers; Failure if one does not hold."""
@@ -197,7 +210,9 @@ class Interpreter:
             wire.send(self._channel, nonce, f"{kind}\n{text}".encode())
             answered, body = wire.receive(self._channel, self._worker.limits.output + 64, self._deadline)
         except TimeoutError:
-            raise Failure(Outcome.TIMEOUT, f"no answer within {self._worker.limits.timeout:g} s") from None
+            used = self._end(wait=False)["cpu"]
+            limit = self._worker.limits.timeout
+            raise Failure(Outcome.TIMEOUT, f"no answer within {limit:g} s", starved=used < limit / 2) from None
         except wire.FrameTooLargeError as error:
             raise Failure(Outcome.OUTPUT_LIMIT, str(error)) from None
         except (OSError, EOFError):
@@ -215,6 +230,10 @@ class Interpreter:
             return Failure(Outcome.RUNTIME_ERROR, "the code closed the grader's channel")
         if code == -signal.SIGKILL:
             if report["cpu"] < self._worker.limits.cpu_seconds:
+                if report["grown"] > _SUSPECT_GROWTH_KIB:
+                    raise SuspectError(
+                        Outcome.MEMORY, f"killed from outside, {report['grown']} KiB larger than at first"
+                    )
                 raise WorkerError("the grading was killed from outside")
             return Failure(Outcome.TIMEOUT, f"more than {self._worker.limits.cpu_seconds} s of CPU time")
         how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
@@ -224,6 +243,35 @@ class Interpreter:
         self._ended = True
         self._channel.close()
         return self._worker.end(self._key, wait)
+
+
+def _launch() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Start a fork server: its control socket and its process; WorkerError if the machine refuses."""
+    # A fixed hash seed makes the order of sets, and with it every verdict, the same in every run.
+    # A package that starts threads of its own would keep the fork server out of a new user namespace.
+    environment = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if "LD_LIBRARY_PATH" in os.environ:
+        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    with contextlib.ExitStack() as undo:
+        try:
+            control, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(control.close)
+            with remote:
+                process = subprocess.Popen(
+                    [sys.executable, "-s", "-S", "-c", _BOOT, str(_PACKAGE), str(remote.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env=environment,
+                    pass_fds=[remote.fileno()],
+                    # Signals of a terminal are for the trainer: code under test would seem to end by its own doing.
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise WorkerError(f"a fork server could not be started: {error}") from error
+        undo.pop_all()
+    return control, process
 
 
 _OUTCOMES = {

@@ -86,7 +86,8 @@ class Exchange:
 class ProgramTask:
     """A whole program. Each exchange runs it anew; printed lines compare without trailing white space.
 
-    atol: absolute tolerance for numbers in the output; None compares the text.
+    atol: absolute tolerance for numbers in the output; None compares the text. preamble: source that runs before the
+    program, in its names.
     """
 
     id: str
@@ -94,6 +95,7 @@ class ProgramTask:
     tests: tuple[Exchange, ...]
     level: int = 0
     atol: float | None = None
+    preamble: str = ""
 
     def __post_init__(self) -> None:
         if not self.tests:
@@ -103,4 +105,5 @@ class ProgramTask:
 
     def content_hash(self) -> str:
         """SHA-256 of the prompt and of everything that grading depends on, not of the id, as 64 hex digits."""
-        return content_hash(self.prompt, [(test.stdin, test.stdout) for test in self.tests], self.atol)
+        tests = [(test.stdin, test.stdout) for test in self.tests]
+        return content_hash(self.prompt, tests, self.atol, *([self.preamble] if self.preamble else []))

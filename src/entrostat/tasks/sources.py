@@ -11,27 +11,29 @@ Assertions become calls where they can (equality "python"), else the task is a S
 from __future__ import annotations
 
 import ast
-import base64
 import bisect
-import builtins
-import gzip
+import importlib
 import importlib.util
-import io
 import itertools
-import json
-import pickle
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from entrostat.tasks.assertions import calls_from_assertions
+from entrostat.tasks.assertions import (
+    called_function,
+    calls_from_assertions,
+    expressions_from_assertions,
+    modules_among,
+    passes_functions,
+    unbound_names,
+)
+from entrostat.tasks.contests import apps_task, livecodebench_task
 from entrostat.tasks.formats import AnswerTask, Exchange, ProgramTask, PuzzleTask, ScriptTask
+from entrostat.tasks.records import Record, field, records
 from entrostat.tasks.task import Call, Task, TaskError, content_hash
 
 AnyTask = Task | ScriptTask | ProgramTask
 SomeTask = TypeVar("SomeTask", bound=AnyTask | AnswerTask | PuzzleTask)
-Record = dict[str, Any]
 
 
 def humaneval(path: str | Path | None = None) -> list[Task | ScriptTask]:
@@ -39,7 +41,7 @@ def humaneval(path: str | Path | None = None) -> list[Task | ScriptTask]:
 
     The prompt runs before the code, so a completion may rely on its imports and helper functions.
     """
-    return [_humaneval_task(record) for record in _records(path or _packaged_humaneval())]
+    return [_humaneval_task(record) for record in records(path or _packaged_humaneval())]
 
 
 def mbpp(path: str | Path) -> list[Task | ScriptTask]:
@@ -47,17 +49,17 @@ def mbpp(path: str | Path) -> list[Task | ScriptTask]:
 
     The prompt shows the first test, which names the function. The paper's shows all three, so that none is hidden.
     """
-    return [_mbpp_task(record) for record in _records(path)]
+    return [_mbpp_task(record) for record in records(path)]
 
 
 def apps(path: str | Path) -> list[Task | ProgramTask]:
     """APPS: calls where a record names a function (fn_name), programs where it does not."""
-    return [_apps_task(record) for record in _records(path)]
+    return [apps_task(record) for record in records(path)]
 
 
 def livecodebench(path: str | Path) -> list[Task | ProgramTask]:
     """LiveCodeBench's code generation: calls of class Solution's method, or programs; public and private tests."""
-    return [_livecodebench_task(record) for record in _records(path)]
+    return [livecodebench_task(record) for record in records(path)]
 
 
 def puzzles(family: str, size: int, seed: int, **settings: Any) -> list[PuzzleTask]:
@@ -80,7 +82,7 @@ def tasks_from_jsonl(path: str | Path) -> list[AnyTask]:
     given; {"id", "prompt", "entry_point", "script"} a ScriptTask; {"id", "prompt", "tests": [{"stdin", "stdout"}]} a
     ProgramTask.
     """
-    return [_own_task(record) for record in _records(path)]
+    return [_own_task(record) for record in records(path)]
 
 
 def unique(tasks: Iterable[SomeTask]) -> list[SomeTask]:
@@ -114,31 +116,8 @@ def _packaged_humaneval() -> Path:
     return Path(spec.origin).parent / "data" / "HumanEval.jsonl.gz"
 
 
-def _records(path: str | Path) -> Iterator[Record]:
-    """The records of a JSON list or of JSON lines."""
-    path = Path(path)
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8")
-        if text.lstrip().startswith("["):
-            yield from json.loads(text)
-        else:
-            yield from (json.loads(line) for line in text.splitlines() if line.strip())
-    except (OSError, ValueError) as error:
-        raise TaskError(f"{path}: not a readable file of JSON records: {error}") from error
-
-
-def _field(record: Record, *names: str) -> Any:
-    """The first of these fields that the record has."""
-    for name in names:
-        if name in record:
-            return record[name]
-    identity = next((record[key] for key in ("task_id", "problem_id", "question_id", "id") if key in record), record)
-    raise TaskError(f"record {str(identity)[:60]!r}: lacks the field {' or '.join(names)}")
-
-
 def _humaneval_task(record: Record) -> Task | ScriptTask:
-    identity, prompt, name, test = (_field(record, key) for key in ("task_id", "prompt", "entry_point", "test"))
+    identity, prompt, name, test = (field(record, key) for key in ("task_id", "prompt", "entry_point", "test"))
     statements = _body_of_check(test)
     calls = calls_from_assertions(statements, "candidate") if statements else None
     if calls:
@@ -155,104 +134,38 @@ def _body_of_check(test: str) -> list[ast.stmt] | None:
 
 
 def _mbpp_task(record: Record) -> Task | ScriptTask:
-    identity = f"Mbpp/{_field(record, 'task_id')}"
-    assertions: list[str] = _field(record, "test_list")
+    identity = f"Mbpp/{field(record, 'task_id')}"
+    assertions: list[str] = field(record, "test_list")
     if not assertions:
         raise TaskError(f"record {identity!r}: test_list is empty")
-    setup = "\n".join(record.get("test_imports", [])) + "\n" + record.get("test_setup_code", "")
+    setup = "\n".join([*record.get("test_imports", []), record.get("test_setup_code", "")]).strip()
     source = "\n".join(assertions)
-    name = _called_function(ast.parse(source).body)
+    tests = ast.parse(source).body
+    name = called_function(tests)
     if name is None:
         raise TaskError(f"record {identity!r}: test_list calls no function")
-    prompt = f"{_field(record, 'text', 'prompt')}\nYour code should pass these tests:\n{assertions[0]}\n"
-    calls = None if setup.strip() else calls_from_assertions(ast.parse(source).body, name)
-    if calls:
+    prompt = f"{field(record, 'text', 'prompt')}\nYour code should pass these tests:\n{assertions[0]}\n"
+    if not setup and (calls := calls_from_assertions(tests, name)):
         return Task(identity, prompt, name, calls, equality="python")
-    return ScriptTask(identity, prompt, name, f"{setup}\n{source}\n")
-
-
-def _called_function(assertions: list[ast.stmt]) -> str | None:
-    """The first name that is called and is not a builtin."""
-    for node in (node for statement in assertions for node in ast.walk(statement)):
-        match node:
-            case ast.Call(func=ast.Name(id=name)) if not hasattr(builtins, name):
-                return name
-    return None
-
-
-def _apps_task(record: Record) -> Task | ProgramTask:
-    identity = f"Apps/{_field(record, 'problem_id', 'id')}"
-    tests = _field(record, "input_output")
-    tests = json.loads(tests) if isinstance(tests, str) and tests else tests
-    if not tests or not tests.get("inputs"):
-        raise TaskError(f"record {identity!r}: input_output holds no test")
-    prompt = _field(record, "question") + (f"\n{record['starter_code']}" if record.get("starter_code") else "")
-    level = ("introductory", "interview", "competition").index(record.get("difficulty", "introductory"))
-    pairs = list(zip(tests["inputs"], tests["outputs"], strict=True))
-    if name := tests.get("fn_name"):
-        # Some records keep every output in a list of its own; the set's harness accepts both ways.
-        wrapped = all(isinstance(output, list) and len(output) == 1 for _, output in pairs)
-        calls = tuple(Call(tuple(args), output[0] if wrapped else output) for args, output in pairs)
-        return Task(identity, prompt, name, calls, level=level, equality="json")
-    exchanges = tuple(Exchange(_as_text(stdin), _as_text(stdout)) for stdin, stdout in pairs)
-    return ProgramTask(identity, prompt, exchanges, level=level, atol=1e-6)
-
-
-def _as_text(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else "\n".join(value)
-
-
-def _livecodebench_task(record: Record) -> Task | ProgramTask:
-    identity = f"LiveCodeBench/{_field(record, 'question_id')}"
-    tests = _test_cases(_field(record, "public_test_cases")) + _test_cases(record.get("private_test_cases") or "[]")
-    if not tests:
-        raise TaskError(f"record {identity!r}: public_test_cases holds no test")
-    starter = record.get("starter_code") or ""
-    prompt = _field(record, "question_content") + (f"\n{starter}" if starter else "")
-    level = ("easy", "medium", "hard").index(record.get("difficulty", "easy"))
-    if tests[0]["testtype"] == "functional":
-        metadata = record.get("metadata") or "{}"
-        name = (json.loads(metadata) if isinstance(metadata, str) else metadata).get("func_name")
-        if not name:
-            raise TaskError(f"record {identity!r}: metadata lacks func_name, which functional tests need")
-        calls = tuple(
-            Call(tuple(json.loads(line) for line in test["input"].splitlines()), json.loads(test["output"]))
-            for test in tests
-        )
-        return Task(identity, prompt, name, calls, level=level, equality="json")
-    return ProgramTask(
-        identity, prompt, tuple(Exchange(t["input"], t["output"]) for t in tests), level=level, atol=1e-6
-    )
-
-
-def _test_cases(field: str | list[Record]) -> list[Record]:
-    """Test cases as the set keeps them: a list, its JSON, or base64 of zlib of a pickled JSON string."""
-    if isinstance(field, list):
-        return field
-    try:
-        found: list[Record] = json.loads(field)
-    except ValueError:
-        packed = io.BytesIO(zlib.decompress(base64.b64decode(field)))
-        found = json.loads(_TextUnpickler(packed).load())
-    return found
-
-
-class _TextUnpickler(pickle.Unpickler):
-    """Reads pickled text and refuses everything that a pickle could run."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise TaskError(f"private_test_cases names {module}.{name}; only text is read")
+    script = ast.parse(f"{setup}\n{source}")
+    unbound = unbound_names(script) - {name}
+    imports = modules_among(unbound)
+    # A class that the code defines, or a function as an argument, exists where the code lives and nowhere else.
+    in_code = unbound.difference(imports) or passes_functions(script, name)
+    if in_code and (expressions := expressions_from_assertions(tests)):
+        return Task(identity, prompt, name, expressions, equality="python", setup=setup)
+    return ScriptTask(identity, prompt, name, "\n".join([*(f"import {module}" for module in imports), setup, source]))
 
 
 def _own_task(record: Record) -> AnyTask:
-    identity, prompt, level = str(_field(record, "id")), record.get("prompt", ""), record.get("level", 0)
+    identity, prompt, level = str(field(record, "id")), record.get("prompt", ""), record.get("level", 0)
     preamble, atol = record.get("preamble", ""), record.get("atol")
     if "script" in record:
-        return ScriptTask(identity, prompt, _field(record, "entry_point"), record["script"], preamble, level)
-    tests: list[Record] = _field(record, "tests")
+        return ScriptTask(identity, prompt, field(record, "entry_point"), record["script"], preamble, level)
+    tests: list[Record] = field(record, "tests")
     if "entry_point" not in record:
-        exchanges = tuple(Exchange(_field(test, "stdin"), _field(test, "stdout")) for test in tests)
+        exchanges = tuple(Exchange(field(test, "stdin"), field(test, "stdout")) for test in tests)
         return ProgramTask(identity, prompt, exchanges, level, atol)
-    calls = tuple(Call(tuple(_field(test, "args")), _field(test, "expected"), test.get("kwargs", {})) for test in tests)
+    calls = tuple(Call(tuple(field(test, "args")), field(test, "expected"), test.get("kwargs", {})) for test in tests)
     equality = record.get("equality", "json")
     return Task(identity, prompt, record["entry_point"], calls, level, atol, equality, preamble)

@@ -14,11 +14,26 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One hidden test: the entry point is called with `args` and must return `expected`, types included."""
+    """One hidden test: the entry point is called with `args` and must return `expected`, types included.
+
+    also: other answers that are as right, where a set does not say which of several it wants.
+    """
 
     args: tuple[Any, ...]
     expected: Any
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    also: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One hidden test whose arguments only the code can make: `max_chain([Pair(5, 24)])` with its own class Pair.
+
+    The source is evaluated where the code lives and must give `expected`, which stays with the grader.
+    """
+
+    source: str
+    expected: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +41,22 @@ class Task:
     """A programming task with its hidden tests.
 
     id: unique within its set. prompt: what the policy reads. entry_point: the function that the tests call. tests: at
-    least one Call. level: difficulty, 0 where the source gives none. atol: absolute tolerance for floats in answers;
-    None compares them exactly. equality: "exact" wants the expected value's types throughout, "python" what ==
-    accepts (1 == 1.0 == True), "json" in addition takes tuples for lists, as sets kept in JSON do. preamble: source
-    that runs before the code, such as the prompt's imports.
+    least one Call or Expression. level: difficulty, 0 where the source gives none. atol: absolute tolerance for floats
+    in answers; None compares them exactly. equality: "exact" wants the expected value's types throughout, "python" what
+    == accepts (1 == 1.0 == True), "json" in addition takes tuples for lists, as sets kept in JSON do. preamble: source
+    that runs before the code, such as the prompt's imports. setup: source that runs after the code and before the
+    tests, such as objects that Expressions share; the code can read it.
     """
 
     id: str
     prompt: str
     entry_point: str
-    tests: tuple[Call, ...]
+    tests: tuple[Call | Expression, ...]
     level: int = 0
     atol: float | None = None
     equality: Literal["exact", "python", "json"] = "exact"
     preamble: str = ""
+    setup: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -56,8 +73,15 @@ class Task:
 
     def content_hash(self) -> str:
         """SHA-256 of the prompt and of everything that grading depends on, not of the id, as 64 hex digits."""
-        tests = [(test.args, dict(test.kwargs), test.expected) for test in self.tests]
-        return content_hash(self.prompt, self.entry_point, tests, self.atol, self.equality, self.preamble)
+        tests = [_content(test) for test in self.tests]
+        extra = (self.setup,) if self.setup else ()
+        return content_hash(self.prompt, self.entry_point, tests, self.atol, self.equality, self.preamble, *extra)
+
+
+def _content(test: Call | Expression) -> tuple[Any, ...]:
+    if isinstance(test, Expression):
+        return test.source, test.expected
+    return (test.args, dict(test.kwargs), test.expected, *([test.also] if test.also else []))
 
 
 def content_hash(*parts: object) -> str:
