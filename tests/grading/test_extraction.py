@@ -30,6 +30,12 @@ OTHER = "def helper(x):\n    return x\n"
         "class solve:\n    pass\n",
         "from operator import neg as solve",
         "def solve(x):\n    return (\nx\n)\n",
+        "while True: break\n" + CODE,
+        "for n in range(3): print(n, 'all is well')\n" + CODE,
+        "if True: LIMIT = 3\nelse: LIMIT = 4\n" + CODE,
+        "try: import numpy as np\nexcept ImportError: np = None\n" + CODE,
+        CODE + "while not solve(-1): pass\n",
+        CODE + "with open('/dev/null') as file: file.read()  # the end is near\n",
         'def solve(x):\n    """Add.\n\n    ```\n    solve(1)\n    ```\n    """\n    return x + 1\n',
     ],
 )
@@ -53,6 +59,7 @@ def test_bare_code_comes_back_as_it_stands(bare):
         f"```python\n{CODE}",
         f"Here is the function:\n\n{CODE}\nThis adds one to its argument.",
         f"Note: simple.\n{CODE}Explanation: it adds, and if the list is empty, nothing happens.\nThe end.",
+        f"If all is well: this works.\nFor example: try it.\n{CODE}While it runs: it adds.\nFor lists: not at all.\n",
         f"<think>\nLet me see.\n```python\n{CODE.replace('1', '9')}```\n</think>\n```python\n{CODE}```",
     ],
 )
@@ -84,10 +91,34 @@ def test_any_text_is_answered(text):
 
 
 @pytest.mark.parametrize(
-    "piece", ["```\n", "def solve(", "a,", "'''\n", "x[", "((((", "\t```python\n", "if a:\n", "~" * 50]
+    "piece",
+    [
+        "```\n",
+        "def solve(",
+        "a,",
+        "'''\n",
+        "x[",
+        "x[a]",
+        "((((",
+        "\t```python\n",
+        "if a:\n",
+        "~" * 50,
+        "x",
+        "x.",
+        " ",
+        "\n",
+        "def ",
+        "from ",
+        "if :",
+        "-",
+        "if " + "'\\" * 240 + ": x\n",
+        "if '\\",
+    ],
 )
 def test_hostile_text_costs_no_more_than_its_length(piece):
-    text = "def solve(x): return x\n" + piece * (200_000 // len(piece))
+    flood = piece * (500_000 // len(piece))
     before = time.process_time()
-    extract_code(text, "solve")
+    for entry_point in ("solve", None):
+        extract_code("def solve(x): return x\n" + flood, entry_point)
+        extract_code(flood, entry_point)
     assert time.process_time() - before < 2.0
