@@ -103,3 +103,72 @@ def test_a_line_that_cannot_be_graded_is_named(grader, samples, line, said):
 def test_a_missing_file_is_named(grader, tmp_path):
     with pytest.raises(SamplesError, match=r"none\.jsonl: cannot be read"):
         grade_file(tmp_path / "none.jsonl", [ADD], grader)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = '\u2028\u2029\x85\x0b\x0c\x1c'",
+        "\x1b[2J\x1b[31m",
+        "\ud800",
+        "x" * 2_000_000,
+        "\x00",
+        "'''" * 1000,
+        "(" * 5000,
+    ],
+)
+def test_a_hostile_sample_is_one_sample_with_one_verdict(grader, samples, text):
+    """Line separators that JSON leaves raw, terminal escapes, half characters, long lines."""
+    right = "def solve(x):\n    return x + 1\n"
+    records = [{"task_id": "add", "solution": right + text}, {"task_id": "add", "solution": right}]
+    lines = [json.dumps(record, ensure_ascii="\ud800" in text) for record in records]
+    samples.write_text("\n".join(lines), encoding="utf-8")
+    report = grade_file(samples, [ADD], grader)
+    assert report.counts["add"][0] == 2
+    assert report.infrastructure_errors == 0
+    written = report.verdicts.read_text(encoding="ascii").split("\n")
+    assert len(written) == 3
+    assert all(line.isprintable() for line in written)
+    assert json.loads(written[1])["passed"]
+
+
+def test_samples_in_another_encoding_are_named(grader, samples):
+    samples.write_bytes(b'{"task_id": "add", "solution": "\xff"}')
+    with pytest.raises(SamplesError, match="is not UTF-8"):
+        grade_file(samples, [ADD], grader)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"my notes",
+        b"my notes\n",
+        b'{"task_id": "add"}\n',
+        b"[1]\n",
+        b"\xff\xfe\n",
+        b'{"key": 1, "outcome": []}\n',
+        b'{"key": "1", "outcome": "passed"}\nmy notes',
+    ],
+)
+def test_a_file_that_holds_no_verdicts_stays_as_it_is(grader, samples, tmp_path, content):
+    other = tmp_path / "other"
+    other.write_bytes(content)
+    with pytest.raises(SamplesError, match="other"):
+        grade_file(samples, [ADD, ECHO], grader, verdicts=other)
+    assert other.read_bytes() == content
+
+
+def test_the_samples_themselves_are_never_taken_for_verdicts(grader, samples):
+    before = samples.read_bytes()
+    with pytest.raises(SamplesError, match="not a verdict"):
+        grade_file(samples, [ADD, ECHO], grader, verdicts=samples)
+    assert samples.read_bytes() == before
+
+
+def test_verdicts_do_not_go_where_a_link_leads(grader, samples, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("no verdicts")
+    samples.with_suffix(".verdicts.jsonl").symlink_to(precious)
+    with pytest.raises(SamplesError, match="is a link"):
+        grade_file(samples, [ADD, ECHO], grader)
+    assert precious.read_text() == "no verdicts"

@@ -17,6 +17,7 @@ from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.tasks import ProgramTask
 
 _BATCH = 256
+_LINE_START = b'{"key": "'
 
 
 class SamplesError(ValueError):
@@ -52,7 +53,8 @@ def grade_file(
     with the suffix .verdicts.jsonl), one line a sample, flushed after each batch; samples that have a line there are
     not graded again unless they changed. progress is told (samples done, samples in all).
 
-    Raises SamplesError for a line that is not such a record, or names a task that is not among `tasks`.
+    Raises SamplesError, before anything is graded or written, for a line that is not such a record or names a task that
+    is not among `tasks`, and for a file of verdicts that is a link or holds anything else.
     """
     samples = Path(samples)
     target = Path(verdicts) if verdicts else samples.with_suffix(".verdicts.jsonl")
@@ -95,9 +97,12 @@ class _Job:
 
 def _read_samples(path: Path, tasks: dict[str, AnyTask]) -> Iterator[_Job]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON may hold characters that only Python takes for the end of a line.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise SamplesError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SamplesError(f"{path}: is not UTF-8: {error}; samples are JSON lines in UTF-8") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield _job(f"{path}, line {number}", line, number, tasks)
@@ -121,18 +126,31 @@ def _job(where: str, line: str, number: int, tasks: dict[str, AnyTask]) -> _Job:
 
 
 def _read_verdicts(path: Path) -> dict[str, str]:
-    """The outcomes that the file holds, by key; a torn last line counts for nothing and is cut off."""
+    """The outcomes that the file holds, by key; a torn last line counts for nothing and is cut off.
+
+    SamplesError, and the file stays as it is, if it is a link or holds anything else.
+    """
+    if path.is_symlink():
+        raise SamplesError(f"{path}: is a link, and verdicts would go where it leads; remove it or name another file")
     if not path.exists():
         return {}
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
+    torn = content[len(whole) :]
+    found = {}
+    for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+        record = _parse(line)
+        if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in ("key", "outcome")):
+            raise SamplesError(f"{path}, line {number}: not a verdict; move the file away or name another one")
+        found[record["key"]] = record["outcome"]
+    if not torn.startswith(_LINE_START[: len(torn)]):
+        raise SamplesError(f"{path}: the last line is not a verdict; move the file away or name another one")
+    if torn:
         path.write_bytes(whole)
-    records = [_parse(line) for line in whole.decode("utf-8").splitlines()]
-    return {record["key"]: record["outcome"] for record in records if isinstance(record, dict)}
+    return found
 
 
-def _parse(line: str) -> Any:
+def _parse(line: str | bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
