@@ -3,9 +3,9 @@
     python benchmarks/grading/soak.py --gradings 100000 --out benchmarks/grading/soak.json
 
 Nineteen gradings in twenty are honest, right and wrong by turns; every twentieth is one of the attacks of
-tests/grading. With --kill, a worker is killed at random every second. Counted before and after: processes,
-descriptors, memory and mounts of this process, files in the temporary folder; and every verdict that is not what it
-should be.
+tests/grading. With --kill, a process of the grader is killed at random every second. Counted before and after:
+processes, descriptors, memory and mounts of this process, files in the temporary folder; and every verdict that is not
+what it should be. A fork server that was killed last is replaced by the gradings that come after the last kill.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ def main() -> None:
     with CodeGrader(workers=2, timeout=arguments.timeout, memory=256 << 20) as grader:
         grader.grade([(TASK, RIGHT)] * 200)
         before = machine_state()
+        killer = threading.Thread(target=kill_one_a_second, args=(stop, killed))
         if arguments.kill:
-            threading.Thread(target=kill_one_a_second, args=(stop, killed), daemon=True).start()
+            killer.start()
         for start in range(0, arguments.gradings, arguments.batch):
             kinds, batch = [], []
             for number in range(start, min(start + arguments.batch, arguments.gradings)):
@@ -134,10 +135,13 @@ def main() -> None:
                 "counts": dict(sorted(counts.items())),
                 "without a grader, before": outside,
                 "after 200 gradings": before,
-                "after all gradings": machine_state(),
             }
             report(result, arguments.out)
-        stop.set()
+        if arguments.kill:
+            stop.set()
+            killer.join()
+            grader.grade([(TASK, RIGHT)] * 200)
+        result["after all gradings"] = machine_state()
     result["after closing"] = machine_state()
     report(result, arguments.out)
 
