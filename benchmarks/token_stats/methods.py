@@ -19,12 +19,13 @@ Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Method:
-    """A step, the numbers it gives, whether it holds all logits at once, and the one device it runs on, if one only."""
+    """A step, the numbers it gives, whether it holds all logits at once, and the one device or type it is for."""
 
     step: Step
     gives: str
     holds_logits: bool
     device: str | None = None
+    dtype: str | None = None
 
 
 def entrostat_fused(hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
@@ -51,6 +52,11 @@ def chunked_logp(hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
 
     blocks = zip(hidden.split(128), ids.split(128), strict=True)
     return torch.cat([checkpoint(block, h, weight, i, use_reentrant=False) for h, i in blocks])
+
+
+def exact_logp(hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
+    """chunked_logp with the logits that fused_token_stats has: of 16-bit factors, summed in float32 and not rounded."""
+    return chunked_logp(hidden.float(), weight.float(), ids)
 
 
 def trl_logits(hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
@@ -118,6 +124,7 @@ METHODS = {
     "entrostat from logits": Method(entrostat_logits, "logp H p2 C", holds_logits=True),
     "materialised": Method(materialised, "logp H", holds_logits=True),
     "chunked logp": Method(chunked_logp, "logp", holds_logits=False),
+    "chunked logp, exact": Method(exact_logp, "logp", holds_logits=False, dtype="bfloat16"),
     "TRL": Method(trl_logits, "logp H", holds_logits=True),
     "verl fused linear": Method(verl_fused, "logp H", holds_logits=False),
     "verl from logits": Method(verl_logits, "logp H", holds_logits=True),

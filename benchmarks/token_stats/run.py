@@ -43,7 +43,7 @@ class Case:
     tokens: int
     depth: int
     vocabulary: int
-    repeats: int = 3
+    repeats: int = 2
 
 
 def measure(case: Case) -> dict[str, float]:
@@ -147,8 +147,12 @@ def run(cases: list[Case], out: Path) -> None:
 
 
 def device_name() -> str:
-    """The GPU's name, or the processor's number of cores."""
-    return torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU, {os.cpu_count()} cores"
+    """The GPU's name, or the processor's with its cores and the units that it has for bfloat16."""
+    if DEVICE == "cuda":
+        return torch.cuda.get_device_name()
+    has = torch.cpu.get_capabilities()
+    units = [unit for unit in ("avx512_bf16", "amx_bf16") if has.get(unit)]
+    return ", ".join([str(has.get("cpu_name", "CPU")), f"{os.cpu_count()} cores", *units])
 
 
 def main() -> None:
@@ -161,12 +165,18 @@ def main() -> None:
     if job == "table":
         names, dtypes = [LIMIT, *runs_here], ("bfloat16", "float32") if DEVICE == "cpu" else ("bfloat16",)
         run(
-            [Case(name, dtype, *size) for size in SIZES[DEVICE] for dtype in dtypes for name in names],
+            [
+                Case(name, dtype, *size)
+                for size in SIZES[DEVICE]
+                for dtype in dtypes
+                for name in names
+                if name == LIMIT or METHODS[name].dtype in (None, dtype)
+            ],
             HERE / "table.csv",
         )
     else:
         names = [name for name in GROWTH_METHODS if name in runs_here]
-        run([Case(name, "bfloat16", *size, repeats=1) for size in GROWTH for name in names], HERE / "growth.csv")
+        run([Case(name, "bfloat16", *size) for size in GROWTH for name in names], HERE / "growth.csv")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def values(stats: TokenStats) -> Tensor:
     return torch.stack((stats.logp, stats.entropy, stats.collision, stats.correction))
 
 
-def work(shard: VocabShard | None, part: slice) -> dict[str, Tensor]:
+def work(shard: VocabShard | None, part: slice) -> dict[str, Any]:
     """Statistics and gradients from hidden states and from logits, of this rank's part of the vocabulary."""
     hidden, weight, bias, ids = problem()
     hidden, weight, bias = hidden.requires_grad_(), weight[part].requires_grad_(), bias[part]
@@ -40,11 +41,21 @@ def work(shard: VocabShard | None, part: slice) -> dict[str, Tensor]:
     return result | {"d_hidden": hidden.grad, "d_weight": weight.grad, "d_logits": logits.grad.T}
 
 
+def complaint(shard: VocabShard, part: slice) -> str:
+    """What this rank says of a logit of the last rank that is NaN."""
+    hidden, weight, bias, ids = problem()
+    bias[VOCAB - 1] = torch.nan
+    with pytest.raises(ValueError, match="is nan") as error:
+        fused_token_stats(hidden, weight[part], ids, bias[part], shard=shard)
+    return str(error.value)
+
+
 def run_rank(rank: int, ranks: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
     start, stop = VOCAB * rank // ranks, VOCAB * (rank + 1) // ranks
-    torch.save(work(VocabShard(start, VOCAB, dist.group.WORLD), slice(start, stop)), f"{folder}/{rank}.pt")
+    shard, part = VocabShard(start, VOCAB, dist.group.WORLD), slice(start, stop)
+    torch.save(work(shard, part) | {"complaint": complaint(shard, part)}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -60,6 +71,7 @@ def test_ranks_agree_with_one_process(ranks: int, tmp_path: Path) -> None:
             torch.testing.assert_close(part[name], whole[name], rtol=1e-10, atol=1e-13)
     for name in ("d_weight", "d_logits"):
         torch.testing.assert_close(torch.cat([p[name] for p in parts]), whole[name], rtol=1e-10, atol=1e-13)
+    assert [p["complaint"].partition(" is ")[0] for p in parts] == ["logits[0]"] * (ranks - 1) + ["logits[0, 1002]"]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from entrostat.tokens import TokenStats, token_stats
 
@@ -71,6 +72,17 @@ def test_nothing_depends_on_the_order_of_the_vocabulary_or_a_shift(seed: int, sh
     moved = token_stats(logits.double()[:, order] + shift, order.argsort()[ids])
     for got, want in zip(fields(moved), fields(token_stats(logits.double(), ids)), strict=True):
         torch.testing.assert_close(got, want)
+
+
+def test_no_second_copy_of_the_logits_is_made(largest: TorchDispatchMode) -> None:
+    logits, ids = draw(6, 60, 20_000)
+    half = logits.bfloat16().requires_grad_()
+    with largest:
+        stats = token_stats(half, ids)
+    assert largest.bytes <= half.nbytes / 4
+    with largest:
+        stats.logp.sum().backward()
+    assert largest.bytes == half.nbytes  # the gradient itself
 
 
 def test_tokens_at_minus_infinity_change_nothing_and_get_no_gradient() -> None:

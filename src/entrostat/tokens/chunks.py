@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from entrostat.tokens.head import Head, compute_dtype, exact_products
+from entrostat.tokens.head import Head, compute_dtype, exact_products, gradient_dtype
 from entrostat.tokens.partial import FIELDS, Upstream, logit_grads, merge, sum_block
 
 PARTS_HELD = 16  # merging many parts at once costs little more than merging two
@@ -45,31 +45,28 @@ def head_sums(hidden: Tensor, head: Head, ids: Tensor, budget: int) -> Tensor:
 
 def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grads: Gradients, budget: int) -> None:
     """Write the gradients, computing each block of logits again."""
-    dtype = compute_dtype(hidden, head.weight)
+    dtype, product_dtype = compute_dtype(hidden, head.weight), gradient_dtype(hidden, head.weight)
     rows, columns = block_shape(hidden, dtype, budget)
     block, scratch = hidden.new_empty((2, rows * columns), dtype=dtype)
-    weights, weight_grads = hidden.new_empty((2, columns, hidden.shape[1]), dtype=dtype)
+    weights = hidden.new_empty((columns, hidden.shape[1]), dtype=dtype)
+    slopes = hidden.new_empty(len(hidden) * columns, dtype=product_dtype)
+    every = slice(0, len(hidden))
     with exact_products(hidden, head.weight):
-        states = hidden.to(dtype)
+        states, factor = hidden.to(dtype), hidden.to(product_dtype)
         d_states = torch.zeros_like(states)
         for vocab in slices(len(head.weight), columns):
-            layer = head.part(vocab, weights)
-            d_weight, d_bias = weight_grads[: len(layer.weight)].zero_(), states.new_zeros(len(layer.weight))
+            layer, d_y = head.part(vocab, weights), shaped(slopes, every, vocab)
             for tokens in slices(len(states), rows):
                 z = layer.logits(states[tokens], out=shaped(block, tokens, vocab))
                 slope = layer.slope(z)
                 d_z = logit_grads(z, ids[tokens] - vocab.start, upstream.of(tokens), shaped(scratch, tokens, vocab))
-                d_y = d_z.mul_(slope)
-                if grads.hidden is not None:
-                    d_states[tokens].addmm_(d_y, layer.weight)
-                if grads.weight is not None:
-                    d_weight.addmm_(d_y.T, states[tokens])
-                if grads.bias is not None:
-                    d_bias += d_y.sum(0)
+                d_y[tokens] = d_z.mul_(slope)
+            if grads.hidden is not None:
+                d_states += d_y @ head.weight[vocab].to(product_dtype)
             if grads.weight is not None:
-                grads.weight[vocab] = d_weight
+                grads.weight[vocab] = d_y.T @ factor
             if grads.bias is not None:
-                grads.bias[vocab] = d_bias
+                grads.bias[vocab] = d_y.sum(0, dtype=dtype)
     if grads.hidden is not None:
         grads.hidden.copy_(d_states)
 
@@ -77,12 +74,14 @@ def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grad
 def block_shape(hidden: Tensor, dtype: torch.dtype, budget: int) -> tuple[int, int]:
     """Rows and columns of the largest block worth having within budget bytes.
 
-    A column costs two vectors of the depth (weight and gradient), an element of the block two numbers. On the CPU the
-    block fits a core's second-level cache; elsewhere it is large enough to fill the device.
+    A column costs three vectors of the depth (weight, copy and gradient) and a gradient for each token, an element of
+    the block two numbers. On the CPU the block fits a core's second-level cache; elsewhere it is large enough to fill
+    the device.
     """
+    count, depth = hidden.shape
     most_rows, most_columns = (512, 512) if hidden.device.type == "cpu" else (4096, 8192)
-    numbers = budget // dtype.itemsize // 2
-    columns = max(1, min(most_columns, numbers // (2 * max(1, hidden.shape[1]))))
+    numbers = budget // dtype.itemsize // 3
+    columns = max(1, min(most_columns, numbers // max(1, 3 * depth, count)))
     return max(1, min(most_rows, numbers // (2 * columns))), columns
 
 

@@ -51,7 +51,7 @@ def fused_token_stats(
         entropy_grad: let gradients flow through the entropy, too.
         softcap: positive; y becomes softcap tanh(y / softcap) before the temperature (as in Gemma 2, arXiv 2408.00118).
         budget: bytes of working memory for blocks of logits and weights; beside them come 400 bytes a token and, of
-            hidden, a copy and a gradient in the type computed in.
+            hidden, a copy, a gradient and a product in the type computed in.
         shard: weight and bias hold only this rank's part of the vocabulary; token_ids stay global. Every rank passes
             the same hidden states, gets the whole statistics and, backward, the whole gradient of hidden.
 

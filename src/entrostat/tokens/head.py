@@ -51,6 +51,16 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
+def gradient_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
+    """The type to multiply the gradient of the logits in: bfloat16 where both factors are and the processor has units.
+
+    Any bfloat16 backward pass rounds that gradient; its product is summed in float32 and rounded once a block.
+    """
+    native = hidden.device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    both = hidden.dtype == weight.dtype == torch.bfloat16
+    return torch.bfloat16 if both and native else compute_dtype(hidden, weight)
+
+
 @contextmanager
 def exact_products(*factors: Tensor) -> Iterator[None]:
     """Multiply float32 copies of the factors without losing a bit of them, as fast as the machine can.
