@@ -55,7 +55,7 @@ def measure(case: Case) -> dict[str, float]:
     ids = torch.randint(case.vocabulary, (case.tokens,), device=DEVICE)
     gradients = hidden.nbytes + weight.nbytes
     if case.method == LIMIT:
-        seconds = best(lambda: product(hidden.detach(), weight.detach()), case.repeats)
+        seconds, _ = cost(lambda: product(hidden.detach(), weight.detach()), case.repeats)
         return {"forward_s": seconds, "both_s": 4 * seconds}
     method = METHODS[case.method]
     torch.autograd.grad(method.step(hidden[:16], weight[:99], ids[:16] % 99).sum(), (hidden, weight))
@@ -69,10 +69,9 @@ def measure(case: Case) -> dict[str, float]:
 
     row: dict[str, float] = {}
     if method.gives != "loss":
-        row["forward_MB"] = peak_memory(forward)
-        row["forward_s"] = best(forward, case.repeats)
-    row["both_MB"] = peak_memory(both) - gradients / 1e6
-    row["both_s"] = best(both, case.repeats)
+        row["forward_s"], row["forward_MB"] = cost(forward, case.repeats)
+    row["both_s"], peak = cost(both, case.repeats)
+    row["both_MB"] = peak - gradients / 1e6
     if method.gives != "loss":
         row["logp_error"] = logp_error(forward()[:16], hidden, weight, ids)
     return row
@@ -85,9 +84,13 @@ def product(hidden: Tensor, weight: Tensor, block: int = 1024) -> None:
         torch.mm(hidden, weight[start : start + block].T, out=out)
 
 
-def best(work: Callable[[], object], repeats: int) -> float:
-    """Least time of the repeats: of the processor on the CPU, as other processes disturb it less; else of the clock."""
+def cost(work: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Least time of the repeats, in seconds, and their peak memory in MB above what is held before.
+
+    The time is the processor's on the CPU, as other processes disturb it less, and the clock's on a GPU.
+    """
     clock = time.process_time if DEVICE == "cpu" else time.perf_counter
+    before = start_of_peak()
     times = []
     for _ in range(repeats):
         start = clock()
@@ -95,21 +98,17 @@ def best(work: Callable[[], object], repeats: int) -> float:
         if DEVICE == "cuda":
             torch.cuda.synchronize()
         times.append(clock() - start)
-    return min(times)
+    peak = torch.cuda.max_memory_allocated() / 1e6 if DEVICE == "cuda" else resident("VmHWM")
+    return min(times), peak - before
 
 
-def peak_memory(work: Callable[[], object]) -> float:
-    """Peak memory in MB above what is held before."""
+def start_of_peak() -> float:
+    """Forget the peak memory so far and return what is held now, in MB."""
     if DEVICE == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    before = resident("VmHWM")
-    work()
-    return resident("VmHWM") - before
+        return torch.cuda.memory_allocated() / 1e6
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmHWM")
 
 
 def resident(field: str) -> float:
