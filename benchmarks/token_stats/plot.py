@@ -1,4 +1,4 @@
-"""Draw time and memory over the vocabulary and over the tokens, from growth.csv."""
+"""Draw time and memory over the vocabulary and over the tokens, from the last device's lines of growth.csv."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ PANELS = {"both_s": "forward + backward, s of one core", "both_MB": "peak above 
 def main() -> None:
     with (HERE / "growth.csv").open() as file:
         rows = list(csv.DictReader(file))
+    rows = [row for row in rows if row["device"] == rows[-1]["device"]]
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex="col", layout="constrained")
     for row_axes, (field, label) in zip(axes, PANELS.items(), strict=True):
         draw(row_axes[0], [r for r in rows if r["tokens"] == "512"], "vocabulary", field)

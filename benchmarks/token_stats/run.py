@@ -4,7 +4,7 @@
     python benchmarks/token_stats/run.py growth       over the vocabulary and over the tokens
 
 Names of methods after the job measure only those. Lines are appended to table.csv or growth.csv beside this file; what
-is there already is not measured again. A method whose package is missing gets a line that says so.
+is there already of the same device is not measured again. A method whose package is missing gets a line that says so.
 """
 
 from __future__ import annotations
@@ -129,9 +129,9 @@ def run(cases: list[Case], out: Path) -> None:
     if not out.exists():
         out.write_text(",".join(FIELDS) + "\n")
     with out.open(newline="") as file:
-        done = {tuple(row[key] for key in KEYS) for row in csv.DictReader(file)}
+        done = {(row["device"], *(row[key] for key in KEYS)) for row in csv.DictReader(file)}
     for case in cases:
-        if tuple(str(getattr(case, key)) for key in KEYS) in done:
+        if (device_name(), *(str(getattr(case, key)) for key in KEYS)) in done:
             continue
         command = [sys.executable, "-W", "ignore", __file__, "case", json.dumps(asdict(case))]
         child = subprocess.run(command, capture_output=True, text=True, timeout=900)
