@@ -30,7 +30,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["report"], ["grade"], ["eval"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["report"], ["tokens"], ["grade"], ["eval"]])
 def test_help_shows_an_example(command):
     result = run(*command, "--help")
     assert result.exit_code == 0

@@ -6,6 +6,7 @@ import typer
 
 from entrostat.cli.grading import evaluate, grade
 from entrostat.cli.reporting import report
+from entrostat.cli.tokens import tokens
 from entrostat.cli.training import demo, train
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(train)
 app.command()(report)
+app.command()(tokens)
 app.command()(grade)
 app.command(name="eval")(evaluate)
 

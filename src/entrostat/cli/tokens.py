@@ -1,0 +1,81 @@
+"""`tokens`: a completion of a run, each token coloured by what learning from it does to the entropy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from entrostat.cli.screen import AsJson, console, plain_errors
+
+
+class Measure(str, Enum):
+    """What a token is coloured by."""
+
+    POLARITY = "polarity"
+    SENSITIVITY = "sensitivity"
+    SURPRISAL = "surprisal"
+
+
+def tokens(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    step: Annotated[int | None, typer.Option(help="A step with training samples; the last if left out.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task's id; if left out, one with an advantage.")] = None,
+    by: Annotated[Measure, typer.Option(help="What the colours show.")] = Measure.POLARITY,
+    as_json: AsJson = False,
+) -> None:
+    """Show a training sample, each token coloured: blue where it expands the entropy, orange where it contracts it.
+
+    Example: entrostat tokens runs/demo/reinforce --step 40 --by surprisal
+    """
+    from entrostat.cli.token_view import render
+
+    with plain_errors():
+        samples = _samples(run, step)
+        sample = _of_task(samples, task)
+        if as_json:
+            typer.echo(json.dumps(sample))
+            return
+        coloured = console.color_system is not None and not console.no_color
+        others = [other["task"] for other in samples if other is not sample]
+        for part in render(sample, by.value, others, console.width, coloured):
+            console.print(part)
+
+
+def _samples(path: Path, step: int | None) -> list[dict[str, Any]]:
+    """The samples of a step that were kept token by token; of the last such step where none is named."""
+    from entrostat.report.tokens import token_view
+    from entrostat.runs import Run, RunError
+
+    found = [sample for sample in Run.open(path).samples() if token_view(sample)]
+    steps = sorted({int(sample["step"]) for sample in found})
+    if not steps:
+        raise RunError(
+            f"{path}: no sample is kept token by token; an earlier version or another trainer wrote it: "
+            "train again with this one"
+        )
+    if step is not None and step not in steps:
+        raise RunError(
+            f"--step: got {step}, but {path} has tokens of {len(steps)} steps from {steps[0]} to {steps[-1]}; "
+            f"choose one, as {min(steps, key=lambda known: abs(known - step))}"
+        )
+    chosen = steps[-1] if step is None else step
+    return [sample for sample in found if sample["step"] == chosen]
+
+
+def _of_task(samples: Sequence[dict[str, Any]], task: str | None) -> Mapping[str, Any]:
+    """The task's sample; without a task the first that has an advantage other than 0, for it moves something."""
+    from entrostat.cli.token_view import visible
+    from entrostat.runs import RunError
+
+    if task is None:
+        return next((sample for sample in samples if sample.get("advantage")), samples[0])
+    for sample in samples:
+        if sample["task"] == task:
+            return sample
+    names = ", ".join(visible(str(sample["task"])) for sample in samples)
+    raise RunError(f"--task: got {task!r}, but step {samples[0]['step']} has {names}; choose one of these")
