@@ -1,5 +1,6 @@
 """Run folders made to order: curves shaped like a campaign that rises and collapses, or does not."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def make_run(
     stop: int | None = None,
     seed: int = 0,
     splits: tuple[str, ...] = ("select", "report"),
+    tokens: bool = False,
 ) -> Run:
     run = Run.create(path, {"strategy": strategy, "steps": steps}, seed, {"tasks": "0f" * 32}, {"torch": "2.13.0"})
     noise = np.random.default_rng(seed)
@@ -33,6 +35,8 @@ def make_run(
             run.log_eval({"step": step, "split": split, "results": results, "pass_at": {"1": float(c.mean() / 16)}})
         if "report" in splits:
             run.log_samples(step, "report", _samples(p, noise))
+        if tokens:
+            run.log_samples(step, "train", [_with_tokens(sample, noise) for sample in _samples(p, noise)])
         if step == stop:
             best = max(range(step + 1), key=lambda s: _mean(run, s, splits[0]))
             cause = "EarlyStop: no new peak for 3 steps"
@@ -118,6 +122,20 @@ def _samples(p: float, noise) -> list[dict]:
         }
         for i in range(4)
     ]
+
+
+def _with_tokens(sample: dict, noise) -> dict:
+    """The sample as the embedded engine records it: token by token, with the advantage that it was learned from."""
+    pieces = re.findall(r"\s*\S+|\s+$", sample["completion"])
+    columns = {
+        name: noise.normal(size=len(pieces) + 1).round(4).tolist() for name in ("logp", "entropy", "sensitivity")
+    }
+    columns["logp"] = [-abs(value) for value in columns["logp"]]
+    return {
+        **sample,
+        "advantage": 1.0 if sample["outcome"] == "passed" else -0.5,
+        "tokens": {"text": [*pieces, ""], **columns},
+    }
 
 
 @pytest.fixture

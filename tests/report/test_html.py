@@ -1,9 +1,14 @@
+import base64
+import hashlib
+import json
+import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from entrostat.report import PANELS, build_report
+from entrostat.report import PANELS, build_report, html, read_run
 from entrostat.runs import RunError
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&amp;]]>\x00\ud800"
@@ -16,13 +21,19 @@ class Page(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.scripts: list[str] = []
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
 
     def handle_data(self, data):
-        self.text += data
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+        else:
+            self.text += data
 
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.elements)
@@ -81,17 +92,21 @@ def test_a_run_that_measured_little_still_has_its_page(make, tmp_path: Path, opt
     assert "little" in page.text
 
 
-def test_a_page_needs_no_network_and_runs_no_script(make, tmp_path: Path):
-    page = report(make(), make("other", strategy="id"), out=tmp_path)
-    assert page.count("script") == page.count("link") == page.count("img") == page.count("iframe") == 0
+def test_a_page_needs_no_network_and_admits_one_script_by_its_hash(make, tmp_path: Path):
+    page = report(make(tokens=True), make("other", strategy="id"), out=tmp_path)
+    assert page.count("link") == page.count("img") == page.count("iframe") == 0
     for _, attributes in page.elements:
         for name, value in attributes.items():
             assert not name.startswith("on")
             if name in ("src", "href", "xlink:href", "action", "data"):
                 assert value.startswith("#")
-    assert ("meta", "default-src 'none'; style-src 'unsafe-inline'") in [
-        (name, attributes.get("content")) for name, attributes in page.elements
-    ]
+    kinds = [attributes.get("type") for name, attributes in page.elements if name == "script"]
+    assert kinds == ["application/json", None]
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    policy = next(attributes["content"] for _, attributes in page.elements if "http-equiv" in attributes)
+    assert policy.startswith("default-src 'none'; ")
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert "require-trusted-types-for 'script'" in policy
 
 
 def test_hostile_text_stays_text_wherever_it_comes_from(make, tmp_path: Path):
@@ -109,7 +124,9 @@ def test_hostile_text_stays_text_wherever_it_comes_from(make, tmp_path: Path):
     )
     run.note_decision({"step": 3, "kind": HOSTILE, "cause": HOSTILE})
     page = report(run, make("other", steps=3), out=tmp_path)
-    assert page.count("script") == page.count("img") == 0
+    assert page.count("script") == 2
+    assert page.count("img") == 0
+    assert HOSTILE in [sample["text"] for sample in json.loads(page.scripts[0])["runs"][0]["samples"]]
     assert "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&amp;]]>" in page.text
 
 
@@ -142,3 +159,45 @@ def test_no_runs_or_folders_that_are_none_are_refused(tmp_path: Path):
     with pytest.raises(RunError, match="not a run folder"):
         build_report([tmp_path], tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+def test_two_runs_stand_side_by_side_panel_by_panel(make, tmp_path: Path):
+    page = report(make("a"), make("b", strategy="id", collapse=False), out=tmp_path)
+    titles = [attributes for name, attributes in page.elements if attributes.get("class") == "pair"]
+    assert len(titles) == len(PANELS)
+    assert page.count("figure") == 2 + 2 * len(PANELS) - 2
+    assert "strategyconstantid" in "".join(page.text.split())
+
+
+def test_a_page_about_long_runs_stays_small_and_keeps_their_start_peak_and_end(make, tmp_path: Path):
+    run = make(steps=60)
+    path = run.path
+    for log in ("steps.jsonl", "evals.jsonl"):
+        lines = [json.loads(line) for line in (path / log).read_text().splitlines()]
+        many = [{**line, "step": line["step"] + 60 * turn} for turn in range(50) for line in lines if line["step"]]
+        (path / log).write_text("".join(json.dumps(line) + "\n" for line in many))
+    long = {"text": ["<x>"] * 5000, **{name: [-0.123456] * 5000 for name in ("logp", "entropy", "sensitivity")}}
+    sample = {"task": "t", "prompt": "<p>" * 9000, "outcome": "wrong", "completion": "<x>" * 5000}
+    for step in range(60, 3001, 60):
+        lines = [{"step": step, "split": "train", **sample, "advantage": 1.0, "tokens": long}] * 4
+        (path / "samples" / f"{step:06d}-train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = build_report([path], tmp_path / "r.html")
+    assert 1_000_000 < page.stat().st_size < 3_000_000
+    told = json.loads(Page(page).scripts[0])["runs"][0]
+    steps = {sample["step"] for sample in told["samples"]}
+    peak = read_run(path, "run").collapse.peak_step
+    assert {0, 3000, peak} <= steps
+    assert len(told["samples"]) < told["of"]
+
+
+def test_of_many_runs_the_first_are_drawn_and_the_others_named(make, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(html, "SECTIONS_BYTES", 250_000)
+    run = make("seed-0", steps=20)
+    for seed in range(1, 4):
+        shutil.copytree(run.path, tmp_path / f"seed-{seed}")
+    page = Page(build_report([tmp_path / f"seed-{seed}" for seed in range(4)], tmp_path / "r.html"))
+    anchors = [attributes["id"] for name, attributes in page.elements if attributes.get("id", "").startswith("run-")]
+    assert 1 <= len(anchors) < 4
+    drawn = sum(len(image) for image in re.findall(r"<svg.*?</svg>", (tmp_path / "r.html").read_text(), re.DOTALL))
+    assert drawn < 250_000 + 100_000
+    assert f"alone: {', '.join(f'seed-{seed}' for seed in range(len(anchors), 4))}." in page.text

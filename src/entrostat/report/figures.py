@@ -1,9 +1,8 @@
-"""The figures of one run, each a panel with a title, a caption and a drawing."""
+"""The figures of one run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from entrostat.report.panel import NotMeasuredError, Panel, curve
 from entrostat.report.reading import RunData, roll_back_step, series
 from entrostat.report.style import (
     AMBER,
@@ -24,11 +24,11 @@ from entrostat.report.style import (
     ROSE,
     SLATE,
     STEEL,
-    house_style,
     label_ends,
     new_figure,
     short,
 )
+from entrostat.report.thinning import extremes, summed
 from entrostat.runs import CollapseReport
 
 REGION_COLOURS = {"E1": BLUE, "E2": ORANGE, "E3": AMBER, "E4": PURPLE}
@@ -45,29 +45,6 @@ VERDICT_COLOURS = {
 }
 
 
-class NotMeasuredError(Exception):
-    """The run lacks what a figure is drawn from; the message is the note that stands in its place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """A figure of the report. draw raises NotMeasuredError where the run lacks what it needs."""
-
-    title: str
-    caption: str
-    draw: Callable[[RunData], Figure]
-
-
-def draw_panel(panel: Panel, run: RunData) -> Figure:
-    """The panel's figure for `run`. NotMeasuredError: the run lacks what it is drawn from."""
-    last_step = max([1, *(line["step"] for line in (*run.steps, *run.evals))])
-    with house_style():
-        figure = panel.draw(run)
-        for axes in figure.axes:
-            axes.set_xlim(0, last_step)
-    return figure
-
-
 def _pass_at_1(run: RunData) -> Figure:
     if run.report is None or len(run.report.steps) < 2:
         raise NotMeasuredError("Fewer than two evaluations of the report split: no curve of pass@1.")
@@ -75,9 +52,9 @@ def _pass_at_1(run: RunData) -> Figure:
     axes = figure.axes[0]
     labels = []
     if run.select is not None:
-        axes.plot(run.select.steps, run.select.pass_at_1, color=STEEL, linewidth=1, alpha=0.75)
+        curve(axes, run.select.steps, run.select.pass_at_1, color=STEEL, linewidth=1, alpha=0.75)
         labels.append((run.select.end, "select", STEEL))
-    axes.plot(run.report.steps, run.report.pass_at_1, color=BLUE)
+    curve(axes, run.report.steps, run.report.pass_at_1, color=BLUE)
     labels.append((run.report.end, f"report {run.report.end:.0%}", BLUE))
     axes.set_ylim(0, max(0.1, 1.22 * max(run.report.peak, run.select.peak if run.select else 0.0)))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -136,7 +113,7 @@ def _entropy(run: RunData) -> Figure:
     steps, entropy = _needed(run, "entropy")
     figure = new_figure()
     axes = figure.axes[0]
-    axes.plot(steps, entropy, color=INK)
+    curve(axes, steps, entropy, color=INK)
     axes.set_ylim(0, 1.15 * max(entropy) or 1.0)
     axes.set_ylabel("nats a token")
     _shade_phases(axes, run)
@@ -180,7 +157,7 @@ def _region_lines(run: RunData, measure: str) -> Figure:
     figure = new_figure()
     axes = figure.axes[0]
     for name, (steps, values) in curves.items():
-        axes.plot(steps, values, color=REGION_COLOURS[name])
+        curve(axes, steps, values, color=REGION_COLOURS[name])
     axes.set_ylim(0, 1.08 * highest)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     label_ends(axes, [(values[-1], name, REGION_COLOURS[name]) for name, (_, values) in curves.items()])
@@ -191,6 +168,9 @@ def _bounds(run: RunData) -> Figure:
     lines = [line for line in run.steps if isinstance(line.get("bounds"), dict)]
     if len(lines) < 2:
         raise NotMeasuredError("No clip bounds were in force: the ratio was never clipped.")
+    upper = [line["bounds"]["upper_intercept"] for line in lines]
+    lower = [line["bounds"]["lower_intercept"] for line in lines]
+    lines = [lines[index] for index in extremes(upper, lower)]
     figure = new_figure()
     axes = figure.axes[0]
     steps = [line["step"] for line in lines]
@@ -220,12 +200,14 @@ def _flow(run: RunData) -> Figure:
         raise NotMeasuredError("flow_up and flow_down were not logged at the same steps.")
     figure = new_figure()
     axes = figure.axes[0]
-    net = np.add(up, down)
+    net = [rise + fall for rise, fall in zip(up, down, strict=True)]
+    shown = extremes(up, down, net)
+    steps, up, down, net = ([values[index] for index in shown] for values in (steps, up, down, net))
     axes.fill_between(steps, up, color=ORANGE, alpha=0.3, linewidth=0)
     axes.fill_between(steps, down, color=BLUE, alpha=0.3, linewidth=0)
     axes.axhline(0.0, color=MUTED, linewidth=0.6)
     axes.plot(steps, net, color=INK, linewidth=1.2)
-    label_ends(axes, [(up[-1], "up", ORANGE), (down[-1], "down", BLUE), (float(net[-1]), "net", INK)])
+    label_ends(axes, [(up[-1], "up", ORANGE), (down[-1], "down", BLUE), (net[-1], "net", INK)])
     return figure
 
 
@@ -236,11 +218,12 @@ def _verdicts(run: RunData) -> Figure:
     present = {outcome for line in lines for outcome, count in line["verdicts"].items() if count}
     outcomes = [name for name in VERDICT_COLOURS if name in present] + sorted(present - set(VERDICT_COLOURS))
     counts = np.array([[line["verdicts"].get(outcome, 0) for line in lines] for outcome in outcomes], dtype=float)
+    shown, counts = summed(counts)
     shares = counts / counts.sum(axis=0)
     colours = [VERDICT_COLOURS.get(outcome, MUTED) for outcome in outcomes]
     figure = new_figure()
     axes = figure.axes[0]
-    axes.stackplot([line["step"] for line in lines], shares, colors=colours, alpha=0.8, linewidth=0)
+    axes.stackplot([lines[index]["step"] for index in shown], shares, colors=colours, alpha=0.8, linewidth=0)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     middles = shares[:, -1].cumsum() - shares[:, -1] / 2
@@ -253,9 +236,9 @@ def _length(run: RunData) -> Figure:
     cut_steps, truncated = series(run.steps, "truncated")
     figure = new_figure(rows=2, height=3.0)
     panels = figure.axes
-    panels[0].plot(steps, length, color=GREEN)
+    curve(panels[0], steps, length, color=GREEN)
     panels[0].set_ylim(0, 1.15 * max(length) or 1.0)
-    panels[1].plot(cut_steps, truncated, color=ROSE)
+    curve(panels[1], cut_steps, truncated, color=ROSE)
     panels[1].set_ylim(0, max(0.05, 1.15 * max(truncated, default=0.0)))
     panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
     label_ends(panels[0], [(length[-1], "tokens", GREEN)])
@@ -275,7 +258,7 @@ def _warnings(run: RunData) -> Figure:
         raise NotMeasuredError("Fewer than two steps with ratio or gradient signals: nothing to watch.")
     figure = new_figure(rows=3, height=3.6)
     for axes, ((steps, values), label, colour) in zip(figure.axes, found, strict=True):
-        axes.plot(steps, values, color=colour, linewidth=1.2)
+        curve(axes, steps, values, color=colour, linewidth=1.2)
         if values and min(values) >= 0:
             axes.set_ylim(bottom=0)
         if values:

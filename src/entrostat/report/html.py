@@ -1,43 +1,57 @@
-"""One HTML page about one or several runs: table, figures, samples. One file, no scripts, no network."""
+"""One HTML page about one or several runs: table, figures, samples. One file that needs no network.
+
+What a model wrote is hostile: it enters the page as escaped text or as escaped JSON, never as markup, and the page's
+content security policy admits one script, ours, by its hash, and no way to turn text into markup or to reach anything.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
-from entrostat.report.figures import PANELS, NotMeasuredError, draw_panel
+from entrostat.report.browser import browser_data
+from entrostat.report.comparison import differing_settings, handed_over_difference
+from entrostat.report.drawing import Drawing, draw, draw_pairs
+from entrostat.report.figures import PANELS
 from entrostat.report.overview import entropy_figure, pass_at_1_figure
+from entrostat.report.panel import draw_panel
 from entrostat.report.reading import RunData, read_runs, summarise
 from entrostat.report.samples import side_by_side
-from entrostat.report.style import PALETTE, svg
+from entrostat.report.style import PALETTE
 from entrostat.runs import atomic_write
 
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A figure as it stands in the page: an SVG element, or the note in its place."""
-
-    title: str
-    caption: str
-    image: str | None
-    note: str | None
+PAGE_BYTES = 2_900_000  # the most that samples are allowed to fill the page up to
+SECTIONS_BYTES = 1_800_000  # the most for the sections of single runs
+MOST_COMPARED = 4  # runs whose recipes are set side by side
 
 
 def build_report(runs: Sequence[Path], out: Path) -> Path:
     """Write the page about the run folders `runs` to the file `out`, and return it.
 
-    Text from models and file names is escaped, and the page allows neither scripts nor connections.
+    It stays under 3 MB: it embeds as many samples as fit, and of many runs it draws the first ones' sections only.
     RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs.
     """
     if not runs:
         raise ValueError("runs is empty; name at least one run folder")
     loaded = read_runs(runs)
+    script = (resources.files("entrostat.report") / "templates" / "page.js").read_text()
+    render = partial(_environment().get_template("page.html").render, script=script, **_content(loaded))
+    policy = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+    bare = render(data={}, script_policy=policy)
+    page = render(data=browser_data(loaded, PAGE_BYTES - _size(bare)), script_policy=policy)
+    atomic_write(out, page.encode("utf-8", "backslashreplace"))
+    return out
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("entrostat.report", "templates"),
         autoescape=True,
@@ -47,38 +61,68 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     )
     environment.filters["share"] = _share
     environment.filters["nats"] = _nats
-    page = environment.get_template("page.html").render(
-        title=" · ".join(run.name for run in loaded) if len(loaded) < 4 else f"{len(loaded)} runs",
-        palette=PALETTE,
-        rows=[summarise(run) for run in loaded],
-        overview=_overview(loaded) if len(loaded) > 1 else [],
-        runs=[_section(index, run) for index, run in enumerate(loaded)],
-    )
-    atomic_write(out, page.encode("utf-8", "backslashreplace"))
-    return out
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment
+
+
+def _content(runs: Sequence[RunData]) -> dict[str, Any]:
+    sections, left_out = _sections(runs)
+    return {
+        "title": " · ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs",
+        "palette": PALETTE,
+        "rows": [summarise(run) for run in runs],
+        "names": [run.name for run in runs],
+        "overview": _overview(runs) if len(runs) > 1 else [],
+        "settings": differing_settings(runs) if 1 < len(runs) <= MOST_COMPARED else [],
+        "difference": handed_over_difference(*runs) if len(runs) == 2 else None,
+        "pairs": draw_pairs(PANELS, runs) if len(runs) == 2 else [],
+        "sections": sections,
+        "left_out": left_out,
+        "has_samples": any(run.samples for run in runs),
+    }
 
 
 def _overview(runs: Sequence[RunData]) -> list[Drawing]:
     return [
-        _drawing(
+        draw(
             "pass@1",
             "On the report split, one line a run. Dot: the checkpoint that a run rolled back to.",
             partial(pass_at_1_figure, runs),
             "overview-pass",
         ),
-        _drawing("Entropy", "Of the training tokens, nats a token.", partial(entropy_figure, runs), "overview-entropy"),
+        draw(
+            "Entropy",
+            "Of the training tokens, nats a token.",
+            partial(entropy_figure, runs),
+            "overview-entropy",
+        ),
     ]
 
 
-def _section(index: int, run: RunData) -> dict[str, object]:
+def _sections(runs: Sequence[RunData]) -> tuple[list[dict[str, Any]], list[str]]:
+    """What is told of each run by itself, and the names of the runs for which the page has no room."""
+    sections: list[dict[str, Any]] = []
+    size = 0
+    for index, run in enumerate(runs):
+        section = _section(index, run, with_figures=len(runs) != 2)
+        size += sum(_size(drawing.image or "") for drawing in section["drawings"])
+        size += sum(_size(completion.text) for task in section["tasks"] for completion in task.completions)
+        if sections and size > SECTIONS_BYTES:
+            return sections, [left.name for left in runs[index:]]
+        sections.append(section)
+    return sections, []
+
+
+def _section(index: int, run: RunData, with_figures: bool) -> dict[str, Any]:
+    panels = PANELS if with_figures else ()
     return {
         "anchor": f"run-{index}",
         "name": run.name,
         "seed": run.run.seed,
         "decisions": run.decisions,
         "drawings": [
-            _drawing(panel.title, panel.caption, partial(draw_panel, panel, run), f"{index}-{number}")
-            for number, panel in enumerate(PANELS)
+            draw(panel.title, panel.caption, partial(draw_panel, panel, run), f"{index}-{number}")
+            for number, panel in enumerate(panels)
         ],
         "tasks": side_by_side(run),
         "recipe": json.dumps(run.run.recipe, indent=2),
@@ -87,11 +131,8 @@ def _section(index: int, run: RunData) -> dict[str, object]:
     }
 
 
-def _drawing(title: str, caption: str, draw: Callable[[], Figure], salt: str) -> Drawing:
-    try:
-        return Drawing(title, caption, svg(draw(), salt), None)
-    except NotMeasuredError as reason:
-        return Drawing(title, caption, None, str(reason))
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "backslashreplace"))
 
 
 def _share(value: float | None) -> str:

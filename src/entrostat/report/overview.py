@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from entrostat.report.figures import NotMeasuredError
+from entrostat.report.panel import NotMeasuredError, curve
 from entrostat.report.reading import RunData, roll_back_step, series
 from entrostat.report.style import CYCLE, house_style, label_ends, new_figure, short
 
@@ -47,7 +47,7 @@ def _pass_at_1(axes: Axes, runs: Sequence[RunData]) -> None:
     for colour, run in zip(_colours(runs), runs, strict=True):
         if run.report is None:
             continue
-        axes.plot(run.report.steps, run.report.pass_at_1, color=colour)
+        curve(axes, run.report.steps, run.report.pass_at_1, color=colour)
         handed_over = roll_back_step(run)
         if handed_over in run.report.steps:
             axes.plot([handed_over], [run.report.at(handed_over)], "o", color=colour, markersize=5)
@@ -55,7 +55,7 @@ def _pass_at_1(axes: Axes, runs: Sequence[RunData]) -> None:
     if not labels:
         raise NotMeasuredError("No run evaluated the report split: no curve of pass@1.")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _label_from_zero(axes, labels)
+    _finish(axes, labels, max(run.last_step for run in runs))
 
 
 def _entropy(axes: Axes, runs: Sequence[RunData]) -> None:
@@ -63,15 +63,15 @@ def _entropy(axes: Axes, runs: Sequence[RunData]) -> None:
     for colour, run in zip(_colours(runs), runs, strict=True):
         steps, entropy = series(run.steps, "entropy")
         if steps:
-            axes.plot(steps, entropy, color=colour)
+            curve(axes, steps, entropy, color=colour)
             labels.append((entropy[-1], run.name, colour))
     if not labels:
         raise NotMeasuredError("No run measured entropy: no curve to draw.")
-    _label_from_zero(axes, labels)
+    _finish(axes, labels, max(run.last_step for run in runs))
 
 
-def _label_from_zero(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    axes.set_xlim(left=0)
+def _finish(axes: Axes, labels: Sequence[tuple[float, str, str]], last_step: int) -> None:
+    axes.set_xlim(0, last_step)
     axes.set_ylim(bottom=0)
     label_ends(axes, labels)
 

@@ -30,6 +30,11 @@ class RunData:
     report: Trajectory | None
     collapse: CollapseReport | None
 
+    @property
+    def last_step(self) -> int:
+        """The last step with a line, at least 1."""
+        return max([1, *(int(line["step"]) for line in (*self.steps, *self.evals))])
+
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
@@ -110,13 +115,15 @@ def roll_back_step(run: RunData) -> int | None:
     return targets[-1] if targets else None
 
 
-def _handed_over(run: RunData) -> float | None:
-    if run.report is None:
-        return None
+def handed_over_step(run: RunData) -> int | None:
+    """The step whose checkpoint the run hands over: the one rolled back to, else its last evaluation."""
     step = roll_back_step(run)
-    if step is None:
-        return run.report.end
-    return run.report.at(step) if step in run.report.steps else None
+    return run.report.steps[-1] if step is None and run.report else step
+
+
+def _handed_over(run: RunData) -> float | None:
+    step = handed_over_step(run)
+    return run.report.at(step) if run.report and step in run.report.steps else None
 
 
 def _trajectory(evals: Lines, split: str) -> Trajectory | None:

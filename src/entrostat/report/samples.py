@@ -10,6 +10,7 @@ from entrostat.report.reading import RunData
 
 TASKS_SHOWN = 6
 SPLITS = ("report", "select", "train")
+HEAD, TAIL = 3000, 1000  # characters shown of a long text
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,12 @@ def side_by_side(run: RunData, limit: int = TASKS_SHOWN) -> list[TaskSamples]:
     return []
 
 
+def shortened(text: str) -> str:
+    """`text` without the middle of it where it is long."""
+    left_out = len(text) - HEAD - TAIL
+    return text if left_out <= 0 else f"{text[:HEAD]}\n[{left_out} characters left out]\n{text[-TAIL:]}"
+
+
 def _moments(samples: Sequence[Mapping[str, Any]], run: RunData) -> dict[int, str]:
     """Names of the steps to show, in the order of the steps."""
     steps = sorted({int(sample["step"]) for sample in samples})
@@ -62,9 +69,9 @@ def _aligned(samples: Sequence[Mapping[str, Any]], moments: Mapping[int, str]) -
     return [
         TaskSamples(
             task,
-            first[task, min(moments)]["prompt"],
+            shortened(first[task, min(moments)]["prompt"]),
             tuple(
-                Completion(name, step, first[task, step]["completion"], first[task, step]["outcome"])
+                Completion(name, step, shortened(first[task, step]["completion"]), first[task, step]["outcome"])
                 for step, name in moments.items()
             ),
         )

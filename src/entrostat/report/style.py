@@ -15,6 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
 # name: (light, dark)
@@ -77,6 +78,7 @@ PANEL_WIDTH, LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 2.7, 0.55, 0.24, 0.44
 # least distance of two end labels, in points
 LABEL_GAP = 11.0
 LABEL_LENGTH = 28
+RIGHT_END = ("axes fraction", "data")  # where an end label hangs
 
 
 @contextmanager
@@ -114,26 +116,44 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
 
     Call it when everything is drawn: it reads the panel's limits.
     """
-    height = axes.get_window_extent().height * 72.0 / axes.figure.dpi
-    wanted = sorted((height * _share_of_height(axes, y), text, colour) for y, text, colour in labels)
-    places = _spread([place for place, _, _ in wanted], LABEL_GAP, height)
-    for place, (_, text, colour) in zip(places, wanted, strict=True):
+    for y, text, colour in sorted(labels):
         axes.annotate(
             short(text),
-            (1.0, place / height),
-            xycoords="axes fraction",
+            (1.0, y),
+            xycoords=RIGHT_END,
             xytext=(5, 0),
             textcoords="offset points",
             va="center_baseline",
             color=colour,
             annotation_clip=False,
         )
+    place_end_labels(axes)
+
+
+def place_end_labels(axes: Axes) -> None:
+    """Keep the labels of `label_ends` apart under the panel's present limits."""
+    labels = [text for text in axes.texts if isinstance(text, Annotation) and text.xycoords == RIGHT_END]
+    height = axes.get_window_extent().height * 72.0 / axes.figure.dpi
+    wanted = [height * _share_of_height(axes, label.xy[1]) for label in labels]
+    for label, place, moved in zip(labels, wanted, _spread(wanted, LABEL_GAP, height), strict=True):
+        label.xyann = (5, moved - place)
 
 
 def short(text: str) -> str:
     """`text` as a label: of at most LABEL_LENGTH characters, and none that fonts cannot draw."""
     drawable = "".join(character if character.isprintable() else "?" for character in text)
     return drawable if len(drawable) <= LABEL_LENGTH else drawable[: LABEL_LENGTH - 1] + "…"
+
+
+def frame(figure: Figure) -> tuple[float, float, float, float]:
+    """Where the panels stand in the figure: left, right, top, bottom, as shares of its width and its height."""
+    boxes = [axes.get_position() for axes in figure.axes]
+    return (
+        min(box.x0 for box in boxes),
+        max(box.x1 for box in boxes),
+        1 - max(box.y1 for box in boxes),
+        1 - min(box.y0 for box in boxes),
+    )
 
 
 def svg(figure: Figure, salt: str) -> str:

@@ -1,0 +1,61 @@
+"""Two or more runs side by side: where their recipes differ, and how far apart two of them end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from entrostat.report.reading import RunData, handed_over_step
+from entrostat.runs import Estimate, paired_bootstrap, pass_at_k
+
+ABSENT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key of the recipe that not all runs share, and its value in each of them."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+def differing_settings(runs: Sequence[RunData]) -> list[Setting]:
+    """Where the runs' recipes, seeds and inputs differ, in the recipe's order."""
+    flat = [_flat({**run.run.recipe, "seed": run.run.seed, "inputs": _digests(run)}) for run in runs]
+    keys = dict.fromkeys(key for settings in flat for key in settings if key != "name")
+    found = [Setting(key, tuple(settings.get(key, ABSENT) for settings in flat)) for key in keys]
+    return [setting for setting in found if len(set(setting.values)) > 1]
+
+
+def handed_over_difference(first: RunData, second: RunData) -> Estimate | None:
+    """pass@1 of what `second` hands over minus that of `first`, with an interval over the report tasks they share.
+
+    None where the two share no task, or a run did not evaluate the checkpoint it hands over.
+    """
+    counts = [_counts(run) for run in (first, second)]
+    shared = [task for task in counts[0] if task in counts[1]]
+    if not shared:
+        return None
+    before, after = ([pass_at_k(*found[task], 1) for task in shared] for found in counts)
+    return paired_bootstrap(after, before)
+
+
+def _counts(run: RunData) -> dict[str, tuple[int, int]]:
+    step = handed_over_step(run)
+    lines = [line for line in run.evals if line["split"] == "report" and line["step"] == step]
+    return {task: (n, c) for task, n, c in lines[-1]["results"]} if lines else {}
+
+
+def _digests(run: RunData) -> dict[str, str]:
+    return {name: digest[:12] for name, digest in run.run.hashes.items()}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = "null" if value is None else str(value)
+    return found
