@@ -34,18 +34,28 @@ class Kept:
 
 
 def _sides(upper: float = 0.2, lower: float = 0.2) -> objective.ClipRule:
+    """One band at every step and probability: 1 - lower <= r <= 1 + upper. Source: arXiv 1707.06347 (PPO), both .2."""
     return objective.ClipRule.constant(upper=upper, lower=lower)
 
 
 def _dual_clip(upper: float = 0.2, lower: float = 0.2, cap: float = 3.0) -> objective.DualClip:
+    """`constant`, and for A < 0 no gradient above the ratio `cap` either: max(min(r A, clip(r) A), cap A).
+
+    Source: arXiv 1912.09729.
+    """
     return objective.DualClip(_sides(upper, lower), cap)
 
 
 def _clip_higher() -> objective.ClipRule:
+    """The constant band .8 <= r <= 1.28: rare rewarded tokens may rise further. Source: arXiv 2503.14476 (DAPO)."""
     return objective.CLIP_HIGHER
 
 
 def _clip_lower() -> objective.ClipRule:
+    """The constant band .9 <= r <= 1.2: the lower side tighter, which raises entropy.
+
+    Source: arXiv 2509.26114; its .1 is our choice.
+    """
     return objective.CLIP_LOWER
 
 
@@ -104,7 +114,7 @@ def build(table: Table[Method], choice: Mapping[str, Any]) -> Method:
     return _built(table, choice)[0]
 
 
-def _resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+def resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
     """The choice with every setting written out, as plain data."""
     return {"name": choice["name"], **_built(table, choice)[1].model_dump(mode="json")}
 
@@ -160,7 +170,7 @@ def _named(choice: Any) -> Any:
 
 
 def _choice(table: Table[Any]) -> Any:
-    return Annotated[dict[str, Any], BeforeValidator(_named), AfterValidator(partial(_resolved, table))]
+    return Annotated[dict[str, Any], BeforeValidator(_named), AfterValidator(partial(resolved, table))]
 
 
 StrategyChoice = _choice(STRATEGIES)

@@ -1,0 +1,214 @@
+"""The pages of the documentation site that are made and not written, as a hook of mkdocs.
+
+Methods come from the recipe's tables and the docstrings behind them, the API from the packages' `__all__`, studies and
+benchmarks from their folders: none of it is written down a second time.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import typer
+import yaml
+
+import entrostat
+from entrostat.cli import app
+from entrostat.recipe import methods
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = (".png", ".csv", ".json", ".yaml")
+PROJECT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md"}
+OTHER_ROOMS = ("assets", "cli")
+
+TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]], str]] = {
+    "strategies": (
+        "Strategies",
+        "control.strategy",
+        methods.STRATEGIES,
+        "A strategy moves the bounds within which a token keeps its gradient, step by step.",
+    ),
+    "objectives": (
+        "Objectives",
+        "update.objective",
+        methods.OBJECTIVES,
+        "An objective turns a token's ratio r = pi/pi_old and its advantage A into a loss -A f and a gradient.",
+    ),
+    "reweightings": (
+        "Reweightings and masks",
+        "control.reweighting",
+        methods.REWEIGHTINGS,
+        "A reweighting multiplies each token's advantage by a factor of at least 0; a mask's factors are 0 and 1.",
+    ),
+    "bonuses": (
+        "Entropy bonuses",
+        "control.bonus",
+        methods.BONUSES,
+        "A bonus puts the entropy itself into the loss, times a coefficient.",
+    ),
+}
+
+# For settings without a default; everything else of a recipe is read off the method.
+EXAMPLES: Mapping[tuple[str, str], dict[str, Any]] = {
+    ("strategies", "piecewise"): {"stages": [{"until": 0.5, "phase": "increase"}, {"until": 1.0, "phase": "decrease"}]},
+    ("strategies", "target-entropy"): {"curve": {"points": [[0.0, 0.3], [1.0, 0.1]]}},
+    ("reweightings", "target-weights"): {"curve": {"points": [[0.0, 0.3], [1.0, 0.1]]}},
+    ("reweightings", "entropic"): {"target": 0.3},
+    ("reweightings", "gepo"): {"group_size": 8},
+    ("bonuses", "constant"): {"value": 0.001},
+    ("bonuses", "adaptive"): {"target": 0.3},
+}
+
+
+# --- what mkdocs calls ---
+
+
+def on_config(config: Any) -> Any:
+    """Fill the sections of the navigation whose pages are made."""
+    made = {
+        "Methods": [{title: f"methods/{name}.md"} for name, (title, *_) in TABLES.items()],
+        "Studies": [*_titled("studies"), *_titled("benchmarks")],
+        "Project": [{path.stem.capitalize(): str(path)} for path in map(Path, PROJECT_PAGES)],
+    }
+    for section in config.nav:
+        ((title, pages),) = section.items()
+        pages += made.get(title, [])
+        if title == "Reference":
+            pages += [{"API": [{name: f"api/{name}.md"} for name in rooms()]}]
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the made pages, and the pictures and tables that they show."""
+    from mkdocs.structure.files import File
+
+    for path, content in pages():
+        files.append(File.generated(config, path, content=content))
+    for path in assets():
+        files.append(File.generated(config, str(path.relative_to(ROOT)), abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Let links that lead from docs/ to the repository lead to the page made of their target."""
+    return re.sub(r"\]\(\.\./(?=studies/|benchmarks/)", "](", markdown)
+
+
+# --- pages ---
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Paths in the site and Markdown of the made pages."""
+    for name, (title, key, table, about) in TABLES.items():
+        yield f"methods/{name}.md", methods_page(name, title, key, table, about)
+    yield "cli.md", commands_page()
+    for name in rooms():
+        yield f"api/{name}.md", f"# {name}\n\n::: {name}\n"
+    for path, source in PROJECT_PAGES.items():
+        yield path, (ROOT / source).read_text()
+    for readme in readmes():
+        yield str(readme.relative_to(ROOT)), readme.read_text()
+
+
+def methods_page(page: str, title: str, key: str, table: Mapping[str, Callable[..., Any]], about: str) -> str:
+    """One table of methods: for each its docstring with the equation, and its recipe with every default."""
+    told = [_method(name, key, table, EXAMPLES.get((page, name), {})) for name in table]
+    return "\n\n".join([f"# {title}", about, *told]) + "\n"
+
+
+def _method(name: str, key: str, table: Mapping[str, Callable[..., Any]], example: dict[str, Any]) -> str:
+    section, field = key.split(".")
+    choice = methods.resolved(table, {"name": name, **example})
+    recipe = yaml.safe_dump({section: {field: choice}}, sort_keys=False)
+    source = described(table[name])
+    parts = [f"## {name}", _linked(inspect.cleandoc(source.__doc__ or "")), f"```yaml\n{recipe}```"]
+    if example:
+        parts.append(f"Without a default, here an example: {', '.join(f'`{setting}`' for setting in example)}.")
+    if not source.__name__.startswith("_"):
+        parts.append(f"Defined by `{source.__module__}.{source.__qualname__}`.")
+    return "\n\n".join(parts)
+
+
+def described(method: Callable[..., Any]) -> Any:
+    """The class or function whose docstring says what a method is."""
+    source = method.band if isinstance(method, methods.Kept) else method
+    return source if source.__doc__ else get_type_hints(source)["return"]
+
+
+def _linked(text: str) -> str:
+    """arXiv numbers as links, outside of equations."""
+    return re.sub(
+        r"^(?! {4}).*$", lambda line: _ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", line[0]), text, flags=re.M
+    )
+
+
+_ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
+
+
+def commands_page() -> str:
+    """The commands with their arguments, options and defaults, as the command line itself knows them."""
+    intro = (
+        "# Commands\n\nEach command has `--help` with an example, `--json` where a script would read its result, a "
+        "plain error with the remedy, and a non-zero exit status on bad input."
+    )
+    commands = typer.main.get_command(app).commands
+    return "\n\n".join([intro, *(_command(name, command) for name, command in commands.items())]) + "\n"
+
+
+def _command(name: str, command: Any) -> str:
+    about, _, example = inspect.cleandoc(command.help).partition("Example: ")
+    rows = [_parameter(each) for each in command.params]
+    usage = " ".join(
+        [
+            "entrostat",
+            name,
+            *(f"{each.name.upper()}" for each in command.params if each.param_type_name == "argument"),
+            "[OPTIONS]",
+        ]
+    )
+    table = ["| | | default |", "|---|---|---|", *rows]
+    return f"## {name}\n\n{about.strip()}\n\n```\n{usage}\n{example}\n```\n\n" + "\n".join(table)
+
+
+def _parameter(parameter: Any) -> str:
+    argument = parameter.param_type_name == "argument"
+    name = parameter.name.upper() if argument else " / ".join(parameter.opts)
+    default = (
+        "required" if parameter.required else "" if parameter.default in (None, False) else f"`{parameter.default}`"
+    )
+    about = (parameter.help or "").replace("|", "\\|")
+    return f"| `{name}` | {about} | {default} |"
+
+
+def rooms() -> list[str]:
+    """Names of the public packages, the front door first."""
+    names = [f"entrostat.{each.name}" for each in pkgutil.iter_modules(entrostat.__path__) if each.ispkg]
+    return [
+        "entrostat",
+        "entrostat.strategies",
+        *(name for name in names if name.rpartition(".")[2] not in OTHER_ROOMS),
+    ]
+
+
+def readmes() -> list[Path]:
+    """The READMEs of studies and benchmarks."""
+    return [*sorted((ROOT / "studies").glob("*/README.md")), *sorted((ROOT / "benchmarks").glob("*/README.md"))]
+
+
+def assets() -> list[Path]:
+    """The files beside these READMEs that they link to."""
+    found = []
+    for readme in readmes():
+        links = re.findall(r"\]\(([^)#:]+)\)", readme.read_text())
+        found += [readme.parent / link for link in links if posixpath.splitext(link)[1] in ASSETS]
+    return sorted(set(found))
+
+
+def _titled(folder: str) -> list[dict[str, str]]:
+    own = [readme for readme in readmes() if readme.parts[len(ROOT.parts)] == folder]
+    return [{readme.read_text().partition("\n")[0].lstrip("# "): str(readme.relative_to(ROOT))} for readme in own]

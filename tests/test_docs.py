@@ -1,0 +1,94 @@
+"""The documentation does what it says: its examples run, and what is made from the code lacks nothing of it."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from entrostat.recipe.loading import parse_recipe
+from entrostat.runs import record
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+site, runner = script("docs_site"), script("run_examples")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
+)
+def test_the_examples_of_a_page_run(page: Path):
+    assert runner.run(page) == page.read_text().count("```python")
+
+
+def test_an_example_that_fails_names_its_page_and_line(tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError) as fault:
+        runner.run(page)
+    assert (fault.traceback[-1].path.name, fault.traceback[-1].lineno + 1) == ("page.md", 8)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_recipes_in_the_pages_are_recipes(page: Path):
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        assert parse_recipe(yaml.safe_load(block)).name
+
+
+@pytest.mark.parametrize("name", site.TABLES)
+def test_every_method_has_its_recipe_its_source_and_its_explanation(name: str):
+    title, key, table, about = site.TABLES[name]
+    page = site.methods_page(name, title, key, table, about)
+    sections = dict(zip(*[iter(re.split(r"^## (.*)\n", page, flags=re.MULTILINE)[1:])] * 2, strict=True))
+    assert list(sections) == list(table)
+    section, field = key.split(".")
+    for method, text in sections.items():
+        settings = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL).group(1))
+        recipe = parse_recipe({"name": "x", **settings})
+        assert getattr(getattr(recipe, section), field) == settings[section][field]
+        assert settings[section][field]["name"] == method
+        assert len(text.split()) > 15, method
+
+
+def test_every_field_of_a_run_folder_is_explained():
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    steps, evals = record.__doc__.split("Fields of a step line")[1].split("Fields of an evaluation line")
+    names = [
+        name
+        for line in steps.splitlines()
+        if (found := re.match(r" {4}([a-z][a-z_, ]*?)(?: {2,}|$)", line))
+        for name in found[1].split(", ")
+    ]
+    assert len(names) > 20
+    evaluated = [name for name in re.findall(r"\b[a-z_]+\b", evals.split("Fields of a sample")[0]) if name in EVALUATED]
+    headings = " ".join(re.findall(r"^### (.*)$", page, re.MULTILINE))
+    for name in {*names, *evaluated}:
+        assert f"`{name}`" in headings, name
+
+
+EVALUATED = {"split", "results", "pass_at", "distinct"}
+
+
+def test_every_command_is_on_the_page_of_commands_with_its_options():
+    page = site.commands_page()
+    for command in site.typer.main.get_command(site.app).commands.values():
+        for parameter in command.params:
+            name = parameter.name.upper() if parameter.param_type_name == "argument" else parameter.opts[0]
+            assert f"`{name}" in page
+
+
+def test_no_page_needs_the_network():
+    config = (ROOT / "mkdocs.yml").read_text()
+    assert "font: false" in config
+    assert "http" not in (ROOT / "docs" / "site.css").read_text()
