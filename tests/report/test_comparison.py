@@ -1,6 +1,7 @@
 """Side by side: what differs in recipes, how far apart two runs end, and one scale for both."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from entrostat.report import PANELS, draw_panel, read_runs
 from entrostat.report.comparison import differing_settings, handed_over_difference
 from entrostat.report.panel import on_one_scale
 from entrostat.report.style import LABEL_GAP
+from entrostat.runs import Run
 
 
 def test_only_what_differs_is_listed(make):
@@ -17,6 +19,20 @@ def test_only_what_differs_is_listed(make):
         ("seed", ("0", "7")),
     ]
     assert differing_settings(runs[:1] * 2) == []
+
+
+def test_a_method_against_another_is_one_line_and_the_same_method_is_compared_by_its_settings(tmp_path: Path):
+    strategies = (None, {"name": "id", "split": 0.5}, {"name": "id", "split": 0.4})
+    paths = [tmp_path / str(number) for number in range(3)]
+    for path, strategy in zip(paths, strategies, strict=True):
+        Run.create(path, {"name": path.name, "control": {"strategy": strategy}}, 0, {}, {})
+    nothing, half, less = read_runs(paths)
+    assert [(each.key, each.values) for each in differing_settings([nothing, half])] == [
+        ("control.strategy", ("null", "id"))
+    ]
+    assert [(each.key, each.values) for each in differing_settings([half, less])] == [
+        ("control.strategy.split", ("0.5", "0.4"))
+    ]
 
 
 def test_the_difference_is_of_the_checkpoints_handed_over_task_by_task(make):

@@ -9,8 +9,6 @@ from typing import Any
 from entrostat.report.reading import RunData, handed_over_step
 from entrostat.runs import Estimate, paired_bootstrap, pass_at_k
 
-ABSENT = "-"
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -21,10 +19,10 @@ class Setting:
 
 
 def differing_settings(runs: Sequence[RunData]) -> list[Setting]:
-    """Where the runs' recipes, seeds and inputs differ, in the recipe's order."""
+    """Where the recipes, seeds and inputs of runs differ; of methods that differ, the names alone."""
     flat = [_flat({**run.run.recipe, "seed": run.run.seed, "inputs": _digests(run)}) for run in runs]
-    keys = dict.fromkeys(key for settings in flat for key in settings if key != "name")
-    found = [Setting(key, tuple(settings.get(key, ABSENT) for settings in flat)) for key in keys]
+    shared = [key for key in flat[0] if key != "name" and all(key in settings for settings in flat)]
+    found = [Setting(key, tuple(settings[key] for settings in flat)) for key in shared]
     return [setting for setting in found if len(set(setting.values)) > 1]
 
 
@@ -52,10 +50,13 @@ def _digests(run: RunData) -> dict[str, str]:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys and values as text; a method's key holds its name."""
     found: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            own = {inner: each for inner, each in value.items() if inner != "name"}
+            found |= {f"{prefix}{key}": str(value["name"])} if "name" in value else {}
+            found |= _flat(own, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = "null" if value is None else str(value)
     return found
