@@ -78,3 +78,34 @@ def test_bad_input_is_refused() -> None:
         FlowCalibration(memory=3)
     with pytest.raises(ValueError, match="must be finite"):
         FlowCalibration().observe(math.nan, 0.0)
+
+
+def test_of_two_features_it_finds_both_factors_and_a_useless_one_costs_little() -> None:
+    generator = random.Random(0)
+    calibration = FlowCalibration(memory=1e9, features=2)
+    for _ in range(400):
+        x = [generator.gauss(0, 1), generator.gauss(0, 1)]
+        calibration.observe(x, 0.5 + 2 * x[0] - 3 * x[1] + 0.1 * generator.gauss(0, 1))
+    at = calibration.predict([1.0, 1.0])
+    assert at.change == pytest.approx(-0.5, abs=0.05)
+    assert at.error == pytest.approx(0.1, rel=0.1)
+    assert calibration.correlation == pytest.approx(1, abs=0.01)
+    single, double = FlowCalibration(), FlowCalibration(features=2)
+    for flow, change in pairs(60):
+        single.observe(flow, change)
+        double.observe([flow, generator.gauss(0, 1)], change)
+    assert double.predict([1.0, 0.0]).change == pytest.approx(single.predict(1.0).change, abs=0.01)
+
+
+def test_features_that_say_the_same_predict_nothing() -> None:
+    calibration = FlowCalibration(features=2)
+    for flow, change in pairs(20):
+        calibration.observe([flow, 2 * flow], change)
+    assert calibration.predict([1.0, 2.0]) is None
+
+
+def test_features_of_another_number_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"features: got 1, the calibration has 2"):
+        FlowCalibration(features=2).observe(0.3, 0.1)
+    with pytest.raises(ValueError, match=r"FlowCalibration\.features is 0"):
+        FlowCalibration(features=0)

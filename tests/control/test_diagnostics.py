@@ -59,22 +59,32 @@ def test_the_record_agrees_with_the_definitions() -> None:
         "clip_fraction_high": step.loss.clipped_high.sum().item() / count,
         "ratio_outside": ((ratio < 0.8) | (ratio > 1.2)).double().mean().item(),
         "log_ratio_min_punished": punished.min().item(),
+        "share_up": (flow > 0).sum().item() / count,
+        "share_down": (flow < 0).sum().item() / count,
+        "flow_rms": flow.square().mean().sqrt().item(),
+        "flow_lowest": flow.min().item(),
+        "flow_highest": flow.max().item(),
+        "kl": (ratio - 1 - ratio.log()).mean().item(),
     }
     for key, value in expected.items():
         assert record[key] == pytest.approx(value, rel=1e-12), key
     assert record["clip_fraction_low"] > 0
     assert record["clip_fraction_high"] > 0
+    assert record["share_up"] + record["share_down"] < 1, "clipped tokens belong to neither branch"
     labels = regions(step.stats, step.advantages)
     for region, part in zip(("NONE", "E1", "E2", "E3", "E4"), range(5), strict=True):
         member = mask & (labels == part)
         assert record["regions"][region]["share"] == pytest.approx(member.sum().item() / count)
         assert record["regions"][region]["clip_fraction"] == pytest.approx(clipped[member].double().mean().item())
+        share = (flow * member[mask]).abs().sum() / flow.abs().sum()
+        assert record["regions"][region]["flow_share"] == pytest.approx(share.item())
 
 
 def test_regions_add_up_to_the_whole() -> None:
     record = Step().sums().metrics()
     parts = record["regions"].values()
     assert sum(part["share"] for part in parts) == pytest.approx(1)
+    assert sum(part["flow_share"] for part in parts) == pytest.approx(1)
     assert sum(part["flow"] for part in parts) == pytest.approx(record["flow_up"] + record["flow_down"])
     clipped = sum(part["clip_fraction"] * part["share"] for part in parts)
     assert clipped == pytest.approx(record["clip_fraction_low"] + record["clip_fraction_high"])
@@ -90,7 +100,7 @@ def test_the_record_does_not_depend_on_the_cut_into_micro_batches(cuts: list[int
         total = total + step.sums(slice(start, stop))
     whole = step.sums()
     torch.testing.assert_close(total.totals, whole.totals)
-    assert total.lowest == whole.lowest
+    torch.testing.assert_close(total.lowest, whole.lowest)
     assert (total.tokens, total.entropy) == (whole.tokens, pytest.approx(whole.entropy))
 
 

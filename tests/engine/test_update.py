@@ -156,3 +156,29 @@ def test_the_measured_change_is_the_next_entropy_of_the_same_tokens_and_the_flow
     assert [line["predicted_change"] is None for line in lines] == [True] * 3 + [False] * 3
     flows = [line["flow_up"] + line["flow_down"] for line in lines]
     assert all(flow * line["measured_change"] > 0 for flow, line in zip(flows, lines, strict=True))
+
+
+@pytest.mark.parametrize("rows", [512, 5])
+def test_to_first_order_the_weights_announce_the_measured_change_in_nats_and_the_step_is_the_same(rows):
+    update = {"objective": "reinforce", "learning_rate": 1e-5, "warmup_steps": 0, "microbatch_rows": rows}
+    lines = {}
+    for wanted in (True, False):
+        control = {"measure_change": True, "first_order": wanted}
+        recipe = parse_recipe({"name": "step", "control": control, "update": update})
+        one = Learner(load_policy(), recipe, build_controller(recipe))
+        batch = experience(one.policy)
+        lines[wanted] = [one.step(number, batch) for number in (1, 2, 3)]
+    for line, plain in zip(lines[True], lines[False], strict=True):
+        assert line["first_order_change"] == pytest.approx(line["measured_change"], rel=0.05)
+        assert line["measured_change"] == pytest.approx(plain["measured_change"], rel=1e-3)
+        assert "first_order_change" not in plain
+
+
+def test_the_flow_by_rule_is_logged_where_the_change_is_measured_and_its_exact_one_is_the_net_flow():
+    recipe = parse_recipe({"name": "step", "control": {"measure_change": True}, "update": {"microbatch_rows": 5}})
+    one = Learner(load_policy(), recipe, build_controller(recipe))
+    batch = experience(one.policy)
+    lines = [one.step(number, batch) for number in (1, 2)]
+    for line in lines:
+        assert line["flow_by_rule"]["exact"] == pytest.approx(line["flow_up"] + line["flow_down"], rel=1e-4)
+    assert "flow_by_rule" not in learner().step(1, batch)

@@ -8,13 +8,18 @@ best, with a factor that drifts along the run; so the factor is fitted to measur
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from entrostat.control.state import Resumable, State
+
+Features = float | Sequence[float]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,59 +32,89 @@ class Prediction:
 
 @dataclass
 class FlowCalibration(Resumable):
-    """change = offset + factor flow by least squares, where a pair counts decay = 1 - 1/memory less with each new one.
+    """change = offset + sum of factor_i x_i by least squares, where a step counts 1 - 1/memory less with each new one.
 
-    With weights w, n the sum of the w and m the mean of the flows, the error of a prediction at a flow x is
-        sqrt(s^2 (1 + 1/n + (x - m)^2 / sum w (flow - m)^2)),   s^2 = sum w residual^2 / (n - 2).
-    Raises ValueError for a memory of 3 pairs or fewer and for numbers that are not finite.
+    The features x of a step are its flow, and what else announces the change; `features` is their number k. With the
+    weights w, n = sum w, the mean m of x and the scatter S = sum w (x - m)(x - m)', the error of a prediction at x is
+        sqrt(s^2 (1 + 1/n + (x - m)' S^-1 (x - m))),   s^2 = sum w residual^2 / (n - k - 1).
+    Raises ValueError for no feature, a memory of k + 2 steps or fewer, and numbers that are not finite.
     """
 
     memory: float = 50.0
-    _moments: tuple[float, ...] = field(default=(0.0,) * 6, init=False, repr=False)
+    features: int = 1
+    _moments: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.memory > 3:
-            raise ValueError(f"FlowCalibration.memory is {self.memory}; two numbers are fitted, give more than 3 pairs")
+        if self.features < 1:
+            raise ValueError(f"FlowCalibration.features is {self.features}; give at least 1")
+        if not self.memory > self.features + 2:
+            raise ValueError(
+                f"FlowCalibration.memory is {self.memory}; {self.features + 1} numbers are fitted, "
+                f"give more than {self.features + 2} steps"
+            )
+        self._moments = np.zeros((self.features + 2, self.features + 2))
 
-    def observe(self, flow: float, change: float) -> None:
-        """Take in a step: its flow, and the measured change of the mean entropy on the same states, in nats."""
-        if not (math.isfinite(flow) and math.isfinite(change)):
-            raise ValueError(f"flow {flow} and change {change} must be finite numbers")
-        new = (1.0, flow, change, flow * flow, flow * change, change * change)
-        decay = 1 - 1 / self.memory
-        self._moments = tuple(decay * old + one for old, one in zip(self._moments, new, strict=True))
+    def observe(self, features: Features, change: float) -> None:
+        """Take in a step: its features, and the measured change of the mean entropy on the same states, in nats."""
+        row = np.array([1.0, *self._row(features), change])
+        if not np.isfinite(row).all():
+            raise ValueError(f"features {features} and change {change} must be finite numbers")
+        self._moments = (1 - 1 / self.memory) * self._moments + np.outer(row, row)
 
-    def predict(self, flow: float) -> Prediction | None:
-        """The change that a flow brings; None before three pairs with different flows."""
-        n, x, _, xx, _, _ = self._moments
-        _, offset, factor, residual = self._fit()
-        spread = xx - x * x / n if n else 0.0
-        if n <= 2 or not spread > 1e-12 * xx:
+    def predict(self, features: Features) -> Prediction | None:
+        """The change that a step brings; None before k + 2 steps whose features vary, each on its own."""
+        fit = self._fit()
+        n = self._moments[0, 0]
+        if fit is None or n <= self.features + 1:
             return None
-        variance = residual / (n - 2)
-        error = math.sqrt(variance * (1 + 1 / n + (flow - x / n) ** 2 / spread))
-        return Prediction(offset + factor * flow, error)
+        mean, mean_change, factors, inverse, residual = fit
+        away = np.asarray(self._row(features)) - mean
+        variance = residual / (n - self.features - 1)
+        error = math.sqrt(variance * (1 + 1 / n + away @ inverse @ away))
+        return Prediction(float(mean_change + factors @ away), error)
 
     @property
     def correlation(self) -> float | None:
-        """The correlation of flow and change over the remembered pairs; None while either does not vary."""
-        return self._fit()[0]
+        """The (multiple) correlation of features and change over the remembered steps; None while they do not vary."""
+        fit = self._fit()
+        total = self._scatter()[-1, -1]
+        if fit is None or not total > 1e-12 * self._moments[-1, -1]:
+            return None
+        size = math.sqrt(max(1 - fit[4] / total, 0.0))
+        return math.copysign(size, fit[2][0]) if self.features == 1 else size
 
-    def _fit(self) -> tuple[float | None, float, float, float]:
-        """(correlation, offset, factor, weighted sum of squared residuals)."""
-        n, x, y, xx, xy, yy = self._moments
-        if n == 0:
-            return None, 0.0, 0.0, 0.0
-        var_x, var_y, cov = xx - x * x / n, yy - y * y / n, xy - x * y / n
-        if not (var_x > 1e-12 * xx and var_y > 1e-12 * yy):
-            return None, y / n, 0.0, max(var_y, 0.0)
-        factor = cov / var_x
-        return cov / math.sqrt(var_x * var_y), (y - factor * x) / n, factor, max(var_y - factor * cov, 0.0)
+    def _row(self, features: Features) -> Sequence[float]:
+        row = [features] if isinstance(features, int | float) else features
+        if len(row) != self.features:
+            raise ValueError(f"features: got {len(row)}, the calibration has {self.features}")
+        return row
+
+    def _scatter(self) -> Array:
+        """Weighted products of the features and the change about their means."""
+        n, sums = self._moments[0, 0], self._moments[0, 1:]
+        scatter: Array = self._moments[1:, 1:] - (np.outer(sums, sums) / n if n else 0.0)
+        return scatter
+
+    def _fit(self) -> tuple[Array, float, Array, Array, float] | None:
+        """Mean features, mean change, factors, inverse scatter, residual sum of squares; None while one is undefined."""
+        scatter, squares = self._scatter(), np.diag(self._moments)[1:-1]
+        spread = np.diag(scatter)[:-1]
+        if not (self._moments[0, 0] > 0 and (spread > 1e-12 * squares).all()):
+            return None
+        scale = np.sqrt(spread)
+        correlations = scatter[:-1, :-1] / np.outer(scale, scale)
+        if np.linalg.eigvalsh(correlations)[0] < 1e-9:
+            return None
+        inverse = np.linalg.inv(correlations) / np.outer(scale, scale)
+        factors = inverse @ scatter[:-1, -1]
+        residual = max(float(scatter[-1, -1] - factors @ scatter[:-1, -1]), 0.0)
+        means = self._moments[0, 1:] / self._moments[0, 0]
+        return means[:-1], float(means[-1]), factors, inverse, residual
 
     @override
     def state_dict(self) -> State:
-        return {"moments": list(self._moments)}
+        return {"moments": self._moments.tolist()}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._moments = tuple(state["moments"])
+        self._moments = np.array(state["moments"], dtype=np.float64)

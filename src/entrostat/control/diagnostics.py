@@ -31,11 +31,21 @@ class _Column(IntEnum):
     CLIPPED_LOW = 4
     CLIPPED_HIGH = 5
     RATIO_OUTSIDE = 6
+    EXPANDING = 7
+    CONTRACTING = 8
+    FLOW_SQUARED = 9
+    KL = 10
+
+
+class _Extreme(IntEnum):
+    LOG_RATIO_PUNISHED = 0
+    FLOW = 1
+    MINUS_FLOW = 2
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSums:
-    """Sums over tokens: `totals` (region, quantity) in float64, all-reduced by SUM; `lowest`, a scalar, by MIN."""
+    """Sums and extremes over tokens, float64: `totals` (region, quantity), all-reduced by SUM; `lowest` (3,), by MIN."""
 
     totals: Tensor
     lowest: Tensor
@@ -44,7 +54,7 @@ class TokenSums:
     def zero(cls) -> TokenSums:
         """The sums of no token."""
         empty = torch.zeros(len(Region), len(_Column), dtype=torch.float64)
-        return cls(empty, torch.tensor(math.inf, dtype=torch.float64))
+        return cls(empty, torch.full((len(_Extreme),), math.inf, dtype=torch.float64))
 
     def __add__(self, other: TokenSums) -> TokenSums:
         device = other.totals.device
@@ -66,25 +76,37 @@ class TokenSums:
         entropy                     mean H in nats
         flow_up, flow_down          mean of the expanding (>= 0) and of the contracting (<= 0) entropy flow, slope A T:
                                     nats a unit of step on the token's own logits
-        regions                     for NONE, E1 ... E4: share of the tokens, clip_fraction within the region, and flow,
-                                    its part of flow_up + flow_down
+        share_up, share_down        share of tokens that expand and that contract; the rest is clipped away or moves
+                                    nothing. A branch's share of the flow is flow_up / (flow_up - flow_down)
+        flow_rms                    root mean square of the flow of a token
+        flow_lowest, flow_highest   the most contracting and the most expanding token's flow
+        regions                     for NONE, E1 ... E4: share of the tokens, clip_fraction within the region, flow,
+                                    its part of flow_up + flow_down, and flow_share, its part of flow_up - flow_down
         clip_fraction_low, ..._high share of tokens cut at the lower, upper side of the band
         ratio_outside               share of tokens with pi/pi_old outside .8 to 1.2
         log_ratio_min_punished      lowest ln(pi/pi_old) of a token with A < 0; None if there is none
+        kl                          estimate of KL(pi_old, pi) in nats a token, mean of r - 1 - ln r (Schulman's k3)
         Raises ValueError when no token was counted.
         """
         if self.tokens == 0:
             raise ValueError("step record: no token was counted; write no record for a step whose masks are empty")
-        lowest = self.lowest.item()
+        lowest: list[float] = self.lowest.tolist()
+        punished = lowest[_Extreme.LOG_RATIO_PUNISHED]
         return {
             "entropy": self._mean(_Column.ENTROPY),
             "flow_up": self._mean(_Column.FLOW_UP),
             "flow_down": self._mean(_Column.FLOW_DOWN),
+            "share_up": self._mean(_Column.EXPANDING),
+            "share_down": self._mean(_Column.CONTRACTING),
+            "flow_rms": math.sqrt(self._mean(_Column.FLOW_SQUARED)),
+            "flow_lowest": lowest[_Extreme.FLOW],
+            "flow_highest": -lowest[_Extreme.MINUS_FLOW],
             "regions": {region.name: self._region(region) for region in Region},
             "clip_fraction_low": self._mean(_Column.CLIPPED_LOW),
             "clip_fraction_high": self._mean(_Column.CLIPPED_HIGH),
             "ratio_outside": self._mean(_Column.RATIO_OUTSIDE),
-            "log_ratio_min_punished": None if lowest == math.inf else lowest,
+            "log_ratio_min_punished": None if punished == math.inf else punished,
+            "kl": self._mean(_Column.KL),
         }
 
     def _sum(self, column: _Column) -> float:
@@ -96,10 +118,12 @@ class TokenSums:
     def _region(self, region: Region) -> dict[str, float]:
         row: list[float] = self.totals[region].tolist()
         clipped = row[_Column.CLIPPED_LOW] + row[_Column.CLIPPED_HIGH]
+        moved = self._sum(_Column.FLOW_UP) - self._sum(_Column.FLOW_DOWN)
         return {
             "share": row[_Column.TOKENS] / self.tokens,
             "clip_fraction": clipped / max(row[_Column.TOKENS], 1.0),
             "flow": (row[_Column.FLOW_UP] + row[_Column.FLOW_DOWN]) / self.tokens,
+            "flow_share": (row[_Column.FLOW_UP] - row[_Column.FLOW_DOWN]) / moved if moved else 0.0,
         }
 
 
@@ -115,6 +139,7 @@ def token_sums(
     mask = mask.bool()
     advantages = advantages.expand_as(mask)
     flow = loss.slope * polarity(stats, advantages)
+    ratio = loss.ratio.clamp_min(torch.finfo(loss.ratio.dtype).tiny).double()
     low, high = RATIO_BAND
     columns = [
         torch.ones_like(flow),
@@ -124,10 +149,14 @@ def token_sums(
         loss.clipped_low,
         loss.clipped_high,
         (loss.ratio < low) | (loss.ratio > high),
+        flow > 0,
+        flow < 0,
+        flow.double().square(),
+        ratio - 1 - ratio.log(),
     ]
     values = torch.stack([column[mask].double() for column in columns], dim=-1)
     zero = TokenSums.zero()
     totals = zero.totals.to(values.device).index_add(0, regions(stats, advantages, convention)[mask].long(), values)
-    punished = loss.ratio[mask & (advantages < 0)].clamp_min(torch.finfo(loss.ratio.dtype).tiny).double().log()
-    lowest = torch.cat([punished, zero.lowest.to(punished.device)[None]]).amin()
-    return TokenSums(totals, lowest)
+    extremes = (ratio.log()[mask & (advantages < 0)], flow[mask].double(), -flow[mask].double())
+    lowest = [torch.cat([values, value[None].to(values.device)]).amin() for values, value in zip(extremes, zero.lowest, strict=True)]
+    return TokenSums(totals, torch.stack(lowest))

@@ -1,10 +1,13 @@
-"""What an optimizer step did to the entropy, beside what its flow announced."""
+"""What an optimizer step did to the entropy, beside what announced it: the flow of its tokens, the step of its weights."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from entrostat.control import FlowCalibration
 
@@ -45,3 +48,29 @@ class ChangeMeter:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`."""
         self.calibration.load_state_dict(state)
+
+
+class FirstOrder:
+    """The change of the mean entropy to first order in the weights theta, in nats: <d H / d theta, step of theta>.
+
+    Unlike the flow, which takes every token's logits for free variables, it knows which weights the tokens share and
+    what the optimizer made of the gradient (momentum, preconditioning, clipping). It costs one more backward pass and a
+    copy of the weights and of their gradient; it holds while the step is small.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        self.weights = list(weights)
+        self._before = [weight.detach().clone() for weight in self.weights]
+        self._gradients = [torch.zeros_like(weight) for weight in self.weights]
+
+    def add(self, entropy: Tensor) -> None:
+        """Take in the summed entropy of a micro-batch, a scalar with its graph, which stays for the loss."""
+        found = torch.autograd.grad(entropy, self.weights, retain_graph=True, allow_unused=True)
+        for total, gradient in zip(self._gradients, found, strict=True):
+            if gradient is not None:
+                total += gradient
+
+    def change(self, tokens: float) -> float:
+        """The change of the mean entropy over `tokens` that the step taken since brings."""
+        steps = ((weight.detach() - before) for weight, before in zip(self.weights, self._before, strict=True))
+        return sum(float((g * s).double().sum()) for g, s in zip(self._gradients, steps, strict=True)) / tokens

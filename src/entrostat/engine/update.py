@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -14,9 +15,10 @@ from torch.nn.functional import pad
 
 from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
-from entrostat.engine.change import ChangeMeter
+from entrostat.engine.change import ChangeMeter, FirstOrder
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
+from entrostat.entropy import flow_by_rule
 from entrostat.objective import aggregate, entropy_bonus, kl_cov_penalty, policy_loss
 from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
@@ -68,6 +70,7 @@ class Learner:
         self.max_new_tokens = recipe.rollout.max_new_tokens
         self.regions = recipe.control.regions
         self.meter = ChangeMeter() if recipe.control.measure_change else None
+        self.first_order = recipe.control.first_order
         self.optimizer = torch.optim.AdamW(
             policy.model.parameters(),
             lr=settings.learning_rate,
@@ -82,11 +85,14 @@ class Learner:
         Raises TrainingError, with the weights as they were, when a number or the gradient is not finite.
         """
         started = time.perf_counter()
+        first_order = FirstOrder(self.policy.model.parameters()) if self.first_order else None
         with _plain_refusal(number):
-            loss, sums = self._backward(experience)
+            loss, sums, by_rule = self._backward(experience, first_order)
         norm = self._apply(number)
         self.controller.observe(number, sums.entropy, sums.tokens)
         metrics: dict[str, Any] = dict(sums.metrics())
+        if first_order:
+            metrics["first_order_change"] = first_order.change(sums.tokens)
         seconds = {"update": time.perf_counter() - started}
         if self.meter:
             flow = metrics["flow_up"] + metrics["flow_down"]
@@ -95,7 +101,7 @@ class Learner:
                 flow, self.learning_rate(number), entropy, lambda: self._mean_entropy(experience.rollout)
             )
             seconds["measure"] = change.pop("measure_seconds")
-            metrics |= change
+            metrics |= change | {"flow_by_rule": {rule: total / sums.tokens for rule, total in by_rule.items()}}
         return {
             "loss": loss,
             "grad_norm": norm,
@@ -107,17 +113,22 @@ class Learner:
             "seconds": seconds,
         }
 
-    def _backward(self, experience: Experience) -> tuple[float, TokenSums]:
-        """Leave the gradient of the loss in the weights; returns the loss and the sums of the step's record."""
+    def _backward(
+        self, experience: Experience, first_order: FirstOrder | None
+    ) -> tuple[float, TokenSums, dict[str, float]]:
+        """Leave the gradient of the loss in the weights; returns the loss, the sums of the step's record and, where the
+        change is measured, the summed flow under each rule.
+        """
         rule, bonus = self.controller.rule(), self.controller.entropy_coef()
         whole = self._denominator(experience.rollout)
         loss_sum, sums = 0.0, TokenSums.zero()
+        by_rule: dict[str, float] = defaultdict(float)
         self.optimizer.zero_grad(set_to_none=True)
         parts = list(experience.cut(self.settings.microbatch_rows))
         joint = self._joint_weights(experience, parts) if len(parts) > 1 and self.controller.reweighting else None
         for i, part in enumerate(parts):
             mask = part.rollout.mask.to(self.policy.device)
-            stats = self._statistics(part.rollout, entropy_grad=bonus > 0)
+            stats = self._statistics(part.rollout, entropy_grad=bonus > 0 or first_order is not None)
             advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
             weighted = advantages * (joint[i] if joint else self.controller.weights(stats, advantages, mask))
             old_logp = part.rollout.old_logp.to(mask.device)
@@ -125,11 +136,16 @@ class Learner:
             per_token = out.per_token + entropy_bonus(stats.entropy, mask, bonus)
             if term := self.settings.kl_cov:
                 per_token += kl_cov_penalty(stats.logp, old_logp, weighted, mask, term.share, term.coefficient)
+            if first_order:
+                first_order.add(stats.entropy[mask].sum())
             loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
             loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
             sums = sums + token_sums(stats, weighted, out, mask, self.regions)
-        return loss_sum, sums
+            if self.meter:
+                for name, flow in flow_by_rule(stats, weighted, out.slope).items():
+                    by_rule[name] += float(flow[mask].double().sum())
+        return loss_sum, sums, by_rule
 
     @torch.no_grad()
     def _joint_weights(self, experience: Experience, parts: Sequence[Experience]) -> list[Tensor]:

@@ -2,5 +2,6 @@
 
 from entrostat.entropy.polarity import entropy_flow, polarity, sensitivity
 from entrostat.entropy.regions import Convention, Region, regions
+from entrostat.entropy.rules import flow_by_rule
 
-__all__ = ["Convention", "Region", "entropy_flow", "polarity", "regions", "sensitivity"]
+__all__ = ["Convention", "Region", "entropy_flow", "flow_by_rule", "polarity", "regions", "sensitivity"]

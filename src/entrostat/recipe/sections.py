@@ -133,6 +133,8 @@ class ControlRecipe(Section):
     """Convention by which tokens are told into the regions E1-E4 in the records."""
     measure_change: bool = False
     """Score each step's tokens once more after it, to set the measured change of entropy beside the predicted one."""
+    first_order: bool = False
+    """Log the change of entropy to first order in the weights, for one more backward pass a step."""
 
 
 class EvaluationRecipe(Section):

@@ -10,12 +10,18 @@
 Fields of a step line; only `step` is required, so that a host writes what it can measure:
     step, batch, epoch, minibatch   optimizer step, and where in the rollout batch it fell
     loss, grad_norm, lr, reward     reward is the mean over graded completions
+    mixed_groups                    share of prompts that some completions pass and others fail
     entropy                         mean over tokens, nats
     flow_up, flow_down              expected change of entropy by sign, per token; flow_down <= 0
-    regions                         {"NONE", "E1" ... "E4": {"share", "clip_fraction", "flow"}}
+    share_up, share_down            share of tokens that expand and contract
+    flow_rms, flow_lowest, flow_highest     of single tokens
+    regions                         {"NONE", "E1" ... "E4": {"share", "clip_fraction", "flow", "flow_share"}}
     clip_fraction_low, clip_fraction_high
     ratio_outside                   share of tokens whose ratio left .8 ... 1.2
     log_ratio_min_punished          lowest log-ratio of a token with a negative advantage, or null
+    kl                              estimate of KL(pi_old, pi) in nats a token
+    predicted_change, predicted_error, measured_change, flow_by_rule    where the change is measured; nats a token
+    first_order_change              of the mean entropy in the weights, nats; where the recipe asks for it
     bounds                          {"upper_slope", "upper_intercept", "lower_slope", "lower_intercept"} or null
     phase                           the strategy's phase, by name
     length, truncated               mean tokens a completion, share that hit the limit

@@ -1,0 +1,126 @@
+"""What the studies share: conditions x seeds as run folders, the command line, the table's CSV and intervals.
+
+A study is a script in a folder of its own: python studies/NAME/study.py run [CONDITION ...] [--seeds 0 1 2 3 4]
+resumes what was killed and skips what is finished; python studies/NAME/study.py read writes its results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrostat.engine.checkpoint import CheckpointStore
+from entrostat.engine.evaluate import evaluate
+from entrostat.engine.local import TaskSplits
+from entrostat.engine.policy import load_policy
+from entrostat.engine.train import train
+from entrostat.grading import CodeGrader
+from entrostat.recipe import Recipe, load_recipe
+from entrostat.runs import Run, RunError, bootstrap_mean
+
+RUNS = Path("runs")
+SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A recipe file and what is changed in it."""
+
+    recipe: Path
+    overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """Conditions that are trained on the same seeds; common: overrides of all of them."""
+
+    name: str
+    conditions: Mapping[str, Condition]
+    common: Sequence[str] = ()
+
+    def folder(self, condition: str, seed: int) -> Path:
+        """Where a run of the study lives."""
+        plain = "".join(c if c.isalnum() else "-" for c in condition.lower())
+        return RUNS / self.name / plain / str(seed)
+
+    def run(self, condition: str, seed: int) -> Path:
+        """Train one condition on one seed; returns its folder."""
+        own = self.conditions[condition]
+        recipe = load_recipe(own.recipe, [*self.common, *own.overrides, f"seed={seed}"])
+        train(recipe, self.folder(condition, seed))
+        return self.folder(condition, seed)
+
+    def finished(self, condition: str) -> Iterator[Run]:
+        """The condition's finished runs, by seed."""
+        for path in sorted(self.folder(condition, 0).parent.glob("*"), key=lambda p: int(p.name)):
+            try:
+                run = Run.open(path)
+            except RunError:
+                continue
+            if (path / "checkpoints").exists() and _ended(run):
+                yield run
+
+
+def _ended(run: Run) -> bool:
+    steps = run.steps()
+    return bool(steps) and steps[-1]["step"] >= run.recipe["campaign"]["steps"]
+
+
+def main(study: Study, read: Callable[[], None], after_run: Callable[[Path], None] | None = None) -> None:
+    """The command line of a study; after_run: what is measured on a finished run's folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["run", "read"])
+    parser.add_argument("conditions", nargs="*", default=list(study.conditions))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    args = parser.parse_args()
+    if args.action == "read":
+        return read()
+    for seed in args.seeds:
+        for condition in args.conditions:
+            folder = study.run(condition, seed)
+            if after_run:
+                after_run(folder)
+            print(condition, seed, "done", flush=True)
+    return None
+
+
+def measure_end(folder: Path) -> None:
+    """Draw many samples of the report tasks from the end checkpoint; end.json holds [task, n, c] of each."""
+    out = folder / "end.json"
+    if out.exists():
+        return
+    recipe = Recipe.model_validate(Run.open(folder).recipe)
+    policy = load_policy(CheckpointStore(folder / "checkpoints").tags()["end"].path)
+    with CodeGrader(recipe.grading.workers, recipe.grading.timeout, isolation=recipe.grading.isolation) as grader:
+        result = evaluate(
+            policy,
+            grader,
+            TaskSplits.of(recipe).report,
+            samples=SAMPLES,
+            pass_at=(1, 2, 4, 8, 16, 32),
+            temperature=1.0,
+            max_new_tokens=recipe.rollout.max_new_tokens,
+            batch_rows=recipe.rollout.batch_rows,
+            seed=1,
+        )
+    out.write_text(json.dumps(result.line))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that share their columns; floats with four significant digits."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def cell(values: Sequence[float], digits: int = 2) -> str:
+    """`mean [low, high]` over seeds, with the 95 % percentile bootstrap interval."""
+    found = bootstrap_mean(values)
+    interval = f" [{found.low:.{digits}f}, {found.high:.{digits}f}]" if found.low is not None else ""
+    return f"{found.mean:.{digits}f}{interval}"

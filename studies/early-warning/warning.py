@@ -1,0 +1,129 @@
+"""How well a signal announces a fall: AUC over steps with run-wise intervals, and alarms at a threshold that transfers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+DROP, SOON, SAFE = 0.2, 3, 10
+FALSE_ALARMS = 0.05
+
+
+@dataclass(frozen=True)
+class Course:
+    """One run: pass@1 on the report split after step 0, 1, ..., and the signals of steps 1, 2, ..."""
+
+    condition: str
+    seed: int
+    pass_at_1: np.ndarray
+    signals: dict[str, np.ndarray]
+
+    @property
+    def fall(self) -> int | None:
+        """The first step whose pass@1 lies more than DROP below an earlier one's; None if there is none."""
+        below = self.pass_at_1 < np.maximum.accumulate(self.pass_at_1) - DROP
+        return int(below.argmax()) if below.any() else None
+
+    @property
+    def watched(self) -> np.ndarray:
+        """The steps 1, 2, ... before the fall whose next SOON steps were seen."""
+        last = len(self.pass_at_1) - 1 - SOON if self.fall is None else min(self.fall - 1, len(self.pass_at_1) - 1 - SOON)
+        return np.arange(1, last + 1)
+
+    @property
+    def announced(self) -> np.ndarray:
+        """For each watched step, whether pass@1 drops by more than DROP within the next SOON steps."""
+        p = self.pass_at_1
+        return np.array([p[t] - p[t + 1 : t + 1 + SOON].min() > DROP for t in self.watched], dtype=bool)
+
+    @property
+    def safe(self) -> np.ndarray:
+        """For each watched step, whether no fall comes within the next SAFE steps."""
+        return np.array([self.fall is None or self.fall - t > SAFE for t in self.watched], dtype=bool)
+
+    def watch(self, signal: str) -> np.ndarray:
+        """The signal at the watched steps."""
+        return self.signals[signal][self.watched - 1]
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Probability that a positive step has the larger signal than a negative one, ties half."""
+    ranks = rankdata(np.concatenate([positive, negative]))
+    n, m = len(positive), len(negative)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def auc_of(courses: list[Course], signal: str) -> float:
+    """AUC over the watched steps of all runs; nan where a class is empty."""
+    values = np.concatenate([course.watch(signal) for course in courses])
+    labels = np.concatenate([course.announced for course in courses])
+    return auc(values[labels], values[~labels]) if labels.any() and not labels.all() else float("nan")
+
+
+def auc_interval(courses: list[Course], signal: str, resamples: int = 400) -> tuple[float, float, float]:
+    """AUC with its 95 % percentile interval over resampled runs."""
+    generator = np.random.default_rng(0)
+    drawn = [
+        auc_of([courses[i] for i in generator.integers(len(courses), size=len(courses))], signal)
+        for _ in range(resamples)
+    ]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return auc_of(courses, signal), float(low), float(high)
+
+
+def threshold(courses: list[Course], signal: str) -> float:
+    """The lowest value that at most FALSE_ALARMS of the safe steps exceed."""
+    safe = np.concatenate([course.watch(signal)[course.safe] for course in courses])
+    return float(np.quantile(safe, 1 - FALSE_ALARMS, method="higher"))
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """What a threshold does on runs: falls announced in time, their lead, and alarms at safe steps."""
+
+    falls: int
+    caught: int
+    leads: tuple[int, ...]
+    false_alarms: int
+    safe_steps: int
+    false_runs: int
+    """Runs without a fall that it would have stopped."""
+    sound_runs: int
+
+    def __add__(self, other: Alarms) -> Alarms:
+        return Alarms(*(getattr(self, f) + getattr(other, f) for f in self.__dataclass_fields__))
+
+
+def alarms(courses: list[Course], signal: str, limit: float) -> Alarms:
+    """Alarms where the signal exceeds `limit`; a fall is caught by an alarm 1 to SAFE steps before it."""
+    total = Alarms(0, 0, (), 0, 0, 0, 0)
+    for course in courses:
+        rings = course.watch(signal) > limit
+        leads: tuple[int, ...] = ()
+        if course.fall is not None:
+            before = course.signals[signal][: course.fall - 1]
+            steps = np.arange(1, course.fall)
+            timely = steps[(before > limit) & (course.fall - steps <= SAFE)]
+            leads = (int(course.fall - timely[0]),) if len(timely) else ()
+        total += Alarms(
+            falls=int(course.fall is not None),
+            caught=len(leads),
+            leads=leads,
+            false_alarms=int((rings & course.safe).sum()),
+            safe_steps=int(course.safe.sum()),
+            false_runs=int(course.fall is None and rings.any()),
+            sound_runs=int(course.fall is None),
+        )
+    return total
+
+
+def transferred(courses: list[Course], signal: str) -> Alarms:
+    """Alarms on the runs of each condition at the threshold set on the runs of all other conditions."""
+    total = Alarms(0, 0, (), 0, 0, 0, 0)
+    for condition in sorted({course.condition for course in courses}):
+        others = [course for course in courses if course.condition != condition]
+        own = [course for course in courses if course.condition == condition]
+        total += alarms(own, signal, threshold(others, signal))
+    return total
