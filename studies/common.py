@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from entrostat.engine.checkpoint import CheckpointStore
 from entrostat.engine.evaluate import evaluate
 from entrostat.engine.local import TaskSplits
@@ -21,7 +24,7 @@ from entrostat.engine.policy import load_policy
 from entrostat.engine.train import train
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, load_recipe
-from entrostat.runs import Run, RunError, bootstrap_mean
+from entrostat.runs import Run, RunError, Trajectory, bootstrap_mean
 
 RUNS = Path("runs")
 SAMPLES = 32
@@ -109,6 +112,40 @@ def measure_end(folder: Path) -> None:
             seed=1,
         )
     out.write_text(json.dumps(result.line))
+
+
+def end_row(condition: str, run: Run) -> dict[str, Any]:
+    """The end of a run as a row of a table: entropy, pass@k and distinct solutions over SAMPLES samples a task."""
+    line = json.loads((run.path / "end.json").read_text())
+    passes = {f"pass_{k}": value for k, value in line["pass_at"].items()}
+    return {
+        "condition": condition,
+        "seed": run.seed,
+        "entropy": line["entropy"],
+        **passes,
+        "distinct": line["distinct"],
+    }
+
+
+def draw_courses(study: Study, file: Path) -> None:
+    """pass@1 on the report split (top) and the entropy of the training steps (bottom), a column a condition."""
+    figure = Figure(figsize=(2.6 * len(study.conditions), 4.6), layout="constrained")
+    axes = figure.subplots(2, len(study.conditions), sharex=True, sharey="row", squeeze=False)
+    for column, condition in enumerate(study.conditions):
+        for run in study.finished(condition):
+            report, steps = Trajectory.from_evals(run.evals("report")), run.steps()
+            line = {"color": "#0072b2", "linewidth": 1.1, "alpha": 0.75}
+            axes[0, column].plot(report.steps, report.pass_at_1, **line)
+            axes[1, column].plot([step["step"] for step in steps], [step["entropy"] for step in steps], **line)
+        axes[0, column].set_title(condition, fontsize=10, loc="left")
+    axes[0, 0].set_ylabel("pass@1, report split", fontsize=9)
+    axes[1, 0].set_ylabel("entropy, nats", fontsize=9)
+    for axis in axes.flat:
+        axis.grid(alpha=0.25)
+        axis.set_ylim(bottom=0)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("optimizer step", fontsize=9)
+    FigureCanvasAgg(figure).print_figure(file, dpi=150)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

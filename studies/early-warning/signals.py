@@ -42,6 +42,15 @@ NOW = {
     "truncated": lambda x: x["truncated"],
 }
 
+SCALED = (
+    "gradient norm",
+    "KL to the sampler",
+    "flow, rms of a token",
+    "expanding flow",
+    "contracting flow",
+    "entropy, high",
+)
+
 
 def signals(lines: Sequence[Line]) -> dict[str, np.ndarray]:
     """Every signal of a run over its steps 1, 2, ...: `NAME` and `NAME, held`."""
@@ -52,9 +61,16 @@ def signals(lines: Sequence[Line]) -> dict[str, np.ndarray]:
     now["length, rising"] = _slope(now["length"])
     norm = now["gradient norm"]
     first = np.array([norm[i - line["epoch"]] for i, line in enumerate(lines)])
-    now["gradient norm against the first pass"] = norm / first
-    now["gradient norm against its median so far"] = norm / np.array([np.median(norm[: i + 1]) for i in range(len(norm))])
+    now["gradient norm against the first pass"] = np.divide(norm, first, out=np.ones_like(norm), where=first > 0)
+    for name in SCALED:
+        now[f"{name}, against its past"] = _against_past(now[name])
     return now | {f"{name}, held": _held(values) for name, values in now.items()}
+
+
+def _against_past(values: np.ndarray) -> np.ndarray:
+    """The value over the median of itself and all earlier ones that are not 0; 1 while there is none."""
+    usual = [np.median(past[past > 0]) if (past := values[: i + 1]).any() else np.inf for i in range(len(values))]
+    return np.where(np.isfinite(usual), values / np.array(usual), 1.0)
 
 
 def _slope(values: np.ndarray) -> np.ndarray:

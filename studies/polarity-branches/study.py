@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from common import Condition, Study, main, measure_end
+from common import Condition, Study, cell, draw_courses, end_row, main, measure_end, write_csv
 
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/polarity")
@@ -22,7 +22,17 @@ STUDY = Study(
 
 
 def read() -> None:
-    """Write results.csv and figure.png."""
+    """Write results.csv and figure.png; print a row a condition."""
+    rows = [end_row(condition, run) for condition in STUDY.conditions for run in STUDY.finished(condition)]
+    write_csv(HERE / "results.csv", rows)
+    for condition in STUDY.conditions:
+        own = [row for row in rows if row["condition"] == condition]
+        if own:
+            cells = [
+                f"{field} {cell([row[field] for row in own])}" for field in ("entropy", "pass_1", "pass_8", "pass_32")
+            ]
+            print(f"{condition:<18} n={len(own)}", *cells, " seeds", [row["pass_1"] for row in own])
+    draw_courses(STUDY, HERE / "figure.png")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,26 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from common import Condition, Study, main, measure_end
+import numpy as np
+from common import Condition, Study, cell, end_row, main, measure_end, write_csv
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.stats import ttest_rel
+
+from entrostat.runs import Run, Trajectory, holm, paired_bootstrap
 
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/polarity")
 GRPO = RECIPES / "grpo.yaml"
+BRANCHES = Study("polarity-branches", {"both": Condition(GRPO)})
+LEVEL = 0.6
 
 
 def weighted(name: str, **settings: object) -> Condition:
@@ -35,8 +46,102 @@ STUDY = Study(
 )
 
 
+def runs_of(condition: str) -> list[Run]:
+    """The condition's finished runs; GRPO's are those of the branch study, the same recipe with the change measured."""
+    return list((BRANCHES if condition == "GRPO" else STUDY).finished(condition if condition != "GRPO" else "both"))
+
+
+def steps_to(run: Run, level: float) -> float:
+    """The first evaluated step whose pass@1 on the report split reaches `level`; the run's length where none does."""
+    report = Trajectory.from_evals(run.evals("report"))
+    return next((s for s, p in zip(report.steps, report.pass_at_1, strict=True) if p >= level), report.steps[-1])
+
+
+def row_of(condition: str, run: Run) -> dict[str, Any]:
+    """A run as a row: its end, its mean entropy, the share of clipped tokens, how soon it reached LEVEL."""
+    steps = run.steps()
+    clipped = [step["clip_fraction_low"] + step["clip_fraction_high"] for step in steps if step["epoch"] > 0]
+    return end_row(condition, run) | {
+        "mean_entropy": fmean(step["entropy"] for step in steps),
+        "clipped": fmean(clipped),
+        "steps_to_level": float(steps_to(run, LEVEL)),
+    }
+
+
 def read() -> None:
-    """Write results.csv and figure.png."""
+    """Write results.csv, contrasts.csv and figure.png; print a row a condition and a row a contrast with GRPO."""
+    rows = [row_of(condition, run) for condition in STUDY.conditions for run in runs_of(condition)]
+    write_csv(HERE / "results.csv", rows)
+    fields = ("entropy", "clipped", "pass_1", "pass_8", "pass_32", "distinct", "steps_to_level")
+    for condition in STUDY.conditions:
+        own = [row for row in rows if row["condition"] == condition]
+        if own:
+            cells = [f"{field} {cell([row[field] for row in own], 3)}" for field in fields]
+            print(f"{condition:<16} n={len(own)}", *cells)
+    contrasts = [
+        contrast(rows, "polarity-aware", other, field)
+        for field in ("pass_1", "pass_8", "pass_32", "entropy")
+        for other in STUDY.conditions
+        if other != "polarity-aware"
+    ]
+    contrasts = [one for one in contrasts if one]
+    adjusted = holm([one["p"] for one in contrasts])
+    for one, p in zip(contrasts, adjusted, strict=True):
+        one["p_holm"] = p
+        print(
+            f"polarity-aware - {one['other']:<14} {one['field']:<8} {one['difference']:+.3f} "
+            f"[{one['low']:+.3f}, {one['high']:+.3f}] n={one['n']} p {one['p']:.2f}, Holm {p:.2f}"
+        )
+    write_csv(HERE / "contrasts.csv", contrasts)
+    draw(rows)
+
+
+def contrast(rows: Sequence[Mapping[str, Any]], one: str, other: str, field: str) -> dict[str, Any] | None:
+    """The paired difference of two conditions over the seeds that both have, with a paired t-test; None below two."""
+    of = {(row["condition"], row["seed"]): row[field] for row in rows}
+    seeds = [seed for condition, seed in of if condition == one and (other, seed) in of]
+    if len(seeds) < 2:
+        return None
+    a, b = ([of[condition, seed] for seed in seeds] for condition in (one, other))
+    found = paired_bootstrap(a, b)
+    return {
+        "other": other,
+        "field": field,
+        "n": len(seeds),
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p": float(ttest_rel(a, b).pvalue),
+    }
+
+
+def draw(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Entropy and pass@1 over the steps, the mean over seeds of each condition; pass@k at the end."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    entropy, passed, passes = figure.subplots(1, 3)
+    for place, condition in enumerate(STUDY.conditions):
+        runs = runs_of(condition)
+        if not runs:
+            continue
+        ours = condition == "polarity-aware"
+        style = {"color": "black" if ours else f"C{place}", "linewidth": 2.4 if ours else 1.2, "label": condition}
+        curves = np.mean([[step["entropy"] for step in run.steps()] for run in runs], axis=0)
+        entropy.plot(range(1, len(curves) + 1), curves, **style)
+        reports = [Trajectory.from_evals(run.evals("report")) for run in runs]
+        passed.plot(reports[0].steps, np.mean([report.pass_at_1 for report in reports], axis=0), **style)
+        ks = (1, 2, 4, 8, 16, 32)
+        own = [row for row in rows if row["condition"] == condition]
+        passes.plot(ks, [fmean(row[f"pass_{k}"] for row in own) for k in ks], marker="o", markersize=3, **style)
+    passes.set_xscale("log", base=2)
+    passes.set_xticks((1, 2, 4, 8, 16, 32), ("1", "2", "4", "8", "16", "32"))
+    titles = ("entropy, nats", "pass@1, report split", "pass@k at the end, report split")
+    for axis, title, label in zip((entropy, passed, passes), titles, ("step", "step", "k"), strict=True):
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.set_xlabel(label, fontsize=9)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(*passes.get_legend_handles_labels(), loc="outside right center", fontsize=9, frameon=False)
+    FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class FlowCalibration(Resumable):
         return scatter
 
     def _fit(self) -> tuple[Array, float, Array, Array, float] | None:
-        """Mean features, mean change, factors, inverse scatter, residual sum of squares; None while one is undefined."""
+        """Mean features, mean change, factors, inverse scatter, sum of squared residuals; None while undefined."""
         scatter, squares = self._scatter(), np.diag(self._moments)[1:-1]
         spread = np.diag(scatter)[:-1]
         if not (self._moments[0, 0] > 0 and (spread > 1e-12 * squares).all()):

@@ -45,7 +45,7 @@ class _Extreme(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenSums:
-    """Sums and extremes over tokens, float64: `totals` (region, quantity), all-reduced by SUM; `lowest` (3,), by MIN."""
+    """Sums and extremes over tokens, float64: `totals` (region, quantity), reduced by SUM; `lowest` (3,), by MIN."""
 
     totals: Tensor
     lowest: Tensor
@@ -158,5 +158,5 @@ def token_sums(
     zero = TokenSums.zero()
     totals = zero.totals.to(values.device).index_add(0, regions(stats, advantages, convention)[mask].long(), values)
     extremes = (ratio.log()[mask & (advantages < 0)], flow[mask].double(), -flow[mask].double())
-    lowest = [torch.cat([values, value[None].to(values.device)]).amin() for values, value in zip(extremes, zero.lowest, strict=True)]
-    return TokenSums(totals, torch.stack(lowest))
+    empty = zero.lowest[:1].to(values.device)
+    return TokenSums(totals, torch.stack([torch.cat([values, empty]).amin() for values in extremes]))

@@ -1,4 +1,4 @@
-"""What an optimizer step did to the entropy, beside what announced it: the flow of its tokens, the step of its weights."""
+"""What an optimizer step did to the entropy, beside what announced it: the flow of its tokens, its step in weights."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from entrostat.control import FlowCalibration
 
 
 class ChangeMeter:
-    """Predicts the change of mean entropy from a step's flow, then measures it on the step's own states.
+    """Predicts the change of mean entropy from what announces it, then measures it on the step's own states.
 
-    The regressor is learning rate x (flow_up + flow_down): the flow is the change for a unit step on each token's own
-    logits, and the optimizer's step is proportional to the learning rate. A prediction is made before its step is
-    learned from, so its error is an honest one.
+    The announcement is learning rate x (flow_up + flow_down), for the flow is the change for a unit step on each
+    token's own logits and the optimizer's step is proportional to the learning rate; or, where it is computed, the
+    change to first order in the weights. A prediction is made before its step is learned from, so its error is an
+    honest one.
     """
 
     def __init__(self) -> None:
         self.calibration = FlowCalibration()
 
-    def read(self, flow: float, learning_rate: float, before: float, after: Callable[[], float]) -> dict[str, Any]:
+    def read(self, announced: float, before: float, after: Callable[[], float]) -> dict[str, Any]:
         """The fields of the step line.
 
         predicted_change, predicted_error: nats, None before three steps; measured_change: nats; measure_seconds: what
         the second scoring cost. before: mean entropy of the step's tokens in nats; after: scores them again.
         """
         started = time.perf_counter()
-        announced = learning_rate * flow
         prediction = self.calibration.predict(announced)
         change = after() - before
         self.calibration.observe(announced, change)

@@ -96,10 +96,9 @@ class Learner:
         seconds = {"update": time.perf_counter() - started}
         if self.meter:
             flow = metrics["flow_up"] + metrics["flow_down"]
-            entropy = sums.entropy / sums.tokens
-            change = self.meter.read(
-                flow, self.learning_rate(number), entropy, lambda: self._mean_entropy(experience.rollout)
-            )
+            announced = metrics.get("first_order_change", self.learning_rate(number) * flow)
+            before = sums.entropy / sums.tokens
+            change = self.meter.read(announced, before, lambda: self._mean_entropy(experience.rollout))
             seconds["measure"] = change.pop("measure_seconds")
             metrics |= change | {"flow_by_rule": {rule: total / sums.tokens for rule, total in by_rule.items()}}
         return {

@@ -134,7 +134,7 @@ class ControlRecipe(Section):
     measure_change: bool = False
     """Score each step's tokens once more after it, to set the measured change of entropy beside the predicted one."""
     first_order: bool = False
-    """Log the change of entropy to first order in the weights, for one more backward pass a step."""
+    """Log the change of entropy to first order in the weights too, and predict from it, for one more backward pass."""
 
 
 class EvaluationRecipe(Section):

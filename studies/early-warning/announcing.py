@@ -1,8 +1,9 @@
-"""How well a signal announces a fall: AUC over steps with run-wise intervals, and alarms at a threshold that transfers."""
+"""How well a signal announces a fall: AUC over steps with intervals over runs, and alarms at a threshold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.stats import rankdata
@@ -20,25 +21,32 @@ class Course:
     pass_at_1: np.ndarray
     signals: dict[str, np.ndarray]
 
-    @property
+    @cached_property
     def fall(self) -> int | None:
         """The first step whose pass@1 lies more than DROP below an earlier one's; None if there is none."""
         below = self.pass_at_1 < np.maximum.accumulate(self.pass_at_1) - DROP
         return int(below.argmax()) if below.any() else None
 
-    @property
+    @cached_property
     def watched(self) -> np.ndarray:
         """The steps 1, 2, ... before the fall whose next SOON steps were seen."""
-        last = len(self.pass_at_1) - 1 - SOON if self.fall is None else min(self.fall - 1, len(self.pass_at_1) - 1 - SOON)
+        last = (
+            len(self.pass_at_1) - 1 - SOON if self.fall is None else min(self.fall - 1, len(self.pass_at_1) - 1 - SOON)
+        )
         return np.arange(1, last + 1)
 
-    @property
-    def announced(self) -> np.ndarray:
+    @cached_property
+    def dropping(self) -> np.ndarray:
         """For each watched step, whether pass@1 drops by more than DROP within the next SOON steps."""
         p = self.pass_at_1
         return np.array([p[t] - p[t + 1 : t + 1 + SOON].min() > DROP for t in self.watched], dtype=bool)
 
-    @property
+    @cached_property
+    def falling(self) -> np.ndarray:
+        """For each watched step, whether the fall comes within the next SOON steps."""
+        return np.array([self.fall is not None and self.fall - t <= SOON for t in self.watched], dtype=bool)
+
+    @cached_property
     def safe(self) -> np.ndarray:
         """For each watched step, whether no fall comes within the next SAFE steps."""
         return np.array([self.fall is None or self.fall - t > SAFE for t in self.watched], dtype=bool)
@@ -55,22 +63,22 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def auc_of(courses: list[Course], signal: str) -> float:
+def auc_of(courses: list[Course], signal: str, label: str) -> float:
     """AUC over the watched steps of all runs; nan where a class is empty."""
     values = np.concatenate([course.watch(signal) for course in courses])
-    labels = np.concatenate([course.announced for course in courses])
+    labels = np.concatenate([getattr(course, label) for course in courses])
     return auc(values[labels], values[~labels]) if labels.any() and not labels.all() else float("nan")
 
 
-def auc_interval(courses: list[Course], signal: str, resamples: int = 400) -> tuple[float, float, float]:
+def auc_interval(courses: list[Course], signal: str, label: str, resamples: int = 400) -> tuple[float, float, float]:
     """AUC with its 95 % percentile interval over resampled runs."""
     generator = np.random.default_rng(0)
     drawn = [
-        auc_of([courses[i] for i in generator.integers(len(courses), size=len(courses))], signal)
+        auc_of([courses[i] for i in generator.integers(len(courses), size=len(courses))], signal, label)
         for _ in range(resamples)
     ]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return auc_of(courses, signal), float(low), float(high)
+    return auc_of(courses, signal, label), float(low), float(high)
 
 
 def threshold(courses: list[Course], signal: str) -> float:
