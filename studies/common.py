@@ -27,7 +27,8 @@ from entrostat.recipe import Recipe, load_recipe
 from entrostat.runs import Run, RunError, Trajectory, bootstrap_mean
 
 RUNS = Path("runs")
-SAMPLES = 32
+SAMPLES = 16
+PASS_AT = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def measure_end(folder: Path) -> None:
             grader,
             TaskSplits.of(recipe).report,
             samples=SAMPLES,
-            pass_at=(1, 2, 4, 8, 16, 32),
+            pass_at=PASS_AT,
             temperature=1.0,
             max_new_tokens=recipe.rollout.max_new_tokens,
             batch_rows=recipe.rollout.batch_rows,
@@ -117,7 +118,7 @@ def measure_end(folder: Path) -> None:
 def end_row(condition: str, run: Run) -> dict[str, Any]:
     """The end of a run as a row of a table: entropy, pass@k and distinct solutions over SAMPLES samples a task."""
     line = json.loads((run.path / "end.json").read_text())
-    passes = {f"pass_{k}": value for k, value in line["pass_at"].items()}
+    passes = {f"pass_{k}": line["pass_at"][str(k)] for k in PASS_AT}
     return {
         "condition": condition,
         "seed": run.seed,

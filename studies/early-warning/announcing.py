@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,10 +82,10 @@ def auc_interval(courses: list[Course], signal: str, label: str, resamples: int 
     return auc_of(courses, signal, label), float(low), float(high)
 
 
-def threshold(courses: list[Course], signal: str) -> float:
-    """The lowest value that at most FALSE_ALARMS of the safe steps exceed."""
+def threshold(courses: list[Course], signal: str, rate: float = FALSE_ALARMS) -> float:
+    """The lowest value that at most `rate` of the safe steps exceed."""
     safe = np.concatenate([course.watch(signal)[course.safe] for course in courses])
-    return float(np.quantile(safe, 1 - FALSE_ALARMS, method="higher"))
+    return float(np.quantile(safe, 1 - rate, method="higher"))
 
 
 @dataclass(frozen=True)
@@ -104,34 +105,38 @@ class Alarms:
         return Alarms(*(getattr(self, f) + getattr(other, f) for f in self.__dataclass_fields__))
 
 
-def alarms(courses: list[Course], signal: str, limit: float) -> Alarms:
-    """Alarms where the signal exceeds `limit`; a fall is caught by an alarm 1 to SAFE steps before it."""
+def alarms(courses: list[Course], limits: Mapping[str, float]) -> Alarms:
+    """Alarms where any signal exceeds its limit; a fall is caught by an alarm 1 to SAFE steps before it."""
     total = Alarms(0, 0, (), 0, 0, 0, 0)
     for course in courses:
-        rings = course.watch(signal) > limit
+        rings = np.any([course.signals[signal] > limit for signal, limit in limits.items()], axis=0)
+        watched = rings[course.watched - 1]
         leads: tuple[int, ...] = ()
         if course.fall is not None:
-            before = course.signals[signal][: course.fall - 1]
             steps = np.arange(1, course.fall)
-            timely = steps[(before > limit) & (course.fall - steps <= SAFE)]
+            timely = steps[rings[: course.fall - 1] & (course.fall - steps <= SAFE)]
             leads = (int(course.fall - timely[0]),) if len(timely) else ()
         total += Alarms(
             falls=int(course.fall is not None),
             caught=len(leads),
             leads=leads,
-            false_alarms=int((rings & course.safe).sum()),
+            false_alarms=int((watched & course.safe).sum()),
             safe_steps=int(course.safe.sum()),
-            false_runs=int(course.fall is None and rings.any()),
+            false_runs=int(course.fall is None and watched.any()),
             sound_runs=int(course.fall is None),
         )
     return total
 
 
-def transferred(courses: list[Course], signal: str) -> Alarms:
-    """Alarms on the runs of each condition at the threshold set on the runs of all other conditions."""
+def transferred(courses: list[Course], signals: Sequence[str]) -> Alarms:
+    """Alarms on the runs of each condition at limits set on the runs of all other conditions.
+
+    Several signals share the rate of false alarms among them.
+    """
     total = Alarms(0, 0, (), 0, 0, 0, 0)
     for condition in sorted({course.condition for course in courses}):
         others = [course for course in courses if course.condition != condition]
         own = [course for course in courses if course.condition == condition]
-        total += alarms(own, signal, threshold(others, signal))
+        rate = FALSE_ALARMS / len(signals)
+        total += alarms(own, {signal: threshold(others, signal, rate) for signal in signals})
     return total

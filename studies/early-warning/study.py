@@ -92,7 +92,7 @@ def read() -> None:
     for signal in found[0].signals:
         value, low, high = auc_interval(found, signal, "dropping")
         before, before_low, before_high = auc_interval(found, signal, "falling")
-        moved = transferred(found, signal)
+        moved = transferred(found, [signal])
         rows.append(
             {
                 "signal": signal,

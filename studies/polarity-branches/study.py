@@ -7,6 +7,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, Study, cell, draw_courses, end_row, main, measure_end, write_csv
 
+from entrostat.runs import paired_bootstrap
+
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/polarity")
 
@@ -29,9 +31,14 @@ def read() -> None:
         own = [row for row in rows if row["condition"] == condition]
         if own:
             cells = [
-                f"{field} {cell([row[field] for row in own])}" for field in ("entropy", "pass_1", "pass_8", "pass_32")
+                f"{field} {cell([row[field] for row in own])}" for field in ("entropy", "pass_1", "pass_8", "pass_16")
             ]
             print(f"{condition:<18} n={len(own)}", *cells, " seeds", [row["pass_1"] for row in own])
+    for field in ("pass_1", "pass_16", "entropy"):
+        both, one = ([row[field] for row in rows if row["condition"] == c] for c in ("both", "contracting only"))
+        if len(both) == len(one):
+            found = paired_bootstrap(one, both)
+            print(f"contracting only - both, {field}: {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
     draw_courses(STUDY, HERE / "figure.png")
 
 

@@ -20,7 +20,7 @@ from entrostat.runs import Run, Trajectory, holm, paired_bootstrap
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/polarity")
 GRPO = RECIPES / "grpo.yaml"
-BRANCHES = Study("polarity-branches", {"both": Condition(GRPO)})
+OURS = "polarity-aware, fall"
 LEVEL = 0.6
 
 
@@ -33,7 +33,8 @@ STUDY = Study(
     "polarity-control",
     {
         "GRPO": Condition(GRPO),
-        "polarity-aware": Condition(RECIPES / "polarity-aware.yaml"),
+        "polarity-aware, hold": Condition(RECIPES / "polarity-aware.yaml"),
+        "polarity-aware, fall": weighted("polarity-aware", reference={"points": [[0, 0.28], [1, 0.05]]}),
         "DAPO-style": Condition(GRPO, ["control.strategy=clip-higher"]),
         "entropy bonus": Condition(GRPO, ["control.bonus={name: constant, value: 0.01}"]),
         "80/20": weighted("80/20"),
@@ -44,11 +45,6 @@ STUDY = Study(
     },
     common=("tasks.select=8", "grading.workers=1", "control.measure_change=false"),
 )
-
-
-def runs_of(condition: str) -> list[Run]:
-    """The condition's finished runs; GRPO's are those of the branch study, the same recipe with the change measured."""
-    return list((BRANCHES if condition == "GRPO" else STUDY).finished(condition if condition != "GRPO" else "both"))
 
 
 def steps_to(run: Run, level: float) -> float:
@@ -70,26 +66,26 @@ def row_of(condition: str, run: Run) -> dict[str, Any]:
 
 def read() -> None:
     """Write results.csv, contrasts.csv and figure.png; print a row a condition and a row a contrast with GRPO."""
-    rows = [row_of(condition, run) for condition in STUDY.conditions for run in runs_of(condition)]
+    rows = [row_of(condition, run) for condition in STUDY.conditions for run in list(STUDY.finished(condition))]
     write_csv(HERE / "results.csv", rows)
-    fields = ("entropy", "clipped", "pass_1", "pass_8", "pass_32", "distinct", "steps_to_level")
+    fields = ("entropy", "clipped", "pass_1", "pass_8", "pass_16", "distinct", "steps_to_level")
     for condition in STUDY.conditions:
         own = [row for row in rows if row["condition"] == condition]
         if own:
             cells = [f"{field} {cell([row[field] for row in own], 3)}" for field in fields]
             print(f"{condition:<16} n={len(own)}", *cells)
     contrasts = [
-        contrast(rows, "polarity-aware", other, field)
-        for field in ("pass_1", "pass_8", "pass_32", "entropy")
+        contrast(rows, OURS, other, field)
+        for field in ("pass_1", "pass_8", "pass_16", "entropy")
         for other in STUDY.conditions
-        if other != "polarity-aware"
+        if other != OURS
     ]
     contrasts = [one for one in contrasts if one]
     adjusted = holm([one["p"] for one in contrasts])
     for one, p in zip(contrasts, adjusted, strict=True):
         one["p_holm"] = p
         print(
-            f"polarity-aware - {one['other']:<14} {one['field']:<8} {one['difference']:+.3f} "
+            f"{OURS} - {one['other']:<20} {one['field']:<8} {one['difference']:+.3f} "
             f"[{one['low']:+.3f}, {one['high']:+.3f}] n={one['n']} p {one['p']:.2f}, Holm {p:.2f}"
         )
     write_csv(HERE / "contrasts.csv", contrasts)
@@ -120,20 +116,20 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> None:
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     entropy, passed, passes = figure.subplots(1, 3)
     for place, condition in enumerate(STUDY.conditions):
-        runs = runs_of(condition)
+        runs = list(STUDY.finished(condition))
         if not runs:
             continue
-        ours = condition == "polarity-aware"
+        ours = condition == OURS
         style = {"color": "black" if ours else f"C{place}", "linewidth": 2.4 if ours else 1.2, "label": condition}
         curves = np.mean([[step["entropy"] for step in run.steps()] for run in runs], axis=0)
         entropy.plot(range(1, len(curves) + 1), curves, **style)
         reports = [Trajectory.from_evals(run.evals("report")) for run in runs]
         passed.plot(reports[0].steps, np.mean([report.pass_at_1 for report in reports], axis=0), **style)
-        ks = (1, 2, 4, 8, 16, 32)
+        ks = (1, 2, 4, 8, 16)
         own = [row for row in rows if row["condition"] == condition]
         passes.plot(ks, [fmean(row[f"pass_{k}"] for row in own) for k in ks], marker="o", markersize=3, **style)
     passes.set_xscale("log", base=2)
-    passes.set_xticks((1, 2, 4, 8, 16, 32), ("1", "2", "4", "8", "16", "32"))
+    passes.set_xticks((1, 2, 4, 8, 16), ("1", "2", "4", "8", "16"))
     titles = ("entropy, nats", "pass@1, report split", "pass@k at the end, report split")
     for axis, title, label in zip((entropy, passed, passes), titles, ("step", "step", "k"), strict=True):
         axis.set_title(title, fontsize=10, loc="left")

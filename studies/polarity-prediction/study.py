@@ -22,7 +22,7 @@ SKIP = 4  # steps before which no calibration has spoken
 STUDY = Study(
     "polarity-prediction",
     {
-        "on-policy": Condition(RECIPES / "on-policy.yaml"),
+        "on-policy": Condition(RECIPES / "on-policy.yaml", ["campaign.steps=32"]),
         "four passes, 2e-4": Condition(
             RECIPES / "grpo.yaml", ["control.first_order=true", "update.learning_rate=2e-4"]
         ),
