@@ -128,15 +128,14 @@ def alarms(courses: list[Course], limits: Mapping[str, float]) -> Alarms:
     return total
 
 
-def transferred(courses: list[Course], signals: Sequence[str]) -> Alarms:
+def transferred(courses: list[Course], signals: Sequence[str], rate: float = FALSE_ALARMS) -> Alarms:
     """Alarms on the runs of each condition at limits set on the runs of all other conditions.
 
-    Several signals share the rate of false alarms among them.
+    rate: the share of safe steps there that may alarm; several signals share it among them.
     """
     total = Alarms(0, 0, (), 0, 0, 0, 0)
     for condition in sorted({course.condition for course in courses}):
         others = [course for course in courses if course.condition != condition]
         own = [course for course in courses if course.condition == condition]
-        rate = FALSE_ALARMS / len(signals)
-        total += alarms(own, {signal: threshold(others, signal, rate) for signal in signals})
+        total += alarms(own, {signal: threshold(others, signal, rate / len(signals)) for signal in signals})
     return total

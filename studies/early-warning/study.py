@@ -5,12 +5,15 @@ import gzip
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from announcing import Course, auc_interval, auc_of, threshold, transferred
 from common import Condition, Study, main, write_csv
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from signals import signals
 
 from entrostat.runs import Trajectory
@@ -20,6 +23,8 @@ DEMO = Path(str(resources.files("entrostat.assets") / "demo"))
 REINFORCE, GRPO_ID = DEMO / "reinforce.yaml", DEMO / "grpo-id.yaml"
 RAMP = "update.warmup_steps=36"
 GRPO = "update.advantage=grpo"
+SHOWN = 14
+LEVELS = ("entropy, low", "entropy, high", "entropy, falling", "learning rate")
 ON_POLICY = ("update.epochs=1", "campaign.checkpoint_every=40")
 
 STUDY = Study(
@@ -92,7 +97,7 @@ def read() -> None:
     for signal in found[0].signals:
         value, low, high = auc_interval(found, signal, "dropping")
         before, before_low, before_high = auc_interval(found, signal, "falling")
-        moved = transferred(found, [signal])
+        moved, strict = transferred(found, [signal]), transferred(found, [signal], rate=0.0)
         rows.append(
             {
                 "signal": signal,
@@ -110,6 +115,9 @@ def read() -> None:
                 "false_alarm_rate": moved.false_alarms / moved.safe_steps,
                 "sound_runs": moved.sound_runs,
                 "sound_runs_stopped": moved.false_runs,
+                "strict_caught": strict.caught,
+                "strict_median_lead": float(np.median(strict.leads)) if strict.leads else 0.0,
+                "strict_sound_runs_stopped": strict.false_runs,
             }
         )
     rows.sort(key=lambda row: -row["auc_fall"])
@@ -120,8 +128,45 @@ def read() -> None:
             f"fall {row['auc_fall']:.2f} [{row['fall_low']:.2f}, {row['fall_high']:.2f}] "
             + " ".join(f"{row[f'auc_fall, {family}']:.2f}" for family in families(found))
             + f"  caught {row['caught']} of {row['falls']}, lead {row['median_lead']:.0f}, "
-            f"false {row['false_alarm_rate']:.3f}, sound {row['sound_runs_stopped']} of {row['sound_runs']}"
+            f"false {row['false_alarm_rate']:.3f}, sound {row['sound_runs_stopped']} of {row['sound_runs']}; "
+            f"strict {row['strict_caught']}, lead {row['strict_median_lead']:.0f}, {row['strict_sound_runs_stopped']}"
         )
+    draw(found, rows)
+
+
+def draw(found: list[Course], rows: list[dict[str, Any]]) -> None:
+    """pass@1 of every run by condition (top), and the AUC of the best signals beside that of the entropy (bottom)."""
+    figure = Figure(figsize=(13, 8.4), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.25))
+    axes = above.subplots(2, len(STUDY.conditions) // 2, sharex=True, sharey=True)
+    for axis, condition in zip(axes.flat, STUDY.conditions, strict=True):
+        for course in (course for course in found if course.condition == condition):
+            axis.plot(course.pass_at_1, color="#0072b2", linewidth=1.1, alpha=0.75)
+            if course.fall is not None:
+                axis.plot(course.fall, course.pass_at_1[course.fall], "o", color="#d55e00", markersize=4)
+        axis.set_title(condition, fontsize=9, loc="left")
+        axis.set_ylim(0, 0.85)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    above.supylabel("pass@1, report split", fontsize=9)
+    above.supxlabel("optimizer step", fontsize=9)
+    shown = [row for i, row in enumerate(rows) if i < SHOWN or row["signal"] in LEVELS]
+    for axis, label, title in zip(
+        below.subplots(1, 2, sharey=True),
+        ("fall", "drop"),
+        ("a fall within 3 steps", "a drop within 3 steps"),
+        strict=True,
+    ):
+        for place, row in enumerate(reversed(shown)):
+            color = "#d55e00" if row["signal"] in LEVELS else "#0072b2"
+            axis.plot([row[f"{label}_low"], row[f"{label}_high"]], [place, place], color=color, linewidth=1.5)
+            axis.plot(row[f"auc_{label}"], place, "o", color=color, markersize=5)
+        axis.axvline(0.5, color="#999", linewidth=0.8)
+        axis.set_yticks(range(len(shown)), [row["signal"] for row in reversed(shown)], fontsize=8)
+        axis.set_title(f"AUC of a {label} within 3 steps", fontsize=9, loc="left")
+        axis.set_xlim(0, 1)
+        axis.spines[["top", "right"]].set_visible(False)
+    FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
 
 
 def families(found: list[Course]) -> dict[str, list[Course]]:
