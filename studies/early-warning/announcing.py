@@ -139,3 +139,16 @@ def transferred(courses: list[Course], signals: Sequence[str], rate: float = FAL
         own = [course for course in courses if course.condition == condition]
         total += alarms(own, {signal: threshold(others, signal, rate / len(signals)) for signal in signals})
     return total
+
+
+def stopped(courses: list[Course], signals: Sequence[str], rate: float = 0.0) -> list[tuple[Course, int]]:
+    """Each run with the step at which the rule stops it, the last one where it never alarms; limits as `transferred`.
+
+    Nothing but the signals up to that step decides.
+    """
+    found = []
+    for course in courses:
+        others = [other for other in courses if other.condition != course.condition]
+        rings = np.any([course.signals[s] > threshold(others, s, rate / len(signals)) for s in signals], axis=0)
+        found.append((course, int(rings.argmax()) + 1 if rings.any() else len(rings)))
+    return found

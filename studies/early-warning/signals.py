@@ -21,6 +21,8 @@ NOW = {
     "expanding flow": lambda x: x["flow_up"],
     "contracting flow": lambda x: -x["flow_down"],
     "net flow, contracting": lambda x: -(x["flow_up"] + x["flow_down"]),
+    "net flow, expanding": lambda x: x["flow_up"] + x["flow_down"],
+    "expanding share of the flow": lambda x: x["flow_up"] / (x["flow_up"] - x["flow_down"] or 1.0),
     "net flow, size": lambda x: abs(x["flow_up"] + x["flow_down"]),
     "flow, rms of a token": lambda x: x["flow_rms"],
     "flow, lowest token": lambda x: -x["flow_lowest"],

@@ -10,8 +10,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from announcing import Course, auc_interval, auc_of, threshold, transferred
-from common import Condition, Study, main, write_csv
+from announcing import Course, auc_interval, auc_of, stopped, threshold, transferred
+from common import Condition, Study, cell, main, write_csv
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from signals import signals
@@ -24,6 +24,7 @@ REINFORCE, GRPO_ID = DEMO / "reinforce.yaml", DEMO / "grpo-id.yaml"
 RAMP = "update.warmup_steps=36"
 GRPO = "update.advantage=grpo"
 SHOWN = 14
+RULE = ("entropy, rising", "share of mixed groups, low")
 LEVELS = ("entropy, low", "entropy, high", "entropy, falling", "learning rate")
 ON_POLICY = ("update.epochs=1", "campaign.checkpoint_every=40")
 
@@ -131,7 +132,24 @@ def read() -> None:
             f"false {row['false_alarm_rate']:.3f}, sound {row['sound_runs_stopped']} of {row['sound_runs']}; "
             f"strict {row['strict_caught']}, lead {row['strict_median_lead']:.0f}, {row['strict_sound_runs_stopped']}"
         )
+    show_rule(found)
     draw(found, rows)
+
+
+def show_rule(found: list[Course]) -> None:
+    """Print what stopping at the first alarm of RULE leaves of pass@1, beside never stopping and the best step."""
+    moved = transferred(found, RULE, rate=0.0)
+    limits = {signal: round(threshold(found, signal, 0.0), 4) for signal in RULE}
+    print(f"rule {limits}: caught {moved.caught} of {moved.falls}, leads {sorted(moved.leads)},", end=" ")
+    print(f"sound runs stopped {moved.false_runs} of {moved.sound_runs}")
+    for name, kept in (("falling", True), ("sound", False)):
+        own = [(course, step) for course, step in stopped(found, RULE) if (course.fall is not None) == kept]
+        values = {
+            "stopped": [float(course.pass_at_1[step]) for course, step in own],
+            "end": [float(course.pass_at_1[-1]) for course, _ in own],
+            "peak": [float(course.pass_at_1.max()) for course, _ in own],
+        }
+        print(f"{name} runs, n={len(own)}:", *(f"{key} {cell(value)}" for key, value in values.items()))
 
 
 def draw(found: list[Course], rows: list[dict[str, Any]]) -> None:
@@ -151,12 +169,7 @@ def draw(found: list[Course], rows: list[dict[str, Any]]) -> None:
     above.supylabel("pass@1, report split", fontsize=9)
     above.supxlabel("optimizer step", fontsize=9)
     shown = [row for i, row in enumerate(rows) if i < SHOWN or row["signal"] in LEVELS]
-    for axis, label, title in zip(
-        below.subplots(1, 2, sharey=True),
-        ("fall", "drop"),
-        ("a fall within 3 steps", "a drop within 3 steps"),
-        strict=True,
-    ):
+    for axis, label in zip(below.subplots(1, 2, sharey=True), ("fall", "drop"), strict=True):
         for place, row in enumerate(reversed(shown)):
             color = "#d55e00" if row["signal"] in LEVELS else "#0072b2"
             axis.plot([row[f"{label}_low"], row[f"{label}_high"]], [place, place], color=color, linewidth=1.5)

@@ -131,28 +131,23 @@ def conditions() -> dict[str, list[Run]]:
 
 
 def draw(points: Mapping[str, Sequence[tuple[Mapping[str, np.ndarray], np.ndarray]]]) -> None:
-    """Measured change against the raw flow (top) and against the first order in the weights, a dot a step."""
-    figure = Figure(figsize=(13, 5.6), layout="constrained")
-    axes = figure.subplots(2, len(points), squeeze=False)
-    rows = (
-        ("flow", "learning rate x flow, nats a unit of step"),
-        ("first order in the weights", "first order in the weights, nats"),
+    """Measured change against what announced it, a dot a step: flow, first order in the weights, flow of a branch."""
+    figure = Figure(figsize=(10, 8.6), layout="constrained")
+    own, branches = list(STUDY.conditions), list(BRANCHES.conditions)
+    panels = (
+        [(c, "flow") for c in own] + [(c, "first order in the weights") for c in own] + [(c, "flow") for c in branches]
     )
-    for column, (condition, runs) in enumerate(points.items()):
-        for axis, (predictor, label) in zip(axes[:, column], rows, strict=True):
-            shown = [(said[predictor], change) for said, change in runs if predictor in said]
-            if not shown:
-                axis.set_visible(False)
-                continue
-            for values, change in shown:
-                axis.scatter(values, change, s=7, color="#0072b2", alpha=0.5, linewidths=0)
-            axis.axhline(0, color="#999", linewidth=0.6)
-            axis.axvline(0, color="#999", linewidth=0.6)
-            axis.set_xlabel(label, fontsize=8)
-            axis.tick_params(labelsize=7)
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.locator_params(nbins=4)
-        axes[0, column].set_title(f"{condition}, {len(runs)} seeds", fontsize=9, loc="left")
+    for axis, (condition, predictor) in zip(figure.subplots(3, 3).flat, panels, strict=True):
+        scale, unit = (1e6, "learning rate x flow, $10^{-6}$") if predictor == "flow" else (1.0, f"{predictor}, nats")
+        for said, change in points.get(condition, ()):
+            axis.scatter(scale * said[predictor], change, s=8, color="#0072b2", alpha=0.5, linewidths=0)
+        axis.axhline(0, color="#999", linewidth=0.6)
+        axis.axvline(0, color="#999", linewidth=0.6)
+        axis.set_xlabel(unit, fontsize=8)
+        axis.set_title(condition, fontsize=9, loc="left")
+        axis.tick_params(labelsize=7)
+        axis.locator_params(nbins=5)
+        axis.spines[["top", "right"]].set_visible(False)
     figure.supylabel("measured change of entropy, nats", fontsize=9)
     FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
 
