@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 DROP, SOON, SAFE = 0.2, 3, 10
 FALSE_ALARMS = 0.05
+MATCH = 2
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,31 @@ def auc_of(courses: list[Course], signal: str, label: str) -> float:
     return auc(values[labels], values[~labels]) if labels.any() and not labels.all() else float("nan")
 
 
-def auc_interval(courses: list[Course], signal: str, label: str, resamples: int = 400) -> tuple[float, float, float]:
-    """AUC with its 95 % percentile interval over resampled runs."""
+def auc_matched(courses: list[Course], signal: str, label: str) -> float:
+    """AUC over pairs of steps at most MATCH steps apart in their runs: what remains when both are equally far along."""
+    values = np.concatenate([course.watch(signal) for course in courses])
+    labels = np.concatenate([getattr(course, label) for course in courses])
+    steps = np.concatenate([course.watched for course in courses])
+    near = abs(steps[labels][:, None] - steps[~labels]) <= MATCH
+    higher = np.sign(values[labels][:, None] - values[~labels])[near]
+    return float((higher.mean() + 1) / 2) if higher.size else float("nan")
+
+
+def interval(
+    measure: Callable[[list[Course], str, str], float],
+    courses: list[Course],
+    signal: str,
+    label: str,
+    resamples: int = 400,
+) -> tuple[float, float, float]:
+    """A measure with its 95 % percentile interval over resampled runs."""
     generator = np.random.default_rng(0)
     drawn = [
-        auc_of([courses[i] for i in generator.integers(len(courses), size=len(courses))], signal, label)
+        measure([courses[i] for i in generator.integers(len(courses), size=len(courses))], signal, label)
         for _ in range(resamples)
     ]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return auc_of(courses, signal, label), float(low), float(high)
+    return measure(courses, signal, label), float(low), float(high)
 
 
 def threshold(courses: list[Course], signal: str, rate: float = FALSE_ALARMS) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from announcing import Course, auc_interval, auc_of, stopped, threshold, transferred
+from announcing import Course, auc_matched, auc_of, interval, stopped, threshold, transferred
 from common import Condition, Study, cell, main, write_csv
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -24,6 +24,7 @@ REINFORCE, GRPO_ID = DEMO / "reinforce.yaml", DEMO / "grpo-id.yaml"
 RAMP = "update.warmup_steps=36"
 GRPO = "update.advantage=grpo"
 SHOWN = 14
+TITLES = {"fall": "AUC of a fall within 3 steps", "matched": "the same, among steps equally far along their runs"}
 RULE = ("entropy, rising", "share of mixed groups, low")
 LEVELS = ("entropy, low", "entropy, high", "entropy, falling", "learning rate")
 ON_POLICY = ("update.epochs=1", "campaign.checkpoint_every=40")
@@ -94,10 +95,11 @@ def read() -> None:
     counts = {name: sum(int(getattr(course, name).sum()) for course in found) for name in ("dropping", "falling")}
     print(f"{len(found)} runs, {sum(c.fall is not None for c in found)} fall; watched steps", end=" ")
     print(sum(len(course.watched) for course in found), counts)
-    rows = []
+    rows, kinds = [], families(found)
     for signal in found[0].signals:
-        value, low, high = auc_interval(found, signal, "dropping")
-        before, before_low, before_high = auc_interval(found, signal, "falling")
+        value, low, high = interval(auc_of, found, signal, "dropping")
+        before, before_low, before_high = interval(auc_of, found, signal, "falling")
+        matched, matched_low, matched_high = interval(auc_matched, found, signal, "falling")
         moved, strict = transferred(found, [signal]), transferred(found, [signal], rate=0.0)
         rows.append(
             {
@@ -108,7 +110,13 @@ def read() -> None:
                 "auc_fall": before,
                 "fall_low": before_low,
                 "fall_high": before_high,
-                **{f"auc_fall, {family}": auc_of(own, signal, "falling") for family, own in families(found).items()},
+                "auc_matched": matched,
+                "matched_low": matched_low,
+                "matched_high": matched_high,
+                **{f"auc_fall, {kind}": auc_of(own, signal, "falling") for kind, own in families(found).items()},
+                **{
+                    f"auc_matched, {kind}": auc_matched(own, signal, "falling") for kind, own in families(found).items()
+                },
                 "threshold": threshold(found, signal),
                 "falls": moved.falls,
                 "caught": moved.caught,
@@ -127,7 +135,8 @@ def read() -> None:
         print(
             f"{row['signal']:<38} drop {row['auc_drop']:.2f} [{row['drop_low']:.2f}, {row['drop_high']:.2f}] "
             f"fall {row['auc_fall']:.2f} [{row['fall_low']:.2f}, {row['fall_high']:.2f}] "
-            + " ".join(f"{row[f'auc_fall, {family}']:.2f}" for family in families(found))
+            f"matched {row['auc_matched']:.2f} [{row['matched_low']:.2f}, {row['matched_high']:.2f}] "
+            + " ".join(f"{row[f'auc_fall, {family}']:.2f}" for family in kinds)
             + f"  caught {row['caught']} of {row['falls']}, lead {row['median_lead']:.0f}, "
             f"false {row['false_alarm_rate']:.3f}, sound {row['sound_runs_stopped']} of {row['sound_runs']}; "
             f"strict {row['strict_caught']}, lead {row['strict_median_lead']:.0f}, {row['strict_sound_runs_stopped']}"
@@ -169,14 +178,14 @@ def draw(found: list[Course], rows: list[dict[str, Any]]) -> None:
     above.supylabel("pass@1, report split", fontsize=9)
     above.supxlabel("optimizer step", fontsize=9)
     shown = [row for i, row in enumerate(rows) if i < SHOWN or row["signal"] in LEVELS]
-    for axis, label in zip(below.subplots(1, 2, sharey=True), ("fall", "drop"), strict=True):
+    for axis, label in zip(below.subplots(1, 2, sharey=True), ("fall", "matched"), strict=True):
         for place, row in enumerate(reversed(shown)):
             color = "#d55e00" if row["signal"] in LEVELS else "#0072b2"
             axis.plot([row[f"{label}_low"], row[f"{label}_high"]], [place, place], color=color, linewidth=1.5)
             axis.plot(row[f"auc_{label}"], place, "o", color=color, markersize=5)
         axis.axvline(0.5, color="#999", linewidth=0.8)
         axis.set_yticks(range(len(shown)), [row["signal"] for row in reversed(shown)], fontsize=8)
-        axis.set_title(f"AUC of a {label} within 3 steps", fontsize=9, loc="left")
+        axis.set_title(TITLES[label], fontsize=9, loc="left")
         axis.set_xlim(0, 1)
         axis.spines[["top", "right"]].set_visible(False)
     FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
