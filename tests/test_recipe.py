@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from entrostat.engine.estimate import estimate, parameter_count
 from entrostat.objective import ClipRule
-from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, parse_recipe
+from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, load_study, parse_recipe
 from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES
 from entrostat.recipe.task_sets import task_splits
 from entrostat.tasks import TaskError
@@ -17,7 +18,18 @@ SHIPPED = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src/entrostat/a
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_shipped_recipe_loads(path):
-    assert load_recipe(path).name
+    load = load_study if path.parent.name == "chains" else load_recipe
+    assert load(path).name
+
+
+def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
+    study = load_study(ROOT / "recipes/chains/qwen2.5-3b.yaml")
+    found = estimate(study, "naive")
+    assert (found["steps"], found["memory"]) == (200, "22.35 GiB")
+    assert found["training completions"] == 200 * 160
+    assert found["evaluation completions"] == 10 * 4 * (21 * 30 + 3 * 30)
+    assert parameter_count("embedded") > 500_000
+    assert parameter_count("someone/unnamed") is None
 
 
 @pytest.mark.parametrize(
@@ -35,7 +47,10 @@ def test_every_shipped_recipe_loads(path):
             "recipe: update.learning_rate: got -1; input should be greater",
         ),
         ({"name": "x", "rollout": {"temperature": 0}}, "recipe: rollout.temperature: got 0; input should be greater"),
-        ({"name": "x", "campaign": {"stop": "never"}}, "recipe: campaign.stop: got 'never'; input should be 'naive'"),
+        ({"name": "x", "campaign": {"controller": "never"}}, "recipe: campaign.controller.name is 'never'; choose one"),
+        ({"name": "x", "campaign": {"controller": {"name": "naive", "steps": 3}}}, "steps: unknown setting"),
+        ({"name": "x", "campaign": {"controller": {"name": "es-budget", "mode": "online"}}}, "mode: unknown setting"),
+        ({"name": "x", "campaign": {"controller": {"name": "care", "low": 0.9}}}, "low is 0.9, above high 0.7"),
         ({}, "recipe: name: missing; add it"),
         ({"name": "x", "evaluation": {"samples": 2}}, "evaluation.pass_at: got 4 with samples 2"),
         ({"name": "x", "rollout": {"prompts": 99}}, "rollout.prompts: got 99, more than tasks.train 48"),

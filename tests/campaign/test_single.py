@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from entrostat.campaign import CampaignTrace, Checkpoint, EarlyStop, Naive, Trajectory, run_campaign
+from entrostat.campaign import (
+    CampaignTrace,
+    Checkpoint,
+    EarlyStop,
+    Naive,
+    Order,
+    Plan,
+    Progress,
+    Stop,
+    Trajectory,
+    run_campaign,
+)
 from entrostat.runs import Run, RunError
 
 SAMPLES = 1000
@@ -18,16 +29,15 @@ class ScriptedEngine:
     report: Sequence[float]
     dies_at: int | None = None
 
-    def run(
-        self, start: Checkpoint, budget: int, should_stop: Callable[[Trajectory], bool], record: Run
-    ) -> CampaignTrace:
+    def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
         done = record.evals("report")
         step = done[-1]["step"] if done else -1
         record.rewind(step)
         while True:
             if step >= 0:
                 trajectory = Trajectory.from_evals(record.evals("select"))
-                if should_stop(trajectory) or step == budget:
+                seen = Progress(step, plan.budget, [], record.evals("select"), (step,), 1)
+                if isinstance(decide(seen), Stop) or step == plan.budget:
                     break
             step += 1
             for split, curve in (("select", self.select), ("report", self.report)):

@@ -111,7 +111,7 @@ def test_a_folder_of_another_recipe_is_refused_and_left_as_it_is(finished):
 
 
 def test_the_report_split_changes_no_decision_and_no_weight(tmp_path):
-    settings = {"campaign": {"steps": 8, "checkpoint_every": 1, "stop": "es-online", "patience": 2}}
+    settings = {"campaign": {"steps": 8, "checkpoint_every": 1, "controller": {"name": "es-online", "patience": 2}}}
     outcomes = []
     for report in (4, 5):
         out = tmp_path / str(report)

@@ -1,9 +1,9 @@
-"""Terms beside the policy loss: the entropy bonus, and KL-Cov's penalty on the tokens of largest covariance."""
+"""Terms beside the policy loss: entropy bonus, KL-Cov's penalty, KL to a reference, elastic weight consolidation."""
 
 import pytest
 import torch
 
-from entrostat.objective import entropy_bonus, kl_cov_penalty
+from entrostat.objective import adapted_coefficient, entropy_bonus, ewc_penalty, kl_cov_penalty, kl_to_reference
 
 
 def test_the_bonus_rewards_the_entropy_of_masked_tokens() -> None:
@@ -41,3 +41,34 @@ def test_bad_input_is_refused() -> None:
         kl_cov_penalty(ones, ones, ones, ones, share=0.0)
     with pytest.raises(ValueError, match="no token counts"):
         kl_cov_penalty(ones, ones, ones, 0 * ones)
+
+
+def test_kl_to_the_reference_is_torch_s_and_zero_at_the_reference_with_no_gradient_there():
+    generator = torch.Generator().manual_seed(0)
+    logits, other = torch.randn(2, 3, 4, 7, generator=generator, dtype=torch.float64)
+    found = kl_to_reference(logits, other, temperature=0.7)
+    p, q = (torch.distributions.Categorical(logits=(x / 0.7).float()) for x in (logits, other))
+    assert torch.allclose(found, torch.distributions.kl_divergence(p, q), atol=1e-6)
+    same = logits.float().requires_grad_()
+    kl = kl_to_reference(same, same.detach()).sum()
+    (gradient,) = torch.autograd.grad(kl, same)
+    assert kl.abs() < 1e-5
+    assert gradient.abs().max() < 1e-6
+
+
+def test_the_adaptive_coefficient_rises_above_its_target_falls_below_and_rests_on_it():
+    assert adapted_coefficient(1.0, kl=0.5, target=0.1) == pytest.approx(1.02)
+    assert adapted_coefficient(1.0, kl=0.0, target=0.1) == pytest.approx(0.98)
+    assert adapted_coefficient(1.0, kl=0.1, target=0.1) == 1.0
+    assert adapted_coefficient(1e-4, kl=0.0, target=0.1) == 1e-4
+    with pytest.raises(ValueError, match="target is 0"):
+        adapted_coefficient(1.0, 0.1, target=0)
+
+
+def test_ewc_is_quadratic_weighted_and_pulls_back_along_the_difference():
+    theta = torch.tensor([1.0, 2.0], requires_grad=True)
+    anchor, fisher = torch.tensor([0.0, 2.0]), torch.tensor([3.0, 5.0])
+    penalty = ewc_penalty([theta], [anchor], [fisher])
+    assert float(penalty) == pytest.approx(1.5)
+    (gradient,) = torch.autograd.grad(penalty, theta)
+    assert gradient.tolist() == [3.0, 0.0]

@@ -1,17 +1,40 @@
 """Campaigns: stop rules, hand-over, and the protocol an engine fulfils."""
 
-from entrostat.campaign.engine import CampaignTrace, Checkpoint, Engine
+from entrostat.campaign.care import Care, CareV1, CareV2
+from entrostat.campaign.crest import Crest
+from entrostat.campaign.engine import (
+    CampaignTrace,
+    Checkpoint,
+    Engine,
+    Evaluate,
+    GoOn,
+    Order,
+    Plan,
+    Progress,
+    Stop,
+)
 from entrostat.campaign.single import CampaignOutcome, run_campaign
-from entrostat.campaign.stopping import EarlyStop, Naive, StopRule
+from entrostat.campaign.stopping import Controller, EarlyStop, Naive, StopRule
 from entrostat.runs import Trajectory
 
 __all__ = [
     "CampaignOutcome",
     "CampaignTrace",
+    "Care",
+    "CareV1",
+    "CareV2",
     "Checkpoint",
+    "Controller",
+    "Crest",
     "EarlyStop",
     "Engine",
+    "Evaluate",
+    "GoOn",
     "Naive",
+    "Order",
+    "Plan",
+    "Progress",
+    "Stop",
     "StopRule",
     "Trajectory",
     "run_campaign",

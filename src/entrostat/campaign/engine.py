@@ -5,12 +5,14 @@ Steps count optimizer steps since the campaign's start, so a campaign begins at 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from entrostat.runs import Run, Trajectory
+
+Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,78 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What a controller wants of the next campaign.
+
+    budget: most optimizer steps, 0 to train nothing. rate: factor on the learning rate. ring: how many of the last
+    steps' checkpoints the engine keeps for a roll-back. cause: why it is so, where it differs from a whole campaign.
+    ValueError: budget < 0, rate <= 0 or ring < 0.
+    """
+
+    budget: int
+    rate: float = 1.0
+    ring: int = 0
+    cause: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget < 0 or self.rate <= 0 or self.ring < 0:
+            raise ValueError(f"{self}: give budget >= 0, rate > 0 and ring >= 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a controller sees of the campaign after each optimizer step.
+
+    step: optimizer steps done. budget: the plan's. steps: the step lines so far. evals: the lines of the select split,
+    in the order in which they were made; one whose "tasks" is (first, last) is of a part of the split.
+    kept: steps whose weights can still be evaluated or kept, the newest last. split: tasks of the select split.
+    """
+
+    step: int
+    budget: int
+    steps: Sequence[Line]
+    evals: Sequence[Line]
+    kept: tuple[int, ...]
+    split: int
+
+    @property
+    def select(self) -> Trajectory | None:
+        """pass@1 by step over whole evaluations of the select split; None before the first."""
+        return whole_trajectory(self.evals)
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """Train on; at the last step: end the campaign as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Evaluate tasks first ... last - 1 of the select split with the weights of a kept step, then ask again."""
+
+    step: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the campaign. keep: the step whose weights count as its peak; None leaves that to the select split."""
+
+    keep: int | None = None
+    cause: str = ""
+
+
+Order = GoOn | Evaluate | Stop
+
+
+@dataclass(frozen=True, slots=True)
 class CampaignTrace:
     """What one campaign did.
 
     select, report: pass@1 by step on the two splits. start, peak, end: checkpoints of the first step, of the first
-    maximum on the select split, and of the last step.
+    maximum on the select split (or of the step `confirmed` that the controller chose), and of the last step.
+    steps, evals: the lines of the optimizer steps and of the select split's evaluations.
     ValueError: a checkpoint of another step, or a report split that was not evaluated at the peak and at the end.
     """
 
@@ -35,17 +104,23 @@ class CampaignTrace:
     start: Checkpoint
     peak: Checkpoint
     end: Checkpoint
+    confirmed: int | None = None
+    steps: Sequence[Line] = ()
+    evals: Sequence[Line] = ()
 
     def __post_init__(self) -> None:
-        steps = {"start": self.select.steps[0], "peak": self.select.peak_step, "end": self.select.steps[-1]}
-        for name, checkpoint in (("start", self.start), ("peak", self.peak), ("end", self.end)):
-            if checkpoint.step != steps[name]:
+        peak = self.select.peak_step if self.confirmed is None else self.confirmed
+        wanted = {"start": 0, "peak": peak}
+        if self.confirmed is None:
+            wanted["end"] = self.select.steps[-1]
+        for name, step in wanted.items():
+            if getattr(self, name).step != step:
                 raise ValueError(
-                    f"{name} is a checkpoint of step {checkpoint.step}, but the select split has its {name} at step "
-                    f"{steps[name]}; keep the checkpoint of that step"
+                    f"{name} is a checkpoint of step {getattr(self, name).step}, but the select split has its {name} "
+                    f"at step {step}; keep the checkpoint of that step"
                 )
-            if name != "start":
-                self.report.at(checkpoint.step)
+        for checkpoint in (self.peak, self.end):
+            self.report.at(checkpoint.step)
 
     @property
     def steps_used(self) -> int:
@@ -56,12 +131,17 @@ class CampaignTrace:
 class Engine(Protocol):
     """A trainer that can run campaigns: the embedded one, or a host's."""
 
-    def run(
-        self, start: Checkpoint, budget: int, should_stop: Callable[[Trajectory], bool], record: Run
-    ) -> CampaignTrace:
-        """Train from `start` for at most `budget` steps, evaluating both splits at step 0 and after every step.
+    def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
+        """Train from `start` for at most plan.budget steps, evaluating as the engine's own recipe says.
 
-        should_stop is asked after each evaluation with the select split so far, and ends the campaign when true.
+        decide is asked after step 0 and after each step, again after each evaluation that it orders, and ends the
+        campaign with Stop; its answer depends on what it is shown alone, so that a resumed run decides the same.
         record: the run folder, which a resumed run continues; start, peak and end checkpoints are kept in it.
         """
         ...
+
+
+def whole_trajectory(evals: Sequence[Line]) -> Trajectory | None:
+    """pass@1 by step of the evaluations of a whole split; None without any."""
+    whole = [line for line in evals if not line.get("tasks")]
+    return Trajectory.from_evals(whole) if whole else None

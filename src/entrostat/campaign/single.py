@@ -1,18 +1,18 @@
-"""One campaign: an engine trains under a stop rule, and a checkpoint is handed over."""
+"""One campaign: an engine trains under a controller, and a checkpoint is handed over."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from entrostat.campaign.engine import CampaignTrace, Checkpoint, Engine
-from entrostat.campaign.stopping import StopRule
-from entrostat.runs import Run, Trajectory
+from entrostat.campaign.engine import CampaignTrace, Checkpoint, Engine, Order, Progress, Stop
+from entrostat.campaign.stopping import Controller, standing
+from entrostat.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignOutcome:
-    """A campaign's trace, the checkpoint that it hands over, and whether the rule ended it before its budget."""
+    """A campaign's trace, the checkpoint that it hands over, and whether the controller ended it before its budget."""
 
     trace: CampaignTrace
     handed_over: Checkpoint
@@ -20,40 +20,36 @@ class CampaignOutcome:
 
 
 def run_campaign(
-    engine: Engine, rule: StopRule, start: Checkpoint, record: Run, history: Sequence[CampaignTrace] = ()
+    engine: Engine, controller: Controller, start: Checkpoint, record: Run, history: Sequence[CampaignTrace] = ()
 ) -> CampaignOutcome:
     """Run one campaign from `start` and decide on its hand-over.
 
-    Every stop and roll-back is noted in `record` with its cause. The rule sees the select split only. history: the
-    chain's earlier campaigns. A campaign that was killed goes on from `record` and decides the same.
+    A plan that differs from a whole campaign, every stop and roll-back, and what is remembered of the campaign are
+    noted in `record` with their cause. The controller sees the select split only. history: the chain's earlier
+    campaigns. A campaign that was killed goes on from `record` and decides the same.
     RunError: another process is writing `record`.
     """
-    budget = rule.budget(history)
+    plan = controller.plan(history)
 
-    def should_stop(select: Trajectory) -> bool:
-        if not rule.should_stop(select):
-            return False
-        cause = f"{rule}: {_standing(select)}"
-        record.note_decision({"step": select.steps[-1], "kind": "stop", "cause": cause})
-        return True
+    def decide(progress: Progress) -> Order:
+        order = controller.decide(progress, history)
+        if isinstance(order, Stop) and progress.step < plan.budget:
+            record.note_decision({"step": progress.step, "kind": "stop", "cause": order.cause or str(controller)})
+        return order
 
     with record.sole_writer():
-        trace = engine.run(start, budget, should_stop, record)
-        handed_over = rule.hand_over(trace)
-        if handed_over.step != trace.end.step:
+        trace = engine.run(start, plan, decide, record)
+        handed_over = controller.hand_over(trace)
+        end = trace.end.step
+        if plan.cause:
             record.note_decision(
-                {
-                    "step": trace.end.step,
-                    "kind": "roll-back",
-                    "to_step": handed_over.step,
-                    "cause": f"{rule}: {_standing(trace.select)}",
-                }
+                {"step": 0, "kind": "plan", "cause": plan.cause, "budget": plan.budget, "rate": plan.rate}
             )
-    return CampaignOutcome(trace, handed_over, stopped=trace.steps_used < budget)
-
-
-def _standing(select: Trajectory) -> str:
-    return (
-        f"pass@1 on select is {select.end:.3f} at step {select.steps[-1]}, "
-        f"its highest was {select.peak:.3f} at step {select.peak_step}"
-    )
+        if handed_over.step != end:
+            cause = f"{controller}: {standing(trace.select)}"
+            record.note_decision(
+                {"step": end, "kind": "roll-back", "to_step": handed_over.step, "cause": cause},
+            )
+        if lesson := controller.lesson(trace, history):
+            record.note_decision({"step": end, **lesson})
+    return CampaignOutcome(trace, handed_over, stopped=end < plan.budget)

@@ -6,54 +6,86 @@ holds no state: what it needs from earlier campaigns it reads from their traces,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from entrostat.campaign.engine import CampaignTrace, Checkpoint
+from entrostat.campaign.engine import CampaignTrace, Checkpoint, GoOn, Order, Plan, Progress, Stop
 from entrostat.runs import Trajectory
 
 
-class StopRule(Protocol):
-    """Decides over a campaign's length and its hand-over."""
+class Controller(Protocol):
+    """Decides over a campaign: its plan, what happens after each step, and its hand-over."""
 
-    def budget(self, history: Sequence[CampaignTrace]) -> int:
-        """Most steps of the next campaign; history: the chain's earlier campaigns, oldest first."""
+    @property
+    def steps(self) -> int:
+        """Most optimizer steps of any campaign."""
         ...
 
-    def should_stop(self, trajectory: Trajectory) -> bool:
-        """Whether to end the campaign now; trajectory: its select split so far."""
+    def plan(self, history: Sequence[CampaignTrace]) -> Plan:
+        """The next campaign's plan; history: the chain's earlier campaigns, oldest first."""
+        ...
+
+    def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:
+        """What to do after a step: go on, evaluate, or stop. The same for the same arguments."""
         ...
 
     def hand_over(self, trace: CampaignTrace) -> Checkpoint:
         """The checkpoint that the next campaign starts from."""
         ...
 
+    def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:
+        """What is remembered of a finished campaign: a decision line's `kind`, `cause` and more; None for nothing."""
+        ...
+
+
+class StopRule:
+    """A controller that needs only the select split: it answers three questions."""
+
+    __slots__ = ()
+    steps: int
+
+    def budget(self, history: Sequence[CampaignTrace]) -> int:  # noqa: ARG002
+        """Most steps of the next campaign; history: the chain's earlier campaigns, oldest first."""
+        return self.steps
+
+    def should_stop(self, trajectory: Trajectory) -> bool:  # noqa: ARG002
+        """Whether to end the campaign now; trajectory: its select split so far."""
+        return False
+
+    def hand_over(self, trace: CampaignTrace) -> Checkpoint:
+        """The checkpoint that the next campaign starts from: the end."""
+        return trace.end
+
+    def plan(self, history: Sequence[CampaignTrace]) -> Plan:
+        """The budget, at the full learning rate."""
+        budget = self.budget(history)
+        return Plan(budget, cause=None if budget == self.steps else f"{self}: {budget} of {self.steps} steps")
+
+    def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:  # noqa: ARG002
+        """Stop when the trajectory says so; a step that was not evaluated is no occasion."""
+        seen = progress.select
+        if seen is None or seen.steps[-1] != progress.step or not self.should_stop(seen):
+            return GoOn()
+        return Stop(cause=f"{self}: {standing(seen)}")
+
+    def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:  # noqa: ARG002
+        """Nothing."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
-class Naive:
+class Naive(StopRule):
     """Run all `steps` and hand over the end. ValueError: steps < 1."""
 
     steps: int = 20
 
     def __post_init__(self) -> None:
-        _at_least_one("steps", self.steps)
-
-    def budget(self, history: Sequence[CampaignTrace]) -> int:  # noqa: ARG002
-        """Always `steps`."""
-        return self.steps
-
-    def should_stop(self, trajectory: Trajectory) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
-
-    def hand_over(self, trace: CampaignTrace) -> Checkpoint:
-        """The end."""
-        return trace.end
+        at_least_one("steps", self.steps)
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyStop:
+class EarlyStop(StopRule):
     """Hand over the peak; spend at most `patience` steps beyond it.
 
     The paper "rolls forward the peak checkpoint and sets the next budget to peak_step+3", which has two readings:
@@ -67,8 +99,8 @@ class EarlyStop:
     steps: int = 20
 
     def __post_init__(self) -> None:
-        _at_least_one("patience", self.patience)
-        _at_least_one("steps", self.steps)
+        at_least_one("patience", self.patience)
+        at_least_one("steps", self.steps)
         if self.mode not in ("online", "budget"):
             raise ValueError(f"mode is {self.mode!r}; choose 'online' or 'budget'")
 
@@ -87,6 +119,15 @@ class EarlyStop:
         return trace.peak
 
 
-def _at_least_one(field: str, value: int) -> None:
+def standing(select: Trajectory) -> str:
+    """Where a trajectory stands, for the cause of a decision."""
+    return (
+        f"pass@1 on select is {select.end:.3f} at step {select.steps[-1]}, "
+        f"its highest was {select.peak:.3f} at step {select.peak_step}"
+    )
+
+
+def at_least_one(field: str, value: int) -> None:
+    """ValueError: value < 1."""
     if value < 1:
         raise ValueError(f"{field} is {value}; give at least 1")

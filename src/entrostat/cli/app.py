@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from entrostat.cli.chain import chain
 from entrostat.cli.grading import evaluate, grade
 from entrostat.cli.reporting import report
 from entrostat.cli.tokens import tokens
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(train)
+app.command()(chain)
 app.command()(report)
 app.command()(tokens)
 app.command()(grade)

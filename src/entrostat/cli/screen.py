@@ -46,6 +46,7 @@ def plain_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into plain lines and exit status 1."""
     from entrostat.engine.checkpoint import CheckpointError
     from entrostat.engine.policy import PolicyError
+    from entrostat.engine.study import StudyError
     from entrostat.engine.update import TrainingError
     from entrostat.grading import IsolationError, SamplesError, WorkerError
     from entrostat.recipe import RecipeError
@@ -59,6 +60,7 @@ def plain_errors() -> Iterator[None]:
         RecipeError,
         SamplesError,
         RunError,
+        StudyError,
         TaskError,
         TrainingError,
         WorkerError,

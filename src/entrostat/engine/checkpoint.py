@@ -1,7 +1,7 @@
 """Checkpoints of a run: named by their content, written atomically, found by tag.
 
     checkpoints/<digest>/   a model folder in Hugging Face format; a resume point adds optimizer.safetensors, state.json
-    checkpoints/tags.json   tag -> digest and step: start, peak, end, resume
+    checkpoints/tags.json   tag -> digest and step: start, peak, end, resume, ring-<step>
 
 A tag moves only after the folder it names is whole on the disk, so a kill at any moment leaves the old or the new.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,6 +101,11 @@ class CheckpointStore:
                     path.with_name(f"{_TEMPORARY}{path.name}")
                 )  # half deleted, it has no digest's name
                 shutil.rmtree(doomed)
+
+
+def is_content_addressed(checkpoint: Checkpoint) -> bool:
+    """Whether the folder's name is a digest, as this store gives it."""
+    return re.fullmatch(r"[0-9a-f]{64}", checkpoint.path.name) is not None
 
 
 def verify(checkpoint: Checkpoint) -> None:

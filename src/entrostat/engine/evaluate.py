@@ -34,10 +34,10 @@ def evaluate(
     temperature: float,
     max_new_tokens: int,
     batch_rows: int,
-    seed: int,
+    seed: int | Sequence[int],
     shown: int = 8,
 ) -> Evaluation:
-    """Draw `samples` completions of every task with fixed seeds and grade them.
+    """Draw `samples` completions of every task with fixed seeds and grade them; seed: of all tasks, or one a task.
 
     (n, c) of a task counts graded completions only: an infrastructure error is neither right nor wrong. Tasks with
     fewer graded completions than k leave that pass@k out of the mean.
@@ -62,6 +62,7 @@ def evaluate(
         "results": results,
         "pass_at": {str(k): _pass_at(results, k) for k in pass_at},
         "distinct": fmean(distinct),
+        "hard": _hard(tasks, results),
         "entropy": float(rollout.entropy.sum()) / rollout.token_count,
         **completion_metrics(rollout, verdicts),
         "tokens": rollout.token_count,
@@ -105,3 +106,11 @@ def sample_lines(
 def _pass_at(results: Sequence[Sequence[Any]], k: int) -> float | None:
     counts = [(n, c) for _, n, c in results if n >= k]
     return mean_over_tasks(counts, k) if counts else None
+
+
+def _hard(tasks: Sequence[AnyTask], results: Sequence[Sequence[Any]]) -> float | None:
+    """pass@1 over the tasks of the highest level; None where the tasks have no levels that differ."""
+    levels = [getattr(task, "level", 0) for task in tasks]
+    if min(levels) == max(levels):
+        return None
+    return _pass_at([result for level, result in zip(levels, results, strict=True) if level == max(levels)], 1)

@@ -9,15 +9,33 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from entrostat.campaign.engine import CampaignTrace, Checkpoint
-from entrostat.engine.checkpoint import CheckpointStore, load_optimizer, load_state, verify
+from entrostat.campaign.engine import (
+    CampaignTrace,
+    Checkpoint,
+    Evaluate,
+    Order,
+    Plan,
+    Progress,
+    Stop,
+    whole_trajectory,
+)
+from entrostat.engine.anchor import FisherAnchor, KlAnchor
+from entrostat.engine.checkpoint import (
+    OPTIMIZER_FILE,
+    CheckpointStore,
+    is_content_addressed,
+    load_optimizer,
+    load_state,
+    verify,
+)
 from entrostat.engine.evaluate import completion_metrics, evaluate, grade_rollout, sample_lines
-from entrostat.engine.policy import load_policy
+from entrostat.engine.keeper import Keeper
+from entrostat.engine.policy import Policy, load_policy
 from entrostat.engine.rewards import Advantages
 from entrostat.engine.rollout import sample
 from entrostat.engine.seeds import derived_seed
@@ -29,16 +47,19 @@ from entrostat.recipe.task_sets import task_splits
 from entrostat.runs import Run, Trajectory
 from entrostat.tasks.sources import AnyTask
 
+SPLITS = ("train", "select", "report", "ood")
+
 Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSplits:
-    """The tasks of a run: trained on, choosing the peak, and reported."""
+    """The tasks of a run: trained on, choosing the peak, reported, and of another kind than is trained on."""
 
     train: list[AnyTask]
     select: list[AnyTask]
     report: list[AnyTask]
+    ood: list[AnyTask] = field(default_factory=list)
 
     @classmethod
     def of(cls, recipe: Recipe) -> TaskSplits:
@@ -47,7 +68,7 @@ class TaskSplits:
 
     def hashes(self) -> dict[str, str]:
         """A digest of each split's content."""
-        return {split: _digest(getattr(self, split)) for split in ("train", "select", "report")}
+        return {split: _digest(getattr(self, split)) for split in SPLITS if getattr(self, split)}
 
 
 def _digest(tasks: Sequence[AnyTask]) -> str:
@@ -66,73 +87,102 @@ class LocalEngine:
         self.grader = grader
         self.listener = listener or (lambda _: None)
 
-    def run(
-        self, start: Checkpoint, budget: int, should_stop: Callable[[Trajectory], bool], record: Run
-    ) -> CampaignTrace:
-        """Train from `start` for at most `budget` optimizer steps, evaluating as the recipe says.
+    def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
+        """Train from `start` for at most plan.budget optimizer steps, evaluating as the recipe and `decide` say.
 
         Continues from the record's last resume point where there is one; a finished record is returned as it is.
+        Raises CheckpointError where `start` is a checkpoint of an earlier campaign and corrupt.
         """
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
-        campaign = _Campaign(self, start, record)
-        campaign.train(budget, should_stop)
+        campaign = _Campaign(self, start, plan, decide, record)
+        campaign.train()
         return campaign.trace()
 
 
 class _Campaign:
     """One campaign under way: the policy, its learner, the run folder and the checkpoints."""
 
-    def __init__(self, engine: LocalEngine, start: Checkpoint, record: Run) -> None:
+    def __init__(
+        self, engine: LocalEngine, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run
+    ) -> None:
         self.engine, self.recipe, self.record = engine, engine.recipe, record
-        self.store = CheckpointStore(record.checkpoints_dir)
-        tags = self.store.tags()
-        resume = tags.get("resume")
-        policy = self.recipe.policy
-        if resume:
-            verify(resume)
-        self.policy = load_policy(resume.path if resume else start.path, policy.dtype, policy.device)
+        self.plan, self.decide = plan, decide
+        self.keeper = Keeper(CheckpointStore(record.checkpoints_dir), plan.ring)
+        resume = self.keeper.resume
+        source = resume or start
+        if is_content_addressed(source):
+            verify(source)
+        self.policy = self._load(source)
         controller = build_controller(self.recipe)
-        self.learner = Learner(self.policy, self.recipe, controller)
+        self.learner = Learner(self.policy, self.recipe, controller, self._anchor(start), plan.rate)
         self.advantages = Advantages(self.recipe.update)
-        self.step = 0
-        self.finished = False
+        self.step, self.finished = 0, False
+        self.confirmed: int | None = None
+        carried = self.recipe.campaign.optimizer == "carried"
         if resume:
-            state = load_state(resume)
             load_optimizer(resume, self.learner.optimizer)
-            controller.load_state_dict(state["controller"])
-            self.advantages.load_state_dict(state["advantages"])
-            if self.learner.meter:
-                self.learner.meter.load_state_dict(state["meter"])
-            self.step, self.finished = resume.step, state["finished"]
+            self._load_state(load_state(resume))
+            self.step = resume.step
             record.rewind(self.step)
-            self.start, self.peak = tags["start"], tags["resume-peak"]
         else:
             record.rewind(-1)
-            self._evaluate()
-            self.start = self.peak = self.store.save(self.policy, 0)
-            self._save_resume_point()
+            if carried and (start.path / OPTIMIZER_FILE).exists():
+                load_optimizer(start, self.learner.optimizer)
+        self.with_optimizer = self.learner.optimizer if carried else None
+        self._saved: Checkpoint | None = None
 
-    def train(self, budget: int, should_stop: Callable[[Trajectory], bool]) -> None:
-        """Rollout batches until the budget is spent or the rule says stop."""
+    def train(self) -> None:
+        """Rollout batches until the budget is spent or the controller says stop."""
+        if not self.keeper.resume:
+            self._evaluate_on_schedule()
+            self.keeper.start = self.keeper.peak = self._save()
+            self._ask()
+            self._save_resume_point()
         interval = self.recipe.campaign.checkpoint_every * self.recipe.update.steps_per_batch
         while not self.finished:
-            self._one_batch(budget, should_stop)
+            self._one_batch()
             if self.finished or self.step % interval == 0:
                 self._save_resume_point()
 
     def trace(self) -> CampaignTrace:
         """What the campaign did, and its checkpoints."""
-        tags = self.store.tags()
+        select = self.record.evals("select")
+        tags = self.keeper.store.tags()
         return CampaignTrace(
-            select=self._trajectory("select"),
-            report=self._trajectory("report"),
+            select=Trajectory.from_evals(select),
+            report=Trajectory.from_evals(self.record.evals("report")),
             start=tags["start"],
             peak=tags["peak"],
             end=tags["end"],
+            confirmed=self.confirmed,
+            steps=self.record.steps(),
+            evals=select,
         )
 
-    def _one_batch(self, budget: int, should_stop: Callable[[Trajectory], bool]) -> None:
+    def _load(self, checkpoint: Checkpoint) -> Policy:
+        return load_policy(checkpoint.path, self.recipe.policy.dtype, self.recipe.policy.device)
+
+    def _anchor(self, start: Checkpoint) -> KlAnchor | FisherAnchor | None:
+        """What the recipe keeps the policy near to, if anything."""
+        settings, rollout = self.recipe.update.kl, self.recipe.rollout
+        if settings is None:
+            return None
+        policy = self.recipe.policy
+        source = start.path if settings.reference == "start" else policy.path
+        reference = load_policy(source, policy.dtype, policy.device)
+        if settings.kind != "fisher":
+            return KlAnchor(settings, reference, rollout.temperature)
+        return FisherAnchor(
+            settings,
+            reference,
+            [task.prompt for task in self.engine.tasks.train],
+            max_new_tokens=rollout.max_new_tokens,
+            seed=derived_seed(self.recipe.seed, "fisher"),
+            temperature=rollout.temperature,
+        )
+
+    def _one_batch(self) -> None:
         batch = self.step // self.recipe.update.steps_per_batch
         experience, fields = self._collect(batch)
         update = self.recipe.update
@@ -141,12 +191,76 @@ class _Campaign:
                 self.step += 1
                 self._log_step(experience.rows(index), {"batch": batch, "epoch": epoch, "minibatch": minibatch}, fields)
                 fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
-                last = self.step == budget
-                if last or self.step % self.recipe.evaluation.every == 0:
-                    self._evaluate()
-                    self.finished = last or should_stop(self._trajectory("select"))
+                if self.plan.ring:
+                    self.keeper.put_in_ring(self._save())
+                self._evaluate_on_schedule()
+                self._ask()
                 if self.finished:
                     return
+
+    def _ask(self) -> None:
+        """Do what the controller orders until it wants to go on or to stop; a spent budget ends the campaign."""
+        while isinstance(order := self.decide(self._progress()), Evaluate):
+            past = None if order.step == self.step else self.keeper.at(order.step)
+            self._evaluate("select", past, (order.first, order.last))
+        if isinstance(order, Stop):
+            self.confirmed = order.keep
+        self.finished = isinstance(order, Stop) or self.step == self.plan.budget
+        if self.finished:
+            self._close()
+
+    def _progress(self) -> Progress:
+        return Progress(
+            self.step,
+            self.plan.budget,
+            self.record.steps(),
+            self.record.evals("select"),
+            tuple(sorted({*self.keeper.steps, self.step})),
+            len(self.engine.tasks.select),
+        )
+
+    def _evaluate_on_schedule(self) -> None:
+        """Evaluate what the recipe wants at this step, and keep the policy if the select split has a new peak."""
+        settings = self.recipe.evaluation
+        due = settings.every is not None and (self.step % settings.every == 0 or self.step == self.plan.budget)
+        if due:
+            self._evaluate("select")
+        if self.step == 0 or (due and settings.report == "every"):
+            self._measure()
+        if due and self.step:
+            self._keep_new_peak()
+
+    def _keep_new_peak(self) -> None:
+        select = whole_trajectory(self.record.evals("select"))
+        if select and select.peak_step == self.step:
+            self.keeper.keep_peak(self._save())
+
+    def _close(self) -> None:
+        """Keep the end, settle the peak, and measure both where they were not."""
+        end = self._save()
+        if self.confirmed is not None:
+            self.keeper.peak = end if self.confirmed == self.step else self.keeper.at(self.confirmed)
+        elif not whole_trajectory(self.record.evals("select")):
+            self._evaluate("select")
+            self.keeper.peak = end
+        self.keeper.end = end
+        measured = {line["step"] for line in self.record.evals("report")}
+        for checkpoint in (self.keeper.peak, end):
+            if checkpoint.step not in measured:
+                self._measure(checkpoint)
+                measured.add(checkpoint.step)
+
+    def _measure(self, checkpoint: Checkpoint | None = None) -> None:
+        """Evaluate the splits that no decision reads."""
+        self._evaluate("report", checkpoint)
+        if self.engine.tasks.ood:
+            self._evaluate("ood", checkpoint)
+
+    def _save(self) -> Checkpoint:
+        """The weights of now on disk, written once a step."""
+        if self._saved is None or self._saved.step != self.step:
+            self._saved = self.keeper.store.save(self.policy, self.step, self.with_optimizer)
+        return self._saved
 
     def _collect(self, batch: int) -> tuple[Experience, dict[str, Any]]:
         """Sample and grade one rollout batch; the fields of the step line that describe it."""
@@ -215,43 +329,51 @@ class _Campaign:
         self.record.log_step(line)
         self.engine.listener(line)
 
-    def _evaluate(self) -> None:
-        """Evaluate both splits, log them, and keep the policy if the select split has a new peak."""
+    def _evaluate(self, split: str, checkpoint: Checkpoint | None = None, part: tuple[int, int] | None = None) -> None:
+        """Evaluate a split, or tasks part[0] ... part[1] - 1 of it, with the weights of now or of `checkpoint`."""
         settings = self.recipe.evaluation
-        before = self.record.evals("select")
-        for split in ("select", "report"):
-            result = evaluate(
-                self.policy,
-                self.engine.grader,
-                getattr(self.engine.tasks, split),
-                samples=settings.samples,
-                pass_at=settings.pass_at,
-                temperature=settings.temperature,
-                max_new_tokens=self.recipe.rollout.max_new_tokens,
-                batch_rows=self.recipe.rollout.batch_rows,
-                seed=derived_seed(self.recipe.tasks.seed, "evaluation", split),
-            )
-            line = {"step": self.step, "split": split, **result.line}
-            self.record.log_samples(self.step, split, result.samples)
-            self.record.log_eval(line)
-            self.engine.listener(line)
-        if before and self._trajectory("select").peak_step == self.step:
-            self.peak = self.store.save(self.policy, self.step)
-            self.store.retag({**self.store.tags(), "peak": self.peak})
+        tasks = getattr(self.engine.tasks, split)
+        seed: int | list[int] = derived_seed(self.recipe.tasks.seed, "evaluation", split)
+        if part:
+            tasks = tasks[slice(*part)]
+            seed = [derived_seed(self.recipe.tasks.seed, "evaluation", split, task.id) for task in tasks]
+        step = self.step if checkpoint is None else checkpoint.step
+        result = evaluate(
+            self.policy if checkpoint is None or step == self.step else self._load(checkpoint),
+            self.engine.grader,
+            tasks,
+            samples=settings.samples,
+            pass_at=settings.pass_at,
+            temperature=settings.temperature,
+            max_new_tokens=self.recipe.rollout.max_new_tokens,
+            batch_rows=self.recipe.rollout.batch_rows,
+            seed=seed,
+        )
+        later = {"at": self.step} if step != self.step else {}
+        line = {"step": step, "split": split, **later, **({"tasks": list(part)} if part else {}), **result.line}
+        self.record.log_samples(step, split, result.samples)
+        self.record.log_eval(line)
+        self.engine.listener(line)
 
     def _save_resume_point(self) -> None:
-        """Write everything the run needs to go on from here; once finished, also the end checkpoint."""
+        """Write everything the run needs to go on from here."""
+        learner = self.learner
         state = {
-            "controller": self.learner.controller.state_dict(),
+            "controller": learner.controller.state_dict(),
             "advantages": self.advantages.state_dict(),
-            "meter": self.learner.meter.state_dict() if self.learner.meter else None,
+            "meter": learner.meter.state_dict() if learner.meter else None,
+            "anchor": learner.anchor.state_dict() if isinstance(learner.anchor, KlAnchor) else None,
             "finished": self.finished,
+            "confirmed": self.confirmed,
         }
-        resume = self.store.save(self.policy, self.step, self.learner.optimizer, state)
-        tags = {"start": self.start, "peak": self.peak, "resume-peak": self.peak, "resume": resume}
-        if self.finished:
-            tags["end"] = self.store.save(self.policy, self.step)
-        self.store.retag(tags)
+        self.keeper.save_resume_point(self.keeper.store.save(self.policy, self.step, learner.optimizer, state))
 
-    def _trajectory(self, split: str) -> Trajectory:
-        return Trajectory.from_evals(self.record.evals(split))
+    def _load_state(self, state: dict[str, Any]) -> None:
+        learner = self.learner
+        learner.controller.load_state_dict(state["controller"])
+        self.advantages.load_state_dict(state["advantages"])
+        if learner.meter:
+            learner.meter.load_state_dict(state["meter"])
+        if isinstance(learner.anchor, KlAnchor):
+            learner.anchor.load_state_dict(state["anchor"])
+        self.finished, self.confirmed = state["finished"], state["confirmed"]

@@ -11,7 +11,7 @@ from entrostat.engine.checkpoint import folder_digest
 from entrostat.engine.local import Listener, LocalEngine, TaskSplits
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.grading import CodeGrader
-from entrostat.recipe import Recipe, build_stop_rule
+from entrostat.recipe import Recipe, build_campaign_controller
 from entrostat.runs import Run
 
 REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen before
@@ -31,10 +31,11 @@ def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> Campai
     grading = recipe.grading
     with CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED) as grader:
         engine = LocalEngine(recipe, tasks, grader, listener)
-        record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, _versions())
-        return run_campaign(engine, build_stop_rule(recipe), start, record)
+        record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
+        return run_campaign(engine, build_campaign_controller(recipe), start, record)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a trace depends on."""
     packages = ("entrostat", "torch", "transformers", "numpy")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
+from entrostat.engine.anchor import FisherAnchor, KlAnchor
 from entrostat.engine.change import ChangeMeter, FirstOrder
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
@@ -45,6 +46,18 @@ class Experience:
             yield self.rows(index)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What a backward pass found: the loss, the sums of the step's record, the mean KL a token (for Fisher-weighted EWC
+    the penalty), and the summed flow under each rule.
+    """
+
+    loss: float
+    sums: TokenSums
+    kl: float
+    by_rule: dict[str, float]
+
+
 @contextmanager
 def _plain_refusal(number: int) -> Iterator[None]:
     """Turn what the mathematics refuses, such as a ratio that overflows, into a TrainingError of step `number`."""
@@ -58,13 +71,25 @@ def _plain_refusal(number: int) -> Iterator[None]:
 
 
 class Learner:
-    """A policy under training: its optimizer, its learning-rate warm-up and its controller."""
+    """A policy under training: its optimizer, its learning-rate warm-up, its controller and its anchor.
 
-    def __init__(self, policy: Policy, recipe: Recipe, controller: EntropyController) -> None:
+    rate: factor on the recipe's learning rate.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        recipe: Recipe,
+        controller: EntropyController,
+        anchor: KlAnchor | FisherAnchor | None = None,
+        rate: float = 1.0,
+    ) -> None:
         settings = recipe.update
         self.policy = policy
         self.settings = settings
         self.controller = controller
+        self.anchor = anchor
+        self.rate = rate
         self.objective = build_objective(recipe)
         self.temperature = recipe.rollout.temperature
         self.max_new_tokens = recipe.rollout.max_new_tokens
@@ -73,7 +98,7 @@ class Learner:
         self.first_order = recipe.control.first_order
         self.optimizer = torch.optim.AdamW(
             policy.model.parameters(),
-            lr=settings.learning_rate,
+            lr=rate * settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
@@ -87,12 +112,18 @@ class Learner:
         started = time.perf_counter()
         first_order = FirstOrder(self.policy.model.parameters()) if self.first_order else None
         with _plain_refusal(number):
-            loss, sums, by_rule = self._backward(experience, first_order)
+            found = self._backward(experience, first_order)
+        sums, kl = found.sums, found.kl
         norm = self._apply(number)
         self.controller.observe(number, sums.entropy, sums.tokens)
         metrics: dict[str, Any] = dict(sums.metrics())
         if first_order:
             metrics["first_order_change"] = first_order.change(sums.tokens)
+        if isinstance(self.anchor, KlAnchor):
+            metrics |= {"kl": kl, "kl_coef": self.anchor.coefficient}
+            self.anchor.observe(kl)
+        elif self.anchor:
+            metrics["ewc"] = kl
         seconds = {"update": time.perf_counter() - started}
         if self.meter:
             flow = metrics["flow_up"] + metrics["flow_down"]
@@ -100,9 +131,9 @@ class Learner:
             before = sums.entropy / sums.tokens
             change = self.meter.read(announced, before, lambda: self._mean_entropy(experience.rollout))
             seconds["measure"] = change.pop("measure_seconds")
-            metrics |= change | {"flow_by_rule": {rule: total / sums.tokens for rule, total in by_rule.items()}}
+            metrics |= change | {"flow_by_rule": {rule: total / sums.tokens for rule, total in found.by_rule.items()}}
         return {
-            "loss": loss,
+            "loss": found.loss,
             "grad_norm": norm,
             "lr": self.learning_rate(number),
             **self.controller.metrics(),
@@ -112,22 +143,19 @@ class Learner:
             "seconds": seconds,
         }
 
-    def _backward(
-        self, experience: Experience, first_order: FirstOrder | None
-    ) -> tuple[float, TokenSums, dict[str, float]]:
-        """Leave the gradient of the loss in the weights; returns the loss, the sums of the step's record and, where the
-        change is measured, the summed flow under each rule.
-        """
+    def _backward(self, experience: Experience, first_order: FirstOrder | None) -> _Pass:
+        """Leave the gradient of the loss in the weights; flow under each rule is summed where the change is measured."""
         rule, bonus = self.controller.rule(), self.controller.entropy_coef()
         whole = self._denominator(experience.rollout)
-        loss_sum, sums = 0.0, TokenSums.zero()
+        loss_sum, sums, kl_sum = 0.0, TokenSums.zero(), 0.0
         by_rule: dict[str, float] = defaultdict(float)
         self.optimizer.zero_grad(set_to_none=True)
         parts = list(experience.cut(self.settings.microbatch_rows))
         joint = self._joint_weights(experience, parts) if len(parts) > 1 and self.controller.reweighting else None
         for i, part in enumerate(parts):
             mask = part.rollout.mask.to(self.policy.device)
-            stats = self._statistics(part.rollout, entropy_grad=bonus > 0 or first_order is not None)
+            logits = self._logits(part.rollout)
+            stats = self._statistics_of(logits, part.rollout, entropy_grad=bonus > 0 or first_order is not None)
             advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
             weighted = advantages * (joint[i] if joint else self.controller.weights(stats, advantages, mask))
             old_logp = part.rollout.old_logp.to(mask.device)
@@ -137,6 +165,10 @@ class Learner:
                 per_token += kl_cov_penalty(stats.logp, old_logp, weighted, mask, term.share, term.coefficient)
             if first_order:
                 first_order.add(stats.entropy[mask].sum())
+            if isinstance(self.anchor, KlAnchor):
+                kl = self.anchor.per_token(logits, part.rollout).where(mask, 0)
+                per_token = per_token + self.anchor.coefficient * kl
+                kl_sum += float(kl.detach().double().sum())
             loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
             loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
@@ -144,7 +176,12 @@ class Learner:
             if self.meter:
                 for name, flow in flow_by_rule(stats, weighted, out.slope).items():
                     by_rule[name] += float(flow[mask].double().sum())
-        return loss_sum, sums, by_rule
+        if isinstance(self.anchor, FisherAnchor):
+            penalty = self.anchor.penalty(self.policy)
+            penalty.backward()  # type: ignore[no-untyped-call]
+            value = float(penalty.detach())
+            return _Pass(loss_sum + value, sums, value, by_rule)
+        return _Pass(loss_sum, sums, kl_sum / experience.rollout.token_count, by_rule)
 
     @torch.no_grad()
     def _joint_weights(self, experience: Experience, parts: Sequence[Experience]) -> list[Tensor]:
@@ -163,15 +200,18 @@ class Learner:
     def learning_rate(self, number: int) -> float:
         """The learning rate of step `number`: linear from 0 over the warm-up, then constant."""
         warmup = self.settings.warmup_steps
-        return self.settings.learning_rate * (min(1.0, number / warmup) if warmup else 1.0)
+        return self.rate * self.settings.learning_rate * (min(1.0, number / warmup) if warmup else 1.0)
 
-    def _statistics(self, rollout: Rollout, entropy_grad: bool = False) -> TokenStats:
-        device = self.policy.device
-        completions = rollout.completions.to(device)
-        logits = self.policy.logits(
-            rollout.prompts.to(device), rollout.prompt_mask.to(device), completions, rollout.mask.to(device)
-        )
+    def _logits(self, rollout: Rollout) -> Tensor:
+        parts = (rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask)
+        return self.policy.logits(*(part.to(self.policy.device) for part in parts))
+
+    def _statistics_of(self, logits: Tensor, rollout: Rollout, entropy_grad: bool = False) -> TokenStats:
+        completions = rollout.completions.to(logits.device)
         return token_stats(logits, completions, temperature=self.temperature, entropy_grad=entropy_grad)
+
+    def _statistics(self, rollout: Rollout) -> TokenStats:
+        return self._statistics_of(self._logits(rollout), rollout)
 
     @torch.no_grad()
     def _mean_entropy(self, rollout: Rollout) -> float:

@@ -4,7 +4,13 @@ from entrostat.objective import advantages
 from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, DcpoClip, DppoClip, DualClip
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
 from entrostat.objective.losses import ObjectiveName, PolicyLoss, aggregate, policy_loss
-from entrostat.objective.regularisers import entropy_bonus, kl_cov_penalty
+from entrostat.objective.regularisers import (
+    adapted_coefficient,
+    entropy_bonus,
+    ewc_penalty,
+    kl_cov_penalty,
+    kl_to_reference,
+)
 from entrostat.objective.surrogates import (
     Bapo,
     CeGppo,
@@ -46,9 +52,12 @@ __all__ = [
     "Sapo",
     "Surrogate",
     "Tokens",
+    "adapted_coefficient",
     "advantages",
     "aggregate",
     "entropy_bonus",
+    "ewc_penalty",
     "kl_cov_penalty",
+    "kl_to_reference",
     "policy_loss",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 
@@ -28,6 +31,50 @@ def kl_cov_penalty(
     largest = product.masked_fill(~mask, float("-inf")).flatten().topk(count).indices
     chosen = mask.new_zeros(mask.numel()).index_fill(0, largest, True).view_as(mask)
     return coefficient * (logp - old_logp).abs().where(chosen, 0)
+
+
+def kl_to_reference(logits: Tensor, reference: Tensor, temperature: float = 1.0) -> Tensor:
+    """Exact KL(pi || pi_ref) of each position's distribution, in nats (...), over the whole vocabulary:
+
+        sum_v p_v (ln p_v - ln q_v),    p = softmax(logits / temperature), q = softmax(reference / temperature)
+
+    logits, reference: (..., V); the gradient is that of `logits`. Exact rather than Schulman's k3 estimate
+    r - 1 - ln r with r = q_a / p_a of the sampled token a: used as a loss, k3 has the gradient of the other direction's
+    divergence and grows without bound where p_a is small, just where a policy runs away. The price is the reference's
+    logits. Source: Jaques et al., arXiv 1611.02796, section 3 (penalty); Schulman, "Approximating KL divergence" (k3).
+    """
+    logp = (logits.float() / temperature).log_softmax(-1)
+    logq = (reference.detach().float() / temperature).log_softmax(-1)
+    return (logp.exp() * (logp - logq)).sum(-1)
+
+
+def adapted_coefficient(
+    coefficient: float, kl: float, target: float, gain: float = 0.1, least: float = 1e-4, most: float = 10.0
+) -> float:
+    """The next coefficient of a KL penalty that is to hold the mean KL at `target`, both in nats a token.
+
+        e = clip((KL - target) / target, -.2, .2),    coefficient <- clip(coefficient (1 + gain e), least, most)
+
+    Source: Ziegler et al., arXiv 1909.08593, section 2.2 (gain .1). ValueError: target <= 0.
+    """
+    if not target > 0:
+        raise ValueError(f"target is {target}; give a KL above 0, in nats a token")
+    error = min(max((kl - target) / target, -0.2), 0.2)
+    return min(max(coefficient * (1 + gain * error), least), most)
+
+
+def ewc_penalty(parameters: Sequence[Tensor], anchors: Sequence[Tensor], fisher: Sequence[Tensor]) -> Tensor:
+    """Elastic weight consolidation, a scalar: 1/2 sum_i F_i (theta_i - theta*_i)^2.
+
+    parameters theta, anchors theta* and fisher F: tensors of equal shapes. With F the Fisher information of the
+    completion's log-probability divided by its mean length, this is the second-order expansion at theta* of the KL a
+    token, so that its coefficient compares with a KL penalty's. Source: Kirkpatrick et al., arXiv 1612.00796, eq. 3.
+    """
+    terms = [
+        (weight * (own - anchor).square()).sum()
+        for own, anchor, weight in zip(parameters, anchors, fisher, strict=True)
+    ]
+    return 0.5 * torch.stack(terms).sum()
 
 
 def covariance_terms(logp: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from entrostat.campaign import EarlyStop, Naive, StopRule
+from entrostat.campaign import Controller
 from entrostat.control import Constant, EntropyController
 from entrostat.objective import Objective
-from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES, build
+from entrostat.recipe.methods import BONUSES, CONTROLLERS, OBJECTIVES, REWEIGHTINGS, STRATEGIES, build
 from entrostat.recipe.sections import Recipe
 
 
@@ -27,11 +27,6 @@ def build_objective(recipe: Recipe) -> Objective:
     return build(OBJECTIVES, recipe.update.objective)
 
 
-def build_stop_rule(recipe: Recipe) -> StopRule:
-    """The stop rule that a recipe describes."""
-    campaign = recipe.campaign
-    match campaign.stop:
-        case "naive":
-            return Naive(steps=campaign.steps)
-        case "es-online":
-            return EarlyStop(patience=campaign.patience, mode="online", steps=campaign.steps)
+def build_campaign_controller(recipe: Recipe) -> Controller:
+    """What decides over the campaigns of a recipe."""
+    return build(CONTROLLERS, recipe.campaign.controller, steps=recipe.campaign.steps)

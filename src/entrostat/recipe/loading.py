@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from entrostat.recipe.sections import Recipe
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class RecipeError(ValueError):
@@ -23,6 +25,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     overrides: `section.key=value` settings that win over the file, the value read as YAML.
     Raises RecipeError when the file is missing or no mapping, or a key is unknown, of the wrong type or out of range.
     """
+    return parse_recipe(read_mapping(path), overrides, origin=str(path))
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """The content of a YAML file. RecipeError: it is missing or holds no mapping."""
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -35,14 +42,21 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     content = _from_yaml(text, str(file))
     if not isinstance(content, dict):
         raise RecipeError(f"{file}: holds {type(content).__name__}, not a mapping; start with `name: ...`")
-    return parse_recipe(content, overrides, origin=str(file))
+    return content
 
 
 def parse_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "recipe") -> Recipe:
     """A recipe from plain data; raises RecipeError naming each faulty field, its value and what is allowed."""
+    return parse_as(Recipe, content, overrides, origin)
+
+
+def parse_as(
+    kind: type[Parsed], content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "recipe"
+) -> Parsed:
+    """Plain data as a recipe of another kind, such as a study's; RecipeError as in parse_recipe."""
     merged = _with_overrides(content, overrides)
     try:
-        return Recipe.model_validate(merged)
+        return kind.model_validate(merged)
     except ValidationError as error:
         raise RecipeError("\n".join(_fault(origin, fault) for fault in error.errors())) from error
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from entrostat import control, objective
+from entrostat.campaign import Care, CareV1, CareV2, Controller, Crest, EarlyStop, Naive
 from entrostat.control import Bonus, Reweighting, Strategy
 from entrostat.objective import Objective
 
@@ -106,12 +107,28 @@ OBJECTIVES: Table[Objective] = {
 }
 
 
-def build(table: Table[Method], choice: Mapping[str, Any]) -> Method:
-    """The method that a resolved choice names, with its settings.
+CONTROLLERS: Table[Controller] = {
+    "naive": Naive,
+    "es-online": partial(EarlyStop, mode="online"),
+    "es-budget": partial(EarlyStop, mode="budget"),
+    "care-v1": CareV1,
+    "care-v2": CareV2,
+    "care": Care,
+    "care-memory-only": partial(Care, gate=False),
+    "care-gate-only": partial(Care, memory=False),
+    "crest": Crest,
+}
+
+GIVEN = ("steps",)
+"""Arguments that are no settings of a choice: the recipe has them elsewhere."""
+
+
+def build(table: Table[Method], choice: Mapping[str, Any], **given: Any) -> Method:
+    """The method that a resolved choice names, with its settings and the arguments `given`.
 
     Raises ValueError for an unknown name, an unknown or faulty setting, and settings that the method refuses.
     """
-    return _built(table, choice)[0]
+    return _built(table, choice, **given)[0]
 
 
 def resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +136,7 @@ def resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": choice["name"], **_built(table, choice)[1].model_dump(mode="json")}
 
 
-def _built(table: Table[Method], choice: Mapping[str, Any]) -> tuple[Method, BaseModel]:
+def _built(table: Table[Method], choice: Mapping[str, Any], **extra: Any) -> tuple[Method, BaseModel]:
     name = str(choice.get("name"))
     if name not in table:
         raise ValueError(f"name is {name!r}; choose one of {', '.join(table)}")
@@ -134,7 +151,8 @@ def _built(table: Table[Method], choice: Mapping[str, Any]) -> tuple[Method, Bas
     if unknown := _unknown(given, settings.model_dump()):
         known = ", ".join(type(settings).model_fields) or "no settings"
         raise ValueError(f"{unknown}: unknown setting; {name!r} takes {known}")
-    return method(**{field: getattr(settings, field) for field in type(settings).model_fields}), settings
+    own = {field: getattr(settings, field) for field in type(settings).model_fields}
+    return method(**own, **extra), settings
 
 
 def _unknown(given: Any, known: Any) -> str | None:
@@ -152,11 +170,13 @@ def _unknown(given: Any, known: Any) -> str | None:
 @cache
 def _settings_of(method: Callable[..., Any]) -> type[BaseModel]:
     """A model with the method's arguments as its fields."""
-    source = method.band if isinstance(method, Kept) else method
+    source = method.band if isinstance(method, Kept) else method.func if isinstance(method, partial) else method
+    fixed = (*GIVEN, *method.keywords) if isinstance(method, partial) else GIVEN
     hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
     fields: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(source).parameters.items()
+        if name not in fixed
     }
     for field in dataclasses.fields(source) if dataclasses.is_dataclass(source) else ():
         if field.init and field.default_factory is not dataclasses.MISSING:
@@ -177,3 +197,4 @@ StrategyChoice = _choice(STRATEGIES)
 ReweightingChoice = _choice(REWEIGHTINGS)
 BonusChoice = _choice(BONUSES)
 ObjectiveChoice = _choice(OBJECTIVES)
+ControllerChoice = _choice(CONTROLLERS)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from entrostat.recipe.methods import BonusChoice, ObjectiveChoice, ReweightingChoice, StrategyChoice
+from entrostat.recipe.methods import BonusChoice, ControllerChoice, ObjectiveChoice, ReweightingChoice, StrategyChoice
 
 
 class Section(BaseModel):
@@ -45,8 +45,14 @@ class TasksRecipe(Section):
     """Tasks that choose the peak and decide when to stop."""
     report: Positive = 64
     """Tasks that the results are measured on; no decision reads them."""
+    ood: int = Field(default=0, ge=0)
+    """listcraft: tasks of another kind than is trained on, measured where the report split is; 0 for none."""
+    ood_levels: tuple[int, ...] = (4,)
+    """The levels of the `ood` tasks, which `levels` should not have."""
     seed: int = 0
     """Which tasks are drawn, and how a family without splits is split; runs that are compared share it."""
+    train_seed: int | None = None
+    """Which training tasks are drawn, where that should differ from `seed`; the other splits stay."""
 
 
 class RolloutRecipe(Section):
@@ -73,6 +79,23 @@ class KlCovRecipe(Section):
     """Weight of the term."""
 
 
+class KlRecipe(Section):
+    """What keeps the policy near a reference: a penalty in the loss, in nats a token."""
+
+    kind: Literal["fixed", "adaptive", "fisher"] = "fixed"
+    """`fixed`: coefficient x exact KL (the strong `EWC-style` form of arXiv 2606.21090 is .05); `adaptive`: the same,
+    the coefficient moved step by step towards `target`; `fisher`: elastic weight consolidation proper, quadratic in the
+    weights with the diagonal Fisher information of the reference's own samples."""
+    coefficient: float = Field(default=0.05, gt=0)
+    """Weight of the term; `adaptive` begins with it."""
+    target: float = Field(default=0.02, gt=0)
+    """Mean KL in nats a token that `adaptive` holds."""
+    reference: Literal["start", "base"] = "start"
+    """`start`: the checkpoint that the campaign starts from; `base`: the recipe's own policy.path."""
+    fisher_samples: Positive = 64
+    """Completions that the Fisher information is estimated on."""
+
+
 class UpdateRecipe(Section):
     """How the policy learns from a rollout batch."""
 
@@ -87,6 +110,8 @@ class UpdateRecipe(Section):
     """`clip`: the clipped surrogate; `reinforce`: ratio times advantage, never clipped; and others by their names."""
     kl_cov: KlCovRecipe | None = None
     """KL-Cov's term beside objective `reinforce`; null for none."""
+    kl: KlRecipe | None = None
+    """A penalty that keeps the policy near a reference; null for none."""
     aggregate: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
     """How per-token losses become one number; `constant` divides by batch x max_new_tokens (Dr.GRPO)."""
     epochs: Positive = 2
@@ -140,8 +165,11 @@ class ControlRecipe(Section):
 class EvaluationRecipe(Section):
     """How the policy is measured, on fixed seeds (common random numbers)."""
 
-    every: Positive = 1
-    """Optimizer steps from one evaluation to the next."""
+    every: Positive | None = 1
+    """Optimizer steps from one evaluation to the next; null evaluates the select split when the controller asks."""
+    report: Literal["every", "peak"] = "every"
+    """When the report split is evaluated: `every`: with each evaluation of select; `peak`: at the campaign's start, and
+    once it is over at its peak and its end, which is all that its gap needs and halves the cost of evaluation."""
     samples: Positive = 4
     """Completions a task."""
     pass_at: tuple[Positive, ...] = Field(default=(1, 4), min_length=1)
@@ -161,11 +189,11 @@ class CampaignRecipe(Section):
 
     steps: Positive = 60
     """Optimizer steps, at the most."""
-    stop: Literal["naive", "es-online"] = "naive"
-    """`naive`: run to the end and hand over the end; `es-online`: stop `patience` steps after the running peak of the
-    select split and hand over the peak."""
-    patience: Positive = 3
-    """Steps without a new peak that end an `es-online` campaign."""
+    controller: ControllerChoice = Field(default="naive", validate_default=True)
+    """What ends a campaign and chooses its hand-over, by its published name, such as `naive`: run to the end and hand
+    over the end; `es-online`: stop `patience` steps after the running peak of select and hand over the peak."""
+    optimizer: Literal["reset", "carried"] = "reset"
+    """AdamW's moments at the start of a later campaign of a chain: fresh, or those of the checkpoint handed over."""
     checkpoint_every: Positive = 10
     """Rollout batches from one resume point to the next."""
 

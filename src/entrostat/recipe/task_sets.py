@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -25,13 +26,15 @@ TASK_SETS = tuple({**FROM_PACKAGES, **FROM_FILES})
 
 
 def task_splits(wanted: TasksRecipe) -> dict[str, list[AnyTask]]:
-    """The train, select and report tasks of a recipe, which never overlap.
+    """The train, select, report and ood tasks of a recipe, which never overlap.
 
-    A family without splits of its own is split by content and seed. Raises TaskError when a split holds too few.
+    A family without splits of its own is split by content and seed, and has no ood tasks.
+    Raises TaskError when a split holds too few.
     """
     sizes = {"train": wanted.train, "select": wanted.select, "report": wanted.report}
     if wanted.family == "listcraft":
-        return {name: list(_listcraft(name, size, wanted)) for name, size in sizes.items()}
+        found = {name: list(_listcraft(name, size, wanted)) for name, size in sizes.items()}
+        return {**found, "ood": list(listcraft.tasks("report", wanted.ood, wanted.seed, wanted.ood_levels))}
     tasks = unique(load_task_set(wanted.family, Path(wanted.data) if wanted.data else None))
     whole = sum(sizes.values())
     found = split(tasks, {name: size / whole for name, size in sizes.items()}, wanted.seed)
@@ -41,11 +44,14 @@ def task_splits(wanted: TasksRecipe) -> dict[str, list[AnyTask]]:
                 f"tasks.{name}: got {size}, but this split of {wanted.family} holds {len(found[name])} of its "
                 f"{len(tasks)} tasks; ask for fewer"
             )
-    return {name: found[name][:size] for name, size in sizes.items()}
+    if wanted.train_seed is not None:
+        random.Random(wanted.train_seed).shuffle(found["train"])
+    return {**{name: found[name][:size] for name, size in sizes.items()}, "ood": []}
 
 
 def _listcraft(name: str, size: int, wanted: TasksRecipe) -> Sequence[AnyTask]:
-    return listcraft.tasks(cast(listcraft.Split, name), size, wanted.seed, wanted.levels)
+    seed = wanted.train_seed if name == "train" and wanted.train_seed is not None else wanted.seed
+    return listcraft.tasks(cast(listcraft.Split, name), size, seed, wanted.levels)
 
 
 def load_task_set(name: str, path: Path | None = None) -> list[AnyTask]:

@@ -29,11 +29,12 @@ Fields of a step line; only `step` is required, so that a host writes what it ca
     tokens, seconds                 {"rollout", "update"}, {"rollout", "grade", "update"}
 
 Fields of an evaluation line; step, split and results are required:
-    step, split ("select" or "report"), results ([[task id, n, c], ...]: c of n samples correct)
+    step, split ("select", "report" or "ood"), results ([[task id, n, c], ...]: c of n samples correct)
     pass_at ({"1": ..., "4": ...}), distinct (mean number of distinct correct solutions a task)
-    entropy, length, truncated, verdicts, tokens (a count), seconds
+    hard (pass@1 over the tasks of the highest level), entropy, length, truncated, verdicts, tokens (a count), seconds
+    at (the step at which it was made, where that was later), tasks ([first, last], where it is of a part of the split)
 
-Fields of a sample: step, split ("train", "select" or "report"), task, prompt, completion, outcome.
+Fields of a sample: step, split ("train", "select", "report" or "ood"), task, prompt, completion, outcome.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class Run:
         """Forget everything after `step`, so that a run resumed from the checkpoint of `step` writes it once."""
         for log in (self._steps, self._evals, self._decisions):
             lines = read_lines(log)
-            kept = [line for line in lines if line["step"] <= step]
+            kept = [line for line in lines if line.get("at", line["step"]) <= step]
             if len(kept) < len(lines):
                 write_lines(log, kept)
         for at, file in self._sample_files():

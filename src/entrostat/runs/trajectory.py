@@ -37,12 +37,15 @@ class Trajectory:
 
     @classmethod
     def from_evals(cls, evals: Iterable[Mapping[str, Any]]) -> Trajectory:
-        """The trajectory of one split from the evaluation lines of a run folder."""
-        lines = sorted(evals, key=lambda line: int(line["step"]))
-        return cls(
-            steps=tuple(line["step"] for line in lines),
-            pass_at_1=tuple(mean_over_tasks([(n, c) for _, n, c in line["results"]], k=1) for line in lines),
-        )
+        """The trajectory of one split from the evaluation lines of a run folder.
+
+        A step that was evaluated part by part has the mean over the tasks of all its parts.
+        """
+        counts: dict[int, list[tuple[int, int]]] = {}
+        for line in evals:
+            counts.setdefault(int(line["step"]), []).extend((n, c) for _, n, c in line["results"])
+        steps = tuple(sorted(counts))
+        return cls(steps, tuple(mean_over_tasks(counts[step], k=1) for step in steps))
 
     @property
     def peak_index(self) -> int:

@@ -1,0 +1,110 @@
+"""`chain`: a study of methods x seeds, each a chain of campaigns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from entrostat.cli.screen import AsJson, Overrides, console, plain_errors, status
+
+
+def chain(
+    recipe: Annotated[Path, typer.Argument(help="A study's recipe in YAML.")],
+    out: Annotated[Path | None, typer.Option(help="The study's folder; runs/NAME if left out.")] = None,
+    workers: Annotated[int, typer.Option(help="Chains at a time, each in a process of its own.", min=1)] = 1,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Spread the chains over a Ray cluster that sees the folder.")
+    ] = False,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what it takes, run nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study of methods x seeds, each a chain of campaigns; the same command again resumes what was killed.
+
+    Example: entrostat chain recipes/chains/embedded.yaml --workers 2 --set seeds=[0,1]
+    """
+    from entrostat.recipe import load_study
+
+    with plain_errors():
+        study = load_study(recipe, overrides or ())
+        if dry_run:
+            _show_plan(study, as_json)
+            return
+        from entrostat.engine.study import run_study
+        from entrostat.report.study import build_study_report
+
+        folder = out or Path("runs") / study.name
+        with _study_progress(study.name) as progress:
+            run_study(study, folder, workers=workers, ray=ray, progress=progress)
+        page = build_study_report(folder)
+        _show_results(folder, page, as_json)
+
+
+def _show_results(folder: Path, page: Path, as_json: bool) -> None:
+    from entrostat.report.study import headline
+
+    rows = [row.plain() for row in headline(folder)]
+    if as_json:
+        typer.echo(json.dumps({"methods": rows, "report": str(page), "results": str(folder / "results.sqlite")}))
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in rows[0] if rows else ():
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    console.print(table)
+    console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
+
+
+def _show_plan(study: Any, as_json: bool) -> None:
+    from entrostat.engine.estimate import estimate
+
+    rows = [estimate(study, method) for method in study.methods]
+    if as_json:
+        typer.echo(json.dumps({"study": study.name, "seeds": len(study.seeds), "chains": rows}))
+        return
+    table = Table(
+        box=box.SIMPLE_HEAD, caption="a chain; tokens at the longest completion, memory with AdamW in float32"
+    )
+    for heading in rows[0]:
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row.values()))
+    console.print(f"{study.name}: {len(study.methods)} methods x {len(study.seeds)} seeds", markup=False)
+    console.print(table)
+
+
+@contextmanager
+def _study_progress(name: str) -> Iterator[Any]:
+    """Progress of the whole study with the time left: a bar in a terminal, a line every tenth elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[chains]}"))
+    shown = -1
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=status,
+        disable=not status.is_terminal,
+    ) as progress:
+        bar = progress.add_task(name, chains="")
+
+        def listen(standing: Any) -> None:
+            nonlocal shown
+            chains = f"{standing.chains_done}/{standing.chains} chains"
+            progress.update(bar, completed=standing.done, total=standing.whole, chains=chains)
+            tenth = 10 * standing.done // standing.whole
+            if not status.is_terminal and tenth > shown:
+                shown = tenth
+                status.print(f"{name}: step {standing.done}/{standing.whole}, {chains}", markup=False)
+
+        yield listen

@@ -1,0 +1,66 @@
+"""What a chain will take, before it is run: steps, completions, tokens and memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from entrostat.engine.policy import DTYPES, EMBEDDED, embedded_folder
+from entrostat.recipe import StudyRecipe
+
+
+def estimate(study: StudyRecipe, method: str) -> dict[str, Any]:
+    """Upper bounds for one chain of a method: no campaign stops early, every completion is of the full length.
+
+    memory: weights, gradients and AdamW's two moments in the policy's dtype, of a model whose folder is here or whose
+    name says its size (as in Qwen2.5-3B); "?" for others. Activations and the key-value cache come on top.
+    """
+    recipe = study.recipe(method, study.seeds[0], 0)
+    steps = recipe.campaign.steps * study.campaigns
+    batches = -(-recipe.campaign.steps // recipe.update.steps_per_batch) * study.campaigns
+    training = batches * recipe.rollout.prompts * recipe.rollout.samples
+    every = recipe.evaluation.every
+    per_campaign = 1 + recipe.campaign.steps // every if every else 4
+    split = {"select": recipe.tasks.select * per_campaign, "report": recipe.tasks.report * per_campaign}
+    if recipe.evaluation.report == "peak":
+        split["report"] = recipe.tasks.report * 3
+    evaluation = sum(split.values()) * recipe.evaluation.samples * study.campaigns
+    parameters = parameter_count(recipe.policy.path)
+    width = DTYPES[recipe.policy.dtype].itemsize
+    gigabytes = None if parameters is None else 4 * width * parameters / 2**30
+    return {
+        "method": method,
+        "campaigns": study.campaigns,
+        "steps": steps,
+        "training completions": training,
+        "evaluation completions": evaluation,
+        "tokens": (training + evaluation) * recipe.rollout.max_new_tokens,
+        "memory": "?" if gigabytes is None else f"{gigabytes:.2f} GiB",
+    }
+
+
+def parameter_count(path: str) -> int | None:
+    """Weights of a model: from its folder's safetensors headers, or as its name says (Qwen2.5-7B, gemma-3-270m)."""
+    folder = embedded_folder() if path == EMBEDDED else Path(path)
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if files:
+        return sum(_elements(file) for file in files)
+    for part in path.replace("_", "-").split("-"):
+        unit = {"b": 10**9, "m": 10**6}.get(part[-1:].lower())
+        if unit and part[:-1].replace(".", "", 1).isdigit():
+            return round(float(part[:-1]) * unit)
+    return None
+
+
+def _elements(file: Path) -> int:
+    with file.open("rb") as data:
+        header = json.loads(data.read(int.from_bytes(data.read(8), "little")))
+    total = 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            size = 1
+            for width in entry["shape"]:
+                size *= width
+            total += size
+    return total

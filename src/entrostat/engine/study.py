@@ -1,0 +1,234 @@
+"""A study on one machine or on Ray: every chain in a process of its own, taken up where it was killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrostat.campaign import CampaignOutcome, Checkpoint
+from entrostat.campaign.chain import OUTCOME, Campaign, campaign_folder, run_chain
+from entrostat.campaign.database import chain_folder, write_results
+from entrostat.engine.checkpoint import folder_digest
+from entrostat.engine.local import Listener, LocalEngine, TaskSplits
+from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
+from entrostat.engine.train import REMEMBERED, versions
+from entrostat.grading import CodeGrader
+from entrostat.grading.kernel import die_with_parent
+from entrostat.recipe import StudyRecipe, build_campaign_controller
+from entrostat.runs import Run, RunError, atomic_write
+
+Job = tuple[str, int]  # method, seed
+POLL_SECONDS = 0.5
+
+
+class StudyError(RuntimeError):
+    """Chains of a study that did not end; the message has a line for each, with its cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a study is. done, whole: optimizer steps, those that a finished campaign saved counted as done."""
+
+    done: int
+    whole: int
+    chains_done: int
+    chains: int
+
+
+def jobs(study: StudyRecipe) -> list[Job]:
+    """The chains of a study, seed by seed, so that what is finished early can be compared."""
+    return [(method, seed) for seed in study.seeds for method in study.methods]
+
+
+def run_study(
+    study: StudyRecipe,
+    out: Path,
+    *,
+    workers: int = 1,
+    ray: bool = False,
+    progress: Callable[[Standing], None] = lambda _: None,
+) -> Path:
+    """Run the chains of a study that are still to run, and write their results; returns the SQLite file.
+
+    workers: chains at a time, in processes of this machine; with `ray` as tasks of a Ray cluster that sees `out`.
+    Raises StudyError when chains ended with an error: the others are finished, and the same call resumes those.
+    RunError: `out` holds another thing than a study.
+    """
+    _begin(study, out)
+    todo = jobs(study)
+    write_results(out, todo)
+    faults: list[str] = []
+    spread = _on_ray(study, out, todo) if ray else _in_processes(study, out, todo, workers)
+    for ended in spread:
+        if ended is not None:
+            (method, seed), fault = ended
+            write_results(out, [(method, seed)])
+            faults += [f"{method}, seed {seed}: {fault}"] if fault else []
+        progress(standing(study, out))
+    if faults:
+        raise StudyError("\n".join(faults))
+    return out / "results.sqlite"
+
+
+def run_one(
+    study: StudyRecipe, method: str, seed: int, out: Path, listener: Listener | None = None
+) -> list[CampaignOutcome]:
+    """Run one chain of a study in this process, or take it up where it was killed.
+
+    Raises PolicyError, IsolationError and RunError before anything is written, CheckpointError and TrainingError with
+    what was there intact.
+    """
+    first = study.recipe(method, seed, 0)
+    policy, grading = first.policy, first.grading
+    refuse_unusable(policy.path, policy.dtype, policy.device)
+    start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), 0)
+    digest = folder_digest(start.path) if start.path.is_dir() else str(start.path)
+    with CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED) as grader:
+
+        def campaign(number: int) -> Campaign:
+            recipe = study.recipe(method, seed, number)
+            tasks = TaskSplits.of(recipe)
+
+            def open_record(place: Path, begin: Checkpoint) -> Run:
+                own = digest if number == 0 else begin.path.name
+                return Run.create(
+                    place, recipe.model_dump(mode="json"), recipe.seed, {**tasks.hashes(), "policy": own}, versions()
+                )
+
+            return Campaign(LocalEngine(recipe, tasks, grader, listener), open_record)
+
+        return run_chain(
+            [lambda number=number: campaign(number) for number in range(study.campaigns)],  # type: ignore[misc]
+            build_campaign_controller(first),
+            start,
+            chain_folder(out, method, seed),
+            kept=study.kept,
+        )
+
+
+def standing(study: StudyRecipe, out: Path) -> Standing:
+    """How far a study is, read off its folder."""
+    whole = done = chains_done = 0
+    for method, seed in jobs(study):
+        steps = study.recipe(method, seed, 0).campaign.steps
+        chain = chain_folder(out, method, seed)
+        whole += steps * study.campaigns
+        for number in range(study.campaigns):
+            place = campaign_folder(chain, number)
+            if (place / OUTCOME).exists():
+                done += steps
+                chains_done += number == study.campaigns - 1
+            else:
+                log = place / "steps.jsonl"
+                done += log.read_bytes().count(b"\n") if log.exists() else 0
+                break
+    return Standing(done, whole, chains_done, len(study.seeds) * len(study.methods))
+
+
+def _begin(study: StudyRecipe, out: Path) -> None:
+    """Write the study's recipe; its methods, seeds and campaigns may have become more since the last time."""
+    file = out / "study.json"
+    if out.exists() and not file.exists() and any(out.iterdir()):
+        raise RunError(f"{out}: holds something that is not a study; choose another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write(file, json.dumps(study.model_dump(mode="json"), indent=1).encode() + b"\n")
+
+
+Ended = tuple[Job, str | None] | None
+
+
+def _in_processes(study: StudyRecipe, out: Path, todo: Sequence[Job], workers: int) -> Iterator[Ended]:
+    """Each chain in a fresh process, `workers` at a time; yields one that ended, or None while all go on."""
+    context = multiprocessing.get_context("spawn")
+    waiting, running = list(todo), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop(0)
+                inbox, outbox = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(study, *job, out, outbox), daemon=False)
+                process.start()
+                outbox.close()
+                running[job] = process, inbox
+            for job, (process, inbox) in list(running.items()):
+                process.join(POLL_SECONDS / len(running))
+                if process.exitcode is not None:
+                    del running[job]
+                    yield job, _fault(process.exitcode, inbox)
+            yield None
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.join()
+
+
+def _fault(code: int, inbox: Any) -> str | None:
+    """What a process that ended with `code` says went wrong; None where nothing did."""
+    if code == 0:
+        return None
+    try:
+        if inbox.poll():
+            return str(inbox.recv())
+    except EOFError:
+        pass
+    cause = signal.Signals(-code).name if code < 0 else f"status {code}"
+    return f"its process was ended by {cause}; run it again to resume"
+
+
+def _child(study: StudyRecipe, method: str, seed: int, out: Path, outbox: Any) -> None:
+    """A chain's process: it dies with the one that started it, so that no orphan holds the run folder."""
+    die_with_parent(signal.SIGKILL)
+    if os.getppid() == 1:
+        os._exit(1)
+    _quiet()
+    try:
+        run_one(study, method, seed, out)
+    except KeyboardInterrupt:
+        os._exit(130)
+    except Exception as error:
+        outbox.send(f"{error}" if str(error) else type(error).__name__)
+        os._exit(1)
+
+
+def _quiet() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+
+
+def _on_ray(study: StudyRecipe, out: Path, todo: Iterable[Job]) -> Iterator[Ended]:
+    """Each chain as a Ray task; a task takes as many CPUs as its recipe has threads."""
+    try:
+        import ray
+    except ImportError as error:
+        raise StudyError("ray is not installed; pip install entrostat[ray], or leave --ray out") from error
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+
+    def task(job: Job) -> str | None:
+        _quiet()
+        try:
+            run_one(study, *job, out.resolve())
+        except Exception as error:
+            return str(error) or type(error).__name__
+        return None
+
+    remote = ray.remote(task)
+    threads = {job: study.recipe(*job, 0).threads or 1 for job in todo}
+    pending = {remote.options(num_cpus=threads[job], max_retries=0).remote(job): job for job in todo}
+    while pending:
+        ended, _ = ray.wait(list(pending), timeout=2 * POLL_SECONDS)
+        for reference in ended:
+            job = pending.pop(reference)
+            try:
+                fault = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                fault = f"its task failed ({type(error).__name__}); run it again to resume"
+            yield job, fault
+        yield None

@@ -1,0 +1,140 @@
+"""crest: evaluates only where it was warned, stops at a confirmed fall, and learns the border of the learning rate."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from entrostat.campaign import CampaignTrace, Checkpoint, Crest, Evaluate, GoOn, Progress, Stop, Trajectory
+
+SPLIT, BUDGET = 48, 20
+CALM = {"log_ratio_min_punished": -0.5, "ratio_outside": 0.001, "grad_norm": 1.0}
+WILD = {"log_ratio_min_punished": -8.0, "ratio_outside": 0.1, "grad_norm": 1.0}
+
+
+@dataclass
+class Scene:
+    """A campaign played to the end: pass@1 by step, and the steps from which the signals are wild."""
+
+    crest: Crest
+    curve: list[float]
+    wild: set[int] = field(default_factory=set)
+    history: tuple = ()
+    evals: list = field(default_factory=list)
+    steps: list = field(default_factory=list)
+
+    def play(self):
+        for step in range(BUDGET + 1):
+            if step:
+                self.steps.append(
+                    {"step": step, "batch": step, "lr": 1e-5 * step, **(WILD if step in self.wild else CALM)}
+                )
+            while isinstance(order := self.crest.decide(self._progress(step), self.history), Evaluate):
+                assert order.step in self._progress(step).kept
+                self.evals.append(
+                    {"step": order.step, "tasks": [order.first, order.last], "results": self._results(order)}
+                )
+            if isinstance(order, Stop):
+                return step, order.keep
+        return BUDGET, None
+
+    def _progress(self, step):
+        ring = range(max(0, step - self.crest.plan(()).ring + 1), step + 1)
+        return Progress(step, BUDGET, self.steps, self.evals, tuple({0, *ring}), SPLIT)
+
+    def _results(self, order):
+        correct = self.curve[order.step]
+        return [[f"task-{i}", 10, round(10 * correct)] for i in range(order.first, order.last)]
+
+    @property
+    def spent(self):
+        return sum(len(line["results"]) for line in self.evals) / SPLIT
+
+
+RISE = [0.2 + 0.03 * s for s in range(21)]
+FALL = [0.2 + 0.05 * s for s in range(11)] + [0.3, 0.1] + [0.0] * 8
+
+
+def test_a_calm_rise_is_run_to_its_end_for_less_than_two_evaluations():
+    scene = Scene(Crest(), RISE)
+    assert scene.play() == (BUDGET, BUDGET)
+    assert scene.spent < 2
+
+
+def test_a_fall_that_is_announced_ends_the_campaign_with_weights_from_before_it():
+    scene = Scene(Crest(), FALL, wild=set(range(12, 21)))
+    stopped, kept = scene.play()
+    assert stopped < 15
+    assert FALL[kept] >= 0.6
+    assert scene.spent < 3
+
+
+def test_a_false_alarm_costs_looks_and_ends_nothing():
+    scene = Scene(Crest(), RISE, wild={6, 7})
+    assert scene.play() == (BUDGET, BUDGET)
+    assert {line["step"] for line in scene.evals} == {2, 6, 20}
+
+
+def test_a_fall_without_a_warning_is_found_at_the_end():
+    scene = Scene(Crest(), FALL)
+    assert scene.play() == (BUDGET, 0)
+
+
+def test_one_signal_alone_is_no_warning_with_two_votes():
+    scene = Scene(Crest(votes=2), RISE)
+    scene.play()
+    loud = [{**line, "ratio_outside": 0.5} for line in scene.steps]
+    seen = Progress(10, BUDGET, loud[:10], [], tuple(range(11)), SPLIT)
+    assert isinstance(Crest(votes=2).decide(seen, ()), GoOn)
+    assert isinstance(Crest(votes=1).decide(seen, ()), Evaluate)
+
+
+def test_the_gradient_norm_is_compared_within_its_rollout_batch():
+    lines = [
+        {"step": s, "batch": (s - 1) // 2, "lr": 1.0, **CALM, "grad_norm": 5.0 if s % 2 == 0 else 1.0}
+        for s in range(1, 9)
+    ]
+    assert isinstance(Crest(votes=1).decide(Progress(8, 20, lines, [], tuple(range(9)), SPLIT), ()), Evaluate)
+    between = [{**line, "batch": line["step"]} for line in lines]
+    assert isinstance(Crest(votes=1).decide(Progress(8, 20, between, [], tuple(range(9)), SPLIT), ()), GoOn)
+
+
+def test_the_same_view_gives_the_same_order():
+    scene = Scene(Crest(), FALL, wild=set(range(12, 21)))
+    scene.play()
+    view = scene._progress(scene.steps[-1]["step"])
+    assert Crest().decide(view, ()) == Crest().decide(view, ())
+
+
+def campaign(scene):
+    stopped, kept = scene.play()
+    select = Trajectory.from_evals(scene.evals)
+    report = Trajectory(tuple(range(stopped + 1)), tuple(scene.curve[: stopped + 1]))
+    points = [Checkpoint(Path("x"), s) for s in (0, kept, stopped)]
+    return CampaignTrace(select, report, *points, confirmed=kept, steps=scene.steps, evals=scene.evals)
+
+
+def test_a_confirmed_fall_lowers_the_learning_rate_of_what_follows_and_calm_campaigns_raise_it_again():
+    crest = Crest(margin=0.8, recovery=1.1)
+    fallen = campaign(Scene(crest, FALL, wild=set(range(12, 21))))
+    calm = campaign(Scene(crest, RISE))
+    after = crest.plan([fallen]).rate
+    assert after == pytest.approx(0.8 * fallen.confirmed / fallen.steps_used)
+    assert crest.plan([fallen, calm]).rate == pytest.approx(1.1 * after)
+    assert crest.plan([fallen] + [calm] * 30).rate == 1.0
+    assert crest.lesson(fallen, [])["first_warning"] == 12
+    assert crest.lesson(fallen, [])["next_rate"] == after
+
+
+def test_the_start_of_a_later_campaign_is_not_evaluated_again():
+    crest = Crest()
+    before = campaign(Scene(crest, RISE))
+    scene = Scene(crest, [RISE[-1]] + [0.9] * 20, history=(before,))
+    assert scene.play() == (BUDGET, BUDGET)
+    assert {line["step"] for line in scene.evals} == {BUDGET}
+
+
+@pytest.mark.parametrize("settings", [{"log_ratio": 1.0}, {"votes": 4}, {"block": 0}, {"recovery": 0.5}, {"z": 0}])
+def test_a_setting_out_of_range_is_refused(settings):
+    with pytest.raises(ValueError, match="give"):
+        Crest(**settings)
