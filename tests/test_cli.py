@@ -30,7 +30,11 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["report"], ["tokens"], ["grade"], ["eval"]])
+=======
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["chain"], ["report"], ["grade"], ["eval"]])
+>>>>>>> 049e5f9 (Measure splits in one place; mend crest's test and the ood split)
 def test_help_shows_an_example(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -151,3 +155,25 @@ def test_grade_refuses_what_it_cannot_grade_in_one_line(tmp_path):
     tasks.write_text('{"id": "a", "prompt": "", "entry_point": "f", "tests": [{"args": [3], "expected": 3}]}\n')
     result = run("grade", samples, "--tasks", "jsonl", "--data", tasks, "--json")
     assert json.loads(result.stdout)["scores"]["pass@1"]["mean"] == 1.0
+
+
+def test_chain_shows_its_plan_and_runs_nothing_with_dry_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "study.yaml"
+    recipe.write_text(yaml.safe_dump({"name": "s", "seeds": [0, 1], "campaigns": 2, "methods": {"naive": {}}}))
+    result = run("chain", recipe, "--dry-run", "--json", "--set", "base.campaign.steps=5")
+    assert result.exit_code == 0, result.output
+    (plan,) = json.loads(result.stdout)["chains"]
+    assert plan["steps"] == 10
+    assert plan["training completions"] == 3 * 2 * 16 * 8
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_a_faulty_study_is_one_line(tmp_path):
+    recipe = tmp_path / "study.yaml"
+    recipe.write_text(yaml.safe_dump({"name": "s", "methods": {"naive": {"campaign.controller": "stop"}}}))
+    result = run("chain", recipe, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "controller" in result.stderr
+    assert "choose one of naive" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -84,7 +84,7 @@ def test_one_signal_alone_is_no_warning_with_two_votes():
     scene = Scene(Crest(votes=2), RISE)
     scene.play()
     loud = [{**line, "ratio_outside": 0.5} for line in scene.steps]
-    seen = Progress(10, BUDGET, loud[:10], [], tuple(range(11)), SPLIT)
+    seen = Progress(8, BUDGET, loud[:8], [], tuple(range(9)), SPLIT)
     assert isinstance(Crest(votes=2).decide(seen, ()), GoOn)
     assert isinstance(Crest(votes=1).decide(seen, ()), Evaluate)
 

@@ -156,7 +156,7 @@ class Care(StopRule):
         belief = self.predict(known, (1.0, start, 1.0))
         harm = stats.norm.cdf((-np.array(self.tolerance) - belief.mean[1:]) / belief.deviation[1:])
         worst = float(harm.max())
-        tightened = self.tighten ** self.revisions(effects)
+        tightened = self.tighten ** self.revisions(known)
         reason = f"P(protected regression) {worst:.2f}, levels x {tightened:.2f}"
         if worst > self.high * tightened:
             return "reject", reason

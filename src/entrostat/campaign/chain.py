@@ -98,7 +98,9 @@ def read_outcome(place: Path) -> CampaignOutcome | None:
     trace = CampaignTrace(
         Trajectory.from_evals(select),
         Trajectory.from_evals(record.evals("report")),
-        *(checkpoints[name] for name in ("start", "peak", "end")),
+        checkpoints["start"],
+        checkpoints["peak"],
+        checkpoints["end"],
         confirmed=content["confirmed"],
         steps=record.steps(),
         evals=select,

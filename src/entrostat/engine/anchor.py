@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from entrostat.engine.policy import Policy
+from entrostat.engine.policy import Policy, load_policy
 from entrostat.engine.rollout import Rollout, sample
+from entrostat.engine.seeds import derived_seed
 from entrostat.objective import adapted_coefficient, ewc_penalty, kl_to_reference
+from entrostat.recipe import Recipe
 from entrostat.recipe.sections import KlRecipe
 from entrostat.tokens import token_stats
 
@@ -62,6 +65,25 @@ class FisherAnchor:
     def penalty(self, policy: Policy) -> Tensor:
         """The weighted penalty, a scalar."""
         return self.coefficient * ewc_penalty(list(policy.model.parameters()), self.anchors, self.fisher)
+
+
+def build_anchor(recipe: Recipe, start: Path, prompts: Sequence[str]) -> KlAnchor | FisherAnchor | None:
+    """What a recipe keeps the policy near to; None for nothing. start: the campaign's first weights."""
+    settings, policy = recipe.update.kl, recipe.policy
+    if settings is None:
+        return None
+    source = start if settings.reference == "start" else policy.path
+    reference = load_policy(source, policy.dtype, policy.device)
+    if settings.kind != "fisher":
+        return KlAnchor(settings, reference, recipe.rollout.temperature)
+    return FisherAnchor(
+        settings,
+        reference,
+        prompts,
+        max_new_tokens=recipe.rollout.max_new_tokens,
+        seed=derived_seed(recipe.seed, "fisher"),
+        temperature=recipe.rollout.temperature,
+    )
 
 
 def diagonal_fisher(

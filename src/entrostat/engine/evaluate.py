@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout, sample
+from entrostat.engine.seeds import derived_seed
 from entrostat.grading import CodeGrader, Outcome, Verdict, WorkerError
+from entrostat.recipe import Recipe
 from entrostat.runs.passk import mean_over_tasks
 from entrostat.tasks.sources import AnyTask
 
@@ -69,6 +71,37 @@ def evaluate(
         "seconds": time.perf_counter() - started,
     }
     return Evaluation(line, sample_lines(tasks[:shown], rollout, verdicts, samples))
+
+
+def evaluate_split(
+    recipe: Recipe,
+    grader: CodeGrader,
+    policy: Policy,
+    split: str,
+    tasks: Sequence[AnyTask],
+    part: tuple[int, int] | None = None,
+) -> Evaluation:
+    """Evaluate a split as the recipe says, or only its tasks part[0] ... part[1] - 1, which the line then says.
+
+    A part draws each task's numbers from a seed of its own, so that it is the same whatever else is evaluated.
+    """
+    settings = recipe.evaluation
+    seed: int | list[int] = derived_seed(recipe.tasks.seed, "evaluation", split)
+    if part:
+        tasks = tasks[slice(*part)]
+        seed = [derived_seed(recipe.tasks.seed, "evaluation", split, task.id) for task in tasks]
+    found = evaluate(
+        policy,
+        grader,
+        tasks,
+        samples=settings.samples,
+        pass_at=settings.pass_at,
+        temperature=settings.temperature,
+        max_new_tokens=recipe.rollout.max_new_tokens,
+        batch_rows=recipe.rollout.batch_rows,
+        seed=seed,
+    )
+    return replace(found, line={"tasks": list(part), **found.line}) if part else found
 
 
 def grade_rollout(grader: CodeGrader, tasks: Sequence[AnyTask], rollout: Rollout) -> list[Verdict]:

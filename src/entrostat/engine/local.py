@@ -24,7 +24,7 @@ from entrostat.campaign.engine import (
     Stop,
     whole_trajectory,
 )
-from entrostat.engine.anchor import FisherAnchor, KlAnchor
+from entrostat.engine.anchor import KlAnchor, build_anchor
 from entrostat.engine.checkpoint import (
     OPTIMIZER_FILE,
     CheckpointStore,
@@ -33,7 +33,7 @@ from entrostat.engine.checkpoint import (
     load_state,
     verify,
 )
-from entrostat.engine.evaluate import completion_metrics, evaluate, grade_rollout, sample_lines
+from entrostat.engine.evaluate import completion_metrics, evaluate_split, grade_rollout, sample_lines
 from entrostat.engine.keeper import Keeper
 from entrostat.engine.policy import Policy, load_policy
 from entrostat.engine.rewards import Advantages
@@ -115,7 +115,9 @@ class _Campaign:
             verify(source)
         self.policy = self._load(source)
         controller = build_controller(self.recipe)
-        self.learner = Learner(self.policy, self.recipe, controller, self._anchor(start), plan.rate)
+        prompts = [task.prompt for task in engine.tasks.train]
+        anchor = build_anchor(self.recipe, start.path, prompts)
+        self.learner = Learner(self.policy, self.recipe, controller, anchor, plan.rate)
         self.advantages = Advantages(self.recipe.update)
         self.step, self.finished = 0, False
         self.confirmed: int | None = None
@@ -162,25 +164,6 @@ class _Campaign:
 
     def _load(self, checkpoint: Checkpoint) -> Policy:
         return load_policy(checkpoint.path, self.recipe.policy.dtype, self.recipe.policy.device)
-
-    def _anchor(self, start: Checkpoint) -> KlAnchor | FisherAnchor | None:
-        """What the recipe keeps the policy near to, if anything."""
-        settings, rollout = self.recipe.update.kl, self.recipe.rollout
-        if settings is None:
-            return None
-        policy = self.recipe.policy
-        source = start.path if settings.reference == "start" else policy.path
-        reference = load_policy(source, policy.dtype, policy.device)
-        if settings.kind != "fisher":
-            return KlAnchor(settings, reference, rollout.temperature)
-        return FisherAnchor(
-            settings,
-            reference,
-            [task.prompt for task in self.engine.tasks.train],
-            max_new_tokens=rollout.max_new_tokens,
-            seed=derived_seed(self.recipe.seed, "fisher"),
-            temperature=rollout.temperature,
-        )
 
     def _one_batch(self) -> None:
         batch = self.step // self.recipe.update.steps_per_batch
@@ -249,12 +232,6 @@ class _Campaign:
             if checkpoint.step not in measured:
                 self._measure(checkpoint)
                 measured.add(checkpoint.step)
-
-    def _measure(self, checkpoint: Checkpoint | None = None) -> None:
-        """Evaluate the splits that no decision reads."""
-        self._evaluate("report", checkpoint)
-        if self.engine.tasks.ood:
-            self._evaluate("ood", checkpoint)
 
     def _save(self) -> Checkpoint:
         """The weights of now on disk, written once a step."""
@@ -331,29 +308,20 @@ class _Campaign:
 
     def _evaluate(self, split: str, checkpoint: Checkpoint | None = None, part: tuple[int, int] | None = None) -> None:
         """Evaluate a split, or tasks part[0] ... part[1] - 1 of it, with the weights of now or of `checkpoint`."""
-        settings = self.recipe.evaluation
-        tasks = getattr(self.engine.tasks, split)
-        seed: int | list[int] = derived_seed(self.recipe.tasks.seed, "evaluation", split)
-        if part:
-            tasks = tasks[slice(*part)]
-            seed = [derived_seed(self.recipe.tasks.seed, "evaluation", split, task.id) for task in tasks]
-        step = self.step if checkpoint is None else checkpoint.step
-        result = evaluate(
-            self.policy if checkpoint is None or step == self.step else self._load(checkpoint),
-            self.engine.grader,
-            tasks,
-            samples=settings.samples,
-            pass_at=settings.pass_at,
-            temperature=settings.temperature,
-            max_new_tokens=self.recipe.rollout.max_new_tokens,
-            batch_rows=self.recipe.rollout.batch_rows,
-            seed=seed,
-        )
-        later = {"at": self.step} if step != self.step else {}
-        line = {"step": step, "split": split, **later, **({"tasks": list(part)} if part else {}), **result.line}
+        past = checkpoint if checkpoint and checkpoint.step != self.step else None
+        policy = self._load(past) if past else self.policy
+        result = evaluate_split(self.recipe, self.engine.grader, policy, split, getattr(self.engine.tasks, split), part)
+        step = past.step if past else self.step
+        line = {"step": step, "split": split, **({"at": self.step} if past else {}), **result.line}
         self.record.log_samples(step, split, result.samples)
         self.record.log_eval(line)
         self.engine.listener(line)
+
+    def _measure(self, checkpoint: Checkpoint | None = None) -> None:
+        """Evaluate the splits that no decision reads."""
+        self._evaluate("report", checkpoint)
+        if self.engine.tasks.ood:
+            self._evaluate("ood", checkpoint)
 
     def _save_resume_point(self) -> None:
         """Write everything the run needs to go on from here."""

@@ -146,7 +146,8 @@ Ended = tuple[Job, str | None] | None
 def _in_processes(study: StudyRecipe, out: Path, todo: Sequence[Job], workers: int) -> Iterator[Ended]:
     """Each chain in a fresh process, `workers` at a time; yields one that ended, or None while all go on."""
     context = multiprocessing.get_context("spawn")
-    waiting, running = list(todo), {}
+    waiting = list(todo)
+    running: dict[Job, tuple[Any, Any]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:

@@ -26,15 +26,17 @@ TASK_SETS = tuple({**FROM_PACKAGES, **FROM_FILES})
 
 
 def task_splits(wanted: TasksRecipe) -> dict[str, list[AnyTask]]:
-    """The train, select, report and ood tasks of a recipe, which never overlap.
+    """The train, select and report tasks of a recipe, which never overlap; of listcraft also those of `ood`.
 
-    A family without splits of its own is split by content and seed, and has no ood tasks.
+    A family without splits of its own is split by content and seed.
     Raises TaskError when a split holds too few.
     """
     sizes = {"train": wanted.train, "select": wanted.select, "report": wanted.report}
     if wanted.family == "listcraft":
         found = {name: list(_listcraft(name, size, wanted)) for name, size in sizes.items()}
-        return {**found, "ood": list(listcraft.tasks("report", wanted.ood, wanted.seed, wanted.ood_levels))}
+        if wanted.ood:
+            found["ood"] = list(listcraft.tasks("report", wanted.ood, wanted.seed, wanted.ood_levels))
+        return found
     tasks = unique(load_task_set(wanted.family, Path(wanted.data) if wanted.data else None))
     whole = sum(sizes.values())
     found = split(tasks, {name: size / whole for name, size in sizes.items()}, wanted.seed)
@@ -46,7 +48,7 @@ def task_splits(wanted: TasksRecipe) -> dict[str, list[AnyTask]]:
             )
     if wanted.train_seed is not None:
         random.Random(wanted.train_seed).shuffle(found["train"])
-    return {**{name: found[name][:size] for name, size in sizes.items()}, "ood": []}
+    return {name: found[name][:size] for name, size in sizes.items()}
 
 
 def _listcraft(name: str, size: int, wanted: TasksRecipe) -> Sequence[AnyTask]:
