@@ -81,31 +81,32 @@ def read_hand_over(chain: Path, handed_over: Checkpoint) -> Checkpoint:
 
 def read_outcome(place: Path) -> CampaignOutcome | None:
     """The outcome of the campaign in the run folder `place`; None where it is not over. RunError: a damaged file."""
-    try:
-        content = json.loads((place / OUTCOME).read_bytes())
-        checkpoints = {
-            name: Checkpoint(place / "checkpoints" / found["digest"], found["step"])
-            for name, found in content["checkpoints"].items()
-        }
-    except FileNotFoundError:
+    file = place / OUTCOME
+    if not file.exists():
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{place / OUTCOME}: damaged ({error}); delete it, and the same command writes it anew"
-        ) from error
     record = Run.open(place)
     select = record.evals("select")
-    trace = CampaignTrace(
-        Trajectory.from_evals(select),
-        Trajectory.from_evals(record.evals("report")),
-        checkpoints["start"],
-        checkpoints["peak"],
-        checkpoints["end"],
-        confirmed=content["confirmed"],
-        steps=record.steps(),
-        evals=select,
-    )
-    return CampaignOutcome(trace, checkpoints["handed_over"], content["stopped"])
+    try:
+        content = json.loads(file.read_bytes())
+        found = {
+            name: Checkpoint(place / "checkpoints" / kept["digest"], kept["step"])
+            for name, kept in content["checkpoints"].items()
+        }
+        trace = CampaignTrace(
+            Trajectory.from_evals(select),
+            Trajectory.from_evals(record.evals("report")),
+            found["start"],
+            found["peak"],
+            found["end"],
+            confirmed=content["confirmed"],
+            steps=record.steps(),
+            evals=select,
+        )
+        return CampaignOutcome(trace, found["handed_over"], content["stopped"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{file}: damaged ({error}); restore the folder, or delete the chain's to run it anew"
+        ) from error
 
 
 def _write_outcome(place: Path, outcome: CampaignOutcome) -> None:
