@@ -30,11 +30,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["report"], ["tokens"], ["grade"], ["eval"]])
-=======
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["chain"], ["report"], ["grade"], ["eval"]])
->>>>>>> 049e5f9 (Measure splits in one place; mend crest's test and the ood split)
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["chain"], ["report"], ["tokens"], ["grade"], ["eval"]])
 def test_help_shows_an_example(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
