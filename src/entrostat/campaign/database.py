@@ -84,7 +84,7 @@ def read_results(study: Path, table: str) -> list[Row]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
             base.row_factory = sqlite3.Row
-            return [dict(row) for row in base.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+            return [dict(row) for row in base.execute(f"SELECT * FROM {table} ORDER BY method, seed, rowid")]
     except sqlite3.Error as error:
         raise RunError(f"{path}: {error}; delete the file, it is made again from the run folders") from error
 
