@@ -86,6 +86,14 @@ def test_figures_and_tables_stand_beside_the_page_for_a_paper(folder):
     assert r"\begin{tabular}{lrrrrrrrrrrrrr}" in (folder / "report" / "headline.tex").read_text()
 
 
+def test_panels_share_limits_that_show_every_curve(folder):
+    figure = next(figure for figure in FIGURES if figure.name == "ends").draw(read_study(folder))
+    for axes in figure.axes[:3]:
+        highest = max(value for line in axes.lines for value in line.get_ydata())
+        assert axes.get_ylim()[0] == 0
+        assert highest <= axes.get_ylim()[1]
+
+
 def test_latex_escapes_its_special_characters():
     assert r"a\_b & 5\% \\" in as_latex([{"x": "a_b", "y": "5%"}])
 

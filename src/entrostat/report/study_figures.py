@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from entrostat.report.study_reading import ChainData, MethodData, StudyData
-from entrostat.report.style import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, house_style
+from entrostat.report.style import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SURFACE, house_style
 
 WIDTH = 8.4
 COLUMNS = 4
@@ -44,10 +44,10 @@ def _panels(
         for axes, method in zip(grid.flat, methods, strict=False):
             draw(axes, method)
             axes.set_title(method.name)
-            axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, steps=(1, 2, 5, 10)))
             if percent:
                 axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        grid[0, 0].set_ylim(bottom=0)  # once all is drawn: limits set earlier would cut off what comes later
         for axes in list(grid.flat)[len(methods) :]:
             axes.set_visible(False)
         for column in range(columns):
@@ -182,11 +182,13 @@ def cliffs(study: StudyData) -> Figure | None:
     with house_style():
         figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         left, right = figure.subplots(1, 2)
-        left.hist([row["onset"] for _, row in rows], bins=np.arange(-0.5, study.steps + 1.5), color=BLUE)
+        bars = {"color": BLUE, "edgecolor": SURFACE}
+        left.hist([row["onset"] for _, row in rows], bins=np.arange(-0.5, study.steps + 1.5), **bars)
         left.set_xlabel("onset: step of the largest drop")
         left.yaxis.set_major_locator(MaxNLocator(integer=True))
-        right.hist([row["phase_score"] for _, row in rows], bins=np.linspace(0, 1, 11), color=BLUE)
+        right.hist([row["phase_score"] for _, row in rows], bins=np.linspace(0, 1, 11), **bars)
         right.set_xlabel("share of the fall in that step")
+        right.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         right.yaxis.set_major_locator(MaxNLocator(integer=True))
         left.set_title("collapsed campaigns")
     return figure
