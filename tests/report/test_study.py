@@ -57,6 +57,7 @@ def test_the_headline_is_the_end_of_the_chain_with_each_seed_and_its_distance_fr
     assert stopped.end.values == pytest.approx((0.6, 0.7, 0.8))
     assert (naive.gap, stopped.gap) == pytest.approx((0.5, 0.1))
     assert naive.collapsed == 1.0
+    assert naive.trace_oracle == pytest.approx(0.7)
     assert stopped.of_oracle == pytest.approx(1.0)
     assert naive.of_oracle == pytest.approx((1 / 6 + 2 / 7 + 3 / 8) / 3)
     assert (naive.steps, naive.evaluations) == (6, 8)
@@ -83,7 +84,7 @@ def test_figures_and_tables_stand_beside_the_page_for_a_paper(folder):
     assert {f"{figure.name}.{ending}" for figure in FIGURES for ending in ("png", "pdf")} <= names
     with (folder / "report" / "headline.csv").open() as file:
         assert [row["method"] for row in csv.DictReader(file)] == ["naive", "es-online", "third"]
-    assert r"\begin{tabular}{lrrrrrrrrrrrrr}" in (folder / "report" / "headline.tex").read_text()
+    assert r"\begin{tabular}{lrrrrrrrrrrrrrr}" in (folder / "report" / "headline.tex").read_text()
 
 
 def test_panels_share_limits_that_show_every_curve(folder):

@@ -3,7 +3,8 @@
 Everything in it is read off the run folders, so that it can be deleted and made again, and a kill loses nothing:
 
     chains        method, seed, path, recipe (JSON), campaigns_done
-    campaigns     one row a campaign that is over: steps, peak, end, hand-over, gap and noise floor on the report split
+    campaigns     one row a campaign that is over: steps, peak, end, hand-over, gap and noise floor on the report
+                  split; trace_oracle: what online early stop would have handed over, where its step was evaluated
     evaluations   one row an evaluation, with its capability vector; select_share: its part of the select split's tasks
     decisions     plans, stops, roll-backs and lessons, with their causes; detail: the whole line as JSON
     care_memory   the memory of CARE: strategy, context, capability delta, boundary, confidence
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.campaign.chain import campaign_folders, read_outcome
-from entrostat.runs import Run, RunError, collapse_report, end_to_peak, noise_floor
+from entrostat.campaign.stopping import EarlyStop
+from entrostat.runs import Run, RunError, Trajectory, collapse_report, end_to_peak, noise_floor, trace_oracle
 
 TABLES = {
     "chains": ("method TEXT", "seed INTEGER", "path TEXT", "recipe TEXT", "campaigns_done INTEGER"),
@@ -27,7 +29,7 @@ TABLES = {
         *("method TEXT", "seed INTEGER", "campaign INTEGER", "steps INTEGER", "peak_step INTEGER"),
         *("hand_over_step INTEGER", "start REAL", "peak REAL", "end REAL", "handed_over REAL", "gap REAL"),
         *("noise_floor REAL", "collapsed INTEGER", "end_to_peak REAL", "phase_score REAL", "onset INTEGER"),
-        *("decisions_left INTEGER", "stopped INTEGER", "seconds REAL", "select_evaluations REAL"),
+        *("decisions_left INTEGER", "trace_oracle REAL", "stopped INTEGER", "seconds REAL", "select_evaluations REAL"),
     ),
     "evaluations": (
         *("method TEXT", "seed INTEGER", "campaign INTEGER", "number INTEGER", "step INTEGER", "split TEXT"),
@@ -137,11 +139,20 @@ def _campaign(record: Run, outcome: Any, select_tasks: int) -> Row:
         "phase_score": cliff.phase_score if cliff else None,
         "onset": cliff.onset_largest if cliff else None,
         "decisions_left": cliff.decisions_left if cliff else None,
+        "trace_oracle": _trace_oracle(select, report) if dense else None,
         "stopped": int(outcome.stopped),
         "seconds": sum(sum(line["seconds"].values()) for line in steps if "seconds" in line)
         + sum(line.get("seconds") or 0.0 for line in record.evals()),
         "select_evaluations": evaluated,
     }
+
+
+def _trace_oracle(select: Trajectory, report: Trajectory) -> float | None:
+    """What online early stop would have handed over; None where the report split was not evaluated there."""
+    try:
+        return trace_oracle(select, report, EarlyStop().should_stop)
+    except ValueError:
+        return None
 
 
 def _evaluation(line: Mapping[str, Any], select_tasks: int) -> Row:

@@ -42,6 +42,12 @@ class ChainData:
         """The hindsight oracle, honest: the best report pass@1 at a start or a peak that the select split chose."""
         return max(max(float(row["start"]), float(row["peak"])) for row in self.campaigns)
 
+    @property
+    def trace_oracle(self) -> float | None:
+        """The best that online early stop, applied afterwards, would have handed over; None where that is unknown."""
+        known = [row["trace_oracle"] for row in self.campaigns if row["trace_oracle"] is not None]
+        return max(known) if len(known) == len(self.campaigns) else None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodData:
