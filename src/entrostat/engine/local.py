@@ -223,9 +223,11 @@ class _Campaign:
         end = self._save()
         if self.confirmed is not None:
             self.keeper.peak = end if self.confirmed == self.step else self.keeper.at(self.confirmed)
-        elif not whole_trajectory(self.record.evals("select")):
-            self._evaluate("select")
-            self.keeper.peak = end
+        else:
+            select = whole_trajectory(self.record.evals("select"))
+            if select is None or select.steps[-1] != self.step:
+                self._evaluate("select")
+                self._keep_new_peak()
         self.keeper.end = end
         measured = {line["step"] for line in self.record.evals("report")}
         for checkpoint in (self.keeper.peak, end):
