@@ -148,7 +148,7 @@ def efficiency(study: StudyData) -> Figure | None:
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
         for _, used, end in points:
-            axes.plot([used], [end], "o", color=BLUE, markersize=5)
+            axes.plot([used], [end], "o", color=BLUE, markersize=5, clip_on=False)
         _label_points(axes, points)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0, right=1.25 * max(used for _, used, _ in points))
