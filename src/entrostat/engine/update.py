@@ -144,7 +144,7 @@ class Learner:
         }
 
     def _backward(self, experience: Experience, first_order: FirstOrder | None) -> _Pass:
-        """Leave the gradient of the loss in the weights; the flow of each rule is summed where the change is measured."""
+        """Leave the gradient of the loss in the weights; each rule's flow is summed where the change is measured."""
         rule, bonus = self.controller.rule(), self.controller.entropy_coef()
         whole = self._denominator(experience.rollout)
         loss_sum, sums, kl_sum = 0.0, TokenSums.zero(), 0.0
