@@ -1,0 +1,84 @@
+"""What a GRPOTrainer's settings would do past the controller: refused by name, or said at the start."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from entrostat.control import Constant
+from entrostat.objective import ClipBand
+
+CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+
+
+def refuse_what_bypasses(trainer: Any) -> None:
+    """Raise ValueError, naming the setting and the remedy, where TRL would not do what the controller says."""
+    args, controller = trainer.args, trainer.controller
+    if any("unsloth" in kind.__name__.lower() for kind in type(trainer).__mro__) or "unsloth" in sys.modules:
+        raise ValueError(
+            "unsloth replaces GRPOTrainer's loss by its own, which returns no log-probabilities; "
+            "import TRL without unsloth, or train without a controller"
+        )
+    if getattr(args, "use_liger_kernel", False) and hasattr(trainer, "compute_liger_loss"):
+        raise ValueError(
+            "use_liger_kernel is True, and this TRL then computes Liger's loss in place of its own; set it to False"
+        )
+    if args.loss_type not in CLIPPED_LOSSES:
+        raise ValueError(
+            f"loss_type is {args.loss_type!r}, which has no clip band; choose one of {', '.join(CLIPPED_LOSSES)}"
+        )
+    if args.importance_sampling_level != "token":
+        raise ValueError(
+            f"importance_sampling_level is {args.importance_sampling_level!r}; the controller's bounds are those of "
+            "tokens, set 'token'"
+        )
+    if getattr(args, "top_entropy_quantile", 1.0) < 1.0:
+        raise ValueError(
+            f"top_entropy_quantile is {args.top_entropy_quantile}; leave it at 1.0 and give the controller "
+            "reweighting=HighEntropyTokens(share), so that the flow that is logged is the one that is applied"
+        )
+    if controller.bonus is not None and getattr(trainer, "_entropy_bonus_enabled", False):
+        raise ValueError(
+            f"entropy_coef is {args.entropy_coef} beside the controller's bonus; set entropy_coef=0.0 and "
+            "use_adaptive_entropy=False, or drop the bonus"
+        )
+    refuse_band(controller.rule())
+    if trainer.statistics not in ("head", "logits"):
+        raise ValueError(f"statistics is {trainer.statistics!r}; give 'head' or 'logits'")
+    if trainer.statistics == "head" and (reason := _head_out_of_reach(trainer)):
+        raise ValueError(f"statistics is 'head', but {reason}; set statistics='logits'")
+
+
+def refuse_band(band: ClipBand) -> None:
+    """Raise ValueError for a band that cuts otherwise than by PPO's pessimistic minimum, which is TRL's loss."""
+    if type(band).limits is not ClipBand.limits:
+        raise ValueError(
+            f"strategy: {type(band).__name__} cuts otherwise than TRL's clipped losses; give a band with bounds alone, "
+            "and for a dual clip set GRPOConfig.delta"
+        )
+
+
+def inert(trainer: Any) -> str | None:
+    """Why the clip band can do nothing in this run, or None where it can."""
+    args = trainer.args
+    window = args.steps_per_generation * args.num_iterations
+    corrected = args.use_vllm and getattr(args, "vllm_importance_sampling_correction", False)
+    if isinstance(trainer.controller.strategy, Constant) or args.gradient_accumulation_steps % window or corrected:
+        return None
+    return (
+        "every batch of completions serves one optimizer step, where every ratio is 1, so that clip bounds and with "
+        "them the strategy do nothing; raise num_iterations, or steps_per_generation above gradient_accumulation_steps"
+    )
+
+
+def _head_out_of_reach(trainer: Any) -> str | None:
+    if getattr(trainer, "aux_loss_enabled", False):
+        return "a mixture of experts' auxiliary loss is computed by the model's own forward pass"
+    accelerator = trainer.accelerator
+    deepspeed = getattr(accelerator.state, "deepspeed_plugin", None)
+    if deepspeed is not None and deepspeed.zero_stage == 3:
+        return "DeepSpeed ZeRO stage 3 frees the output layer's weights before the backward pass"
+    fsdp = getattr(accelerator.state, "fsdp_plugin", None)
+    if fsdp is not None and getattr(fsdp, "fsdp_version", 1) == 1:
+        return "FSDP version 1 frees the output layer's weights before the backward pass"
+    return None

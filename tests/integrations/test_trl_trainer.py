@@ -1,0 +1,269 @@
+"""The TRL trainer under a controller: plain TRL where the controller is trivial, our loss where it is not.
+
+Skipped where TRL is not installed.
+"""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("trl", reason="TRL is not installed: the trainer under a controller is not checked")
+
+from transformers import Gemma2Config, Gemma2ForCausalLM
+from trl import GRPOTrainer
+from trl_world import policy, steps, trainer
+
+from entrostat.control import (
+    Constant,
+    ConstantBonus,
+    EntropyController,
+    FixedWeights,
+    HighEntropyTokens,
+    IncreaseThenDecrease,
+    OscillatoryDecay,
+)
+from entrostat.integrations.model_head import attach_statistics
+from entrostat.integrations.trl_checks import refuse_what_bypasses
+from entrostat.integrations.trl_trainer import STATE_FILE, EntropyGRPOTrainer
+from entrostat.objective import AbcClip, aggregate, policy_loss
+from entrostat.tokens import TokenStats, token_stats
+
+TRIVIAL = Constant()
+
+
+def controlled(folder, controller=None, model=None, options=None, **changes):
+    controller = controller or EntropyController(TRIVIAL, changes.get("max_steps", 4))
+    return trainer(folder, EntropyGRPOTrainer, model, {"controller": controller, **(options or {})}, **changes)
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize("statistics", ["head", "logits"])
+def test_a_trivial_controller_is_plain_trl_over_20_steps(tmp_path, loss_type, statistics):
+    changes = {"max_steps": 20, "loss_type": loss_type}
+    plain = trainer(tmp_path / "plain", **changes)
+    plain.train()
+    ours = controlled(tmp_path / "ours", options={"statistics": statistics}, **changes)
+    ours.train()
+    for theirs, found in zip(steps(plain), steps(ours), strict=True):
+        for name in theirs.keys() - {"step_time"}:
+            assert found[name] == pytest.approx(theirs[name], abs=1e-5), name
+    for a, b in zip(plain.model.parameters(), ours.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+class Seen(EntropyGRPOTrainer):
+    """Keeps what goes into the loss and what comes out."""
+
+    def _compute_loss(self, model, inputs):
+        rule = self.controller.rule()
+        loss = super()._compute_loss(model, inputs)
+        self.seen = [*getattr(self, "seen", []), (inputs, rule, loss.detach())]
+        return loss
+
+
+def test_the_loss_is_ours_under_the_rule_and_the_weights(tmp_path):
+    weights = FixedWeights(expanding=1.5, contracting=0.5)
+    controller = EntropyController(IncreaseThenDecrease(), 2, reweighting=weights)
+    one_model = {"max_steps": 2, "num_iterations": 4, "gradient_accumulation_steps": 4, "learning_rate": 0.3}
+    ours = trainer(tmp_path, Seen, None, {"controller": controller}, loss_type="bnpo", **one_model)
+    before = [p.detach().clone() for p in ours.model.parameters()]
+    ours.train()
+    first = [line for line in ours.seen if line[1] == IncreaseThenDecrease().rule(0, 2)]
+    with torch.no_grad():
+        for p, start in zip(ours.model.parameters(), before, strict=True):
+            p.copy_(start)
+    assert len(first) == 4
+    for inputs, rule, loss in first:
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+        attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+        kept = inputs["completion_ids"].shape[1]
+        logits = ours.model(input_ids=ids, attention_mask=attention).logits[:, -kept - 1 : -1]
+        stats = token_stats(logits.detach(), inputs["completion_ids"])
+        advantages = inputs["advantages"][:, None].expand_as(stats.logp)
+        mask = inputs["completion_mask"].bool()
+        weighted = advantages * weights.weights(stats, advantages, mask)
+        out = policy_loss(stats.logp, inputs["old_per_token_logps"], weighted, mask, rule=rule)
+        torch.testing.assert_close(loss, aggregate(out.per_token, mask) / 4)
+        assert not torch.equal(weighted, advantages)
+
+
+def test_a_bonus_is_the_mean_entropy_times_its_coefficient(tmp_path):
+    changes = {"max_steps": 1, "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1}
+    losses = {}
+    for coefficient in (0.0, 10.0):
+        controller = EntropyController(TRIVIAL, 1, bonus=ConstantBonus(coefficient))
+        run = controlled(tmp_path / str(coefficient), controller, **changes)
+        run.train()
+        losses[coefficient] = steps(run)[0]
+    expected = losses[0.0]["loss"] - 10 * losses[0.0]["entrostat/entropy"]
+    assert losses[10.0]["loss"] == pytest.approx(expected, abs=1e-4)
+    assert losses[10.0]["grad_norm"] != pytest.approx(losses[0.0]["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_the_entropy_of_a_step_does_not_depend_on_its_micro_batches(tmp_path, rows):
+    heard = {}
+    for size in (16, rows):
+        changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 16 // size}
+        run = controlled(
+            tmp_path / str(size), max_steps=2, steps_per_generation=16 // size, num_iterations=2, **changes
+        )
+        run.train()
+        heard[size] = steps(run)
+    for whole, cut in zip(heard[16], heard[rows], strict=True):
+        for name, value in whole.items():
+            if name.startswith("entrostat/") and "clip" not in name and "ratio" not in name:
+                assert cut[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_two_processes_hear_the_same_whole_entropy(tmp_path):
+    script = Path(__file__).with_name("two_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("agrees") == 2
+
+
+def test_metrics_join_trls_own(tmp_path):
+    run = controlled(tmp_path, EntropyController(IncreaseThenDecrease(), 4))
+    run.train()
+    line = steps(run)[0]
+    assert line["entrostat/phase"] == 1
+    assert line["entrostat/bounds/upper_intercept"] == 0.5
+    assert line["entrostat/entropy"] == pytest.approx(line["entropy"], rel=0.2)
+    shares = [value for name, value in line.items() if name.endswith("/share")]
+    assert sum(shares) == pytest.approx(1)
+    assert all(math.isfinite(value) for name, value in line.items() if name.startswith("entrostat/"))
+
+
+def test_a_resumed_run_goes_on_with_the_controllers_state(tmp_path):
+    def strategy():
+        return OscillatoryDecay(h_init=None)
+
+    whole = controlled(tmp_path / "whole", EntropyController(strategy(), 6, ema=0.5), max_steps=6)
+    whole.train()
+    half = {"save_strategy": "steps", "save_steps": 4, "max_steps": 6}
+    first = controlled(tmp_path / "cut", EntropyController(strategy(), 6, ema=0.5), **half)
+    first.train()
+    resumed = controlled(tmp_path / "cut", EntropyController(strategy(), 6, ema=0.5), **half)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+    at_four, at_six = (controller.state_dict() for controller in (first.controller, resumed.controller))
+    assert at_six["parts"]["strategy"]["state"]["h_init"] == at_four["parts"]["strategy"]["state"]["h_init"]
+    assert at_six["step"] == 6
+    assert steps(resumed)[-1]["entrostat/entropy_smoothed"] != steps(resumed)[-1]["entrostat/entropy"]
+    assert whole.controller.state_dict()["step"] == 6
+
+
+def test_a_checkpoint_of_plain_trl_is_refused(tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
+    trainer(tmp_path, **saved).train()
+    run = controlled(tmp_path, max_steps=4)
+    with pytest.raises(ValueError, match=f"holds no {STATE_FILE}"):
+        run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_lora_trains_its_adapter_under_the_controller(tmp_path):
+    peft = pytest.importorskip("peft", reason="peft is not installed: no adapter is trained")
+    adapter = {"peft_config": peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)}
+    plain = trainer(tmp_path / "plain", options=adapter)
+    plain.train()
+    ours = controlled(tmp_path / "ours", options=adapter)
+    ours.train()
+    for theirs, found in zip(steps(plain), steps(ours), strict=True):
+        assert found["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert found["grad_norm"] == pytest.approx(theirs["grad_norm"], abs=1e-5)
+    for (name, a), (_, start) in zip(ours.model.named_parameters(), policy().named_parameters(), strict=False):
+        if "lora" not in name and a.shape == start.shape:
+            assert not a.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("changes", "controller", "message"),
+    [
+        ({"loss_type": "cispo"}, {}, "loss_type is 'cispo', which has no clip band"),
+        ({"importance_sampling_level": "sequence"}, {}, "importance_sampling_level is 'sequence'"),
+        ({"top_entropy_quantile": 0.2}, {}, "top_entropy_quantile is 0.2; leave it at 1.0"),
+        ({}, {"strategy": Constant(AbcClip())}, "AbcClip cuts otherwise than TRL's clipped losses"),
+    ],
+)
+def test_what_contradicts_the_controller_is_refused_by_name(tmp_path, changes, controller, message):
+    built = EntropyController(controller.get("strategy", TRIVIAL), 4)
+    with pytest.raises(ValueError, match=message):
+        controlled(tmp_path, built, **changes)
+
+
+def test_unsloth_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "unsloth", object())
+    with pytest.raises(ValueError, match="unsloth replaces GRPOTrainer's loss"):
+        controlled(tmp_path)
+
+
+def test_ligers_loss_is_refused_where_this_trl_has_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(GRPOTrainer, "compute_liger_loss", lambda self: None, raising=False)
+    built = controlled(tmp_path)
+    built.args.use_liger_kernel = True
+    with pytest.raises(ValueError, match="use_liger_kernel is True"):
+        refuse_what_bypasses(built)
+
+
+def test_a_loss_past_the_controller_stops_the_run(tmp_path):
+    class Bypassed(EntropyGRPOTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            return sum(p.sum() for p in model.parameters())
+
+    run = trainer(tmp_path, Bypassed, None, {"controller": EntropyController(TRIVIAL, 4)})
+    with pytest.raises(RuntimeError, match=r"did not pass through GRPOTrainer\._compute_loss"):
+        run.train()
+
+
+def test_a_strategy_that_can_do_nothing_says_so(tmp_path):
+    once = {"num_iterations": 1, "steps_per_generation": 2, "gradient_accumulation_steps": 2}
+    with pytest.warns(UserWarning, match="every ratio is 1"):
+        controlled(tmp_path, EntropyController(IncreaseThenDecrease(), 4), **once)
+
+
+def test_a_horizon_other_than_the_runs_is_said(tmp_path):
+    with pytest.warns(UserWarning, match="total_steps is 9 and max_steps 4"):
+        controlled(tmp_path, EntropyController(TRIVIAL, 9))
+
+
+def test_a_masking_reweighting_drops_its_tokens(tmp_path):
+    controller = EntropyController(TRIVIAL, 4, reweighting=HighEntropyTokens(0.25))
+    run = controlled(tmp_path, controller)
+    run.train()
+    assert steps(run)[0]["entrostat/regions/NONE/share"] == pytest.approx(0.75, abs=0.1)
+
+
+def gemma(softcap):
+    torch.manual_seed(0)
+    size = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 8}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    return Gemma2ForCausalLM(Gemma2Config(**size, **heads, final_logit_softcapping=softcap)).eval()
+
+
+@pytest.mark.parametrize(("build", "vocabulary"), [(policy, 171), (lambda: gemma(0.5), 50)])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_head_gives_the_statistics_of_the_models_logits(build, vocabulary, temperature):
+    model = build()
+    ids = torch.randint(2, vocabulary, (3, 9), generator=torch.Generator().manual_seed(1))
+    expected = token_stats(model(input_ids=ids).logits[:, 3:-1], ids[:, 4:], temperature)
+    attach_statistics(model, temperature)
+    found = TokenStats(*model(input_ids=ids, scored_ids=ids[:, 4:]))
+    for name in ("logp", "entropy", "collision", "correction"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-6)
+    assert model(input_ids=ids).logits.shape == (3, 9, vocabulary)
+
+
+def test_a_head_that_is_no_plain_linear_layer_is_refused():
+    model = policy()
+    model.lm_head = torch.nn.Sequential(model.lm_head)
+    with pytest.raises(ValueError, match="is a Sequential, not a plain"):
+        attach_statistics(model, 1.0)
+    scaled = policy()
+    scaled.config.logit_scale = 0.5
+    with pytest.raises(ValueError, match="scales its logits"):
+        attach_statistics(scaled, 1.0)
