@@ -1,0 +1,20 @@
+"""What verl loads by itself from the entry-point group `verl.plugins`: registers the policy losses, and says so.
+
+verl swallows whatever a plugin raises at DEBUG level, so a failure is written out here, too.
+VERL_USE_EXTERNAL_PLUGINS=none keeps verl from loading it.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from entrostat.integrations.verl_loss import register_losses
+
+try:
+    LOSSES = register_losses()
+except Exception:
+    print("entrostat: the policy losses could NOT be registered with verl:", file=sys.stderr)
+    traceback.print_exc()
+    raise
+print(f"entrostat: tier A, registered with verl the policy losses {', '.join(LOSSES)}", file=sys.stderr, flush=True)
