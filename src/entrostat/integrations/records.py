@@ -21,3 +21,18 @@ def scalars(record: Mapping[str, Any], prefix: str = PREFIX) -> dict[str, float]
         elif value is not None:
             found[key] = float(value)
     return found
+
+
+def nested(flat: Mapping[str, float]) -> dict[str, Any]:
+    """The reverse, beside numbers of the host's own: entrostat/regions/E1/share is record["regions"]["E1"]["share"]."""
+    names = {number: name for name, number in PHASES.items()}
+    record: dict[str, Any] = {name: value for name, value in flat.items() if not name.startswith(f"{PREFIX}/")}
+    for key, value in flat.items():
+        prefix, *path, last = key.split("/")
+        if prefix != PREFIX or key == prefix:
+            continue
+        place = record
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = names.get(value, "hold") if last == "phase" else value
+    return record

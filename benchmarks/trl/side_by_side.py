@@ -1,0 +1,163 @@
+"""The embedded engine and TRL on the same model, tasks, batch and method: entropy by step, and tokens per second.
+
+    python benchmarks/trl/side_by_side.py embedded --seed 0 --steps 32
+    python benchmarks/trl/side_by_side.py trl --seed 0 --steps 32
+    python benchmarks/trl/side_by_side.py compare course.jsonl
+
+GRPO under ID on listcraft: 16 prompts x 8 completions of up to 48 tokens, two optimizer steps a batch, learning rate 1e-4
+after a warm-up of 3, float32, one thread. A run prints one JSON line. Tokens are completion tokens that were sampled;
+seconds are those of the training loop, with grading and without evaluation or start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from entrostat.campaign import Checkpoint, Naive, run_campaign
+from entrostat.control import EntropyController, IncreaseThenDecrease
+from entrostat.engine.local import LocalEngine, TaskSplits
+from entrostat.engine.policy import embedded_folder
+from entrostat.grading import CodeGrader
+from entrostat.recipe import Recipe, parse_recipe
+from entrostat.runs import Run
+
+
+def recipe(seed: int, steps: int) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "side-by-side",
+            "seed": seed,
+            "threads": 1,
+            "tasks": {"train": 48, "select": 4, "report": 4},
+            "update": {"epochs": 2, "learning_rate": 1e-4, "warmup_steps": 3},
+            "control": {"strategy": "id"},
+            "evaluation": {"every": 100000, "samples": 1, "pass_at": [1]},
+            "campaign": {"steps": steps, "checkpoint_every": 100000},
+            "grading": {"workers": 1},
+        }
+    )
+
+
+def embedded(seed: int, steps: int) -> dict:
+    settings = recipe(seed, steps)
+    tasks = TaskSplits.of(settings)
+    with CodeGrader(1, 2.0, isolation="best-effort") as grader:
+        engine = LocalEngine(settings, tasks, grader)
+        record = Run.create(Path(tempfile.mkdtemp()) / "run", settings.model_dump(mode="json"), seed, {}, {})
+        run_campaign(engine, Naive(steps=steps), Checkpoint(embedded_folder(), step=0), record)
+    lines = record.steps()
+    seconds = sum(sum(line["seconds"].values()) for line in lines)
+    return {
+        "entropy": [line["entropy"] for line in lines],
+        "reward": [line["reward"] for line in lines],
+        "tokens": sum(line["tokens"]["rollout"] for line in lines),
+        "seconds": seconds,
+    }
+
+
+def trl(seed: int, steps: int) -> dict:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig
+
+    from entrostat.integrations.trl_tasks import graded_reward, task_dataset
+    from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
+
+    class Clock(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.started = time.perf_counter()
+
+        def on_train_end(self, args, state, control, **kwargs):
+            self.seconds = time.perf_counter() - self.started
+
+    settings = recipe(seed, steps)
+    tasks = TaskSplits.of(settings).train
+    clock = Clock()
+    config = GRPOConfig(
+        tempfile.mkdtemp(),
+        per_device_train_batch_size=128,
+        num_generations=8,
+        num_iterations=2,
+        steps_per_generation=1,
+        max_completion_length=48,
+        max_steps=steps,
+        learning_rate=1e-4,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=3,
+        max_grad_norm=1.0,
+        loss_type="dapo",
+        bf16=False,
+        use_cpu=True,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        seed=seed,
+    )
+    with CodeGrader(1, 2.0, isolation="best-effort") as grader:
+        trainer = EntropyGRPOTrainer(
+            AutoModelForCausalLM.from_pretrained(embedded_folder()),
+            graded_reward(tasks, grader),
+            config,
+            task_dataset(tasks),
+            processing_class=AutoTokenizer.from_pretrained(embedded_folder()),
+            controller=EntropyController(IncreaseThenDecrease(), steps),
+            callbacks=[clock],
+        )
+        trainer.train()
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    lengths = [line["completions/mean_length"] for line in lines if "completions/mean_length" in line]
+    return {
+        "entropy": [line["entrostat/entropy"] for line in lines],
+        "reward": [line.get("reward") for line in lines],
+        "tokens": sum(128 * length for length in lengths),
+        "seconds": clock.seconds,
+    }
+
+
+def compare(path: str) -> None:
+    """Mean entropy of each quarter of the course, both engines, and the difference with its 95 % bootstrap interval."""
+    runs = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    by_engine = {
+        name: np.array([run["entropy"] for run in runs if run["engine"] == name]) for name in ("embedded", "trl")
+    }
+    generator = np.random.default_rng(0)
+    for part in np.array_split(np.arange(by_engine["trl"].shape[1]), 4):
+        ours, theirs = (by_engine[name][:, part].mean(1) for name in ("embedded", "trl"))
+        draws = [
+            generator.choice(ours, len(ours)).mean() - generator.choice(theirs, len(theirs)).mean()
+            for _ in range(10000)
+        ]
+        low, high = np.percentile(draws, [2.5, 97.5])
+        print(
+            f"steps {part[0] + 1:3d}-{part[-1] + 1:3d}  embedded {ours.mean():.4f} (n = {len(ours)}, sd "
+            f"{ours.std(ddof=1):.4f})  trl {theirs.mean():.4f} (n = {len(theirs)}, sd {theirs.std(ddof=1):.4f})  "
+            f"difference {ours.mean() - theirs.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engine", choices=["embedded", "trl", "compare"])
+    parser.add_argument("file", nargs="?")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=32)
+    args = parser.parse_args()
+    if args.engine == "compare":
+        compare(args.file)
+        return
+    torch.set_num_threads(1)
+    found = {"embedded": embedded, "trl": trl}[args.engine](args.seed, args.steps)
+    rate = found["tokens"] / found["seconds"]
+    print(json.dumps({"engine": args.engine, "seed": args.seed, **found, "tokens_per_second": rate}), file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

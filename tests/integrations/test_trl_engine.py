@@ -1,0 +1,102 @@
+"""A chain's view of a TRL trainer: what it keeps, when it stops, and that a killed campaign goes on."""
+
+import pytest
+
+pytest.importorskip("trl", reason="TRL is not installed: no campaign with it is checked")
+
+from trl_world import policy, tokenizer, trainer
+
+from entrostat.campaign import Checkpoint, EarlyStop, Naive, run_campaign
+from entrostat.control import EntropyController, IncreaseThenDecrease
+from entrostat.integrations.records import nested, scalars
+from entrostat.integrations.trl_engine import TrlEngine
+from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
+from entrostat.runs import Run
+
+
+@pytest.fixture
+def start(tmp_path):
+    folder = tmp_path / "start"
+    policy().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return Checkpoint(folder, step=0)
+
+
+def build(folder, steps, output):
+    from transformers import AutoModelForCausalLM
+
+    controller = EntropyController(IncreaseThenDecrease(), steps)
+    return trainer(
+        output,
+        EntropyGRPOTrainer,
+        AutoModelForCausalLM.from_pretrained(folder),
+        {"controller": controller},
+        max_steps=steps,
+        save_strategy="steps",
+        save_steps=2,
+    )
+
+
+def scores(by_step):
+    """A measure that reads pass@1 off a list, so that the course of a campaign is known."""
+
+    def measure(trained, split):
+        passed = by_step[trained.state.global_step] if split == "select" else 1
+        return [["a", 4, passed]]
+
+    return measure
+
+
+def record(folder):
+    return Run.create(folder, {"name": "trl"}, 0, {}, {})
+
+
+def test_a_campaign_stops_after_its_peak_and_hands_it_over(tmp_path, start):
+    engine = TrlEngine(build, scores([0, 2, 3, 1, 1, 1, 1]))
+    run = record(tmp_path / "run")
+    outcome = run_campaign(engine, EarlyStop(patience=2, steps=6), start, run)
+    trace = outcome.trace
+    assert (trace.peak.step, trace.end.step, outcome.stopped) == (2, 4, True)
+    assert outcome.handed_over.path == trace.peak.path
+    assert {path.name for path in run.checkpoints_dir.glob("step-*")} == {"step-000000", "step-000002", "step-000004"}
+    lines = run.steps()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert lines[0]["phase"] == "increase"
+    assert lines[0]["regions"].keys() == {"NONE", "E1", "E2", "E3", "E4"}
+    assert (trace.end.path / "model.safetensors").exists()
+    assert run_campaign(engine, EarlyStop(patience=2, steps=6), start, run).trace == trace
+
+
+def test_a_killed_campaign_goes_on(tmp_path, start):
+    class KilledError(Exception):
+        pass
+
+    def killed(trained, split):
+        if trained.state.global_step == 3:
+            raise KilledError
+        return scores([0, 1, 2, 3, 4])(trained, split)
+
+    run = record(tmp_path / "run")
+    with pytest.raises(KilledError):
+        run_campaign(TrlEngine(build, killed), Naive(steps=4), start, run)
+    trace = run_campaign(TrlEngine(build, scores([0, 1, 2, 3, 4])), Naive(steps=4), start, run).trace
+    assert trace.select.steps == (0, 1, 2, 3, 4)
+    assert [line["step"] for line in run.steps()] == [1, 2, 3, 4]
+    assert trace.peak.step == 4
+
+
+def test_a_record_survives_its_flattening():
+    record = {"entropy": 1.5, "phase": "increase", "regions": {"E1": {"share": 0.25}}, "bounds": None}
+    flat = scalars(record)
+    assert flat["entrostat/regions/E1/share"] == 0.25
+    assert nested({**flat, "loss": 2.0}) == {
+        "loss": 2.0,
+        "entropy": 1.5,
+        "phase": "increase",
+        "regions": {"E1": {"share": 0.25}},
+    }
+
+
+def test_every_is_checked():
+    with pytest.raises(ValueError, match=r"TrlEngine\.every is 0"):
+        TrlEngine(build, scores([0]), every=0)
