@@ -4,8 +4,8 @@
     python benchmarks/trl/side_by_side.py trl --seed 0 --steps 32
     python benchmarks/trl/side_by_side.py compare course.jsonl
 
-GRPO under ID on listcraft: 16 prompts x 8 completions of up to 48 tokens, two optimizer steps a batch, learning rate 1e-4
-after a warm-up of 3, float32, one thread. A run prints one JSON line. Tokens are completion tokens that were sampled;
+GRPO under ID on listcraft: 16 prompts x 8 completions of up to 48 tokens, two optimizer steps a batch, learning rate
+1e-4 after a warm-up of 3, float32, one thread. A run prints one JSON line. Tokens are sampled completion tokens;
 seconds are those of the training loop, with grading and without evaluation or start.
 """
 
@@ -71,10 +71,10 @@ def trl(seed: int, steps: int) -> dict:
     from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
 
     class Clock(TrainerCallback):
-        def on_train_begin(self, args, state, control, **kwargs):
+        def on_train_begin(self, *_, **__):
             self.started = time.perf_counter()
 
-        def on_train_end(self, args, state, control, **kwargs):
+        def on_train_end(self, *_, **__):
             self.seconds = time.perf_counter() - self.started
 
     settings = recipe(seed, steps)

@@ -28,9 +28,9 @@ def nested(flat: Mapping[str, float]) -> dict[str, Any]:
     names = {number: name for name, number in PHASES.items()}
     record: dict[str, Any] = {name: value for name, value in flat.items() if not name.startswith(f"{PREFIX}/")}
     for key, value in flat.items():
-        prefix, *path, last = key.split("/")
-        if prefix != PREFIX or key == prefix:
+        if not key.startswith(f"{PREFIX}/"):
             continue
+        _, *path, last = key.split("/")
         place = record
         for part in path:
             place = place.setdefault(part, {})

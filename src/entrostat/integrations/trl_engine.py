@@ -109,9 +109,7 @@ class _Campaign(TrainerCallback):  # type: ignore[misc]
         if not logs or "loss" not in logs:
             return
         numbers = {
-            name: value
-            for name, value in logs.items()
-            if isinstance(value, int | float) and math.isfinite(value)
+            name: value for name, value in logs.items() if isinstance(value, int | float) and math.isfinite(value)
         }
         self.record.log_step({"step": state.global_step, **nested(numbers)})
 
