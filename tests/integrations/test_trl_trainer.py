@@ -13,8 +13,8 @@ import torch
 
 pytest.importorskip("trl", reason="TRL is not installed: the trainer under a controller is not checked")
 
-from transformers import Gemma2Config, Gemma2ForCausalLM
-from trl import GRPOTrainer
+from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
+from trl import GRPOConfig, GRPOTrainer
 from trl_world import policy, steps, trainer
 
 from entrostat.control import (
@@ -179,6 +179,28 @@ def test_lora_trains_its_adapter_under_the_controller(tmp_path):
     for (name, a), (_, start) in zip(ours.model.named_parameters(), policy().named_parameters(), strict=False):
         if "lora" not in name and a.shape == start.shape:
             assert not a.requires_grad
+
+
+def mixture():
+    torch.manual_seed(0)
+    size = {"vocab_size": 171, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    return MixtralForCausalLM(MixtralConfig(**size, **heads, pad_token_id=0, bos_token_id=None, eos_token_id=1))
+
+
+def test_a_mixture_of_experts_keeps_its_auxiliary_loss(tmp_path):
+    if "router_aux_loss_coef" not in GRPOConfig.__dataclass_fields__:
+        pytest.skip("this TRL adds no auxiliary loss")
+    changes = {"max_steps": 3, "router_aux_loss_coef": 0.1}
+    plain = trainer(tmp_path / "plain", model=mixture(), **changes)
+    plain.train()
+    ours = controlled(tmp_path / "ours", None, mixture(), {"statistics": "logits"}, **changes)
+    ours.train()
+    for theirs, found in zip(steps(plain), steps(ours), strict=True):
+        for name in ("loss", "aux_loss", "grad_norm"):
+            assert found[name] == pytest.approx(theirs[name], abs=1e-5), name
+    with pytest.raises(ValueError, match=r"mixture of experts.*set statistics='logits'"):
+        controlled(tmp_path, model=mixture(), **changes)
 
 
 @pytest.mark.parametrize(

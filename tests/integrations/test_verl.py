@@ -5,6 +5,7 @@ installed.
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,17 +16,33 @@ import torch
 pytest.importorskip("verl", reason="verl is not installed: its losses and its trainer are not checked")
 
 from hydra import compose, initialize_config_dir
+from ray import cloudpickle
 from tensordict import TensorDict
 from verl.trainer.ppo import core_algos
+from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.utils import tensordict_utils
+from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import ActorConfig, PolicyLossConfig
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import ppo_loss
 
-from entrostat.control import Constant, ConstantBonus, EntropyController, FixedWeights, IncreaseThenDecrease
+from entrostat.control import (
+    Constant,
+    ConstantBonus,
+    EntropyController,
+    FixedWeights,
+    IncreaseThenDecrease,
+    OscillatoryDecay,
+)
 from entrostat.integrations.verl_loss import METHODS, register_losses
 from entrostat.integrations.verl_trainer import check, controller_of, optimizer_steps
-from entrostat.integrations.verl_worker import LOSS_MODE, ControlledLoss, EntropyActorRolloutRefWorker
+from entrostat.integrations.verl_worker import (
+    LOSS_MODE,
+    ControlledLoss,
+    EntropyActorRolloutRefWorker,
+    EntropyTrainingWorker,
+)
 from entrostat.objective import ClipRule
 from entrostat.tokens import token_stats
 
@@ -272,3 +289,89 @@ def test_what_contradicts_the_controller_is_refused_by_its_key(override, message
 def test_one_update_a_batch_is_said_to_be_inert():
     with pytest.warns(UserWarning, match="every ratio is 1"):
         check(composed("actor_rollout_ref.actor.ppo_mini_batch_size=512"))
+
+
+class Engine:
+    """What verl's worker asks of its engine, over `Batch` cut into two micro-batches, without an optimizer."""
+
+    def train_mode(self, **_):
+        return nullcontext()
+
+    def train_batch(self, data, loss_function):
+        topk = tensordict_utils.get(data, "distillation_use_topk")
+        parts = [Batch(rows).step(loss_function, distillation_use_topk=topk) for rows in ([0, 1, 2], [3, 4, 5])]
+        losses = [float(loss.detach()) for loss, _, _ in parts]
+        return {"model_output": {}, "loss": losses, "metrics": {"grad_norm": 1.0}}
+
+    def is_mp_src_rank_with_outputs(self):
+        return True
+
+    def get_data_parallel_group(self):
+        return None
+
+    def save_checkpoint(self, path, *_):
+        Path(path).mkdir(exist_ok=True)
+
+    def load_checkpoint(self, *_):
+        pass
+
+
+def worker(loss):
+    """verl's own worker around that engine; its __init__ needs a Ray cluster and a GPU."""
+    made = object.__new__(EntropyTrainingWorker)
+    made.engine, made.loss_fn, made.device_name = Engine(), loss, "cpu"
+    made.model_config, made.flops_counter, made.profiler = {}, None, None
+    made.engine_config = SimpleNamespace(
+        forward_only=False,
+        use_dynamic_bsz=False,
+        max_token_len_per_gpu=None,
+        micro_batch_size_per_gpu=3,
+        use_fused_kernels=False,
+    )
+    return made
+
+
+def mini_batch():
+    data = TensorDict({}, [ROWS])
+    tensordict_utils.assign_non_tensor(data, global_token_num=None, distillation_use_topk=False)
+    return data
+
+
+def test_the_worker_hears_each_step_and_reports_it():
+    loss = controlled(EntropyController(IncreaseThenDecrease(), 10))
+    made = worker(loss)
+    first, second = (tensordict_utils.get(made.train_batch(mini_batch()), "metrics") for _ in range(2))
+    assert loss.controller.state_dict()["step"] == 2
+    assert first["entrostat/bounds/upper_intercept"] == 0.5
+    assert second["entrostat/bounds/upper_intercept"] == pytest.approx(0.5 - 0.3 * 1 / 5)
+    whole = controlled(EntropyController(IncreaseThenDecrease(), 10))
+    Batch().step(whole, distillation_use_topk=True)
+    assert first["entrostat/entropy"] == pytest.approx(whole.finish_step()["entrostat/entropy"])
+
+
+def test_the_workers_checkpoint_brings_the_controller_back(tmp_path):
+    saved, fresh = (controlled(EntropyController(OscillatoryDecay(), 10)) for _ in range(2))
+    made = worker(saved)
+    made.train_batch(mini_batch())
+    made.save_checkpoint(str(tmp_path / "actor"))
+    worker(fresh).load_checkpoint(str(tmp_path / "actor"))
+    assert fresh.controller.state_dict() == saved.controller.state_dict()
+    with pytest.raises(ValueError, match="the checkpoint has no controller"):
+        worker(controlled()).load_checkpoint(str(tmp_path))
+
+
+def test_the_loss_travels_to_the_workers():
+    config = composed()
+    sent = ControlledLoss(controller_of(config, 800), omega_conf_to_dataclass(config.actor_rollout_ref.actor))
+    arrived = cloudpickle.loads(cloudpickle.dumps(sent))
+    assert arrived.controller.rule() == sent.controller.rule()
+    assert arrived.config.policy_loss.loss_mode == LOSS_MODE
+
+
+def test_the_trainer_is_found_by_its_mode_and_gives_the_actor_our_worker():
+    config = composed()
+    trainer = get_trainer_cls(config.trainer.v1.trainer_mode)(config)
+    assert (trainer.tier, trainer.trainer_mode) == ("C", "sync")
+    trainer._init_resource_pool_mgr()
+    actor_class = trainer.role_worker_mapping[Role.ActorRollout].__ray_metadata__.modified_class
+    assert actor_class.actor_worker_cls is EntropyTrainingWorker

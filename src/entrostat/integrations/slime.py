@@ -7,7 +7,6 @@ slime's own vocab-parallel function; its entropy is asked for only where `entrop
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -43,7 +42,7 @@ def loss_function(
 
 def _logp_and_entropy(args: Any, batch: Mapping[str, Any], logits: Tensor) -> Mapping[str, list[Tensor]]:
     """slime's own function; newer versions return a pair whose second part it is."""
-    home = import_module(os.environ.get("ENTROSTAT_SLIME_LOSS", "slime.backends.megatron_utils.loss"))
+    home = import_module("slime.backends.megatron_utils.loss")
     found = home.get_log_probs_and_entropy(
         logits,
         args=args,
