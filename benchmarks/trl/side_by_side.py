@@ -6,7 +6,8 @@
 
 GRPO under ID on listcraft: 16 prompts x 8 completions of up to 48 tokens, two optimizer steps a batch, learning rate
 1e-4 after a warm-up of 3, float32, one thread. A run prints one JSON line. Tokens are sampled completion tokens;
-seconds are those of the training loop, with grading and without evaluation or start.
+seconds are those of the training loop, with grading and without evaluation or start; cpu_seconds are those of the
+process, without the grader's children, for a machine that others load.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def embedded(seed: int, steps: int) -> dict:
     with CodeGrader(1, 2.0, isolation="best-effort") as grader:
         engine = LocalEngine(settings, tasks, grader)
         record = Run.create(Path(tempfile.mkdtemp()) / "run", settings.model_dump(mode="json"), seed, {}, {})
+        busy = time.process_time()
         run_campaign(engine, Naive(steps=steps), Checkpoint(embedded_folder(), step=0), record)
+        busy = time.process_time() - busy
     lines = record.steps()
     seconds = sum(sum(line["seconds"].values()) for line in lines)
     return {
@@ -60,6 +63,7 @@ def embedded(seed: int, steps: int) -> dict:
         "reward": [line["reward"] for line in lines],
         "tokens": sum(line["tokens"]["rollout"] for line in lines),
         "seconds": seconds,
+        "cpu_seconds": busy,
     }
 
 
@@ -72,10 +76,10 @@ def trl(seed: int, steps: int) -> dict:
 
     class Clock(TrainerCallback):
         def on_train_begin(self, *_, **__):
-            self.started = time.perf_counter()
+            self.started, self.busy = time.perf_counter(), time.process_time()
 
         def on_train_end(self, *_, **__):
-            self.seconds = time.perf_counter() - self.started
+            self.seconds, self.busy = time.perf_counter() - self.started, time.process_time() - self.busy
 
     settings = recipe(seed, steps)
     tasks = TaskSplits.of(settings).train
@@ -119,6 +123,7 @@ def trl(seed: int, steps: int) -> dict:
         "reward": [line.get("reward") for line in lines],
         "tokens": sum(128 * length for length in lengths),
         "seconds": clock.seconds,
+        "cpu_seconds": clock.busy,
     }
 
 
@@ -155,8 +160,8 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     found = {"embedded": embedded, "trl": trl}[args.engine](args.seed, args.steps)
-    rate = found["tokens"] / found["seconds"]
-    print(json.dumps({"engine": args.engine, "seed": args.seed, **found, "tokens_per_second": rate}), file=sys.stdout)
+    rates = {f"tokens_per_{clock[:-1]}": found["tokens"] / found[clock] for clock in ("seconds", "cpu_seconds")}
+    print(json.dumps({"engine": args.engine, "seed": args.seed, **found, **rates}), file=sys.stdout)
 
 
 if __name__ == "__main__":
