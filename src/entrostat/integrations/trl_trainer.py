@@ -228,7 +228,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Sum over the ranks, let the controller hear it, log."""
         device = self.accelerator.device
         totals = self.accelerator.reduce(self._sums.totals.to(device), reduction="sum")
-        lowest = self.accelerator.gather(self._sums.lowest.to(device).reshape(1)).amin()
+        lowest = self.accelerator.gather(self._sums.lowest.to(device)[None]).amin(0)
         sums, self._sums = TokenSums(totals, lowest), TokenSums.zero()
         if not sums.tokens:
             return
