@@ -7,6 +7,7 @@ pytest.importorskip("trl", reason="TRL is not installed: no campaign with it is 
 from trl_world import policy, tokenizer, trainer
 
 from entrostat.campaign import Checkpoint, EarlyStop, Naive, run_campaign
+from entrostat.campaign.engine import Evaluate, GoOn, Plan, Stop
 from entrostat.control import EntropyController, IncreaseThenDecrease
 from entrostat.integrations.records import nested, scalars
 from entrostat.integrations.trl_engine import TrlEngine
@@ -40,9 +41,9 @@ def build(folder, steps, output):
 def scores(by_step):
     """A measure that reads pass@1 off a list, so that the course of a campaign is known."""
 
-    def measure(trained, split):
+    def measure(trained, split, part):
         passed = by_step[trained.state.global_step] if split == "select" else 1
-        return [["a", 4, passed]]
+        return [["a", 4, passed]][part]
 
     return measure
 
@@ -52,7 +53,7 @@ def record(folder):
 
 
 def test_a_campaign_stops_after_its_peak_and_hands_it_over(tmp_path, start):
-    engine = TrlEngine(build, scores([0, 2, 3, 1, 1, 1, 1]))
+    engine = TrlEngine(build, scores([0, 2, 3, 1, 1, 1, 1]), split=1)
     run = record(tmp_path / "run")
     outcome = run_campaign(engine, EarlyStop(patience=2, steps=6), start, run)
     trace = outcome.trace
@@ -71,18 +72,55 @@ def test_a_killed_campaign_goes_on(tmp_path, start):
     class KilledError(Exception):
         pass
 
-    def killed(trained, split):
+    def killed(trained, split, part):
         if trained.state.global_step == 3:
             raise KilledError
-        return scores([0, 1, 2, 3, 4])(trained, split)
+        return scores([0, 1, 2, 3, 4])(trained, split, part)
 
     run = record(tmp_path / "run")
     with pytest.raises(KilledError):
-        run_campaign(TrlEngine(build, killed), Naive(steps=4), start, run)
-    trace = run_campaign(TrlEngine(build, scores([0, 1, 2, 3, 4])), Naive(steps=4), start, run).trace
+        run_campaign(TrlEngine(build, killed, split=1), Naive(steps=4), start, run)
+    trace = run_campaign(TrlEngine(build, scores([0, 1, 2, 3, 4]), split=1), Naive(steps=4), start, run).trace
     assert trace.select.steps == (0, 1, 2, 3, 4)
     assert [line["step"] for line in run.steps()] == [1, 2, 3, 4]
     assert trace.peak.step == 4
+
+
+class LooksBack(Naive):
+    """After step 3 evaluates the second task of step 2, and then stops and keeps that step."""
+
+    def plan(self, history):
+        return Plan(budget=4, rate=0.5, ring=2)
+
+    def decide(self, progress, history):
+        if progress.step < 3:
+            return GoOn()
+        if not any(line["step"] == 2 for line in progress.evals):
+            return Evaluate(2, 1, 2)
+        return Stop(2, "seen enough")
+
+
+def test_a_controller_may_evaluate_and_keep_an_earlier_step(tmp_path, start):
+    from safetensors.torch import load_file
+
+    seen, rates = [], []
+
+    def measure(trained, split, part):
+        rates.append(trained.args.learning_rate)
+        seen.append((split, part, {name: value.clone() for name, value in trained.model.state_dict().items()}))
+        return [["a", 4, 1], ["b", 4, 2]][part]
+
+    run = record(tmp_path / "run")
+    trace = run_campaign(TrlEngine(build, measure, split=2, every=None), LooksBack(steps=4), start, run).trace
+    assert (trace.peak.step, trace.end.step, trace.confirmed) == (2, 3, 2)
+    (line,) = run.evals("select")
+    assert (line["step"], line["at"], line["tasks"], line["results"]) == (2, 3, [1, 2], [["b", 4, 2]])
+    assert set(rates) == {0.5e-2}
+    kept = load_file(trace.peak.path / "model.safetensors")
+    evaluated = next(weights for split, part, weights in seen if part == slice(1, 2))
+    for name, value in kept.items():
+        assert value.equal(evaluated[name])
+    assert not all(value.equal(kept[name]) for name, value in load_file(trace.end.path / "model.safetensors").items())
 
 
 def test_a_record_survives_its_flattening():
@@ -99,4 +137,4 @@ def test_a_record_survives_its_flattening():
 
 def test_every_is_checked():
     with pytest.raises(ValueError, match=r"TrlEngine\.every is 0"):
-        TrlEngine(build, scores([0]), every=0)
+        TrlEngine(build, scores([0]), split=1, every=0)
