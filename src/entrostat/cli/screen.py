@@ -44,6 +44,7 @@ def cell(value: Any) -> str:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into plain lines and exit status 1."""
+    from entrostat.diagnose import LogError
     from entrostat.engine.checkpoint import CheckpointError
     from entrostat.engine.policy import PolicyError
     from entrostat.engine.update import TrainingError
@@ -55,6 +56,7 @@ def plain_errors() -> Iterator[None]:
     mendable = (
         CheckpointError,
         IsolationError,
+        LogError,
         PolicyError,
         RecipeError,
         SamplesError,

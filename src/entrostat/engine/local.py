@@ -16,7 +16,7 @@ import torch
 
 from entrostat.campaign.engine import CampaignTrace, Checkpoint
 from entrostat.engine.checkpoint import CheckpointStore, load_optimizer, load_state, verify
-from entrostat.engine.evaluate import completion_metrics, evaluate, grade_rollout, sample_lines
+from entrostat.engine.evaluate import completion_metrics, evaluate, grade_rollout, group_metrics, sample_lines
 from entrostat.engine.policy import load_policy
 from entrostat.engine.rewards import Advantages
 from entrostat.engine.rollout import sample
@@ -173,6 +173,7 @@ class _Campaign:
             "seconds": {"rollout": sampled - started, "grade": time.perf_counter() - sampled},
         }
         groups = [rewards[i : i + recipe.samples] for i in range(0, len(rewards), recipe.samples)]
+        fields["groups"] = group_metrics(groups)
         experience = Experience(rollout, self.advantages(groups))
         self._log_samples(tasks[:4], experience, verdicts)
         return experience, fields

@@ -20,6 +20,7 @@ Fields of a step line; only `step` is required, so that a host writes what it ca
     phase                           the strategy's phase, by name
     length, truncated               mean tokens a completion, share that hit the limit
     verdicts                        {outcome: count}
+    groups                          {"all_right", "all_wrong"}: shares of the prompts whose completions all passed, or failed
     tokens, seconds                 {"rollout", "update"}, {"rollout", "grade", "update"}
 
 Fields of an evaluation line; step, split and results are required:

@@ -1,0 +1,28 @@
+"""What is wrong with a run, and what to change: readers of logs, detectors, the watchdog."""
+
+from entrostat.diagnose.columns import QUANTITIES, Quantity, recognise_row
+from entrostat.diagnose.detectors import DETECTORS, Detector
+from entrostat.diagnose.diagnosis import Diagnosis, diagnose
+from entrostat.diagnose.finding import Finding, Remedy, Severity
+from entrostat.diagnose.history import History, Series
+from entrostat.diagnose.reading import Log, LogError, read_log
+from entrostat.diagnose.watchdog import Watchdog
+
+__all__ = [
+    "DETECTORS",
+    "QUANTITIES",
+    "Detector",
+    "Diagnosis",
+    "Finding",
+    "History",
+    "Log",
+    "LogError",
+    "Quantity",
+    "Remedy",
+    "Series",
+    "Severity",
+    "Watchdog",
+    "diagnose",
+    "read_log",
+    "recognise_row",
+]
