@@ -3,7 +3,7 @@
 from entrostat.diagnose.columns import QUANTITIES, Quantity, recognise_row
 from entrostat.diagnose.detectors import DETECTORS, Detector
 from entrostat.diagnose.diagnosis import Diagnosis, diagnose
-from entrostat.diagnose.finding import Finding, Remedy, Severity
+from entrostat.diagnose.finding import SEVERITIES, Finding, Remedy, Severity
 from entrostat.diagnose.history import History, Series
 from entrostat.diagnose.reading import Log, LogError, read_log
 from entrostat.diagnose.watchdog import Watchdog
@@ -11,6 +11,7 @@ from entrostat.diagnose.watchdog import Watchdog
 __all__ = [
     "DETECTORS",
     "QUANTITIES",
+    "SEVERITIES",
     "Detector",
     "Diagnosis",
     "Finding",

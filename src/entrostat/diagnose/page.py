@@ -30,6 +30,7 @@ def write_page(diagnosis: Diagnosis, out: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["settings"] = settings
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["figure"] = lambda value: f"{value:.4g}"
     page = environment.get_template("diagnosis.html").render(
         diagnosis=diagnosis,

@@ -27,6 +27,7 @@ class ClipSaturation(Detector):
     outside. Sides are told apart where the log does; critical from `worse` on.
     """
 
+    kind: ClassVar = "clip-saturation"
     columns: ClassVar = ("clip_low", "clip_high", "clip")
     limit: float = 0.2
     worse: float = 0.4
@@ -49,7 +50,7 @@ class ClipSaturation(Detector):
         steps, values = history.series(name)
         below = np.flatnonzero(rolling_median(values, 3) <= self.limit)
         return Finding(
-            kind="clip-saturation",
+            kind=self.kind,
             severity="critical" if now > self.worse else "warning",
             step=history.step,
             onset=int(steps[int(below[-1]) + 2]) if len(below) else int(steps[0]),

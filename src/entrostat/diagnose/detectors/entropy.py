@@ -36,6 +36,7 @@ class EntropyCollapse(Detector):
     Source of entropy as what a run spends, steadily and in exchange for reward: arXiv 2505.22617.
     """
 
+    kind: ClassVar = "entropy-collapse"
     columns: ClassVar = ("entropy",)
     floor_share: float = 0.05
     """Completions of a prompt are nearly all alike there; healthy runs of ours end at a tenth or more."""
@@ -68,7 +69,7 @@ class EntropyCollapse(Detector):
         smooth = rolling_median(series.values, 3)
         onset = int(series.steps[_last_above(smooth, 0.8 * start) + 2])
         return Finding(
-            kind="entropy-collapse",
+            kind=self.kind,
             severity="critical",
             step=history.step,
             onset=onset,
@@ -90,11 +91,12 @@ class EntropyCollapse(Detector):
         soonest, latest = _arrival_bounds(whole, steps, math.log(floor), self.confidence)
         onset = int(series.steps[_last_above(rolling_median(series.values, 3), 0.8 * start) + 2])
         farthest = min(end, history.step + self.reach * (history.step - onset))
-        if max(latest, _arrival(late, math.log(floor))) > farthest:
+        latest = max(latest, _arrival(late, math.log(floor)))
+        if latest > farthest:
             return None
         arrival = _arrival(whole, math.log(floor))
         return Finding(
-            kind="entropy-collapse",
+            kind=self.kind,
             severity="warning",
             step=history.step,
             onset=onset,
@@ -131,6 +133,7 @@ class EntropyExplosion(Detector):
     series' own. Critical from `worse` x low on. Source: runs of the demo after their cliff.
     """
 
+    kind: ClassVar = "entropy-explosion"
     columns: ClassVar = ("entropy",)
     factor: float = 2.5
     over_start: float = 1.5
@@ -150,7 +153,7 @@ class EntropyExplosion(Detector):
         risen = rolling_median(values, 3) > low + 0.2 * (now - low)
         onset = int(steps[len(risen) - 1 - int(np.argmin(risen[::-1])) + 2]) if not risen.all() else int(steps[0])
         return Finding(
-            kind="entropy-explosion",
+            kind=self.kind,
             severity="critical" if now > self.worse * low else "warning",
             step=history.step,
             onset=onset,
@@ -184,7 +187,7 @@ def _arrival_bounds(line: Line, steps: Values, level: float, confidence: float) 
 def _contraction(history: History) -> dict[str, float]:
     """Each region's share of the contracting entropy flow over the last 10 steps; empty where flow was not logged."""
     flows = {name: history.series(name).values[-10:] for name in REGIONS}
-    down = {name: -float(np.minimum(values, 0.0).sum()) for name, values in flows.items() if len(values)}
+    down = {name: float(np.maximum(-values, 0.0).sum()) for name, values in flows.items() if len(values)}
     total = sum(down.values())
     return {f"share_of_contraction_{name[5:]}": part / total for name, part in down.items()} if total > 0 else {}
 

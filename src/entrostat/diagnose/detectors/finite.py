@@ -21,6 +21,7 @@ class NotFinite(Detector):
     until it has come `patience` times: mixed precision skips single steps whose gradient overflowed.
     """
 
+    kind: ClassVar = "not-finite"
     columns: ClassVar = ("loss", "grad_norm", "entropy", "reward", "kl")
     confirm: int = 1
     patience: int = 3
@@ -34,7 +35,7 @@ class NotFinite(Detector):
         skipped = now == ["grad_norm"] and len(broken["grad_norm"]) < self.patience
         name = now[0]
         return Finding(
-            kind="not-finite",
+            kind=self.kind,
             severity="warning" if skipped else "critical",
             step=history.step,
             onset=broken[name][0],

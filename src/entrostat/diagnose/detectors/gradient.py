@@ -25,6 +25,7 @@ class GradientFade(Detector):
     hundredth, where the update is smaller than the rounding of bfloat16 weights.
     """
 
+    kind: ClassVar = "gradient-fade"
     columns: ClassVar = ("grad_norm",)
     share: float = 0.05
     gone: float = 0.01
@@ -41,7 +42,7 @@ class GradientFade(Detector):
             return None
         above = np.flatnonzero(rolling_median(values, 3) > 0.5 * reference)
         return Finding(
-            kind="gradient-fade",
+            kind=self.kind,
             severity="critical" if now <= self.gone * reference else "warning",
             step=history.step,
             onset=int(steps[int(above[-1]) + 2]) if len(above) else int(steps[0]),

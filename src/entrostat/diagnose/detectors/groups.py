@@ -26,6 +26,7 @@ class DegenerateGroups(Detector):
     of six samples are wasted. Critical from `worse` on.
     """
 
+    kind: ClassVar = "degenerate-groups"
     columns: ClassVar = ("all_right", "all_wrong", "equal_groups")
     limit: float = 0.85
     worse: float = 0.95
@@ -50,7 +51,7 @@ class DegenerateGroups(Detector):
         mostly_right = shares[0] > shares[1]
         below = np.flatnonzero(course <= self.limit)
         return Finding(
-            kind="degenerate-groups",
+            kind=self.kind,
             severity="critical" if now > self.worse else "warning",
             step=history.step,
             onset=int(steps[min(int(below[-1]) + 1, len(steps) - 1)]) if len(below) else int(steps[0]),

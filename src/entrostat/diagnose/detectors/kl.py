@@ -26,6 +26,7 @@ class KlRunaway(Detector):
     Below `least` nats a token the policy is near its reference whatever the growth. Critical from `worse` nats on.
     """
 
+    kind: ClassVar = "kl-runaway"
     columns: ClassVar = ("kl",)
     ratio: float = 5.0
     least: float = 0.15
@@ -44,7 +45,7 @@ class KlRunaway(Detector):
             return None
         below = np.flatnonzero(rolling_median(values, 3) < max(2 * half_way, 0.2 * now))
         return Finding(
-            kind="kl-runaway",
+            kind=self.kind,
             severity="critical" if now > self.worse else "warning",
             step=history.step,
             onset=int(steps[int(below[-1]) + 2]) if len(below) else int(steps[middle]),

@@ -25,6 +25,7 @@ class Truncation(Detector):
     or now > always, whatever the start. A truncated completion earns nothing, so its tokens are all punished.
     """
 
+    kind: ClassVar = "truncation"
     columns: ClassVar = ("truncated",)
     limit: float = 0.25
     rise: float = 0.15
@@ -41,7 +42,7 @@ class Truncation(Detector):
             return None
         below = np.flatnonzero(rolling_mean(values, 3) <= start + 0.3 * max(now - start, 0.0))
         return Finding(
-            kind="truncation",
+            kind=self.kind,
             severity="critical" if now > 0.5 else "warning",
             step=history.step,
             onset=int(steps[int(below[-1]) + 2]) if len(below) else int(steps[0]),
@@ -64,6 +65,7 @@ class LengthDegeneration(Detector):
     grows with its reward (arXiv 2501.12948, fig. 3) is no failure, so without a reward there is no finding.
     """
 
+    kind: ClassVar = "length-degeneration"
     columns: ClassVar = ("length",)
     growth: float = 2.5
     certain: float = 2.0
@@ -88,7 +90,7 @@ class LengthDegeneration(Detector):
         quarter = start * (now / start) ** 0.25
         early = np.flatnonzero(smooth < quarter if now > start else smooth > quarter)
         return Finding(
-            kind="length-degeneration",
+            kind=self.kind,
             severity="critical" if abs(math.log(now / start)) > 2 * math.log(self.growth) else "warning",
             step=history.step,
             onset=int(steps[int(early[-1]) + 2]) if len(early) else int(steps[0]),

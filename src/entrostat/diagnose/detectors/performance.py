@@ -84,6 +84,7 @@ class RiseThenFall(Detector):
     Source: arXiv 2606.21090, sections on the metrics; the noise floor is ours.
     """
 
+    kind: ClassVar = "rise-then-fall"
     columns: ClassVar = ("heldout", "reward")
     share: float = 0.2
     certain: float = 3.5
@@ -106,7 +107,7 @@ class RiseThenFall(Detector):
             return None
         cliff = _cliff(series, averaged(len(series), window))
         return Finding(
-            kind="rise-then-fall",
+            kind=self.kind,
             severity="critical" if fall.gap > 0.5 * fall.scale else "warning",
             step=history.step,
             onset=cliff.onset_largest if cliff else fall.peak_step,
@@ -144,6 +145,7 @@ class Divergence(Detector):
     heart. A gap between the two that only stays, or widens while both rise, is the usual one and no finding.
     """
 
+    kind: ClassVar = "divergence"
     columns: ClassVar = ("heldout",)
     recent: tuple[float, ...] = (0.4, 0.65)
     gain: float = 0.2
@@ -175,7 +177,7 @@ class Divergence(Detector):
         if down.slope_bounds(self.confidence)[1] >= follow * up.slope:
             return None
         return Finding(
-            kind="divergence",
+            kind=self.kind,
             severity="critical" if fall > 0.3 * scale else "warning",
             step=history.step,
             onset=begin,
