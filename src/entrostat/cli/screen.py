@@ -49,6 +49,7 @@ def plain_errors() -> Iterator[None]:
     from entrostat.engine.policy import PolicyError
     from entrostat.engine.update import TrainingError
     from entrostat.grading import IsolationError, SamplesError, WorkerError
+    from entrostat.integrations.trackers import TrackerError
     from entrostat.recipe import RecipeError
     from entrostat.runs import RunError
     from entrostat.tasks import TaskError
@@ -62,6 +63,7 @@ def plain_errors() -> Iterator[None]:
         SamplesError,
         RunError,
         TaskError,
+        TrackerError,
         TrainingError,
         WorkerError,
     )

@@ -1,5 +1,6 @@
 """What is wrong with a run, and what to change: readers of logs, detectors, the watchdog."""
 
+from entrostat.diagnose.acting import KINDS, Acting, Action
 from entrostat.diagnose.columns import QUANTITIES, Quantity, recognise_row
 from entrostat.diagnose.detectors import DETECTORS, Detector
 from entrostat.diagnose.diagnosis import Diagnosis, diagnose
@@ -10,8 +11,11 @@ from entrostat.diagnose.watchdog import Watchdog
 
 __all__ = [
     "DETECTORS",
+    "KINDS",
     "QUANTITIES",
     "SEVERITIES",
+    "Acting",
+    "Action",
     "Detector",
     "Diagnosis",
     "Finding",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+LARGEST = 1e100
 
 Steps = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -34,12 +35,12 @@ class History:
     def append(self, step: int, values: Mapping[str, float]) -> set[str]:
         """Add what was logged at `step`; returns the quantities that have a new value.
 
-        A value that is not finite goes to `broken`, quantity -> steps. A quantity that has this step or a later one
-        already keeps what it has.
+        A value that is not finite, or so large that its square would not be, goes to `broken`, quantity -> steps. A
+        quantity that has this step or a later one already keeps what it has.
         """
         fresh = set()
         for quantity, value in values.items():
-            if not math.isfinite(value):
+            if not abs(value) < LARGEST:
                 seen = self.broken.setdefault(quantity, [])
                 if not seen or seen[-1] < step:
                     seen.append(step)

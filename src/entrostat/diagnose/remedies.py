@@ -41,7 +41,7 @@ _CLIP = Remedy(
 )
 _ENTROPY_HELD = Remedy(
     action="let a controller hold the entropy",
-    recipe={"control": {"bonus": {"name": "adaptive"}}},
+    recipe={"control": {"bonus": {"name": "adaptive", "target": 0.2}}},
     trl={"use_adaptive_entropy": True, "entropy_target": 0.2},
     reason="a bonus whose coefficient follows the entropy acts when it sinks and rests when it does not",
     source="Skywork-OR1, arXiv 2505.22312, section 4",

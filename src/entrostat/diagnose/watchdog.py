@@ -22,7 +22,7 @@ class Watchdog:
         self.history = History()
         self.findings: list[Finding] = []
         self.end = end
-        self._detectors = [(detector, deque[int](maxlen=detector.confirm)) for detector in detectors]
+        self._detectors = [(detector, deque[tuple[int, int]](maxlen=detector.confirm)) for detector in detectors]
         self._reported: dict[str, int] = {}
 
     def observe(self, step: int, values: Mapping[str, float]) -> list[Finding]:
@@ -37,10 +37,12 @@ class Watchdog:
             if not fresh.intersection(detector.columns):
                 continue
             finding = detector.find(self.history, end)
-            recent.append(SEVERITIES.index(finding.severity) if finding else -1)
+            if recent and recent[-1][0] == step:
+                recent.pop()  # the same step again, with more of its quantities
+            recent.append((step, SEVERITIES.index(finding.severity) if finding else -1))
             if finding is None or len(recent) < detector.confirm:
                 continue
-            agreed = min(recent)
+            agreed = min(rank for _, rank in recent)
             if agreed > self._reported.get(finding.kind, -1):
                 self._reported[finding.kind] = agreed
                 new.append(finding)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from entrostat.campaign import CampaignTrace, Checkpoint, StopRule, Trajectory
-from entrostat.diagnose import SEVERITIES, Finding, Watchdog, recognise_row
+from entrostat.diagnose import Finding, Watchdog, recognise_row
 from entrostat.diagnose.notify import Webhook, sentence
 from entrostat.diagnose.reading.folder import eval_row, step_row
 from entrostat.recipe.sections import WatchRecipe
@@ -24,6 +24,7 @@ class Watched:
     def __init__(self, rule: StopRule, settings: WatchRecipe, record: Run, end: int) -> None:
         self.rule, self.settings, self.record = rule, settings, record
         self.watchdog = Watchdog(end)
+        self._acting = settings.acting()
         self.cause: Finding | None = None
         self._webhook = Webhook(settings.webhook, record.path.name) if settings.webhook else None
         self._heard: list[dict[str, Any]] | None = None
@@ -40,7 +41,7 @@ class Watched:
     def should_stop(self, trajectory: Trajectory) -> bool:
         """Whether a finding or the rule ends the campaign now."""
         self._catch_up()
-        return (self.cause is not None and self.settings.action != "note") or self.rule.should_stop(trajectory)
+        return self.cause is not None or self.rule.should_stop(trajectory)
 
     def hand_over(self, trace: CampaignTrace) -> Checkpoint:
         """The peak, where the settings say so and a finding was acted on; else what the rule hands over."""
@@ -53,8 +54,7 @@ class Watched:
         return self.cause is not None and self.settings.action in ("keep-peak", "roll-back")
 
     def __str__(self) -> str:
-        acted = self.cause is not None and self.settings.action != "note"
-        return f"watchdog, {sentence(self.cause)}" if acted and self.cause else str(self.rule)
+        return f"watchdog, {sentence(self.cause)}" if self.cause else str(self.rule)
 
     def _catch_up(self) -> None:
         for line in self._new_lines():
@@ -79,6 +79,5 @@ class Watched:
         self.record.note_decision(decision)
         if self._webhook and not known and (failure := self._webhook.send(finding)):
             self.record.note_decision({"step": finding.step, "kind": "not sent", "cause": failure})
-        severe = SEVERITIES.index(finding.severity) >= SEVERITIES.index(self.settings.severity)
-        if severe and finding.kind in (self.settings.kinds or (finding.kind,)):
+        if self._acting.on(finding):
             self.cause = self.cause or finding

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from entrostat.diagnose import DETECTORS
+from entrostat.diagnose import Acting
 from entrostat.recipe.methods import BonusChoice, ObjectiveChoice, ReweightingChoice, StrategyChoice
 
 
@@ -187,13 +187,14 @@ class WatchRecipe(Section):
 
     @model_validator(mode="after")
     def _known_kinds(self) -> WatchRecipe:
-        known = [detector.kind for detector in DETECTORS]
-        for kind in self.kinds or ():
-            if kind not in known:
-                raise ValueError(f"kinds: got {kind!r}; choose from {', '.join(known)}")
+        self.acting()
         if self.switch and self.action != "roll-back":
             raise ValueError(f"switch: given with action {self.action}; only roll-back goes on under it")
         return self
+
+    def acting(self) -> Acting:
+        """Which findings are acted on, and how."""
+        return Acting(self.action, self.severity, self.kinds)
 
 
 class GradingRecipe(Section):
