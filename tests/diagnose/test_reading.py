@@ -290,6 +290,7 @@ def test_offline_runs_of_weights_and_biases_are_read(tmp_path, monkeypatch):
     for row in ROWS:
         run.log({"train/entropy": row["entropy"], "train/reward": row["reward"]}, step=row["step"])
     run.finish()
+    wandb.teardown()  # the library's own process writes the file; it is whole when that has ended
     log = read_log(tmp_path)
     assert log.format.startswith("Weights")
     assert log.rows == EXPECTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from entrostat.diagnose.detectors import DETECTORS, Detector
 from entrostat.diagnose.finding import SEVERITIES, Finding
@@ -45,7 +46,7 @@ class Watchdog:
             agreed = min(rank for _, rank in recent)
             if agreed > self._reported.get(finding.kind, -1):
                 self._reported[finding.kind] = agreed
-                new.append(finding)
+                new.append(replace(finding, severity=SEVERITIES[agreed]))
         self.findings += new
         return new
 

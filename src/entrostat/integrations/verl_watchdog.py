@@ -7,8 +7,8 @@ With Ray on several machines the variable must reach the task runner's process:
     +ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES=entrostat.integrations.verl_watchdog
 
 Keys of `trainer.entrostat_watch`, all optional: action (`note` or `stop`), severity, kinds, webhook. verl's loop cannot
-be asked to end: `stop` ends it by `WatchdogStopError` after the step has been logged and its checkpoint saved, if one was
-due. Keeping the peak and going back to it need the trainer itself and are not done here.
+be asked to end: `stop` ends it by `WatchdogStopError`, after the step has been logged and a checkpoint that was due has
+been saved. Keeping the peak and going back to it need the trainer itself and are not done here.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class RiseThenFall(Detector):
     share: float = 0.2
     certain: float = 3.5
     window: int = 3
-    reward_window: int = 8
+    reward_window: int = 5
     least: int = 6
 
     @override
