@@ -3,7 +3,7 @@
 A rival is a function of a log: kind of failure, in our names -> step of its first alarm. What it reports that is none
 of our kinds (a plateau, a gradient spike) comes under its own name and counts as an alarm on healthy runs only. Its
 findings of the lowest degree ("info") are not counted. Every rival is asked as often as can be afforded, not at its
-default of every 25 rows: after every row of a short log and 60 times over a long one.
+default of every 25 rows: after every row of a short log, 60 times over a long one (rldoctor 25 times).
 
     pip install rlwatch==0.5.1 rlprobe==0.1.0 rldoctor==0.2.0 diptest
 """
@@ -20,6 +20,7 @@ import numpy as np
 Rows = list[dict[str, Any]]
 Alarms = dict[str, int]
 LOOKS = 60
+LOOKS_OF_RLDOCTOR = 25  # its rank tests take seconds on long logs
 
 TRL_NAMES = {
     "actor/entropy": "entropy",
@@ -38,9 +39,9 @@ def in_trl_names(rows: Rows) -> Rows:
     return [{TRL_NAMES.get(name, name): value for name, value in row.items()} for row in rows]
 
 
-def looks(count: int, least: int) -> Iterator[int]:
+def looks(count: int, least: int, wanted: int = LOOKS) -> Iterator[int]:
     """Numbers of rows after which a rival looks at the log."""
-    stride = max(1, count // LOOKS)
+    stride = max(1, count // wanted)
     yield from range(max(least, stride), count, stride)
     yield count
 
@@ -151,7 +152,7 @@ def rldoctor(rows: Rows, min_steps: int = 60, critical_only: bool = False) -> Al
     records = in_trl_names(rows)
 
     def found() -> Iterator[tuple[str, int]]:
-        for count in looks(len(records), min(min_steps, len(records))):
+        for count in looks(len(records), min(min_steps, len(records)), LOOKS_OF_RLDOCTOR):
             run = run_from_records(records[:count], name="x", source="live")
             for finding in diagnose(run).problems:
                 if finding.severity >= least:

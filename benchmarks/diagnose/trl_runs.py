@@ -57,7 +57,7 @@ CONDITIONS: dict[str, dict[str, object]] = {
     "entropy-explosion": {"learning_rate": 1e-3, "entropy_coef": 0.5},
     "truncation": {"reward": longer, "learning_rate": 2e-3, "num_iterations": 2},
     "kl-runaway": {"reward": one_word, "learning_rate": 1e-3, "beta": 1e-6, "num_iterations": 2},
-    "clip-saturation": {"learning_rate": 2e-3, "num_iterations": 4, "epsilon": 0.005, "epsilon_high": 0.005},
+    "stale": {"learning_rate": 2e-3, "num_iterations": 4, "epsilon": 0.005, "epsilon_high": 0.005},
     "not-finite": {"learning_rate": 1e6, "max_grad_norm": 0.0, "num_iterations": 1},
 }
 

@@ -64,9 +64,14 @@ def watch(
     Example: entrostat watch runs/grpo --until critical || pkill -INT -f train.py
     """
     from entrostat.cli.live import follow
+    from entrostat.diagnose.notify import Webhook
 
+    try:
+        sender = Webhook(webhook, log.name) if webhook else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--webhook") from error
     with plain_errors():
-        status = follow(log, budget, until, webhook, every, once)
+        status = follow(log, budget, until, sender, every, once)
     raise typer.Exit(status)
 
 

@@ -21,13 +21,12 @@ WIDTH = 40
 SHOWN = ("heldout", "reward", "entropy", "clip_low", "clip_high", "clip", "length", "truncated", "kl", "grad_norm")
 
 
-def follow(path: Path, end: int | None, until: str | None, webhook: str | None, every: float, once: bool) -> int:
+def follow(path: Path, end: int | None, until: str | None, sender: Webhook | None, every: float, once: bool) -> int:
     """Follow a log until it is interrupted; returns 2 at a finding of the severity `until`, else 0.
 
     A log that is not there yet is waited for, unless `once`. LogError: with `once`, it cannot be read.
     """
     follower = Follower(path, end)
-    sender = Webhook(webhook, path.name) if webhook else None
     with Live(console=console, auto_refresh=False, screen=False) as live:
         while True:
             problem = None

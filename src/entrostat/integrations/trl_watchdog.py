@@ -85,7 +85,9 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         if self.acting.action in ("keep-peak", "roll-back"):
             self._look_for_peak(state, control)
         for finding in found:
-            self._note(args, state, {"kind": "finding", "step": finding.step, "finding": finding.as_dict()}, sentence(finding))
+            self._note(
+                args, state, {"kind": "finding", "step": finding.step, "finding": finding.as_dict()}, sentence(finding)
+            )
             if self.webhook and state.is_world_process_zero and (failure := self.webhook.send(finding)):
                 logger.warning("%s", failure)
             if self.acting.on(finding) and not control.should_training_stop:
