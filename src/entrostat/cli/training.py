@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from entrostat.cli.reporting import show_runs
 from entrostat.cli.screen import AsJson, Overrides, plain_errors, status
+
+
+class TrackerName(str, Enum):
+    """The trackers by the names of their extras."""
+
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+    TRACKIO = "trackio"
+
 
 DEMO = ("reinforce", "early-stop", "grpo-id")
 
@@ -39,9 +49,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME if left out.")] = None,
     overrides: Overrides = None,
-    track: Annotated[
-        list[Literal["tensorboard", "wandb", "trackio"]] | None, typer.Option(help="Also log to this tracker.")
-    ] = None,
+    track: Annotated[list[TrackerName] | None, typer.Option(help="Also log to this tracker.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one campaign of a recipe; the same command again resumes a run that was killed.
@@ -52,7 +60,7 @@ def train(
 
     with plain_errors():
         loaded = load_recipe(recipe, overrides or ())
-        runs = _train(loaded, out or Path("runs") / loaded.name, track or [])
+        runs = _train(loaded, out or Path("runs") / loaded.name, [tracker.value for tracker in track or ()])
         show_runs(runs, runs[0] / "report.html", as_json)
 
 

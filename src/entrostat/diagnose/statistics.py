@@ -10,19 +10,29 @@ from scipy import special
 
 from entrostat.diagnose.history import Values
 
+LOCAL = 400  # values that tell the noise of now: enough to know it to 5 %
 MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal -> standard deviation
+
+
+def median(values: Values) -> float:
+    """The median. NumPy takes 20 microseconds over a handful of values, sorting them takes one."""
+    n = len(values)
+    if n > 32 or n == 0:
+        return float(np.median(values))
+    ordered = sorted(values.tolist())
+    return float(ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2)
 
 
 def noise(values: Values) -> float:
     """Standard deviation of a series around its own slow course, robust to trends and to outliers.
 
-        sigma = 1.4826 median |x[t] - x[t-1]| / sqrt(2)
+        sigma = 1.4826 median |x[t] - x[t-1]| / sqrt(2)        over the last `LOCAL` values
 
     0 for fewer than two values.
     """
     if len(values) < 2:
         return 0.0
-    return float(MAD_TO_SIGMA * np.median(np.abs(np.diff(values))) / math.sqrt(2.0))
+    return float(MAD_TO_SIGMA * np.median(np.abs(np.diff(values[-LOCAL:]))) / math.sqrt(2.0))
 
 
 def rolling_mean(values: Values, window: int) -> Values:

@@ -12,7 +12,7 @@ from entrostat.diagnose.detectors.detector import Detector
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History
 from entrostat.diagnose.remedies import CLIPPING
-from entrostat.diagnose.statistics import rolling_median
+from entrostat.diagnose.statistics import median, rolling_median
 
 SIDES = {"clip_low": "lower", "clip_high": "upper", "clip": "either"}
 
@@ -40,7 +40,7 @@ class ClipSaturation(Detector):
         for name in ("clip_low", "clip_high") if apart else ("clip",):
             values = history.series(name).values
             if len(values) >= self.window:
-                shares[name] = float(np.median(values[-self.window :]))
+                shares[name] = median(values[-self.window :])
         if not shares:
             return None
         name = max(shares, key=lambda side: shares[side])

@@ -13,7 +13,7 @@ from entrostat.diagnose.detectors.detector import Detector
 from entrostat.diagnose.finding import Finding, Remedy
 from entrostat.diagnose.history import History, Series, Values
 from entrostat.diagnose.remedies import COLLAPSE, COLLAPSE_BY_PUNISHMENT, EXPLOSION
-from entrostat.diagnose.statistics import Line, fit_line, noise, rolling_median
+from entrostat.diagnose.statistics import Line, fit_line, median, noise, rolling_median
 
 TINY = 1e-9  # nats: below it an entropy is 0 in float32, and its logarithm says nothing
 
@@ -56,9 +56,9 @@ class EntropyCollapse(Detector):
         series = history.series("entropy")
         if len(series) < self.first + 3:
             return None
-        start = float(np.median(series.values[: self.first]))
+        start = median(series.values[: self.first])
         floor = self.floor_share * start
-        now = float(np.median(series.values[-3:]))
+        now = median(series.values[-3:])
         if start <= TINY:
             return None
         if now <= floor:
@@ -146,8 +146,10 @@ class EntropyExplosion(Detector):
         steps, values = history.series("entropy")
         if len(values) < self.first + 5:
             return None
-        smooth = rolling_median(values[:-3], 5)
-        start, low, now = float(np.median(values[: self.first])), float(smooth.min()), float(np.median(values[-3:]))
+        start, now = median(values[: self.first]), median(values[-3:])
+        if now <= self.over_start * start:
+            return None
+        low = float(rolling_median(values[:-3], 5).min())
         if now <= max(self.factor * low, self.over_start * start) or now - low <= self.certain * noise(values):
             return None
         risen = rolling_median(values, 3) > low + 0.2 * (now - low)

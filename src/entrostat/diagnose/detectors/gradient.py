@@ -12,7 +12,7 @@ from entrostat.diagnose.detectors.detector import Detector
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History
 from entrostat.diagnose.remedies import FADE
-from entrostat.diagnose.statistics import rolling_median
+from entrostat.diagnose.statistics import median, rolling_median
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class GradientFade(Detector):
         steps, values = history.series("grad_norm")
         if len(values) < self.first + self.window:
             return None
-        reference, now = float(np.median(values[: self.first])), float(np.median(values[-self.window :]))
+        reference, now = median(values[: self.first]), median(values[-self.window :])
         if now > self.share * reference or reference <= 0:
             return None
         above = np.flatnonzero(rolling_median(values, 3) > 0.5 * reference)

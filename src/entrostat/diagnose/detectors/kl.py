@@ -12,7 +12,7 @@ from entrostat.diagnose.detectors.detector import Detector
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History
 from entrostat.diagnose.remedies import KL
-from entrostat.diagnose.statistics import noise, rolling_median
+from entrostat.diagnose.statistics import median, noise, rolling_median
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class KlRunaway(Detector):
         if len(values) < self.first:
             return None
         middle = len(values) // 2
-        now, half_way = float(np.median(values[-5:])), max(float(np.median(values[middle - 2 : middle + 3])), 0.0)
+        now, half_way = median(values[-5:]), max(median(values[middle - 2 : middle + 3]), 0.0)
         if now <= max(self.ratio * half_way, self.least) or now - half_way <= self.certain * noise(values):
             return None
         below = np.flatnonzero(rolling_median(values, 3) < max(2 * half_way, 0.2 * now))

@@ -13,7 +13,7 @@ from entrostat.diagnose.detectors.detector import Detector
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History
 from entrostat.diagnose.remedies import LENGTH, TRUNCATION
-from entrostat.diagnose.statistics import noise, rolling_mean, rolling_median
+from entrostat.diagnose.statistics import median, noise, rolling_mean, rolling_median
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Truncation(Detector):
         steps, values = history.series("truncated")
         if len(values) < 2 * self.window:
             return None
-        start, now = float(np.median(values[: self.window])), float(values[-self.window :].mean())
+        start, now = median(values[: self.window]), float(values[-self.window :].mean())
         if now <= self.limit or (now <= start + self.rise and now <= self.always):
             return None
         below = np.flatnonzero(rolling_mean(values, 3) <= start + 0.3 * max(now - start, 0.0))
@@ -77,7 +77,7 @@ class LengthDegeneration(Detector):
         steps, values = history.series("length")
         if len(values) < self.first + 5:
             return None
-        start, now = float(np.median(values[: self.first])), float(np.median(values[-5:]))
+        start, now = median(values[: self.first]), median(values[-5:])
         if start <= 0 or now <= 0 or abs(math.log(now / start)) <= math.log(self.growth):
             return None
         smooth = rolling_median(values, 3)
