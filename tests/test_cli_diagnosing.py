@@ -85,6 +85,12 @@ def test_watch_ends_with_a_status_for_scripts(log, until, status):
     assert "truncation at step" in result.stdout
 
 
+def test_watch_records_its_findings(log, tmp_path):
+    run("watch", log, "--once", "--record", tmp_path / "found.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert {line["kind"] for line in lines} == {"truncation"}
+
+
 def test_watch_is_silent_over_a_healthy_log(log):
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:30]))
     result = run("watch", log, "--once", "--until", "warning")

@@ -73,20 +73,19 @@ def logs(half: str, failures: int, healthy: int) -> list[Labelled]:
 def kept_alarms(
     half: str, tool: str, run: Tool, made: list[Labelled], compute: bool
 ) -> dict[str, dict[str, int]] | None:
-    """A tool's alarms on every log: those kept from an earlier call with as many logs, or computed and kept."""
+    """A tool's alarms on every log; what earlier calls computed is kept and not computed again."""
     file = KEPT / half / f"{tool}.json"
-    if file.exists():
-        kept: dict[str, dict[str, int]] = json.loads(file.read_text())
-        if set(kept) == {log.name for log in made}:
-            return kept
-    if not compute:
+    kept: dict[str, dict[str, int]] = json.loads(file.read_text()) if file.exists() else {}
+    lacking = [log for log in made if log.name not in kept]
+    if lacking and not compute:
         return None
     started = time.perf_counter()
-    alarms = {log.name: run(log) for log in made}
-    print(f"{tool}: {time.perf_counter() - started:.0f} s", flush=True)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(alarms))
-    return alarms
+    kept |= {log.name: run(log) for log in lacking}
+    if lacking:
+        print(f"{tool}: {len(lacking)} logs in {time.perf_counter() - started:.0f} s", flush=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(kept))
+    return kept
 
 
 def table(tool: str, judged: list[Judged], kinds: set[str]) -> list[dict[str, Any]]:
@@ -181,9 +180,9 @@ def choose(rows: list[dict[str, Any]]) -> None:
 
 def collapse(judged: dict[str, list[Judged]]) -> None:
     """Entropy collapse log by log: how often ours is earlier than each rival, where both or one of them found it."""
-    mine = {j.log.name: j for j in judged["entrostat"] if j.log.kind == "entropy-collapse"}
+    mine = {j.log.name: j for j in judged.get("entrostat", []) if j.log.kind == "entropy-collapse"}
     for tool, found in judged.items():
-        if tool == "entrostat":
+        if tool == "entrostat" or not mine:
             continue
         pairs = [(mine[j.log.name], j) for j in found if j.log.kind == "entropy-collapse"]
         both = [(a.delay, b.delay) for a, b in pairs if a.hit and b.hit]

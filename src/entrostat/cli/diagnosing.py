@@ -56,6 +56,7 @@ def watch(
         typer.Option(help="End with status 2 at the first finding of this severity, for a script to act on."),
     ] = None,
     webhook: Annotated[str | None, typer.Option(help="Send each finding to this URL as JSON.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Append each finding to this file, a JSON object a line.")] = None,
     every: Annotated[float, typer.Option(help="Seconds from one look to the next.", min=0.1)] = 2.0,
     once: Annotated[bool, typer.Option(help="Look once and end.")] = False,
 ) -> None:
@@ -64,14 +65,14 @@ def watch(
     Example: entrostat watch runs/grpo --until critical || pkill -INT -f train.py
     """
     from entrostat.cli.live import follow
-    from entrostat.diagnose.notify import Webhook
+    from entrostat.diagnose.notify import FindingLog, Webhook
 
     try:
-        sender = Webhook(webhook, log.name) if webhook else None
+        senders = [*([Webhook(webhook, log.name)] if webhook else []), *([FindingLog(record)] if record else [])]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--webhook") from error
     with plain_errors():
-        status = follow(log, budget, until, sender, every, once)
+        status = follow(log, budget, until, senders, every, once)
     raise typer.Exit(status)
 
 

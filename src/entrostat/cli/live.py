@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -14,14 +15,14 @@ from entrostat.cli.diagnosing import finding_lines
 from entrostat.cli.screen import console
 from entrostat.diagnose import Finding, LogError, Series
 from entrostat.diagnose.follow import Follower
-from entrostat.diagnose.notify import Webhook, sentence
+from entrostat.diagnose.notify import Sender, sentence
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
 SHOWN = ("heldout", "reward", "entropy", "clip_low", "clip_high", "clip", "length", "truncated", "kl", "grad_norm")
 
 
-def follow(path: Path, end: int | None, until: str | None, sender: Webhook | None, every: float, once: bool) -> int:
+def follow(path: Path, end: int | None, until: str | None, senders: Sequence[Sender], every: float, once: bool) -> int:
     """Follow a log until it is interrupted; returns 2 at a finding of the severity `until`, else 0.
 
     A log that is not there yet is waited for, unless `once`. LogError: with `once`, it cannot be read.
@@ -36,7 +37,7 @@ def follow(path: Path, end: int | None, until: str | None, sender: Webhook | Non
                 if once:
                     raise
                 new, problem = [], str(error)
-            failures = [failure for finding in new if sender and (failure := sender.send(finding))]
+            failures = [failure for finding in new for sender in senders if (failure := sender.send(finding))]
             live.update(screen(follower, problem or next(iter(failures), None)), refresh=True)
             if not console.is_terminal:
                 for finding in new:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
@@ -13,6 +13,13 @@ from entrostat.diagnose.finding import Finding
 from entrostat.runs.files import append_line
 
 TIMEOUT = 5.0  # seconds: a server that is slow must not hold up training
+
+
+class Sender(Protocol):
+    """Passes findings on."""
+
+    def send(self, finding: Finding) -> str | None:
+        """Pass a finding on; returns what went wrong, or None."""
 
 
 class Webhook:
