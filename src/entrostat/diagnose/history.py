@@ -58,10 +58,6 @@ class History:
     def __contains__(self, quantity: str) -> bool:
         return quantity in self._columns
 
-    def quantities(self) -> tuple[str, ...]:
-        """Those with at least one finite value."""
-        return tuple(self._columns)
-
 
 _EMPTY = Series(np.empty(0, np.int64), np.empty(0))
 

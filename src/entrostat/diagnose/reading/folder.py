@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,7 @@ ROLLOUT = ("reward", "length", "truncated", "groups.all_right", "groups.all_wron
 
 
 def read(path: Path) -> RawLog:
-    """The step and evaluation lines of a run folder, by step; a torn last line is left out.
-
-    LogError's place is taken by a note: a damaged line ends the part that is read.
-    """
+    """The step and evaluation lines of a run folder; a torn last line is left out, and for damage there is a note."""
     try:
         run = Run.open(path)
         steps, evals, recipe = run.steps(), run.evals("select"), run.recipe
@@ -43,11 +40,3 @@ def eval_row(line: Mapping[str, Any]) -> dict[str, Any]:
     if line.get("split") != "select" or not counts:
         return {}
     return {"step": line["step"], "select": mean_over_tasks(counts, k=1), "select_error": evaluation_error(counts)}
-
-
-def rows_of(lines: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Raw rows of step and evaluation lines as an engine's listener hears them."""
-    for line in lines:
-        row = eval_row(line) if "split" in line else step_row(line)
-        if row:
-            yield row
