@@ -220,7 +220,27 @@ def test_a_torn_run_folder_is_read_as_far_as_it_goes(tmp_path):
         file.write('{"step": 4, "entr')
     assert len(read_log(run.path).rows) == 3
     (run.path / "run.json").write_text("{")
-    assert "as far as it goes" in read_log(run.path).notes[0]
+    log = read_log(run.path)
+    assert len(log.rows) == 3
+    assert log.end is None
+    assert any("run.json" in note for note in log.notes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    file=st.sampled_from(["run.json", "steps.jsonl", "evals.jsonl"]),
+    place=st.integers(0, 400),
+    junk=st.binary(max_size=30),
+    drop=st.integers(0, 80),
+)
+def test_no_damage_to_a_run_folder_ends_in_a_traceback(tmp_path_factory, file, place, junk, drop):
+    run = Run.create(tmp_path_factory.mktemp("run") / "run", {"campaign": {"steps": 9}}, 0, {}, {})
+    for step in range(1, 4):
+        run.log_step({"step": step, "entropy": 0.5, "tokens": {"rollout": 1}})
+        run.log_eval({"step": step, "split": "select", "results": [["a", 4, 2]]})
+    content = (run.path / file).read_bytes()
+    (run.path / file).write_bytes(content[:place] + junk + content[place + drop :])
+    diagnose(read_log(run.path)).as_dict()
 
 
 def framed(records):
