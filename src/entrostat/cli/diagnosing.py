@@ -65,10 +65,13 @@ def watch(
     Example: entrostat watch runs/grpo --until critical || pkill -INT -f train.py
     """
     from entrostat.cli.live import follow
-    from entrostat.diagnose.notify import FindingLog, Webhook
+    from entrostat.diagnose.notify import FindingLog, Sender, Webhook
 
     try:
-        senders = [*([Webhook(webhook, log.name)] if webhook else []), *([FindingLog(record)] if record else [])]
+        senders: list[Sender] = [
+            *([Webhook(webhook, log.name)] if webhook else []),
+            *([FindingLog(record)] if record else []),
+        ]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--webhook") from error
     with plain_errors():
