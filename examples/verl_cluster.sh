@@ -5,7 +5,7 @@
 #   NODES=4 MODEL=Qwen/Qwen2.5-Math-7B sh examples/verl_cluster.sh
 set -eu
 export VERL_USE_EXTERNAL_MODULES=entrostat.integrations.verl_trainer
-exec python -m verl.trainer.main_ppo --config-dir recipes/verl --config-name id-8gpu \
+exec python -m verl.trainer.main_ppo --config-dir examples --config-name verl_id_8gpu \
     trainer.nnodes="${NODES:-1}" \
     actor_rollout_ref.model.path="${MODEL:-Qwen/Qwen2.5-Math-7B}" \
     data.train_files="${TRAIN:-train.parquet}" data.val_files="${VAL:-test.parquet}" \

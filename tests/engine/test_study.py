@@ -130,7 +130,7 @@ def test_care_remembers_a_row_a_campaign_and_crest_evaluates_parts(finished):
     assert {0.5} <= {share for share in parts if share}
     plans = [row for row in read_results(finished, "decisions") if row["method"] == "care" and row["kind"] == "plan"]
     assert "pilot: nothing is remembered" in plans[0]["cause"]
-    assert read_results(finished, "campaigns")[-1]["steps"] in (0, 2, 4)
+    assert all(0 <= row["steps"] <= 4 for row in read_results(finished, "campaigns"))
 
 
 def test_a_carried_optimizer_changes_the_second_campaign_and_not_the_first(tmp_path):

@@ -254,8 +254,8 @@ def test_a_fresh_process_finds_the_plugin_and_hears_of_it(tmp_path):
 
 def composed(*overrides):
     own = f"hydra.searchpath=[file://{Path(core_algos.__file__).parents[1] / 'config'}]"
-    with initialize_config_dir(config_dir=str(ROOT / "recipes/verl"), version_base=None):
-        return compose("id-8gpu", overrides=[own, *overrides])
+    with initialize_config_dir(config_dir=str(ROOT / "examples"), version_base=None):
+        return compose("verl_id_8gpu", overrides=[own, *overrides])
 
 
 def test_the_recipe_composes_and_builds_its_controller():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from entrostat.cli.chain import chain
+from entrostat.cli.diagnosing import diagnose, watch
 from entrostat.cli.grading import evaluate, grade
 from entrostat.cli.reporting import report
 from entrostat.cli.tokens import tokens
@@ -24,6 +25,8 @@ app.command()(report)
 app.command()(tokens)
 app.command()(grade)
 app.command(name="eval")(evaluate)
+app.command()(diagnose)
+app.command()(watch)
 
 
 def main() -> None:

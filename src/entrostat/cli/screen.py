@@ -44,11 +44,13 @@ def cell(value: Any) -> str:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into plain lines and exit status 1."""
+    from entrostat.diagnose import LogError
     from entrostat.engine.checkpoint import CheckpointError
     from entrostat.engine.policy import PolicyError
     from entrostat.engine.study import StudyError
     from entrostat.engine.update import TrainingError
     from entrostat.grading import IsolationError, SamplesError, WorkerError
+    from entrostat.integrations.trackers import TrackerError
     from entrostat.recipe import RecipeError
     from entrostat.runs import RunError
     from entrostat.tasks import TaskError
@@ -56,12 +58,14 @@ def plain_errors() -> Iterator[None]:
     mendable = (
         CheckpointError,
         IsolationError,
+        LogError,
         PolicyError,
         RecipeError,
         SamplesError,
         RunError,
         StudyError,
         TaskError,
+        TrackerError,
         TrainingError,
         WorkerError,
     )

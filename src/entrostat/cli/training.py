@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from enum import Enum
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from entrostat.cli.reporting import show_runs
 from entrostat.cli.screen import AsJson, Overrides, plain_errors, status
+
+
+class TrackerName(str, Enum):
+    """The trackers by the names of their extras."""
+
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+    TRACKIO = "trackio"
+
 
 DEMO = ("reinforce", "early-stop", "grpo-id")
 
@@ -31,7 +41,7 @@ def demo(
     folder = resources.files("entrostat.assets") / "demo"
     with plain_errors():
         recipes = [load_recipe(Path(str(folder / f"{name}.yaml")), overrides or ()) for name in DEMO]
-        runs = [_train(recipe, out / recipe.name) for recipe in recipes]
+        runs = [folder for recipe in recipes for folder in _train(recipe, out / recipe.name)]
         show_runs(runs, out / "report.html", as_json)
 
 
@@ -39,6 +49,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME if left out.")] = None,
     overrides: Overrides = None,
+    track: Annotated[list[TrackerName] | None, typer.Option(help="Also log to this tracker.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one campaign of a recipe; the same command again resumes a run that was killed.
@@ -49,21 +60,32 @@ def train(
 
     with plain_errors():
         loaded = load_recipe(recipe, overrides or ())
-        run = _train(loaded, out or Path("runs") / loaded.name)
-        show_runs([run], run / "report.html", as_json)
+        runs = _train(loaded, out or Path("runs") / loaded.name, [tracker.value for tracker in track or ()])
+        show_runs(runs, runs[0] / "report.html", as_json)
 
 
-def _train(recipe: Any, out: Path) -> Path:
+def _train(recipe: Any, out: Path, track: Sequence[str] = ()) -> list[Path]:
+    """Train, and return the run's folder, with that of what followed a roll-back if there was one."""
     from transformers.utils import logging
 
+    from entrostat.engine.train import AFTER_ROLL_BACK
     from entrostat.engine.train import train as train_recipe
+    from entrostat.integrations.trackers import TRACKERS
 
     logging.set_verbosity_error()
     if reason := recipe.inert_control():
         status.print(f"note: {reason}", style="yellow", markup=False)
-    with _live_status(recipe) as listener:
-        train_recipe(recipe, out, listener)
-    return out
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(_live_status(recipe))]
+        for tracker in track:
+            listeners.append(stack.enter_context(closing(TRACKERS[tracker](out))))
+
+        def listen(line: dict[str, Any]) -> None:
+            for listener in listeners:
+                listener(line)
+
+        train_recipe(recipe, out, listen)
+    return [folder for folder in (out, out / AFTER_ROLL_BACK) if folder.exists()]
 
 
 @contextmanager

@@ -121,6 +121,15 @@ def completion_metrics(rollout: Rollout, verdicts: Sequence[Verdict]) -> dict[st
     }
 
 
+def group_metrics(groups: Sequence[Sequence[float | None]]) -> dict[str, float]:
+    """Shares of the prompts whose graded completions all passed, and all failed: such a group teaches nothing."""
+    outcomes = [{reward > 0 for reward in group if reward is not None} for group in groups]
+    return {
+        "all_right": sum(outcome == {True} for outcome in outcomes) / len(groups),
+        "all_wrong": sum(outcome == {False} for outcome in outcomes) / len(groups),
+    }
+
+
 def sample_lines(
     tasks: Sequence[AnyTask], rollout: Rollout, verdicts: Sequence[Verdict], samples: int
 ) -> list[dict[str, Any]]:

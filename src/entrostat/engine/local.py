@@ -33,7 +33,7 @@ from entrostat.engine.checkpoint import (
     load_state,
     verify,
 )
-from entrostat.engine.evaluate import completion_metrics, evaluate_split, grade_rollout, sample_lines
+from entrostat.engine.evaluate import completion_metrics, evaluate_split, grade_rollout, group_metrics, sample_lines
 from entrostat.engine.keeper import Keeper
 from entrostat.engine.policy import Policy, load_policy
 from entrostat.engine.rewards import Advantages
@@ -267,6 +267,7 @@ class _Campaign:
             "tokens": {"rollout": rollout.token_count},
             "seconds": {"rollout": sampled - started, "grade": time.perf_counter() - sampled},
         }
+        fields["groups"] = group_metrics(groups)
         experience = Experience(rollout, self.advantages(groups))
         self._log_samples(tasks[:4], experience, verdicts)
         return experience, fields

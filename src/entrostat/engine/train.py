@@ -6,20 +6,24 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from entrostat.campaign import CampaignOutcome, Checkpoint, run_campaign
+from entrostat.campaign import CampaignOutcome, Checkpoint, Controller, run_campaign
 from entrostat.engine.checkpoint import folder_digest
 from entrostat.engine.local import Listener, LocalEngine, TaskSplits
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
+from entrostat.engine.watch import Watched
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, build_campaign_controller
 from entrostat.runs import Run
 
 REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen before
+AFTER_ROLL_BACK = "after-roll-back"  # the folder, within a run's own, of the run that goes on from its peak
 
 
 def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> CampaignOutcome:
     """Run the campaign of a recipe in the folder `out`, or take it up where it was killed.
 
+    A run whose watchdog rolls back goes on from its peak as a second run, in the folder `after-roll-back` of the first,
+    with the steps that are left; its outcome is then the one returned.
     Before anything is written raises RunError when `out` belongs to another recipe, PolicyError for a folder that lacks
     a part, and grading's IsolationError; later CheckpointError and TrainingError, with what was there intact.
     """
@@ -27,12 +31,28 @@ def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> Campai
     refuse_unusable(policy.path, policy.dtype, policy.device)
     tasks = TaskSplits.of(recipe)
     start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
-    hashes = {**tasks.hashes(), "policy": folder_digest(start.path) if start.path.is_dir() else str(start.path)}
     grading = recipe.grading
     with CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED) as grader:
-        engine = LocalEngine(recipe, tasks, grader, listener)
-        record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
-        return run_campaign(engine, build_campaign_controller(recipe), start, record)
+        outcome, record = _campaign(recipe, start, tasks, grader, out, listener)
+        left = recipe.campaign.steps - outcome.trace.steps_used
+        if not (recipe.watch and recipe.watch.action == "roll-back" and outcome.stopped and left > 0):
+            return outcome
+        cause = f"{left} steps are left; they go on from step {outcome.handed_over.step} in {AFTER_ROLL_BACK}"
+        record.note_decision({"step": outcome.trace.steps_used, "kind": "switch", "cause": cause})
+        again = Checkpoint(outcome.handed_over.path, step=0)
+        return _campaign(recipe.after_roll_back(left), again, tasks, grader, out / AFTER_ROLL_BACK, listener)[0]
+
+
+def _campaign(
+    recipe: Recipe, start: Checkpoint, tasks: TaskSplits, grader: CodeGrader, out: Path, listener: Listener | None
+) -> tuple[CampaignOutcome, Run]:
+    origin = folder_digest(start.path) if start.path.is_dir() else str(start.path)
+    hashes = {**tasks.hashes(), "policy": origin}
+    record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
+    controller: Controller = build_campaign_controller(recipe)
+    if recipe.watch:
+        controller = Watched(controller, recipe.watch, record, recipe.campaign.steps)
+    return run_campaign(LocalEngine(recipe, tasks, grader, listener), controller, start, record), record
 
 
 def versions() -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from entrostat.diagnose import Acting
 from entrostat.recipe.methods import BonusChoice, ControllerChoice, ObjectiveChoice, ReweightingChoice, StrategyChoice
 
 
@@ -198,6 +200,33 @@ class CampaignRecipe(Section):
     """Rollout batches from one resume point to the next."""
 
 
+class WatchRecipe(Section):
+    """What is done when the watchdog finds a failure. It acts at evaluations, and sees no split but select."""
+
+    action: Literal["note", "stop", "keep-peak", "roll-back"] = "note"
+    """`note`: write the finding down; `stop`: end the campaign too; `keep-peak`: and hand over the peak; `roll-back`:
+    end it, go back to the peak and spend the steps that are left under `switch`."""
+    severity: Literal["warning", "critical"] = "critical"
+    """The least severity that is acted on; every finding is written down."""
+    kinds: tuple[str, ...] | None = None
+    """The findings that are acted on; null for all."""
+    switch: dict[str, Any] = {}
+    """Keys of the recipe that are changed after a roll-back, as in `{control: {strategy: id}}`."""
+    webhook: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Where each finding is sent as JSON; null for nowhere."""
+
+    @model_validator(mode="after")
+    def _known_kinds(self) -> WatchRecipe:
+        self.acting()
+        if self.switch and self.action != "roll-back":
+            raise ValueError(f"switch: given with action {self.action}; only roll-back goes on under it")
+        return self
+
+    def acting(self) -> Acting:
+        """Which findings are acted on, and how."""
+        return Acting(self.action, self.severity, self.kinds)
+
+
 class GradingRecipe(Section):
     """How completions are judged."""
 
@@ -226,6 +255,8 @@ class Recipe(Section):
     evaluation: EvaluationRecipe = EvaluationRecipe()
     campaign: CampaignRecipe = CampaignRecipe()
     grading: GradingRecipe = GradingRecipe()
+    watch: WatchRecipe | None = None
+    """The watchdog over the run; null for none."""
 
     @model_validator(mode="after")
     def _a_group_can_teach(self) -> Recipe:
@@ -257,6 +288,23 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _switch_is_a_recipe(self) -> Recipe:
+        if self.watch and self.watch.switch:
+            self.after_roll_back(1)
+        return self
+
+    def after_roll_back(self, steps: int) -> Recipe:
+        """The recipe of the `steps` that follow a roll-back: `watch.switch` applied, and no second roll-back.
+
+        Raises pydantic's ValidationError when that is no recipe.
+        """
+        watch = self.watch or WatchRecipe()
+        merged = _merged(self.model_dump(mode="json"), watch.switch)
+        merged["campaign"]["steps"] = steps
+        merged["watch"] = {**watch.model_dump(mode="json"), "action": "keep-peak", "switch": {}}
+        return Recipe.model_validate(merged)
+
     def inert_control(self) -> str | None:
         """Why the clip rule can do nothing in this run, or None where it can act."""
         if self.update.objective["name"] == "reinforce":
@@ -267,3 +315,13 @@ class Recipe(Section):
                 "so clipping and every strategy are inert; raise one of them"
             )
         return None
+
+
+def _merged(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`whole` with `changes` in it, section by section; a method, which has a name, is replaced with its settings."""
+    result = dict(whole)
+    for key, value in changes.items():
+        inner = result.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping) and "name" not in inner
+        result[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return result

@@ -3,7 +3,7 @@
     run.json         recipe (resolved), seed, hashes (of what the run reads), versions
     steps.jsonl      one line an optimizer step
     evals.jsonl      one line an evaluation of a split
-    decisions.jsonl  one line a stop or a roll-back, with its cause
+    decisions.jsonl  one line a finding, a stop, a roll-back or a switch, with its cause
     samples/         a few completions with their verdicts, one file a step and split
     checkpoints/     written by the engine
 
@@ -26,6 +26,7 @@ Fields of a step line; only `step` is required, so that a host writes what it ca
     phase                           the strategy's phase, by name
     length, truncated               mean tokens a completion, share that hit the limit
     verdicts                        {outcome: count}
+    groups                          {"all_right", "all_wrong"}: share of the prompts that are so in all completions
     tokens, seconds                 {"rollout", "update"}, {"rollout", "grade", "update"}
 
 Fields of an evaluation line; step, split and results are required:

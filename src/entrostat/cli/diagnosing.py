@@ -1,0 +1,133 @@
+"""`diagnose` and `watch`: what is wrong with a run, afterwards and while it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from entrostat.cli.screen import AsJson, console, plain_errors
+
+Budget = Annotated[
+    int | None, typer.Option(help="Last step of the run; by default what the log says, or as long again.", min=1)
+]
+COLOURS = {"critical": "bold red", "warning": "bold yellow"}
+
+
+def diagnose(
+    log: Annotated[Path, typer.Argument(help="A log file, an event folder or a run folder.")],
+    budget: Budget = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find what is wrong with a run from its log, whatever trainer wrote it, and what to change.
+
+    Example: entrostat diagnose outputs/checkpoint-400/trainer_state.json --html diagnosis.html
+    """
+    from entrostat.diagnose import diagnose as diagnose_log
+    from entrostat.diagnose import read_log
+    from entrostat.diagnose.page import write_page
+
+    with plain_errors():
+        found = diagnose_log(read_log(log), budget)
+        if html:
+            write_page(found, html)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        console.print(shown(found))
+        if html:
+            console.print(f"page: {html}", style="bold", markup=False, soft_wrap=True)
+    if not found.log.rows:
+        typer.echo(f"error: {log}: {found.log.notes[-1]}; nothing to diagnose", err=True)
+        raise typer.Exit(1)
+
+
+def watch(
+    log: Annotated[Path, typer.Argument(help="A log that is being written: a file, an event folder or a run folder.")],
+    budget: Budget = None,
+    until: Annotated[
+        Literal["warning", "critical"] | None,
+        typer.Option(help="End with status 2 at the first finding of this severity, for a script to act on."),
+    ] = None,
+    webhook: Annotated[str | None, typer.Option(help="Send each finding to this URL as JSON.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Append each finding to this file, a JSON object a line.")] = None,
+    every: Annotated[float, typer.Option(help="Seconds from one look to the next.", min=0.1)] = 2.0,
+    once: Annotated[bool, typer.Option(help="Look once and end.")] = False,
+) -> None:
+    """Follow a run while it goes on, and say what is going wrong as soon as the log shows it.
+
+    Example: entrostat watch runs/grpo --until critical || pkill -INT -f train.py
+    """
+    from entrostat.cli.live import follow
+    from entrostat.diagnose.notify import FindingLog, Sender, Webhook
+
+    try:
+        senders: list[Sender] = [
+            *([Webhook(webhook, log.name)] if webhook else []),
+            *([FindingLog(record)] if record else []),
+        ]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--webhook") from error
+    with plain_errors():
+        status = follow(log, budget, until, senders, every, once)
+    raise typer.Exit(status)
+
+
+def shown(found: Any) -> RenderableType:
+    """A diagnosis as the terminal shows it."""
+    log = found.log
+    parts: list[RenderableType] = [
+        Text(f"{log.name}: {log.format}, {len(log.rows)} rows{_span(log.rows)}", style="bold"),
+        *(Text(f"note: {note}", style="dim") for note in log.notes),
+        Text(
+            "read: " + ", ".join(f"{quantity} ({', '.join(used)})" for quantity, used in log.used.items()), style="dim"
+        ),
+        Text("not in the log: " + ", ".join(log.lacking), style="dim"),
+    ]
+    for finding in found.findings:
+        parts += [Text(), *finding_lines(finding, found.first_steps[finding.kind])]
+    if log.rows and not found.findings:
+        parts += [Text(), Text("No finding: nothing that the detectors know is wrong with this run.", style="green")]
+    return Group(*parts)
+
+
+def finding_lines(finding: Any, first_step: int) -> list[RenderableType]:
+    """A finding with its remedies, a line each."""
+    from entrostat.diagnose.page import settings
+
+    heading = Text.assemble(
+        (f"{finding.severity} ", COLOURS[finding.severity]),
+        (f"{finding.kind}", "bold"),
+        (f"  since step {finding.onset}, found at step {first_step}", "dim"),
+    )
+    parts: list[RenderableType] = [heading, Padding(Text(finding.summary), (0, 2))]
+    for remedy in finding.remedies:
+        parts.append(
+            Padding(Text.assemble("- ", (remedy.action, "bold"), f": {remedy.reason} ({remedy.source})"), (0, 2))
+        )
+        for host, changes in (("recipe", remedy.recipe), ("trl", remedy.trl), ("verl", remedy.verl)):
+            if changes:
+                parts.append(
+                    Padding(Text(f"{host:<6} {_one_line(settings(changes, host), host)}", style="cyan"), (0, 6))
+                )
+    return parts
+
+
+def _one_line(text: str, host: str) -> str:
+    import yaml
+
+    return (
+        yaml.safe_dump(yaml.safe_load(text), default_flow_style=True, width=10_000).strip()
+        if host == "recipe"
+        else text
+    )
+
+
+def _span(rows: list[Any]) -> str:
+    return f", steps {rows[0][0]} to {rows[-1][0]}" if rows else ""

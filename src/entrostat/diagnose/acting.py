@@ -1,0 +1,37 @@
+"""Which findings are acted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from entrostat.diagnose.detectors import DETECTORS
+from entrostat.diagnose.finding import SEVERITIES, Finding, Severity
+
+Action = Literal["note", "stop", "keep-peak", "roll-back"]
+KINDS = tuple(detector.kind for detector in DETECTORS)
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """What is done, and from which severity on, about findings of which kinds (None: all).
+
+    ValueError: an unknown severity or kind.
+    """
+
+    action: Action = "note"
+    severity: Severity = "critical"
+    kinds: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity is {self.severity!r}; choose one of {', '.join(SEVERITIES)}")
+        for kind in self.kinds or ():
+            if kind not in KINDS:
+                raise ValueError(f"kinds: got {kind!r}; choose from {', '.join(KINDS)}")
+
+    def on(self, finding: Finding) -> bool:
+        """Whether this finding is acted on."""
+        severe = SEVERITIES.index(finding.severity) >= SEVERITIES.index(self.severity)
+        return self.action != "note" and severe and finding.kind in (self.kinds or KINDS)

@@ -1,0 +1,54 @@
+"""A diagnosis as one HTML page: no scripts, no network, light and dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from entrostat.diagnose.columns import QUANTITIES
+from entrostat.diagnose.diagnosis import Diagnosis
+from entrostat.diagnose.figures import draw_finding
+from entrostat.report.style import PALETTE, svg
+from entrostat.runs import atomic_write
+
+
+def write_page(diagnosis: Diagnosis, out: Path) -> Path:
+    """Write the page about a diagnosis to the file `out`, and return it. RunError: it cannot be written.
+
+    Text from logs is escaped, and the page allows neither scripts nor connections.
+    """
+    environment = Environment(
+        loader=PackageLoader("entrostat.diagnose", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["settings"] = settings
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["figure"] = lambda value: f"{value:.4g}"
+    page = environment.get_template("diagnosis.html").render(
+        diagnosis=diagnosis,
+        palette=PALETTE,
+        quantities=QUANTITIES,
+        drawings={
+            finding.kind: svg(draw_finding(finding, diagnosis.watchdog.history), finding.kind)
+            for finding in diagnosis.findings
+        },
+    )
+    atomic_write(out, page.encode("utf-8", "backslashreplace"))
+    return out
+
+
+def settings(changes: Mapping[str, Any], host: str) -> str:
+    """Changes as the host reads them: YAML for our recipe, `key: value` lines for TRL, overrides for verl."""
+    if host == "recipe":
+        return yaml.safe_dump(dict(changes), sort_keys=False).rstrip()
+    if host == "trl":
+        return "GRPOConfig(" + ", ".join(f"{key}={value!r}" for key, value in changes.items()) + ")"
+    return " ".join(f"{key}={json.dumps(value)}" for key, value in changes.items())

@@ -1,0 +1,77 @@
+"""The watchdog over a campaign: a controller around another that also acts on what the detectors find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from entrostat.campaign import CampaignTrace, Checkpoint, Controller
+from entrostat.campaign.engine import Line, Order, Plan, Progress, Stop
+from entrostat.diagnose import Finding, Watchdog, recognise_row
+from entrostat.diagnose.notify import Webhook, sentence
+from entrostat.diagnose.reading.folder import eval_row, step_row
+from entrostat.recipe.sections import WatchRecipe
+from entrostat.runs import Run
+
+
+class Watched:
+    """A controller under a watchdog, which sees what the controller sees: step lines and the select split.
+
+    Each finding is noted in the record with its cause; the first that the settings act on ends the campaign. What was
+    seen before a resume is shown again after it, so a run that was killed finds and decides the same.
+    """
+
+    def __init__(self, controller: Controller, settings: WatchRecipe, record: Run, end: int) -> None:
+        self.controller, self.settings, self.record = controller, settings, record
+        self.watchdog = Watchdog(end)
+        self.cause: Finding | None = None
+        self._acting = settings.acting()
+        self._webhook = Webhook(settings.webhook, record.path.name) if settings.webhook else None
+        self._seen = (0, 0)
+
+    @property
+    def steps(self) -> int:
+        """Those of the controller."""
+        return self.controller.steps
+
+    def plan(self, history: Sequence[CampaignTrace]) -> Plan:
+        """That of the controller."""
+        return self.controller.plan(history)
+
+    def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:
+        """Stop at a finding that is acted on; else what the controller orders."""
+        self._look(progress.steps, progress.evals)
+        return self.controller.decide(progress, history) if self.cause is None else Stop(cause=str(self))
+
+    def hand_over(self, trace: CampaignTrace) -> Checkpoint:
+        """The peak, where the settings say so and a finding was acted on; else what the controller hands over."""
+        self._look(trace.steps, trace.evals)
+        keeps_peak = self.cause is not None and self.settings.action in ("keep-peak", "roll-back")
+        return trace.peak if keeps_peak else self.controller.hand_over(trace)
+
+    def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:
+        """That of the controller."""
+        return self.controller.lesson(trace, history)
+
+    def __str__(self) -> str:
+        return f"watchdog, {sentence(self.cause)}" if self.cause else str(self.controller)
+
+    def _look(self, steps: Sequence[Line], evals: Sequence[Line]) -> None:
+        """Show the watchdog the lines that it has not seen, until a finding ends the campaign."""
+        new = [*steps[self._seen[0] :], *evals[self._seen[1] :]]
+        self._seen = (len(steps), len(evals))
+        for line in sorted(new, key=lambda line: int(line["step"])):
+            row = eval_row(line) if "split" in line else step_row(line)
+            if not row or self.cause is not None:
+                continue
+            for finding in self.watchdog.observe(row["step"], recognise_row(row).values):
+                self._note(finding)
+
+    def _note(self, finding: Finding) -> None:
+        decision = {"step": finding.step, "kind": "finding", "cause": sentence(finding), "evidence": finding.evidence}
+        known = decision in self.record.decisions()
+        self.record.note_decision(decision)
+        if self._webhook and not known and (failure := self._webhook.send(finding)):
+            self.record.note_decision({"step": finding.step, "kind": "not sent", "cause": failure})
+        if self._acting.on(finding):
+            self.cause = self.cause or finding

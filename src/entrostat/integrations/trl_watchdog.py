@@ -1,0 +1,152 @@
+"""The watchdog in TRL, and in any trainer of Transformers: a callback.
+
+    callback = WatchdogCallback(action="keep-peak")
+    callback.attach(trainer)
+    trainer.train()
+
+It reads the metrics that the trainer logs. Each finding and each action is written to `watchdog.jsonl` in the output
+folder, with its cause, and to the log. Of several processes each sees the same metrics and decides the same; only the
+first writes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from entrostat.diagnose import Acting, Action, Finding, Severity, Watchdog, recognise_row
+from entrostat.diagnose.notify import Webhook, sentence
+
+logger = logging.getLogger(__name__)
+
+Switch = Callable[[Any, Finding], None]
+
+
+class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
+    """Hears the trainer's log, and acts on what the detectors find.
+
+    action: `note` writes findings down; `stop` ends training as well; `keep-peak` keeps the checkpoint of the highest
+    score in `OUTPUT/peak` and ends training; `roll-back` loads that checkpoint once, forgets the optimizer's moments,
+    calls `switch(trainer, finding)` and goes on, and a second time does as `keep-peak`. severity, kinds: as in
+    `entrostat.diagnose.Acting`. The score is the held-out one (`eval_reward`) where the trainer evaluates, else the
+    mean reward of the last `smooth` logs, looked at every `every` steps; each new peak asks the trainer for a
+    checkpoint. webhook: a URL for findings.
+    Raises ValueError for an unknown action, severity or kind, and for roll-back without `attach` when training begins.
+    """
+
+    def __init__(
+        self,
+        action: Action = "note",
+        *,
+        severity: Severity = "critical",
+        kinds: Sequence[str] | None = None,
+        switch: Switch | None = None,
+        webhook: str | None = None,
+        every: int = 10,
+        smooth: int = 8,
+    ) -> None:
+        if action not in ("note", "stop", "keep-peak", "roll-back"):
+            raise ValueError(f"action is {action!r}; choose note, stop, keep-peak or roll-back")
+        self.acting = Acting(action, severity, kinds)
+        self.switch, self.every, self.smooth = switch, every, smooth
+        self.webhook = Webhook(webhook) if webhook else None
+        self.watchdog = Watchdog()
+        self.rolled_back = False
+        self.peak: tuple[int, float] | None = None
+        self._trainer: Any = None
+        self._asked: int | None = None
+
+    def attach(self, trainer: Any) -> WatchdogCallback:
+        """Join a trainer; roll-back needs it, for it loads weights."""
+        self._trainer = trainer
+        trainer.add_callback(self)
+        return self
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Announce itself; take up what a resumed run has logged before."""
+        if self.acting.action == "roll-back" and self._trainer is None:
+            raise ValueError("roll-back loads weights: use WatchdogCallback(...).attach(trainer)")
+        self.watchdog = Watchdog(state.max_steps)
+        for row in state.log_history:
+            self.watchdog.observe(row["step"], recognise_row(row).values)
+        logger.warning("entrostat watchdog is active: action %s from %s on", self.acting.action, self.acting.severity)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        """Hear a row; look for a peak; act on findings."""
+        found = self.watchdog.observe(state.global_step, recognise_row(logs or {}).values)
+        if self.acting.action in ("keep-peak", "roll-back"):
+            self._look_for_peak(state, control)
+        for finding in found:
+            self._note(
+                args, state, {"kind": "finding", "step": finding.step, "finding": finding.as_dict()}, sentence(finding)
+            )
+            if self.webhook and state.is_world_process_zero and (failure := self.webhook.send(finding)):
+                logger.warning("%s", failure)
+            if self.acting.on(finding) and not control.should_training_stop:
+                self._act(args, state, control, finding)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Keep the checkpoint that a peak asked for: linked, not copied, so that its rotation does not take it."""
+        if self._asked != state.global_step or not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        peak, fresh = Path(args.output_dir) / "peak", Path(args.output_dir) / ".peak"
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(folder, fresh, copy_function=_link)
+        shutil.rmtree(peak, ignore_errors=True)
+        fresh.rename(peak)
+
+    def _look_for_peak(self, state: Any, control: Any) -> None:
+        step, history = state.global_step, self.watchdog.history
+        heldout, reward = history.series("heldout"), history.series("reward")
+        if len(heldout):
+            score = float(heldout.values[-1]) if heldout.steps[-1] == step else None
+        else:
+            due = step % self.every == 0 and len(reward) >= self.smooth
+            score = float(reward.values[-self.smooth :].mean()) if due else None
+        if score is not None and (self.peak is None or score > self.peak[1]):
+            self.peak, self._asked = (step, score), step
+            control.should_save = True
+
+    def _act(self, args: Any, state: Any, control: Any, finding: Finding) -> None:
+        action, cause = self.acting.action, sentence(finding)
+        peak = Path(args.output_dir) / "peak"
+        if action == "roll-back" and not self.rolled_back and peak.exists() and self.peak:
+            self._roll_back(peak, finding)
+            self._note(args, state, {"kind": "roll-back", "step": state.global_step, "to_step": self.peak[0]}, cause)
+            return
+        control.should_training_stop = True
+        kept = {"peak": str(peak), "peak_step": self.peak[0]} if action != "stop" and self.peak else {}
+        self._note(args, state, {"kind": "stop", "step": state.global_step, **kept}, cause)
+
+    def _roll_back(self, peak: Path, finding: Finding) -> None:
+        trainer = self._trainer
+        trainer._load_from_checkpoint(str(peak))  # the one loader that knows sharded, PEFT and FSDP checkpoints
+        trainer.optimizer.state.clear()
+        trainer._buffered_inputs = None  # completions of the policy that was given up
+        self.rolled_back = True
+        self.watchdog = Watchdog(self.watchdog.end)
+        if self.switch:
+            self.switch(trainer, finding)
+
+    def _note(self, args: Any, state: Any, line: Mapping[str, Any], cause: str) -> None:
+        if not state.is_world_process_zero:
+            return
+        logger.warning("entrostat watchdog: %s: %s", line["kind"], cause)
+        with (Path(args.output_dir) / "watchdog.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**line, "cause": cause}) + "\n")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)

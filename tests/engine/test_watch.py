@@ -1,0 +1,143 @@
+"""The watchdog over the embedded engine: what it does to a campaign, and that a resume does the same."""
+
+import pytest
+
+from entrostat.campaign import Naive
+from entrostat.campaign.engine import Progress
+from entrostat.diagnose import Detector, Finding
+from entrostat.engine import watch as watch_module
+from entrostat.engine.train import AFTER_ROLL_BACK, train
+from entrostat.engine.watch import Watched
+from entrostat.recipe import RecipeError, parse_recipe
+from entrostat.runs import Run
+
+SMALL = {
+    "name": "watched",
+    "threads": 1,
+    "tasks": {"train": 4, "select": 2, "report": 2},
+    "rollout": {"prompts": 2, "samples": 2, "max_new_tokens": 8},
+    "update": {"epochs": 1},
+    "evaluation": {"samples": 1, "pass_at": [1]},
+    "campaign": {"steps": 5, "checkpoint_every": 1},
+    "grading": {"workers": 1},
+}
+
+
+class AtStep(Detector):
+    """Finds a critical truncation from step 3 on."""
+
+    kind = "truncation"
+    columns = ("entropy",)
+
+    def find(self, history, end):
+        if history.step < 3:
+            return None
+        return Finding(self.kind, "critical", history.step, 2, "made to order", {"end": float(end)}, ("entropy",))
+
+
+@pytest.fixture(autouse=True)
+def one_detector(monkeypatch):
+    real = watch_module.Watchdog
+    monkeypatch.setattr(watch_module, "Watchdog", lambda end: real(end, (AtStep(confirm=1),)))
+
+
+def recipe(**watch):
+    return parse_recipe({**SMALL, "watch": watch})
+
+
+def kinds(folder):
+    return [line["kind"] for line in Run.open(folder).decisions()]
+
+
+def test_note_writes_the_finding_down_and_goes_on(tmp_path):
+    outcome = train(recipe(action="note"), tmp_path / "run")
+    assert outcome.trace.steps_used == 5
+    [line] = Run.open(tmp_path / "run").decisions()
+    assert (line["step"], line["kind"]) == (3, "finding")
+    assert "made to order" in line["cause"]
+    assert line["evidence"] == {"end": 5.0}
+
+
+def test_stop_ends_the_campaign_and_hands_over_its_end(tmp_path):
+    outcome = train(recipe(action="stop"), tmp_path / "run")
+    assert outcome.stopped
+    assert outcome.handed_over.step == outcome.trace.end.step == 3
+    assert kinds(tmp_path / "run") == ["finding", "stop"]
+    assert "watchdog" in Run.open(tmp_path / "run").decisions()[1]["cause"]
+
+
+def test_keep_peak_hands_over_the_peak(tmp_path):
+    outcome = train(recipe(action="keep-peak"), tmp_path / "run")
+    assert outcome.handed_over == outcome.trace.peak
+
+
+@pytest.mark.parametrize("ignored", [{"severity": "critical", "kinds": ["kl-runaway"]}])
+def test_findings_that_are_not_named_are_only_noted(tmp_path, ignored):
+    outcome = train(recipe(action="stop", **ignored), tmp_path / "run")
+    assert outcome.trace.steps_used == 5
+    assert kinds(tmp_path / "run") == ["finding"]
+
+
+def test_roll_back_goes_on_from_the_peak_under_the_switch(tmp_path):
+    switch = {"control": {"strategy": "id"}, "update": {"epochs": 2}}
+    first = tmp_path / "run"
+    train(recipe(action="roll-back", switch=switch), first)
+    second = Run.open(first / AFTER_ROLL_BACK)
+    assert kinds(first)[:2] == ["finding", "stop"]
+    assert kinds(first)[-1] == "switch"
+    assert second.recipe["control"]["strategy"]["name"] == "id"
+    assert second.recipe["update"]["epochs"] == 2
+    assert second.recipe["campaign"]["steps"] == 2
+    assert second.recipe["watch"]["action"] == "keep-peak"
+    assert len(second.steps()) == 2
+
+
+def test_a_killed_run_finds_and_decides_the_same(tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill_at_2(line):
+        if line["step"] == 2 and line.get("split") == "report":
+            raise Killed
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe(action="keep-peak"), whole)
+    with pytest.raises(Killed):
+        train(recipe(action="keep-peak"), broken, kill_at_2)
+    train(recipe(action="keep-peak"), broken)
+    assert Run.open(broken).decisions() == Run.open(whole).decisions()
+    assert Run.open(broken).trace() == Run.open(whole).trace()
+
+
+def test_a_finished_run_is_decided_the_same_again(tmp_path):
+    first = train(recipe(action="keep-peak"), tmp_path / "run")
+    before = Run.open(tmp_path / "run").decisions()
+    assert train(recipe(action="keep-peak"), tmp_path / "run").handed_over == first.handed_over
+    assert Run.open(tmp_path / "run").decisions() == before
+
+
+def test_it_reads_whole_evaluations_of_the_select_split_alone(tmp_path):
+    run = Run.create(tmp_path / "run", {}, 0, {}, {})
+    watched = Watched(Naive(5), recipe(action="note").watch, run, 5)
+    lines = [
+        {"step": 0, "split": "report", "results": [["a", 1, 1]]},
+        {"step": 0, "split": "select", "tasks": [0, 1], "results": [["a", 1, 1]]},
+        {"step": 0, "split": "select", "results": [["a", 1, 0]]},
+    ]
+    watched.decide(Progress(0, 5, (), lines, (0,), 1), ())
+    assert watched.watchdog.history.series("heldout").values.tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("watch", "field"),
+    [
+        ({"action": "panic"}, "watch.action"),
+        ({"kinds": ["typo"]}, "watch.kinds"),
+        ({"switch": {"control": {"strategy": "id"}}}, "watch.switch"),
+        ({"action": "roll-back", "switch": {"update": {"epochs": 0}}}, "epochs"),
+        ({"webhook": "ftp://host"}, "watch.webhook"),
+    ],
+)
+def test_faulty_settings_are_refused_by_name(watch, field):
+    with pytest.raises(RecipeError, match=field):
+        parse_recipe({**SMALL, "watch": watch})

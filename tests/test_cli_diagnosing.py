@@ -1,0 +1,105 @@
+"""`diagnose` and `watch` from the command line: answers on standard output, plain errors, exit codes for scripts."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from entrostat.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log whose completions come to be cut, healthy for its first 30 rows."""
+    file = tmp_path / "log.jsonl"
+    share = np.clip((np.arange(60) - 30) / 10, 0, 0.9)
+    rows = [{"step": i + 1, "entropy": 0.5, "truncated": float(share[i])} for i in range(60)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.mark.parametrize("command", ["diagnose", "watch"])
+def test_help_shows_an_example(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: entrostat {command}" in result.output
+
+
+def test_diagnose_prints_the_finding_with_its_remedy(log):
+    result = run("diagnose", log)
+    assert result.exit_code == 0, result.output
+    assert "truncation" in result.stdout
+    assert "max_new_tokens" in result.stdout
+    assert "not in the log" in result.stdout
+
+
+def test_diagnose_answers_in_json_and_writes_a_page_without_scripts(log, tmp_path):
+    page = tmp_path / "page.html"
+    result = run("diagnose", log, "--json", "--html", page)
+    answer = json.loads(result.stdout)
+    assert [finding["kind"] for finding in answer["findings"]] == ["truncation"]
+    assert 30 <= answer["findings"][0]["onset"] <= answer["findings"][0]["first_step"] <= 60
+    text = page.read_text()
+    assert "<svg" in text
+    assert "<script" not in text
+
+
+def test_names_in_a_log_cannot_write_the_page(tmp_path):
+    file = tmp_path / "<img src=x onerror=alert(1)>.jsonl"
+    file.write_text('{"step": 1, "entropy": "<script>"}\n{"step": 2, "entropy": 0.5}\n')
+    page = tmp_path / "page.html"
+    assert run("diagnose", file, "--html", page).exit_code == 0
+    assert "<img" not in page.read_text()
+    assert "<script" not in page.read_text()
+
+
+def test_the_budget_decides_over_a_forecast(tmp_path):
+    file = tmp_path / "log.jsonl"
+    rows = [{"step": i + 1, "entropy": 0.5 * float(np.exp(-0.02 * i))} for i in range(80)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {b: json.loads(run("diagnose", file, "--json", "--budget", b).stdout)["findings"] for b in (90, 400)}
+    assert not found[90]
+    assert found[400][0]["kind"] == "entropy-collapse"
+
+
+@pytest.mark.parametrize("content", [None, "", "no log at all\n"])
+def test_what_cannot_be_diagnosed_ends_in_one_plain_line(tmp_path, content):
+    file = tmp_path / "log"
+    if content is not None:
+        file.write_text(content)
+    result = run("diagnose", file)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("until", "status"), [("warning", 2), ("critical", 2)])
+def test_watch_ends_with_a_status_for_scripts(log, until, status):
+    result = run("watch", log, "--once", "--until", until)
+    assert result.exit_code == status
+    assert "truncation at step" in result.stdout
+
+
+def test_watch_records_its_findings(log, tmp_path):
+    run("watch", log, "--once", "--record", tmp_path / "found.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert {line["kind"] for line in lines} == {"truncation"}
+
+
+def test_watch_is_silent_over_a_healthy_log(log):
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:30]))
+    result = run("watch", log, "--once", "--until", "warning")
+    assert result.exit_code == 0
+    assert "step 30" in result.stdout
+
+
+def test_watch_refuses_a_faulty_address_and_a_missing_log(tmp_path, log):
+    assert "http" in run("watch", log, "--once", "--webhook", "ftp://host").stderr
+    missing = run("watch", tmp_path / "none", "--once")
+    assert missing.exit_code == 1
+    assert len(missing.stderr.splitlines()) == 1
