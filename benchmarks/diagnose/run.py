@@ -155,7 +155,7 @@ def synthetic_half(half: str, failures: int, healthy: int, only: list[str]) -> N
         collapse(judged)
         fields = ["tool", "kind", "logs", "recall", "precision", "delay_steps", "delay_share", "alarmed", "low", "high"]
         with (HERE / "results.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, fields)
+            writer = csv.DictWriter(file, fields, lineterminator="\n")
             writer.writeheader()
             writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 

@@ -92,6 +92,17 @@ def test_roll_back_goes_on_from_the_peak_under_the_switch(tmp_path):
     assert len(second.steps()) == 2
 
 
+def test_a_campaign_that_its_own_controller_ends_is_not_rolled_back(tmp_path):
+    """It stops at step 1 of 5, one step after its peak at the start, before anything is found."""
+    campaign = {**SMALL["campaign"], "controller": {"name": "es-online", "patience": 1}}
+    stopped = parse_recipe(
+        {**SMALL, "tasks": {**SMALL["tasks"], "levels": [4]}, "campaign": campaign, "watch": {"action": "roll-back"}}
+    )
+    outcome = train(stopped, tmp_path / "run")
+    assert outcome.stopped
+    assert not (tmp_path / "run" / AFTER_ROLL_BACK).exists()
+
+
 def test_a_killed_run_finds_and_decides_the_same(tmp_path):
     class Killed(Exception):
         pass

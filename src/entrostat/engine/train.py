@@ -6,7 +6,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from entrostat.campaign import CampaignOutcome, Checkpoint, Controller, run_campaign
+from entrostat.campaign import CampaignOutcome, Checkpoint, run_campaign
+from entrostat.diagnose import Finding
 from entrostat.engine.checkpoint import folder_digest
 from entrostat.engine.local import Listener, LocalEngine, TaskSplits
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
@@ -33,9 +34,9 @@ def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> Campai
     start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
     grading = recipe.grading
     with CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED) as grader:
-        outcome, record = _campaign(recipe, start, tasks, grader, out, listener)
+        outcome, record, ended_by = _campaign(recipe, start, tasks, grader, out, listener)
         left = recipe.campaign.steps - outcome.trace.steps_used
-        if not (recipe.watch and recipe.watch.action == "roll-back" and outcome.stopped and left > 0):
+        if not (recipe.watch and recipe.watch.action == "roll-back" and ended_by and left > 0):
             return outcome
         cause = f"{left} steps are left; they go on from step {outcome.handed_over.step} in {AFTER_ROLL_BACK}"
         record.note_decision({"step": outcome.trace.steps_used, "kind": "switch", "cause": cause})
@@ -45,14 +46,17 @@ def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> Campai
 
 def _campaign(
     recipe: Recipe, start: Checkpoint, tasks: TaskSplits, grader: CodeGrader, out: Path, listener: Listener | None
-) -> tuple[CampaignOutcome, Run]:
+) -> tuple[CampaignOutcome, Run, Finding | None]:
+    """The campaign's outcome, its record, and the finding that ended it, if one did."""
     origin = folder_digest(start.path) if start.path.is_dir() else str(start.path)
     hashes = {**tasks.hashes(), "policy": origin}
     record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
-    controller: Controller = build_campaign_controller(recipe)
-    if recipe.watch:
-        controller = Watched(controller, recipe.watch, record, recipe.campaign.steps)
-    return run_campaign(LocalEngine(recipe, tasks, grader, listener), controller, start, record), record
+    controller = build_campaign_controller(recipe)
+    engine = LocalEngine(recipe, tasks, grader, listener)
+    if recipe.watch is None:
+        return run_campaign(engine, controller, start, record), record, None
+    watched = Watched(controller, recipe.watch, record, recipe.campaign.steps)
+    return run_campaign(engine, watched, start, record), record, watched.cause
 
 
 def versions() -> dict[str, str]:
