@@ -87,7 +87,8 @@ class RiseThenFall(Detector):
     kind: ClassVar = "rise-then-fall"
     columns: ClassVar = ("heldout", "reward")
     share: float = 0.2
-    certain: float = 3.5
+    certain: float = 4.5
+    """The score is looked at after every value: of 300 healthy logs 4 deviate by 3.5 errors at some time, 1 by 4.5."""
     window: int = 3
     reward_window: int = 5
     least: int = 6
