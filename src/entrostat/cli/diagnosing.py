@@ -8,15 +8,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
+from entrostat.cli.findings import finding_lines
 from entrostat.cli.screen import AsJson, console, plain_errors
 
 Budget = Annotated[
     int | None, typer.Option(help="Last step of the run; by default what the log says, or as long again.", min=1)
 ]
-COLOURS = {"critical": "bold red", "warning": "bold yellow"}
 
 
 def diagnose(
@@ -95,38 +94,6 @@ def shown(found: Any) -> RenderableType:
     if log.rows and not found.findings:
         parts += [Text(), Text("No finding: nothing that the detectors know is wrong with this run.", style="green")]
     return Group(*parts)
-
-
-def finding_lines(finding: Any, first_step: int) -> list[RenderableType]:
-    """A finding with its remedies, a line each."""
-    from entrostat.diagnose.page import settings
-
-    heading = Text.assemble(
-        (f"{finding.severity} ", COLOURS[finding.severity]),
-        (f"{finding.kind}", "bold"),
-        (f"  since step {finding.onset}, found at step {first_step}", "dim"),
-    )
-    parts: list[RenderableType] = [heading, Padding(Text(finding.summary), (0, 2))]
-    for remedy in finding.remedies:
-        parts.append(
-            Padding(Text.assemble("- ", (remedy.action, "bold"), f": {remedy.reason} ({remedy.source})"), (0, 2))
-        )
-        for host, changes in (("recipe", remedy.recipe), ("trl", remedy.trl), ("verl", remedy.verl)):
-            if changes:
-                parts.append(
-                    Padding(Text(f"{host:<6} {_one_line(settings(changes, host), host)}", style="cyan"), (0, 6))
-                )
-    return parts
-
-
-def _one_line(text: str, host: str) -> str:
-    import yaml
-
-    return (
-        yaml.safe_dump(yaml.safe_load(text), default_flow_style=True, width=10_000).strip()
-        if host == "recipe"
-        else text
-    )
 
 
 def _span(rows: list[Any]) -> str:

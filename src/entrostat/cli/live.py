@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from entrostat.cli.diagnosing import finding_lines
+from entrostat.cli.findings import finding_lines
 from entrostat.cli.screen import console
 from entrostat.diagnose import Finding, LogError, Series
 from entrostat.diagnose.follow import Follower
