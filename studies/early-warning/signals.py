@@ -39,7 +39,7 @@ NOW = {
     "gradient norm": lambda x: x["grad_norm"],
     "train reward, low": lambda x: -x["reward"],
     "reward variance, low": lambda x: -x["reward"] * (1 - x["reward"]),
-    "share of mixed groups, low": lambda x: -x["mixed_groups"],
+    "share of mixed groups, low": lambda x: -x["groups"]["mixed"],
     "length": lambda x: x["length"],
     "truncated": lambda x: x["truncated"],
 }

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from entrostat.cli.screen import AsJson, Overrides, console, plain_errors, status
 
+SHOWN = ("method", "n", "end", "gap", "floor", "collapsed", "of oracle", "steps", "evaluations")  # fits 80 columns
+
 
 def chain(
     recipe: Annotated[Path, typer.Argument(help="A study's recipe in YAML.")],
@@ -57,10 +59,10 @@ def _show_results(folder: Path, page: Path, as_json: bool) -> None:
         typer.echo(json.dumps({"methods": rows, "report": str(page), "results": str(folder / "results.sqlite")}))
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in rows[0] if rows else ():
+    for heading in SHOWN:
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*(escape(str(row[heading])) for heading in SHOWN))
     console.print(table)
     console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
 

@@ -122,9 +122,10 @@ def completion_metrics(rollout: Rollout, verdicts: Sequence[Verdict]) -> dict[st
 
 
 def group_metrics(groups: Sequence[Sequence[float | None]]) -> dict[str, float]:
-    """Shares of the prompts whose graded completions all passed, and all failed: such a group teaches nothing."""
+    """Shares of the prompts whose graded completions are mixed, all passed, and all failed; only the first teach."""
     outcomes = [{reward > 0 for reward in group if reward is not None} for group in groups]
     return {
+        "mixed": sum(len(outcome) == 2 for outcome in outcomes) / len(groups),
         "all_right": sum(outcome == {True} for outcome in outcomes) / len(groups),
         "all_wrong": sum(outcome == {False} for outcome in outcomes) / len(groups),
     }

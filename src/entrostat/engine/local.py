@@ -262,12 +262,11 @@ class _Campaign:
         groups = [rewards[i : i + recipe.samples] for i in range(0, len(rewards), recipe.samples)]
         fields = {
             "reward": sum(graded) / len(graded) if graded else None,
-            "mixed_groups": sum({0.0, 1.0} <= set(group) for group in groups) / len(groups),
+            "groups": group_metrics(groups),
             **completion_metrics(rollout, verdicts),
             "tokens": {"rollout": rollout.token_count},
             "seconds": {"rollout": sampled - started, "grade": time.perf_counter() - sampled},
         }
-        fields["groups"] = group_metrics(groups)
         experience = Experience(rollout, self.advantages(groups))
         self._log_samples(tasks[:4], experience, verdicts)
         return experience, fields

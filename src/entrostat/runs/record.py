@@ -10,7 +10,6 @@
 Fields of a step line; only `step` is required, so that a host writes what it can measure:
     step, batch, epoch, minibatch   optimizer step, and where in the rollout batch it fell
     loss, grad_norm, lr, reward     reward is the mean over graded completions
-    mixed_groups                    share of prompts that some completions pass and others fail
     entropy                         mean over tokens, nats
     flow_up, flow_down              expected change of entropy by sign, per token; flow_down <= 0
     share_up, share_down            share of tokens that expand and contract
@@ -26,7 +25,7 @@ Fields of a step line; only `step` is required, so that a host writes what it ca
     phase                           the strategy's phase, by name
     length, truncated               mean tokens a completion, share that hit the limit
     verdicts                        {outcome: count}
-    groups                          {"all_right", "all_wrong"}: share of the prompts that are so in all completions
+    groups                          {"mixed", "all_right", "all_wrong"}: share of the prompts whose completions are so
     tokens, seconds                 {"rollout", "update"}, {"rollout", "grade", "update"}
 
 Fields of an evaluation line; step, split and results are required:
