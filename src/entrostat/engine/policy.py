@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from entrostat.engine.logits import LONGEST, pack, packed_logits, reads_packed_rows, separate_logits
+
 EMBEDDED = "embedded"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -22,12 +24,13 @@ class PolicyError(ValueError):
 class Policy:
     """A causal language model and the tokenizer that it was trained with.
 
-    source: the folder or hub id it was loaded from.
+    source: the folder or hub id it was loaded from. packs: the model reads several completions in one row.
     """
 
     model: Any
     tokenizer: Any
     source: str
+    packs: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -62,16 +65,14 @@ class Policy:
         return cast(str, self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def logits(self, prompts: Tensor, prompt_mask: Tensor, completions: Tensor, completion_mask: Tensor) -> Tensor:
-        """Logits (B, T, V) of every completion token, given left-padded prompts (B, P) and completions (B, T)."""
-        mask = torch.cat([prompt_mask, completion_mask], dim=1).long()
-        out = self.model(
-            input_ids=torch.cat([prompts, completions], dim=1),
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp_min(0),
-            use_cache=False,
-            logits_to_keep=completions.shape[1] + 1,
-        )
-        return cast(Tensor, out.logits[:, :-1])
+        """Logits (B, T, V) of every completion token, given left-padded prompts (B, P) and completions (B, T).
+
+        Neighbours with one prompt are read in one row where the model can; the logits of padding mean nothing.
+        """
+        if self.packs and prompts.shape[1] + completions.shape[1] <= LONGEST:
+            packing = pack(prompts, prompt_mask, completions, completion_mask, self.model.dtype)
+            return packed_logits(self.model, packing)
+        return separate_logits(self.model, prompts, prompt_mask, completions, completion_mask)
 
     def save(self, folder: Path) -> None:
         """Write weights, configuration and tokenizer so that `load_policy` and transformers can read them back."""
@@ -109,7 +110,7 @@ def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: s
     except Exception as error:
         raise PolicyError(f"policy.path: no causal model can be read from {name} ({_first_line(error)})") from error
     model.eval()
-    policy = Policy(model, tokenizer, name)
+    policy = Policy(model, tokenizer, name, reads_packed_rows(model))
     if not policy.stop_ids:
         raise PolicyError(f"policy.path: {name} names no end token; set eos_token in its tokenizer")
     return policy
