@@ -72,7 +72,7 @@ def test_a_stronger_penalty_keeps_the_policy_nearer(kind, tmp_path):
         out = tmp_path / str(coefficient)
         train(parse_recipe({**RECIPE, "update": update}), out)
         line = Run.open(out).steps()[-1]
-        reached.append(line["ewc" if kind == "fisher" else "kl"] / (coefficient if kind == "fisher" else 1))
+        reached.append(line["ewc" if kind == "fisher" else "kl_reference"] / (coefficient if kind == "fisher" else 1))
     weak, strong = reached
     assert 0 < strong < 0.5 * weak
 
@@ -81,6 +81,6 @@ def test_the_adaptive_coefficient_is_logged_and_climbs_while_the_kl_is_above_its
     update = {**RECIPE["update"], "kl": {"kind": "adaptive", "coefficient": 0.01, "target": 1e-4}}
     recipe = parse_recipe({**RECIPE, "update": update, "campaign": {"steps": 8, "checkpoint_every": 1}})
     train(recipe, tmp_path / "whole")
-    coefficients = [line["kl_coef"] for line in Run.open(tmp_path / "whole").steps()]
+    coefficients = [line["kl_coefficient"] for line in Run.open(tmp_path / "whole").steps()]
     assert coefficients[0] == 0.01
     assert coefficients[-1] > 0.01

@@ -1,9 +1,9 @@
 """crest: stop and roll back inside a campaign, warned by signals of the update itself, confirmed by few evaluations.
 
 A campaign is watched through three numbers that each optimizer step yields for nothing:
-    lowest log-ratio of a punished token          below `log_ratio`
+    KL to the policy that sampled, nats a token   above `kl`
     share of ratios outside .8 ... 1.2            above `outside`
-    gradient norm, this pass over the first       above `growth`
+    lowest log-ratio of a punished token          below `log_ratio`
 `votes` of them within the last `window` steps are a warning. A warning says where to look, it decides nothing: the
 weights of `lag` steps before and those of now are compared on the select split, `block` tasks at a time, until a paired
 test tells them apart. Worse now: the campaign stops and hands over the better. Else it goes on, and looks again at
@@ -47,9 +47,9 @@ class Crest(StopRule):
     ValueError: a setting out of its range.
     """
 
+    kl: float = 0.03
+    outside: float = 0.05
     log_ratio: float = -3.0
-    outside: float = 0.02
-    growth: float = 2.0
     votes: int = 2
     window: int = 2
     lag: int = 4
@@ -64,8 +64,8 @@ class Crest(StopRule):
             at_least_one(field, getattr(self, field))
         if self.log_ratio >= 0 or self.votes > 3:
             raise ValueError(f"log_ratio {self.log_ratio}, votes {self.votes}; give log_ratio < 0 and votes of 1 to 3")
-        if min(self.outside, self.growth, self.z, self.margin) <= 0 or self.recovery < 1:
-            raise ValueError(f"{self}: give outside, growth, z and margin above 0, recovery of at least 1")
+        if min(self.kl, self.outside, self.z, self.margin) <= 0 or self.recovery < 1:
+            raise ValueError(f"{self}: give kl, outside, z and margin above 0, recovery of at least 1")
 
     def plan(self, history: Sequence[CampaignTrace]) -> Plan:
         """A whole campaign at the learning rate that the confirmed falls allow."""
@@ -134,10 +134,10 @@ class Crest(StopRule):
 
     def _warned(self, lines: Sequence[Line], step: int) -> bool:
         recent = [line for line in lines if step - self.window < line["step"] <= step]
-        lowest = min((line.get("log_ratio_min_punished") or 0.0 for line in recent), default=0.0)
+        kl = max((line.get("kl") or 0.0 for line in recent), default=0.0)
         outside = max((line.get("ratio_outside") or 0.0 for line in recent), default=0.0)
-        growth = max((_growth(lines, line) for line in recent), default=0.0)
-        return (lowest < self.log_ratio) + (outside > self.outside) + (growth > self.growth) >= self.votes
+        lowest = min((line.get("log_ratio_min_punished") or 0.0 for line in recent), default=0.0)
+        return (kl > self.kl) + (outside > self.outside) + (lowest < self.log_ratio) >= self.votes
 
     def _compared(
         self, progress: Progress, history: Sequence[CampaignTrace], earlier: int, later: int
@@ -167,9 +167,3 @@ def _compare(earlier: Results, later: Results, tasks: int) -> Comparison:
     differences = [later[name] - earlier[name] for name in names]
     error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
     return Comparison(fmean(differences), error, len(differences))
-
-
-def _growth(lines: Sequence[Line], line: Line) -> float:
-    """The gradient norm of a step over that of its rollout batch's first pass; 1 in the first pass itself."""
-    first = next((other for other in lines if other.get("batch") == line.get("batch")), line)
-    return float(line["grad_norm"] / first["grad_norm"]) if first.get("grad_norm") else 1.0

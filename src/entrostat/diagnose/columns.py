@@ -83,7 +83,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     ),
     "kl": Quantity(
         "divergence from the reference policy, nats a token",
-        ("kl", "actor/kl_loss", "actor/reward_kl_penalty", "objective/kl", "kl_divergence", "kl_mean"),
+        ("kl_reference", "kl", "actor/kl_loss", "actor/reward_kl_penalty", "objective/kl", "kl_divergence", "kl_mean"),
     ),
     "grad_norm": Quantity("norm of the gradient before clipping", ("grad_norm", "actor/grad_norm")),
     "loss": Quantity("loss", ("loss", "actor/pg_loss", "policy_loss")),

@@ -120,7 +120,7 @@ class Learner:
         if first_order:
             metrics["first_order_change"] = first_order.change(sums.tokens)
         if isinstance(self.anchor, KlAnchor):
-            metrics |= {"kl": kl, "kl_coef": self.anchor.coefficient}
+            metrics |= {"kl_reference": kl, "kl_coefficient": self.anchor.coefficient}
             self.anchor.observe(kl)
         elif self.anchor:
             metrics["ewc"] = kl

@@ -19,6 +19,7 @@ Fields of a step line; only `step` is required, so that a host writes what it ca
     ratio_outside                   share of tokens whose ratio left .8 ... 1.2
     log_ratio_min_punished          lowest log-ratio of a token with a negative advantage, or null
     kl                              estimate of KL(pi_old, pi) in nats a token
+    kl_reference, kl_coefficient    KL(pi, reference) in nats a token and its factor; ewc: the Fisher-weighted penalty
     predicted_change, predicted_error, measured_change, flow_by_rule    where the change is measured; nats a token
     first_order_change              of the mean entropy in the weights, nats; where the recipe asks for it
     bounds                          {"upper_slope", "upper_intercept", "lower_slope", "lower_intercept"} or null
