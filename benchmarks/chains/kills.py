@@ -40,7 +40,7 @@ STUDY = {
         "care": {"campaign.controller": {"name": "care", "pilot": 4}},
         "crest": {
             "evaluation.every": None,
-            "campaign.controller": {"name": "crest", "votes": 1, "log_ratio": -0.01, "lag": 2, "block": 3},
+            "campaign.controller": {"name": "crest", "votes": 1, "log_ratio": -0.01, "spacing": 2, "block": 3},
         },
         "kl-adaptive": {"update.kl": {"kind": "adaptive", "target": 0.001}},
         "fisher-ewc": {"update.kl": {"kind": "fisher", "fisher_samples": 8}},

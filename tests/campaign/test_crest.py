@@ -22,6 +22,8 @@ class Scene:
     history: tuple = ()
     evals: list = field(default_factory=list)
     steps: list = field(default_factory=list)
+    held: int = 0
+    noise: bool = False
 
     def play(self):
         for step in range(BUDGET + 1):
@@ -35,16 +37,18 @@ class Scene:
                     {"step": order.step, "tasks": [order.first, order.last], "results": self._results(order)}
                 )
             if isinstance(order, Stop):
+                assert order.keep in self._progress(step).kept
                 return step, order.keep
+            self.held = order.keep
         return BUDGET, None
 
     def _progress(self, step):
-        ring = range(max(0, step - self.crest.plan(()).ring + 1), step + 1)
-        return Progress(step, BUDGET, self.steps, self.evals, tuple({0, *ring}), SPLIT)
+        return Progress(step, BUDGET, self.steps, self.evals, tuple({0, self.held, step}), SPLIT)
 
     def _results(self, order):
-        correct = self.curve[order.step]
-        return [[f"task-{i}", 10, round(10 * correct)] for i in range(order.first, order.last)]
+        correct = 10 * self.curve[order.step]
+        tasks = range(order.first, order.last)
+        return [[f"task-{i}", 10, round(correct) + self.noise * ((i + order.step) % 3 - 1)] for i in tasks]
 
     @property
     def spent(self):
@@ -61,18 +65,25 @@ def test_a_calm_rise_is_run_to_its_end_for_less_than_two_evaluations():
     assert scene.spent < 2
 
 
-def test_a_fall_that_is_announced_ends_the_campaign_with_weights_from_before_it():
-    scene = Scene(Crest(), FALL, wild=set(range(12, 21)))
+def test_an_announced_fall_ends_the_campaign_with_its_champion():
+    scene = Scene(Crest(), FALL, wild=set(range(9, 21)))
     stopped, kept = scene.play()
-    assert stopped < 15
-    assert FALL[kept] >= 0.6
+    assert (stopped, kept) == (13, 9)
     assert scene.spent < 3
 
 
-def test_a_false_alarm_costs_looks_and_ends_nothing():
-    scene = Scene(Crest(), RISE, wild={6, 7})
+def test_a_false_alarm_costs_a_look_and_ends_nothing():
+    scene = Scene(Crest(), RISE, wild={6})
     assert scene.play() == (BUDGET, BUDGET)
-    assert {line["step"] for line in scene.evals} == {2, 6, 20}
+    assert {line["step"] for line in scene.evals} == {0, 6, 20}
+
+
+def test_a_doubtful_fall_is_looked_at_once_more_and_never_loses_the_champion():
+    unsure = Crest(z=1000.0)
+    passing = Scene(unsure, [*RISE[:9], 0.3, 0.3, 0.3, 0.3, *RISE[13:]], wild={8, 12}, noise=True)
+    assert passing.play() == (BUDGET, BUDGET)
+    lasting = Scene(unsure, [*RISE[:9], *[0.3] * 12], wild=set(range(8, 21)), noise=True)
+    assert lasting.play() == (16, 8)
 
 
 def test_a_fall_without_a_warning_is_found_at_the_end():
@@ -87,16 +98,6 @@ def test_one_signal_alone_is_no_warning_with_two_votes():
     seen = Progress(8, BUDGET, loud[:8], [], tuple(range(9)), SPLIT)
     assert isinstance(Crest(votes=2).decide(seen, ()), GoOn)
     assert isinstance(Crest(votes=1).decide(seen, ()), Evaluate)
-
-
-def test_the_gradient_norm_is_compared_within_its_rollout_batch():
-    lines = [
-        {"step": s, "batch": (s - 1) // 2, "lr": 1.0, **CALM, "grad_norm": 5.0 if s % 2 == 0 else 1.0}
-        for s in range(1, 9)
-    ]
-    assert isinstance(Crest(votes=1).decide(Progress(8, 20, lines, [], tuple(range(9)), SPLIT), ()), Evaluate)
-    between = [{**line, "batch": line["step"]} for line in lines]
-    assert isinstance(Crest(votes=1).decide(Progress(8, 20, between, [], tuple(range(9)), SPLIT), ()), GoOn)
 
 
 def test_the_same_view_gives_the_same_order():
@@ -116,13 +117,13 @@ def campaign(scene):
 
 def test_a_confirmed_fall_lowers_the_learning_rate_of_what_follows_and_calm_campaigns_raise_it_again():
     crest = Crest(margin=0.8, recovery=1.1)
-    fallen = campaign(Scene(crest, FALL, wild=set(range(12, 21))))
+    fallen = campaign(Scene(crest, FALL, wild=set(range(9, 21))))
     calm = campaign(Scene(crest, RISE))
     after = crest.plan([fallen]).rate
-    assert after == pytest.approx(0.8 * fallen.confirmed / fallen.steps_used)
+    assert after == pytest.approx(0.8 * (fallen.confirmed + fallen.steps_used) / 2 / fallen.steps_used, rel=0.1)
     assert crest.plan([fallen, calm]).rate == pytest.approx(1.1 * after)
     assert crest.plan([fallen] + [calm] * 30).rate == 1.0
-    assert crest.lesson(fallen, [])["first_warning"] == 12
+    assert crest.lesson(fallen, [])["first_warning"] == 9
     assert crest.lesson(fallen, [])["next_rate"] == after
 
 

@@ -90,11 +90,11 @@ class LooksBack(Naive):
     """After step 3 evaluates the second task of step 2, and then stops and keeps that step."""
 
     def plan(self, history):
-        return Plan(budget=4, rate=0.5, ring=2)
+        return Plan(budget=4, rate=0.5)
 
     def decide(self, progress, history):
         if progress.step < 3:
-            return GoOn()
+            return GoOn(progress.step)
         if not any(line["step"] == 2 for line in progress.evals):
             return Evaluate(2, 1, 2)
         return Stop(2, "seen enough")

@@ -5,13 +5,13 @@ A campaign is watched through three numbers that each optimizer step yields for 
     share of ratios outside .8 ... 1.2            above `outside`
     lowest log-ratio of a punished token          below `log_ratio`
 `votes` of them within the last `window` steps are a warning. A warning says where to look, it decides nothing: the
-weights of `lag` steps before and those of now are compared on the select split, `block` tasks at a time, until a paired
-test tells them apart. Worse now: the campaign stops and hands over the better. Else it goes on, and looks again at
-the next warning. Without a warning the end alone is compared, with the start: so it is where every batch serves one
-step, for there all ratios are 1.
+weights of now are compared with the champion, the best of the campaign so far, on the select split, `block` tasks at a
+time, until a paired test tells them apart. Not worse: now is the champion. Worse: the campaign stops and hands over the
+champion, at once where the test is sure, else when the next look finds the same. Without a warning the end alone is
+compared, with the start: so it is where every batch serves one step, for there all ratios are 1.
 
-What is carried on: the learning rate at which a fall was confirmed is the border that later campaigns stay below, and
-which each campaign without a fall moves up a little.
+What is carried on: the learning rate half-way between the champion and the stop is the border that later campaigns stay
+below, and which each campaign without a fall moves up a little.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Comparison:
 class Crest(StopRule):
     """`crest`, as the module says. Every number is a setting.
 
-    z: standard errors at which the paired test decides before the split is used up; at its end the sign decides.
-    margin: share of the learning rate before a confirmed fall that is the next campaigns' most; recovery: factor on
-    that border after each campaign without a fall. A campaign on which nothing falls hands over its end.
+    spacing: least steps between two looks. z: standard errors at which the paired test is sure. looks: how many worse
+    ones in a row end the campaign, where no test was sure. margin: share of the border that is the next campaigns'
+    highest learning rate; recovery: factor on it after each campaign without a fall.
     ValueError: a setting out of its range.
     """
 
@@ -52,15 +52,16 @@ class Crest(StopRule):
     log_ratio: float = -3.0
     votes: int = 2
     window: int = 2
-    lag: int = 4
+    spacing: int = 4
     block: int = 16
     z: float = 2.0
+    looks: int = 2
     margin: float = 0.8
     recovery: float = 1.1
     steps: int = 20
 
     def __post_init__(self) -> None:
-        for field in ("votes", "window", "lag", "block", "steps"):
+        for field in ("votes", "window", "spacing", "block", "looks", "steps"):
             at_least_one(field, getattr(self, field))
         if self.log_ratio >= 0 or self.votes > 3:
             raise ValueError(f"log_ratio {self.log_ratio}, votes {self.votes}; give log_ratio < 0 and votes of 1 to 3")
@@ -71,45 +72,40 @@ class Crest(StopRule):
         """A whole campaign at the learning rate that the confirmed falls allow."""
         rate = self.rate(history)
         cause = None if rate == 1 else f"crest: falls so far keep the learning rate at {rate:.2f} of the recipe's"
-        return Plan(self.steps, rate, ring=self.lag + 1, cause=cause)
+        return Plan(self.steps, rate, cause=cause)
 
     def rate(self, history: Sequence[CampaignTrace]) -> float:
-        """Factor on the recipe's learning rate: margin x the rate before the last fall, then x recovery a campaign."""
+        """Factor on the recipe's learning rate: margin x the border of the last fall, then x recovery a campaign."""
         rate = 1.0
         for trace in history:
             if trace.confirmed is not None and trace.confirmed < trace.steps_used:
                 most = max(line["lr"] for line in trace.steps)
-                reached = next((line["lr"] for line in trace.steps if line["step"] == max(trace.confirmed, 1)), most)
-                rate *= self.margin * reached / most
+                border = math.ceil((trace.confirmed + trace.steps_used) / 2)
+                rate *= self.margin * next(line["lr"] for line in trace.steps if line["step"] == border) / most
             else:
                 rate = min(1.0, rate * self.recovery)
         return rate
 
     def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:
         """Look where a warning says so, and at the end."""
-        if progress.step == 0:
-            return GoOn()
-        looks = self._looks(progress)
-        at_end = progress.step == progress.budget
-        if not at_end and progress.step not in looks:
-            return GoOn()
-        before = max([step for step in (0, *looks) if step < progress.step], default=0)
-        if progress.step in looks:
-            held = [step for step in progress.kept if step <= progress.step - self.lag]
-            before = max([before, *held])
-        found = self._compared(progress, history, before, progress.step)
-        if isinstance(found, Evaluate):
-            return found
-        if found.mean < 0:
-            return Stop(
-                before,
-                f"crest: step {progress.step} is {found.mean:+.3f} +- {found.error:.3f} against step {before} "
-                f"on {found.tasks} tasks",
-            )
-        return Stop(progress.step, "crest: the end holds") if at_end else GoOn()
+        champion, worse = 0, 0
+        for step in self._looks(progress):
+            found = self._compared(progress, history, champion, step)
+            if isinstance(found, Evaluate):
+                return found
+            worse = 0 if found.mean >= 0 else worse + 1
+            if worse == self.looks or found.mean < -self.z * found.error:
+                return Stop(
+                    champion,
+                    f"crest: step {step} is {found.mean:+.3f} +- {found.error:.3f} against step {champion} "
+                    f"on {found.tasks} tasks",
+                )
+            if not worse:
+                champion = step
+        return Stop(champion, f"crest: at the end step {champion} is the best") if _at_end(progress) else GoOn(champion)
 
     def hand_over(self, trace: CampaignTrace) -> Checkpoint:
-        """The step that the last comparison preferred."""
+        """The champion."""
         return trace.peak
 
     def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any]:
@@ -125,12 +121,12 @@ class Crest(StopRule):
         }
 
     def _looks(self, progress: Progress) -> list[int]:
-        """The steps up to now at which a warning calls for a look: `lag` steps or more apart."""
+        """The steps up to now at which a warning calls for a look, `spacing` steps or more apart, and the end."""
         found: list[int] = []
-        for step in range(self.lag, progress.step + 1):
-            if (not found or step >= found[-1] + self.lag) and self._warned(progress.steps, step):
+        for step in range(self.spacing, progress.step + 1):
+            if (not found or step >= found[-1] + self.spacing) and self._warned(progress.steps, step):
                 found.append(step)
-        return found
+        return sorted({*found, progress.step}) if _at_end(progress) else found
 
     def _warned(self, lines: Sequence[Line], step: int) -> bool:
         recent = [line for line in lines if step - self.window < line["step"] <= step]
@@ -167,3 +163,7 @@ def _compare(earlier: Results, later: Results, tasks: int) -> Comparison:
     differences = [later[name] - earlier[name] for name in names]
     error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
     return Comparison(fmean(differences), error, len(differences))
+
+
+def _at_end(progress: Progress) -> bool:
+    return 0 < progress.step == progress.budget

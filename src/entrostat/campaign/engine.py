@@ -27,19 +27,17 @@ class Checkpoint:
 class Plan:
     """What a controller wants of the next campaign.
 
-    budget: most optimizer steps, 0 to train nothing. rate: factor on the learning rate. ring: how many of the last
-    steps' checkpoints the engine keeps for a roll-back. cause: why it is so, where it differs from a whole campaign.
-    ValueError: budget < 0, rate <= 0 or ring < 0.
+    budget: most optimizer steps, 0 to train nothing. rate: factor on the learning rate. cause: why it is so, where it
+    differs from a whole campaign. ValueError: budget < 0 or rate <= 0.
     """
 
     budget: int
     rate: float = 1.0
-    ring: int = 0
     cause: str | None = None
 
     def __post_init__(self) -> None:
-        if self.budget < 0 or self.rate <= 0 or self.ring < 0:
-            raise ValueError(f"{self}: give budget >= 0, rate > 0 and ring >= 0")
+        if self.budget < 0 or self.rate <= 0:
+            raise ValueError(f"{self}: give budget >= 0 and rate > 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """Train on; at the last step: end the campaign as it is."""
+    """Train on; at the last step: end the campaign as it is. keep: a kept step whose weights stay at hand."""
+
+    keep: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

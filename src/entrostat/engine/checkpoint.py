@@ -1,7 +1,7 @@
 """Checkpoints of a run: named by their content, written atomically, found by tag.
 
     checkpoints/<digest>/   a model folder in Hugging Face format; a resume point adds optimizer.safetensors, state.json
-    checkpoints/tags.json   tag -> digest and step: start, peak, end, resume, ring-<step>
+    checkpoints/tags.json   tag -> digest and step: start, peak, held, end, resume, resume-<tag>
 
 A tag moves only after the folder it names is whole on the disk, so a kill at any moment leaves the old or the new.
 """

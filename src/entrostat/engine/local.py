@@ -108,7 +108,7 @@ class _Campaign:
     ) -> None:
         self.engine, self.recipe, self.record = engine, engine.recipe, record
         self.plan, self.decide = plan, decide
-        self.keeper = Keeper(CheckpointStore(record.checkpoints_dir), plan.ring)
+        self.keeper = Keeper(CheckpointStore(record.checkpoints_dir))
         resume = self.keeper.resume
         source = resume or start
         if is_content_addressed(source):
@@ -138,7 +138,7 @@ class _Campaign:
         """Rollout batches until the budget is spent or the controller says stop."""
         if not self.keeper.resume:
             self._evaluate_on_schedule()
-            self.keeper.start = self.keeper.peak = self._save()
+            self.keeper.keep(start=self._save(), peak=self._save())
             self._ask()
             self._save_resume_point()
         interval = self.recipe.campaign.checkpoint_every * self.recipe.update.steps_per_batch
@@ -174,8 +174,6 @@ class _Campaign:
                 self.step += 1
                 self._log_step(experience.rows(index), {"batch": batch, "epoch": epoch, "minibatch": minibatch}, fields)
                 fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
-                if self.plan.ring:
-                    self.keeper.put_in_ring(self._save())
                 self._evaluate_on_schedule()
                 self._ask()
                 if self.finished:
@@ -188,6 +186,8 @@ class _Campaign:
             self._evaluate("select", past, (order.first, order.last))
         if isinstance(order, Stop):
             self.confirmed = order.keep
+        elif order.keep is not None:
+            self.keeper.keep(held=self._kept(order.keep))
         self.finished = isinstance(order, Stop) or self.step == self.plan.budget
         if self.finished:
             self._close()
@@ -216,24 +216,28 @@ class _Campaign:
     def _keep_new_peak(self) -> None:
         select = whole_trajectory(self.record.evals("select"))
         if select and select.peak_step == self.step:
-            self.keeper.keep_peak(self._save())
+            self.keeper.keep(peak=self._save())
 
     def _close(self) -> None:
         """Keep the end, settle the peak, and measure both where they were not."""
         end = self._save()
         if self.confirmed is not None:
-            self.keeper.peak = end if self.confirmed == self.step else self.keeper.at(self.confirmed)
+            self.keeper.keep(peak=self._kept(self.confirmed))
         else:
             select = whole_trajectory(self.record.evals("select"))
             if select is None or select.steps[-1] != self.step:
                 self._evaluate("select")
                 self._keep_new_peak()
-        self.keeper.end = end
+        self.keeper.keep(end=end)
         measured = {line["step"] for line in self.record.evals("report")}
-        for checkpoint in (self.keeper.peak, end):
+        for checkpoint in (self.keeper["peak"], end):
             if checkpoint.step not in measured:
                 self._measure(checkpoint)
                 measured.add(checkpoint.step)
+
+    def _kept(self, step: int) -> Checkpoint:
+        """The checkpoint of now or of a kept step."""
+        return self._save() if step == self.step else self.keeper.at(step)
 
     def _save(self) -> Checkpoint:
         """The weights of now on disk, written once a step."""

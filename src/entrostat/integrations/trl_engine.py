@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from entrostat.campaign import CampaignTrace, Checkpoint
-from entrostat.campaign.engine import Evaluate, Order, Plan, Progress, Stop, whole_trajectory
+from entrostat.campaign.engine import Evaluate, GoOn, Order, Plan, Progress, Stop, whole_trajectory
 from entrostat.integrations.records import nested
 from entrostat.runs import Run, Trajectory
 
@@ -108,7 +108,7 @@ class _Campaign(TrainerCallback):  # type: ignore[misc]
             name: value for name, value in logs.items() if isinstance(value, int | float) and math.isfinite(value)
         }
         self.record.log_step({"step": step, **nested(numbers)})
-        if self.plan.ring or step == self.plan.budget:
+        if step == self.plan.budget:
             self._keep(step)
         self._evaluate_on_schedule(step)
         self._ask(step)
@@ -124,6 +124,8 @@ class _Campaign(TrainerCallback):  # type: ignore[misc]
             with self._weights_of(order.step, step):
                 self._evaluate("select", order.step, step, slice(order.first, order.last))
         self.order = order
+        if isinstance(order, GoOn) and order.keep == step:
+            self._keep(step)
 
     def _progress(self, step: int) -> Progress:
         steps, evals = self.record.steps(), self.record.evals("select")
@@ -181,11 +183,12 @@ class _Campaign(TrainerCallback):  # type: ignore[misc]
         return sorted(int(folder.name[5:]) for folder in self.record.checkpoints_dir.glob("step-*"))
 
     def _prune(self, step: int) -> None:
-        """Forget the weights that neither the ring nor the peak nor a resumed campaign needs."""
+        """Forget the weights that neither the controller nor the peak nor a resumed campaign needs."""
+        wanted = {self._best(), self.order.keep if isinstance(self.order, GoOn | Stop) else None}
         resumable = get_last_checkpoint(str(self.output)) if self.output.exists() else None
         oldest = min(step, int(resumable.rpartition("-")[2])) if resumable else 0
         for other in self._steps():
-            if 0 < other <= oldest - self.plan.ring and other != self._best():
+            if 0 < other <= oldest and other not in wanted:
                 shutil.rmtree(self._folder(other))
 
     def _folder(self, step: int) -> Path:
