@@ -45,6 +45,10 @@ class StopRule:
     __slots__ = ()
     steps: int
 
+    def __str__(self) -> str:
+        """The rule's name, without its settings, for the cause of a decision."""
+        return type(self).__name__
+
     def budget(self, history: Sequence[CampaignTrace]) -> int:  # noqa: ARG002
         """Most steps of the next campaign; history: the chain's earlier campaigns, oldest first."""
         return self.steps
