@@ -157,6 +157,25 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
+def with_committed(rows: Sequence[dict[str, Any]], path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows, and before them those of the table at `path` whose `keys` none of them has: runs no longer at hand."""
+    if not path.exists():
+        return list(rows)
+    measured = {tuple(row[key] for key in keys) for row in rows}
+    with path.open(newline="") as file:
+        committed = [{name: _number(text) for name, text in line.items()} for line in csv.DictReader(file)]
+    return [row for row in committed if tuple(row[key] for key in keys) not in measured] + list(rows)
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
 def cell(values: Sequence[float], digits: int = 2) -> str:
     """`mean [low, high]` over seeds, with the 95 % percentile bootstrap interval."""
     found = bootstrap_mean(values)

@@ -66,7 +66,12 @@ def signals(lines: Sequence[Line]) -> dict[str, np.ndarray]:
     now["gradient norm against the first pass"] = np.divide(norm, first, out=np.ones_like(norm), where=first > 0)
     for name in SCALED:
         now[f"{name}, against its past"] = _against_past(now[name])
-    return now | {f"{name}, held": _held(values) for name, values in now.items()}
+    return with_held(now)
+
+
+def with_held(now: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The signals, and each of them held."""
+    return {**now, **{f"{name}, held": _held(values) for name, values in now.items()}}
 
 
 def _against_past(values: np.ndarray) -> np.ndarray:

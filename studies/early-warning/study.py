@@ -4,6 +4,7 @@ import csv
 import gzip
 import sys
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from announcing import Course, auc_matched, auc_of, interval, stopped, threshold
 from common import Condition, Study, cell, main, write_csv
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from signals import signals
+from signals import signals, with_held
 
 from entrostat.runs import Trajectory
 
 HERE = Path(__file__).parent
+TABLE = HERE / "steps.csv.gz"
+KEYS = ("condition", "seed", "step", "pass_at_1")
 DEMO = Path(str(resources.files("entrostat.assets") / "demo"))
 REINFORCE, GRPO_ID = DEMO / "reinforce.yaml", DEMO / "grpo-id.yaml"
 RAMP = "update.warmup_steps=36"
@@ -54,25 +57,44 @@ STUDY = Study(
 
 
 def courses() -> list[Course]:
-    """All finished runs."""
-    found = []
+    """All finished runs: those of run folders, and those that only steps.csv.gz still knows."""
+    found = {(course.condition, course.seed): course for course in tabled()}
     for condition in STUDY.conditions:
         for run in STUDY.finished(condition):
             trajectory = Trajectory.from_evals(run.evals("report"))
-            found.append(Course(condition, run.seed, np.array(trajectory.pass_at_1), signals(run.steps())))
+            course = Course(condition, run.seed, np.array(trajectory.pass_at_1), signals(run.steps()))
+            found[condition, run.seed] = course
+    order = list(STUDY.conditions)
+    return sorted(found.values(), key=lambda course: (order.index(course.condition), course.seed))
+
+
+def tabled() -> list[Course]:
+    """The runs of steps.csv.gz; where it has no step 0, pass@1 there stands as that of step 1."""
+    if not TABLE.exists():
+        return []
+    with gzip.open(TABLE, "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = []
+    for (condition, seed), group in groupby(rows, lambda row: (row["condition"], int(row["seed"]))):
+        lines = list(group)
+        passed = [float(line["pass_at_1"]) for line in lines]
+        steps = [line for line in lines if line["step"] != "0"]
+        now = {name: np.array([float(line[name]) for line in steps]) for name in rows[0] if name not in KEYS}
+        before = passed[: 1 + len(steps) - len(passed)]
+        found.append(Course(condition, seed, np.array([*before, *passed]), with_held(now)))
     return found
 
 
 def table(found: list[Course]) -> None:
-    """Write steps.csv.gz: a row a step of a run, pass@1 after it and every signal at it."""
+    """Write steps.csv.gz: a row a step of a run, pass@1 after it and every signal at it; none at step 0."""
     names = [name for name in found[0].signals if not name.endswith(", held")]
-    with gzip.open(HERE / "steps.csv.gz", "wt", newline="") as file:
+    with gzip.open(TABLE, "wt", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["condition", "seed", "step", "pass_at_1", *names])
+        writer.writerow([*KEYS, *names])
         for course in found:
-            for step in range(1, len(course.pass_at_1)):
-                row = [f"{course.signals[name][step - 1]:.5g}" for name in names]
-                writer.writerow([course.condition, course.seed, step, f"{course.pass_at_1[step]:.4f}", *row])
+            for step, passed in enumerate(course.pass_at_1):
+                row = [f"{course.signals[name][step - 1]:.5g}" if step else "" for name in names]
+                writer.writerow([course.condition, course.seed, step, f"{passed:.4f}", *row])
 
 
 def read() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from common import Condition, Study, cell, main, write_csv
+from common import Condition, Study, cell, main, with_committed, write_csv
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -109,8 +109,9 @@ def read() -> None:
                         "rms_change": float(np.sqrt(np.mean(change[seen] ** 2))),
                     }
                 )
+    rows = with_committed(rows, HERE / "results.csv", ("condition", "seed"))
     write_csv(HERE / "results.csv", rows)
-    for condition in points:
+    for condition in (*STUDY.conditions, *BRANCHES.conditions):
         for predictor in PREDICTORS:
             own = [row for row in rows if (row["condition"], row["predictor"]) == (condition, predictor)]
             if own:
@@ -121,7 +122,8 @@ def read() -> None:
         if branches:
             x, y = (np.concatenate(part) for part in zip(*branches, strict=True))
             print(f"steps of the three branch runs together, {len(x)}: {name} {np.corrcoef(x, y)[0, 1]:.2f}")
-    draw(points)
+    if all(points.get(condition) for condition in (*STUDY.conditions, *BRANCHES.conditions)):
+        draw(points)
 
 
 def conditions() -> dict[str, list[Run]]:
