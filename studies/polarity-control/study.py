@@ -20,7 +20,7 @@ from entrostat.runs import Run, Trajectory, holm, paired_bootstrap
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/polarity")
 GRPO = RECIPES / "grpo.yaml"
-OURS = "polarity-aware, fall"
+OURS = "polarity-aware, rewarded"
 LEVEL = 0.6
 
 
@@ -35,6 +35,9 @@ STUDY = Study(
         "GRPO": Condition(GRPO),
         "polarity-aware, hold": Condition(RECIPES / "polarity-aware.yaml"),
         "polarity-aware, fall": weighted("polarity-aware", reference={"points": [[0, 0.28], [1, 0.05]]}),
+        "polarity-aware, rewarded": weighted(
+            "polarity-aware", rewarded_only=True, reference={"points": [[0, 0.28], [1, 0.12]]}
+        ),
         "DAPO-style": Condition(GRPO, ["control.strategy=clip-higher"]),
         "entropy bonus": Condition(GRPO, ["control.bonus={name: constant, value: 0.01}"]),
         "80/20": weighted("80/20"),

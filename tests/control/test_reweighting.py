@@ -113,6 +113,17 @@ def test_polarity_aware_level_expands_below_its_reference_and_contracts_above() 
     torch.testing.assert_close(batch.weights(high), torch.where(expands, 0.6, 1.4).to(F64))
 
 
+def test_polarity_aware_rewarded_only_leaves_punished_tokens_alone() -> None:
+    plain, rewarded = (heard(PolarityAware(rewarded_only=only), 1.0, 0.5) for only in (False, True))
+    advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    stats = token_stats(torch.randn(1, 4, 9, generator=torch.Generator().manual_seed(0)), torch.tensor([[0, 1, 2, 3]]))
+    both, own = plain.weights(stats, advantages, mask), rewarded.weights(stats, advantages, mask)
+    assert own[advantages < 0].tolist() == [1.0, 1.0]
+    assert torch.equal(own[advantages > 0], both[advantages > 0])
+    assert not torch.equal(own, both)
+
+
 def test_polarity_aware_follows_a_scheduled_reference() -> None:
     weighting = PolarityAware(scale=1.0, reference=Curve.between(2.0, 1.0))
     weighting.observe(1.0, 0.0)

@@ -31,6 +31,8 @@ class PolarityAware(Reweighting):
         slope   u = clip(-(E_k - E_{k-lag}) / (scale E_{k-lag})),  0 until there are `lag` steps
     graded: the strength of a token is `strength` times its rank by abs(T) among the tokens given, from 0 to 1, for a
     sign alone mostly relabels tokens whose T is near 0. With strength < 1 no branch is dropped and no advantage turns.
+    rewarded_only: punished tokens (A < 0) keep the weight 1. Most that expand are likely tokens of failed completions,
+    and pushing those down harder unlearns what the policy can do.
     Raises ValueError for a strength outside [0, 1), a scale that is not positive and a lag below 1.
     """
 
@@ -40,6 +42,7 @@ class PolarityAware(Reweighting):
     reference: Curve | None = None
     lag: int = 5
     graded: bool = False
+    rewarded_only: bool = False
     _phase: float = field(default=0.0, init=False)
     _past: list[float] = field(default_factory=list, init=False, repr=False)
     _first: float | None = field(default=None, init=False, repr=False)
@@ -74,7 +77,8 @@ class PolarityAware(Reweighting):
         push: float | Tensor = self.strength * self._phase
         if self.graded:
             push = push * _rank(sensitivity(stats).abs(), mask)
-        return by_polarity(polarity(stats, advantages), 1 + push, 1 - push)
+        weights = by_polarity(polarity(stats, advantages), 1 + push, 1 - push)
+        return weights.where(advantages > 0, 1.0) if self.rewarded_only else weights
 
     @override
     def state_dict(self) -> State:
