@@ -123,7 +123,8 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> None:
         if not runs:
             continue
         ours = condition == OURS
-        style = {"color": "black" if ours else f"C{place}", "linewidth": 2.4 if ours else 1.2, "label": condition}
+        style = {"color": "black" if ours else f"C{place % 10}", "linewidth": 2.4 if ours else 1.2, "label": condition}
+        style["linestyle"] = "-" if place < 10 else "--"
         curves = np.mean([[step["entropy"] for step in run.steps()] for run in runs], axis=0)
         entropy.plot(range(1, len(curves) + 1), curves, **style)
         reports = [Trajectory.from_evals(run.evals("report")) for run in runs]
