@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from entrostat.cli import app
+from entrostat.runs import Run
 
 
 def run(*arguments):
@@ -103,3 +104,22 @@ def test_watch_refuses_a_faulty_address_and_a_missing_log(tmp_path, log):
     missing = run("watch", tmp_path / "none", "--once")
     assert missing.exit_code == 1
     assert len(missing.stderr.splitlines()) == 1
+
+
+def failing_run(folder):
+    run = Run.create(folder, {"campaign": {"steps": 40}}, 0, {}, {})
+    for step in range(1, 41):
+        run.log_step({"step": step, "entropy": 0.5 * float(np.exp(-0.15 * max(step - 12, 0)))})
+    return folder
+
+
+def test_the_report_of_a_run_tells_what_diagnose_finds_in_it(tmp_path):
+    folder, page = failing_run(tmp_path / "run"), tmp_path / "report.html"
+    found = json.loads(run("diagnose", folder, "--json").stdout)["findings"]
+    assert [finding["kind"] for finding in found] == ["entropy-collapse"]
+    result = run("report", folder, "--out", page)
+    assert "critical entropy-collapse" in result.stdout
+    text = page.read_text()
+    assert f"critical, since step {found[0]['onset']}" in text
+    assert 'href="#figure-0-1"' in text
+    assert 'id="figure-0-1"' in text

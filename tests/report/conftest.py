@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from entrostat.report import Change, Notice
 from entrostat.runs import Run
 
 PROGRAM = "def solve(xs):\n    # {comment}\n    return [x * 2 for x in xs if x > {k}]\n"
@@ -44,6 +45,11 @@ def make_run(
             run.note_decision({"step": step, "kind": "roll-back", "to_step": best, "cause": cause})
             break
     return run
+
+
+def notice(panel: str | None = "Entropy", severity: str = "critical", text: str = "Entropy is gone.") -> Notice:
+    change = Change(f"{text} act", "it helps", "arXiv", "update:\n  epochs: 1")
+    return Notice("entropy-collapse", severity, 20, 25, 30, text, {"now": 0.0123456}, [change], panel)
 
 
 def _mean(run: Run, step: int, split: str) -> float:

@@ -11,6 +11,8 @@ import pytest
 from entrostat.report import PANELS, build_report, html, read_run
 from entrostat.runs import RunError
 
+from .conftest import notice
+
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&amp;]]>\x00\ud800"
 
 
@@ -38,9 +40,13 @@ class Page(HTMLParser):
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.elements)
 
+    def all_of(self, tag: str, kind: str = "") -> list[dict[str, str | None]]:
+        """The attributes of the elements of a tag, and of a class if one is named."""
+        return [own for name, own in self.elements if name == tag and kind in (own.get("class") or "")]
 
-def report(*runs, out: Path) -> Page:
-    return Page(build_report([run.path for run in runs], out / "report.html"))
+
+def report(*runs, out: Path, notices=None) -> Page:
+    return Page(build_report([run.path for run in runs], out / "report.html", notices))
 
 
 def test_a_page_shows_every_run_with_its_figures_and_samples(make, tmp_path: Path):
@@ -201,3 +207,58 @@ def test_of_many_runs_the_first_are_drawn_and_the_others_named(make, tmp_path: P
     drawn = sum(len(image) for image in re.findall(r"<svg.*?</svg>", (tmp_path / "r.html").read_text(), re.DOTALL))
     assert drawn < 250_000 + 100_000
     assert f"alone: {', '.join(f'seed-{seed}' for seed in range(len(anchors), 4))}." in page.text
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_finding_is_linked_to_the_figure_that_shows_it(make, tmp_path: Path, count: int):
+    runs = [make(f"run-{i}") for i in range(count)]
+    page = report(*runs, out=tmp_path, notices=[[notice("Entropy"), notice("Length")]] * count)
+    links = [own["href"].removeprefix("#") for own in page.all_of("a") if "data-steps" in own]
+    figures = [own.get("id") for own in page.all_of("figure")]
+    assert len(set(links)) == 2 * count
+    assert set(links) <= set(figures)
+    assert len(page.all_of("article", "finding critical")) == 2 * count
+    assert "0.01235" in page.text
+
+
+def test_a_finding_that_no_figure_shows_has_no_link(make, tmp_path: Path):
+    page = report(
+        make(steps=0, splits=()), out=tmp_path, notices=[[notice("Entropy"), notice(None), notice("Regions")]]
+    )
+    assert len(page.all_of("article", "finding")) == 3
+    assert not [own for own in page.all_of("a") if "data-steps" in own]
+
+
+def test_a_healthy_run_gets_one_quiet_line_and_one_not_looked_at_none(make, tmp_path: Path):
+    run = make()
+    for notices, said in (([[]], True), (None, False)):
+        page = report(run, out=tmp_path, notices=notices)
+        assert not page.all_of("article", "finding")
+        assert ("Nothing that the detectors know is wrong" in page.text) is said
+
+
+def test_a_page_of_many_runs_folds_its_findings(make, tmp_path: Path):
+    runs = [make(f"run-{i}", steps=3) for i in range(5)]
+    page = report(*runs, out=tmp_path, notices=[[notice()], [], [notice()], [], []])
+    assert "Findings in 2 of these 5 runs" in page.text
+    assert "wrong with run-1, run-3, run-4" in page.text
+
+
+def test_what_a_watched_run_noted_is_not_told_twice(make, tmp_path: Path):
+    run = make(steps=5)
+    for kind in ("finding", "stop"):
+        run.note_decision({"step": 4, "kind": kind, "cause": f"the {kind} it was"})
+    assert "the finding it was" in report(run, out=tmp_path).text
+    page = report(run, out=tmp_path, notices=[[notice()]])
+    assert "the finding it was" not in page.text
+    assert "the stop it was" in page.text
+
+
+def test_notices_are_escaped_and_must_be_as_many_as_runs(make, tmp_path: Path):
+    run = make(steps=3)
+    before = report(run, out=tmp_path).count("script")
+    page = report(run, out=tmp_path, notices=[[notice(text=HOSTILE)]])
+    assert page.count("script") == before
+    assert page.count("img") == 0
+    with pytest.raises(ValueError, match="runs are 1"):
+        report(run, out=tmp_path, notices=[[], []])

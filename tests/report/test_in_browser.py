@@ -10,7 +10,7 @@ from selenium.common.exceptions import JavascriptException
 from entrostat.report import build_report, read_run
 
 from .browser import LAPTOP, PHONE, chromium, complaints, show
-from .conftest import make_run
+from .conftest import make_run, notice
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=2'><!--<script>"
 
@@ -153,6 +153,20 @@ def test_a_drag_holds_a_range_in_every_figure_and_in_the_samples(driver, page):
     assert {int(text.split()[1]) for text in texts(driver, ".card .step")} == set(range(6, 16))
     press(driver, "#clear")
     assert not all_of(driver, ".range")
+
+
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+def test_a_finding_leads_to_its_figure_and_marks_its_steps_in_all(driver, folders, tmp_path: Path, size):
+    out = build_report([folders["falls"]], tmp_path / "report.html", [[notice("Length")]])
+    show(driver, out, size)
+    press(driver, ".finding a")
+    figure = driver.find_element("css selector", driver.execute_script("return location.hash"))
+    assert figure.find_element("tag name", "h3").text == "Length"
+    top = driver.execute_script("return arguments[0].getBoundingClientRect().top", figure)
+    assert 0 <= top < size[1]
+    assert texts(driver, "#place") == ["steps 20\u201330"]
+    assert len(all_of(driver, ".range")) == len(driver.find_elements("css selector", "figure[data-frame]"))
+    assert complaints(driver) == []
 
 
 def test_filters_show_exactly_the_samples_that_the_run_folder_has(driver, page, folders):

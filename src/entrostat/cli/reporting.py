@@ -35,11 +35,14 @@ def report(
 
 def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
     """Write the report of the runs and print their headline table."""
+    from entrostat.diagnose.notices import run_notices
     from entrostat.report import build_report, overview_figure, read_runs, save_figure, speed, summary_rows
 
-    build_report(runs, page)
+    loaded = read_runs(runs)
+    found = {run.name: run_notices(path) for run, path in zip(loaded, runs, strict=True)}
+    build_report(runs, page, list(found.values()))
     if len(runs) > 1:
-        save_figure(overview_figure(read_runs(runs)), page.with_name(f"{page.stem}-overview.png"))
+        save_figure(overview_figure(loaded), page.with_name(f"{page.stem}-overview.png"))
     rows = [asdict(row) for row in summary_rows(runs)]
     if as_json:
         typer.echo(json.dumps({"runs": rows, "report": str(page)}))
@@ -53,9 +56,16 @@ def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
         rest = ("end", "gap", "noise_floor", "handed_over", "entropy_start", "entropy_end", "steps")
         table.add_row(escape(row["run"]), cell(row["start"]), peak, *(cell(row[field]) for field in rest))
     console.print(table)
-    for run in read_runs(runs):
+    for run in loaded:
         console.print(_speed_line(run.name, speed(run)), style="dim", markup=False)
+    for name, notices in found.items():
+        for notice in notices:
+            console.print(_finding_line(name, notice), style="yellow", markup=False, soft_wrap=True)
     console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
+
+
+def _finding_line(name: str, notice: Any) -> str:
+    return f"{name}: {notice.severity} {notice.kind} since step {notice.onset}; see the page or `entrostat diagnose`"
 
 
 def _speed_line(name: str, found: Any) -> str:

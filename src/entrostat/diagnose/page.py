@@ -48,7 +48,7 @@ def write_page(diagnosis: Diagnosis, out: Path) -> Path:
 def settings(changes: Mapping[str, Any], host: str) -> str:
     """Changes as the host reads them: YAML for our recipe, `key: value` lines for TRL, overrides for verl."""
     if host == "recipe":
-        return yaml.safe_dump(dict(changes), sort_keys=False).rstrip()
+        return yaml.safe_dump(dict(changes), sort_keys=False).rstrip() if changes else ""
     if host == "trl":
         return "GRPOConfig(" + ", ".join(f"{key}={value!r}" for key, value in changes.items()) + ")"
     return " ".join(f"{key}={json.dumps(value)}" for key, value in changes.items())

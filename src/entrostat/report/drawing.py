@@ -17,7 +17,7 @@ class Drawing:
     """A figure in the page: an SVG element, or the note in its place.
 
     frame: where its panels stand, for the page's script: left, right, top and bottom as shares of the element, with
-    steps 0 ... last from left to right.
+    steps 0 ... last from left to right. anchor: the figure's name in the page, for links; empty for none.
     """
 
     title: str
@@ -26,6 +26,7 @@ class Drawing:
     note: str | None
     frame: tuple[float, ...] = ()
     last: float = 1.0
+    anchor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Pair:
 
 
 def draw(title: str, caption: str, make: Callable[[], Figure], salt: str) -> Drawing:
-    """The drawing of the figure that `make` returns; salt: as in `svg`."""
+    """The drawing of the figure that `make` returns; salt: as in `svg`, and the figure's name in the page."""
     try:
         figure = make()
     except NotMeasuredError as reason:
@@ -71,4 +72,5 @@ def _figure_or_note(panel: Panel, run: RunData) -> Figure | str:
 
 def _placed(title: str, caption: str, figure: Figure, salt: str) -> Drawing:
     _, last = figure.axes[0].get_xlim()
-    return Drawing(title, caption, svg(figure, salt), None, tuple(round(side, 4) for side in frame(figure)), last)
+    sides = tuple(round(side, 4) for side in frame(figure))
+    return Drawing(title, caption, svg(figure, salt), None, sides, last, f"figure-{salt}")

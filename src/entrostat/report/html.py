@@ -19,8 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from entrostat.report.browser import browser_data
 from entrostat.report.comparison import differing_settings, handed_over_difference
-from entrostat.report.drawing import Drawing, draw, draw_pairs
+from entrostat.report.drawing import Drawing, Pair, draw, draw_pairs
 from entrostat.report.figures import PANELS
+from entrostat.report.notices import Notice
 from entrostat.report.overview import entropy_figure, pass_at_1_figure
 from entrostat.report.panel import draw_panel
 from entrostat.report.reading import RunData, read_runs, summarise
@@ -33,17 +34,20 @@ SECTIONS_BYTES = 1_800_000  # the most for the sections of single runs
 MOST_COMPARED = 4  # runs whose recipes are set side by side
 
 
-def build_report(runs: Sequence[Path], out: Path) -> Path:
+def build_report(runs: Sequence[Path], out: Path, notices: Sequence[Sequence[Notice]] | None = None) -> Path:
     """Write the page about the run folders `runs` to the file `out`, and return it.
 
-    It stays under 3 MB: it embeds as many samples as fit, and of many runs it draws the first ones' sections only.
-    RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs.
+    notices: what was found wrong with each run, shown at the top; None where nobody looked. The page stays under 3 MB:
+    it embeds as many samples as fit, and of many runs it draws the first ones' sections only.
+    RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs, or notices of another number.
     """
     if not runs:
         raise ValueError("runs is empty; name at least one run folder")
+    if notices is not None and len(notices) != len(runs):
+        raise ValueError(f"notices are of {len(notices)} runs, runs are {len(runs)}; give a list a run, empty for none")
     loaded = read_runs(runs)
     script = (resources.files("entrostat.report") / "templates" / "page.js").read_text()
-    render = partial(_environment().get_template("page.html").render, script=script, **_content(loaded))
+    render = partial(_environment().get_template("page.html").render, script=script, **_content(loaded, notices))
     policy = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
     bare = render(data={}, script_policy=policy)
     page = render(data=browser_data(loaded, PAGE_BYTES - _size(bare)), script_policy=policy)
@@ -61,12 +65,15 @@ def _environment() -> Environment:
     )
     environment.filters["share"] = _share
     environment.filters["nats"] = _nats
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["figure"] = lambda value: f"{value:.4g}"
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
 
 
-def _content(runs: Sequence[RunData]) -> dict[str, Any]:
+def _content(runs: Sequence[RunData], notices: Sequence[Sequence[Notice]] | None) -> dict[str, Any]:
     sections, left_out = _sections(runs)
+    pairs = draw_pairs(PANELS, runs) if len(runs) == 2 else []
     return {
         "title": " · ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs",
         "palette": PALETTE,
@@ -75,11 +82,29 @@ def _content(runs: Sequence[RunData]) -> dict[str, Any]:
         "overview": _overview(runs) if len(runs) > 1 else [],
         "settings": differing_settings(runs) if 1 < len(runs) <= MOST_COMPARED else [],
         "difference": handed_over_difference(*runs) if len(runs) == 2 else None,
-        "pairs": draw_pairs(PANELS, runs) if len(runs) == 2 else [],
+        "findings": _findings(runs, notices, sections, pairs),
+        "pairs": pairs,
         "sections": sections,
         "left_out": left_out,
         "has_samples": any(run.samples for run in runs),
     }
+
+
+def _findings(
+    runs: Sequence[RunData],
+    notices: Sequence[Sequence[Notice]] | None,
+    sections: Sequence[dict[str, Any]],
+    pairs: Sequence[Pair],
+) -> list[dict[str, Any]]:
+    """Of each run its name, its notices and where each of its figures stands, by title; empty where nobody looked."""
+    drawn = [{drawing.title: drawing.anchor for drawing in section["drawings"]} for section in sections]
+    if pairs:
+        drawn = [{pair.title: pair.drawings[side].anchor for pair in pairs} for side in range(2)]
+    drawn += [{} for _ in runs[len(drawn) :]]
+    return [
+        {"run": run.name, "notices": found, "figures": figures}
+        for run, found, figures in zip(runs, notices or [], drawn, strict=False)
+    ]
 
 
 def _overview(runs: Sequence[RunData]) -> list[Drawing]:

@@ -316,6 +316,9 @@
   const browser = at("browser") && data.runs.some((run) => run.samples.length) ? startBrowser() : null;
   document.querySelectorAll("figure[data-frame]").forEach(follow);
   listeners.push(showBar);
+  document.querySelectorAll("a[data-steps]").forEach((link) => {
+    link.addEventListener("click", () => hold(link.dataset.steps.split(" ").map(Number)));
+  });
   at("clear").addEventListener("click", () => hold(null));
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hold(null);

@@ -1,0 +1,48 @@
+"""The findings about a run folder, for its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from entrostat.diagnose.diagnosis import diagnose
+from entrostat.diagnose.finding import Finding
+from entrostat.diagnose.page import settings
+from entrostat.diagnose.reading import read_log
+from entrostat.report import Change, Notice
+
+PANEL_OF = {  # quantity -> title of the report's figure that draws it
+    "heldout": "pass@1",
+    "entropy": "Entropy",
+    "clip_low": "Clipped tokens",
+    "clip_high": "Clipped tokens",
+    "clip": "Clipped tokens",
+    "all_right": "Verdicts",
+    "all_wrong": "Verdicts",
+    "reward": "Verdicts",
+    "length": "Length",
+    "truncated": "Length",
+    "grad_norm": "What may announce a cliff",
+}
+
+
+def run_notices(run: Path) -> list[Notice]:
+    """What the detectors find in a run folder, critical first. LogError: it cannot be read."""
+    found = diagnose(read_log(run))
+    return [_notice(finding, found.first_steps[finding.kind]) for finding in found.findings]
+
+
+def _notice(finding: Finding, first_step: int) -> Notice:
+    return Notice(
+        kind=finding.kind,
+        severity=finding.severity,
+        onset=finding.onset,
+        found=first_step,
+        step=finding.step,
+        summary=finding.summary,
+        evidence=finding.evidence,
+        changes=[
+            Change(remedy.action, remedy.reason, remedy.source, settings(remedy.recipe, "recipe"))
+            for remedy in finding.remedies
+        ],
+        panel=next((PANEL_OF[name] for name in finding.columns if name in PANEL_OF), None),
+    )
