@@ -56,6 +56,8 @@ CONDITIONS: dict[str, dict[str, object]] = {
     "entropy-collapse": {"reward": one_word, "learning_rate": 2e-3, "num_iterations": 2},
     "entropy-explosion": {"learning_rate": 1e-3, "entropy_coef": 0.5},
     "truncation": {"reward": longer, "learning_rate": 2e-3, "num_iterations": 2},
+    "short": {"learning_rate": 2e-4, "num_iterations": 1, "max_completion_length": 12},
+    "too-fast": {"learning_rate": 5e-3, "num_iterations": 2},
     "kl-runaway": {"reward": one_word, "learning_rate": 1e-3, "beta": 1e-6, "num_iterations": 2},
     "stale": {"learning_rate": 2e-3, "num_iterations": 4, "epsilon": 0.005, "epsilon_high": 0.005},
     "not-finite": {"learning_rate": 1e6, "max_grad_norm": 0.0, "num_iterations": 1},
@@ -74,7 +76,7 @@ def run(condition: str, seed: int, out: Path, steps: int = 60) -> None:
             max_steps=steps,
             per_device_train_batch_size=64,
             num_generations=8,
-            max_completion_length=48,
+            max_completion_length=settings.pop("max_completion_length", 48),  # type: ignore[arg-type]
             logging_steps=1,
             save_strategy="steps",
             save_steps=steps,
