@@ -30,11 +30,12 @@ def diagnose(
     """
     from entrostat.diagnose import diagnose as diagnose_log
     from entrostat.diagnose import read_log
-    from entrostat.diagnose.page import write_page
 
     with plain_errors():
         found = diagnose_log(read_log(log), budget)
         if html:
+            from entrostat.diagnose.page import write_page
+
             write_page(found, html)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))

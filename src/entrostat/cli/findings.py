@@ -13,7 +13,7 @@ COLOURS = {"critical": "bold red", "warning": "bold yellow"}
 
 def finding_lines(finding: Any, first_step: int) -> list[RenderableType]:
     """A finding with its remedies, a line each."""
-    from entrostat.diagnose.page import settings
+    from entrostat.diagnose.settings import settings
 
     heading = Text.assemble(
         (f"{finding.severity} ", COLOURS[finding.severity]),

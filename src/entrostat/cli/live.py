@@ -19,6 +19,7 @@ from entrostat.diagnose.notify import Sender, sentence
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
+SHARE = 20  # a look over a long log takes a second: rest for that many times as long as it took
 SHOWN = ("heldout", "reward", "entropy", "clip_low", "clip_high", "clip", "length", "truncated", "kl", "grad_norm")
 
 
@@ -30,7 +31,7 @@ def follow(path: Path, end: int | None, until: str | None, senders: Sequence[Sen
     follower = Follower(path, end)
     with Live(console=console, auto_refresh=False, screen=False) as live:
         while True:
-            problem = None
+            problem, began = None, time.monotonic()
             try:
                 new = follower.look()
             except LogError as error:
@@ -46,7 +47,7 @@ def follow(path: Path, end: int | None, until: str | None, senders: Sequence[Sen
                 return 2
             if once:
                 return 0
-            time.sleep(every)
+            time.sleep(max(every, SHARE * (time.monotonic() - began)))
 
 
 def screen(follower: Follower, problem: str | None = None) -> RenderableType:

@@ -44,6 +44,26 @@ def cell(value: Any) -> str:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into plain lines and exit status 1."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command again resumes the run", err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if isinstance(error, _mendable()):
+            lines = str(error).splitlines()
+        elif isinstance(error, OSError):
+            named = f"{error.filename}: " if error.filename else ""
+            lines = [f"{named}{error.strerror or error}; free space, mend permissions or choose another path"]
+        else:
+            raise
+        for line in lines:
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    """Imported when there is an error and not before: these rooms take a second to import."""
     from entrostat.diagnose import LogError
     from entrostat.engine.checkpoint import CheckpointError
     from entrostat.engine.policy import PolicyError
@@ -55,7 +75,7 @@ def plain_errors() -> Iterator[None]:
     from entrostat.runs import RunError
     from entrostat.tasks import TaskError
 
-    mendable = (
+    return (
         CheckpointError,
         IsolationError,
         LogError,
@@ -69,18 +89,3 @@ def plain_errors() -> Iterator[None]:
         TrainingError,
         WorkerError,
     )
-    try:
-        yield
-    except mendable as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(1) from error
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        typer.echo(
-            f"error: {named}{error.strerror or error}; free space, mend permissions or choose another path", err=True
-        )
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command again resumes the run", err=True)
-        raise typer.Exit(130) from None

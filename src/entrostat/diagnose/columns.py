@@ -15,6 +15,7 @@ import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 LARGEST_STEP = 2**53  # beyond it a float no longer tells two steps apart
@@ -108,6 +109,7 @@ for _quantity, _entry in QUANTITIES.items():
             _EXACT[_name] = (_quantity, _rank)
 
 
+@lru_cache(maxsize=4096)
 def recognise(name: str) -> tuple[str, int] | None:
     """The quantity that a log calls `name`, and the rank of that name among its names; None for another column."""
     plain = name.strip()
@@ -122,8 +124,8 @@ def number(value: Any) -> float | None:
 
     Text such as "0.5", "nan" or "np.float64(0.5)" is read as the number it names. ValueError: it names none.
     """
-    if value is None:
-        return None
+    if value is None or type(value) is float:
+        return value
     if isinstance(value, str):
         text = value.strip()
         if text.lower() in _ABSENT:

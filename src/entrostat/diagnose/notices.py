@@ -6,8 +6,8 @@ from pathlib import Path
 
 from entrostat.diagnose.diagnosis import diagnose
 from entrostat.diagnose.finding import Finding
-from entrostat.diagnose.page import settings
 from entrostat.diagnose.reading import read_log
+from entrostat.diagnose.settings import settings
 from entrostat.report import Change, Notice
 
 PANEL_OF = {  # quantity -> title of the report's figure that draws it

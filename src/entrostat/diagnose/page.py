@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from entrostat.diagnose.columns import QUANTITIES
 from entrostat.diagnose.diagnosis import Diagnosis
 from entrostat.diagnose.figures import draw_finding
+from entrostat.diagnose.settings import settings
 from entrostat.report.style import PALETTE, svg
 from entrostat.runs import atomic_write
 
@@ -43,12 +40,3 @@ def write_page(diagnosis: Diagnosis, out: Path) -> Path:
     )
     atomic_write(out, page.encode("utf-8", "backslashreplace"))
     return out
-
-
-def settings(changes: Mapping[str, Any], host: str) -> str:
-    """Changes as the host reads them: YAML for our recipe, `key: value` lines for TRL, overrides for verl."""
-    if host == "recipe":
-        return yaml.safe_dump(dict(changes), sort_keys=False).rstrip() if changes else ""
-    if host == "trl":
-        return "GRPOConfig(" + ", ".join(f"{key}={value!r}" for key, value in changes.items()) + ")"
-    return " ".join(f"{key}={json.dumps(value)}" for key, value in changes.items())

@@ -10,6 +10,8 @@ from entrostat.diagnose.detectors import DETECTORS, Detector
 from entrostat.diagnose.finding import SEVERITIES, Finding
 from entrostat.diagnose.history import History
 
+WORST = len(SEVERITIES) - 1
+
 
 class Watchdog:
     """Hears what a run logs and reports each failure once, and once more when it becomes critical.
@@ -35,8 +37,8 @@ class Watchdog:
         end = max(self.end or 2 * self.history.step, self.history.step)
         new = []
         for detector, recent in self._detectors:
-            if not fresh.intersection(detector.columns):
-                continue
+            if not fresh.intersection(detector.columns) or self._reported.get(detector.kind) == WORST:
+                continue  # nothing new to look at, or nothing worse to say
             finding = detector.find(self.history, end)
             if recent and recent[-1][0] == step:
                 recent.pop()  # the same step again, with more of its quantities

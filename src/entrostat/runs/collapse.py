@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import integrate, special
+from numpy.typing import NDArray
+from scipy import special
 
 from entrostat.runs.trajectory import Trajectory
 
@@ -88,19 +89,24 @@ def collapse_report(
 
 def find_cliff(trajectory: Trajectory) -> Cliff | None:
     """The fall after the first maximum of `trajectory`; None where it never falls."""
-    after = np.array(trajectory.pass_at_1[trajectory.peak_index :])
-    steps = trajectory.steps[trajectory.peak_index :]
-    low = float(after.min())
-    fall = trajectory.peak - low
+    return cliff_of(np.array(trajectory.steps), np.array(trajectory.pass_at_1))
+
+
+def cliff_of(steps: NDArray[np.int64], values: NDArray[np.float64]) -> Cliff | None:
+    """The same of any series; steps (n,) grow, values (n,) are finite."""
+    top = int(values.argmax())
+    steps, after = steps[top:], values[top:]
+    peak, low = float(after[0]), float(after.min())
+    fall = peak - low
     if fall <= 0.0:
         return None
     drops = after[:-1] - after[1:]
     largest = int(drops.argmax()) + 1
-    below_half = int(np.flatnonzero(2 * (trajectory.peak - after) > fall)[0])
+    below_half = int(np.flatnonzero(2 * (peak - after) > fall)[0])
     return Cliff(
         low=low,
-        onset_largest=steps[largest],
-        onset_half=steps[below_half],
+        onset_largest=int(steps[largest]),
+        onset_half=int(steps[below_half]),
         phase_score=float(drops.max()) / fall,
         decisions_left=len(steps) - 1 - largest,
     )
@@ -136,6 +142,8 @@ def noise_floor(counts: Counts, evaluations: int) -> float:
 
 
 def _expected_maximum(count: int) -> float:
+    from scipy import integrate  # slow to import, and few ask for a noise floor
+
     x = np.linspace(-12.0, 12.0, 4801)
     log_density = -(x**2) / 2 - math.log(math.sqrt(2 * math.pi)) + (count - 1) * special.log_ndtr(x)
     return float(integrate.trapezoid(x * count * np.exp(log_density), x))

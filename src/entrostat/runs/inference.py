@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 FEW = 10
 
@@ -66,6 +65,8 @@ def sign_test(a: Sequence[float], b: Sequence[float]) -> float:
     """
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} values and b {len(b)}; pair them seed by seed")
+    from scipy import stats  # takes half a second to import: not for those who ask for no test
+
     wins = sum(x > y for x, y in zip(a, b, strict=True))
     losses = sum(x < y for x, y in zip(a, b, strict=True))
     return 1.0 if wins + losses == 0 else float(stats.binomtest(wins, wins + losses).pvalue)
@@ -87,6 +88,8 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _interval(data: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
+    from scipy import stats
+
     interval = stats.bootstrap(
         (data,),
         np.mean,

@@ -14,7 +14,7 @@ from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History, Series, Values
 from entrostat.diagnose.remedies import DIVERGENCE, RISE_THEN_FALL
 from entrostat.diagnose.statistics import Line, expected_maximum, fit_line, noise, rolling_mean
-from entrostat.runs import Cliff, Trajectory, find_cliff
+from entrostat.runs import Cliff, cliff_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def _cliff(series: Series, window: int) -> Cliff | None:
     """The cliff of the means, on 0 ... 1: onset and phase score do not depend on the scale."""
     means = rolling_mean(series.values, window)
     steps = series.steps[window - 1 :]
-    return find_cliff(Trajectory(tuple(steps.tolist()), tuple(_unit(means).tolist())))
+    return cliff_of(steps, _unit(means))
 
 
 def _unit(values: Values) -> Values:

@@ -104,7 +104,7 @@ def flatten(row: Mapping[str, Any], depth: int = 4) -> dict[str, Any]:
     """Nested dictionaries as dotted names; verl's file logger wraps its columns in `data`, which is left away."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
-        if isinstance(value, Mapping) and depth:
+        if isinstance(value, dict) and depth:
             inner = flatten(value, depth - 1)
             flat.update(inner if key == "data" else {f"{key}.{name}": deep for name, deep in inner.items()})
         else:
