@@ -2,7 +2,6 @@
 
 python benchmarks/diagnose/run.py synthetic --half report      # ours and, where installed, the rivals; results.csv
 python benchmarks/diagnose/run.py real                         # logs/ and labels.csv: real runs
-python benchmarks/diagnose/run.py overhead                     # what watching costs a step
 
 Thresholds were set on the half `tune`; figures are reported on the half `report`, whose seeds nobody had looked at. The
 rivals are run with their defaults and with the best of the settings in `rivals.py`, chosen on `tune`.
@@ -213,37 +212,18 @@ def real() -> None:
     print(f"real logs {len(labels)}: {hits} of {expected} failures found, {alarmed} of {healthy} healthy runs alarmed")
 
 
-def overhead(seconds_a_step: float) -> None:
-    """Seconds that one row costs the watchdog, late in a long run, against a step of the embedded engine."""
-    log = synthetic.make(None, 4)
-    watchdog, times = Watchdog(log.end), []
-    for row in log.rows:
-        started = time.perf_counter()
-        watchdog.observe(row["step"], recognise_row(row).values)
-        times.append(time.perf_counter() - started)
-    late = times[-200:]
-    share = statistics.median(late) / seconds_a_step
-    print(
-        f"{len(times)} rows: median {1e3 * statistics.median(times):.2f} ms a row, late in the run "
-        f"{1e3 * statistics.median(late):.2f} ms, {share:.2%} of a step of {seconds_a_step} s"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["synthetic", "real", "overhead"])
+    parser.add_argument("what", choices=["synthetic", "real"])
     parser.add_argument("--half", choices=["tune", "report"], default="report")
     parser.add_argument("--failures", type=int, default=10, help="Logs a failure.")
     parser.add_argument("--healthy", type=int, default=150, help="Healthy logs.")
     parser.add_argument("--only", nargs="*", default=[], help="Run these tools now; of others show what is kept.")
-    parser.add_argument("--step", type=float, default=0.5, help="Seconds that a training step takes.")
     chosen = parser.parse_args()
     if chosen.what == "synthetic":
         synthetic_half(chosen.half, chosen.failures, chosen.healthy, chosen.only)
-    elif chosen.what == "real":
-        real()
     else:
-        overhead(chosen.step)
+        real()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from entrostat.engine.policy import embedded_folder
@@ -64,7 +65,7 @@ CONDITIONS: dict[str, dict[str, object]] = {
 }
 
 
-def run(condition: str, seed: int, out: Path, steps: int = 60) -> None:
+def run(condition: str, seed: int, out: Path, steps: int = 60, callback: TrainerCallback | None = None) -> None:
     torch.set_num_threads(1)
     settings = dict(CONDITIONS[condition])
     reward = settings.pop("reward", None)
@@ -93,6 +94,8 @@ def run(condition: str, seed: int, out: Path, steps: int = 60) -> None:
         trainer = GRPOTrainer(
             model=str(embedded_folder()), reward_funcs=reward or passed, args=config, train_dataset=dataset
         )
+        if callback:
+            trainer.add_callback(callback)
         trainer.train()
         shutil.copy(next(Path(folder).glob("checkpoint-*/trainer_state.json")), out)
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from entrostat.cli import app
-from entrostat.cli.token_view import render, visible
+from entrostat.cli.screen import visible
+from entrostat.cli.token_view import render
 from entrostat.runs import Run
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")

@@ -11,7 +11,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from entrostat.cli.findings import finding_lines
-from entrostat.cli.screen import AsJson, console, plain_errors
+from entrostat.cli.screen import AsJson, console, plain_errors, visible
+
+ENOUGH = 20  # rows from which on every detector can speak
 
 Budget = Annotated[
     int | None, typer.Option(help="Last step of the run; by default what the log says, or as long again.", min=1)
@@ -42,9 +44,9 @@ def diagnose(
     else:
         console.print(shown(found))
         if html:
-            console.print(f"page: {html}", style="bold", markup=False, soft_wrap=True)
+            console.print(visible(f"page: {html}"), style="bold", markup=False, soft_wrap=True)
     if not found.log.rows:
-        typer.echo(f"error: {log}: {found.log.notes[-1]}; nothing to diagnose", err=True)
+        typer.echo(visible(f"error: {log}: {found.log.notes[-1]}; nothing to diagnose"), err=True)
         raise typer.Exit(1)
 
 
@@ -80,22 +82,37 @@ def watch(
 
 
 def shown(found: Any) -> RenderableType:
-    """A diagnosis as the terminal shows it."""
-    log = found.log
+    """A diagnosis as the terminal shows it: what is wrong first, then what was read."""
+    from entrostat.diagnose.settings import host_of
+
+    log, host = found.log, host_of(found.log)
     parts: list[RenderableType] = [
-        Text(f"{log.name}: {log.format}, {len(log.rows)} rows{_span(log.rows)}", style="bold"),
-        *(Text(f"note: {note}", style="dim") for note in log.notes),
-        Text(
-            "read: " + ", ".join(f"{quantity} ({', '.join(used)})" for quantity, used in log.used.items()), style="dim"
-        ),
-        Text("not in the log: " + ", ".join(log.lacking), style="dim"),
+        Text(f"{visible(log.name)}: {log.format}, {_rows(log.rows)}", style="bold"),
+        *(Text(visible(f"note: {note}"), style="dim") for note in log.notes),
     ]
     for finding in found.findings:
-        parts += [Text(), *finding_lines(finding, found.first_steps[finding.kind])]
+        parts += [Text(), *finding_lines(finding, found.first_steps[finding.kind], host)]
     if log.rows and not found.findings:
-        parts += [Text(), Text("No finding: nothing that the detectors know is wrong with this run.", style="green")]
+        parts += [Text(), *_all_well(log.rows)]
+    used = [f"{quantity} ({', '.join(columns)})" for quantity, columns in log.used.items()]
+    if used:
+        parts += [
+            Text(),
+            Text(visible("read: " + ", ".join(used)), style="dim"),
+            Text("not in the log, so not looked at: " + ", ".join(log.lacking), style="dim"),
+        ]
     return Group(*parts)
 
 
-def _span(rows: list[Any]) -> str:
-    return f", steps {rows[0][0]} to {rows[-1][0]}" if rows else ""
+def _all_well(rows: list[Any]) -> list[RenderableType]:
+    parts: list[RenderableType] = [
+        Text("No finding: nothing that the detectors know is wrong with this run.", style="green")
+    ]
+    if len(rows) < ENOUGH:
+        parts.append(Text(f"That says little yet: most detectors need {ENOUGH} rows.", style="yellow"))
+    return parts
+
+
+def _rows(rows: list[Any]) -> str:
+    count = f"{len(rows)} row{'' if len(rows) == 1 else 's'}"
+    return f"{count}, steps {rows[0][0]} to {rows[-1][0]}" if len(rows) > 1 else count

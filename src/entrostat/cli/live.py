@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from entrostat.cli.findings import finding_lines
-from entrostat.cli.screen import console
+from entrostat.cli.screen import console, visible
 from entrostat.diagnose import Finding, LogError, Series
 from entrostat.diagnose.follow import Follower
 from entrostat.diagnose.notify import Sender, sentence
+from entrostat.diagnose.settings import host_of
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
@@ -42,7 +43,7 @@ def follow(path: Path, end: int | None, until: str | None, senders: Sequence[Sen
             live.update(screen(follower, problem or next(iter(failures), None)), refresh=True)
             if not console.is_terminal:
                 for finding in new:
-                    console.print(sentence(finding, path.name), markup=False, soft_wrap=True)
+                    console.print(visible(sentence(finding, path.name)), markup=False, soft_wrap=True)
             if any(_as_bad_as(finding, until) for finding in new):
                 return 2
             if once:
@@ -62,11 +63,15 @@ def screen(follower: Follower, problem: str | None = None) -> RenderableType:
             )
     end = follower.watchdog.end
     step = f"step {history.step}{f' of {end}' if end else ''}" if history.step >= 0 else "nothing logged yet"
-    parts: list[RenderableType] = [Text(f"{log.name if log else follower.path.name}  {step}", style="bold"), table]
+    parts: list[RenderableType] = [
+        Text(f"{visible(log.name if log else follower.path.name)}  {step}", style="bold"),
+        table,
+    ]
     if problem:
-        parts.append(Text(problem, style="yellow"))
+        parts.append(Text(visible(problem), style="yellow"))
+    host = host_of(log) if log else None
     for finding in follower.watchdog.worst():
-        parts += [Text(), *finding_lines(finding, follower.watchdog.first_step(finding.kind) or 0)[:3]]
+        parts += [Text(), *finding_lines(finding, follower.watchdog.first_step(finding.kind) or 0, host)[:4]]
     return Group(*parts)
 
 

@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, plain_errors
+from entrostat.cli.screen import AsJson, cell, console, plain_errors, visible
 
 CAPTION = (
     "pass@1 on the report split; peak@: where the select split peaked; floor: the gap that evaluation noise alone "
@@ -54,14 +54,14 @@ def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
     for row in rows:
         peak = "-" if row["peak"] is None else f"{row['peak']:.3f}@{row['peak_step']}"
         rest = ("end", "gap", "noise_floor", "handed_over", "entropy_start", "entropy_end", "steps")
-        table.add_row(escape(row["run"]), cell(row["start"]), peak, *(cell(row[field]) for field in rest))
+        table.add_row(escape(visible(row["run"])), cell(row["start"]), peak, *(cell(row[field]) for field in rest))
     console.print(table)
     for run in loaded:
-        console.print(_speed_line(run.name, speed(run)), style="dim", markup=False)
+        console.print(_speed_line(visible(run.name), speed(run)), style="dim", markup=False)
     for name, notices in found.items():
         for notice in notices:
-            console.print(_finding_line(name, notice), style="yellow", markup=False, soft_wrap=True)
-    console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
+            console.print(_finding_line(visible(name), notice), style="yellow", markup=False, soft_wrap=True)
+    console.print(visible(f"report: {page}"), style="bold", markup=False, soft_wrap=True)
 
 
 def _finding_line(name: str, notice: Any) -> str:

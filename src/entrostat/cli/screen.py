@@ -41,6 +41,21 @@ def cell(value: Any) -> str:
             return str(value)
 
 
+def visible(text: str) -> str:
+    """`text` with printable characters only: a newline as an arrow, any other as a control picture or its number.
+
+    What a terminal would obey instead of show (escapes, the C1 controls, direction overrides) is shown instead.
+    """
+    return "".join(character if character.isprintable() else _picture(character) for character in text)
+
+
+def _picture(character: str) -> str:
+    number = ord(character)
+    if character in "\n\t":
+        return "↵" if character == "\n" else "⇥"
+    return chr(0x2400 + number) if number < 0x20 else f"\\u{{{number:x}}}"
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into plain lines and exit status 1."""
@@ -58,7 +73,7 @@ def plain_errors() -> Iterator[None]:
         else:
             raise
         for line in lines:
-            typer.echo(f"error: {line}", err=True)
+            typer.echo(f"error: {visible(line)}", err=True)
         raise typer.Exit(1) from error
 
 

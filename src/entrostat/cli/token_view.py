@@ -17,6 +17,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from entrostat.cli.screen import visible
 from entrostat.report.tokens import TokenView, token_view
 from entrostat.runs import RunError
 
@@ -56,21 +57,6 @@ def render(
         yield _strongest(view, values)
     if others:
         yield Text(f"other tasks of this step: {', '.join(visible(str(task)) for task in others)}", style="dim")
-
-
-def visible(text: str) -> str:
-    """`text` with printable characters only: a newline as an arrow, any other as a control picture or its number.
-
-    What a terminal would obey instead of show (escapes, the C1 controls, direction overrides) is shown instead.
-    """
-    return "".join(character if character.isprintable() else _picture(character) for character in text)
-
-
-def _picture(character: str) -> str:
-    number = ord(character)
-    if character in "\n\t":
-        return "↵" if character == "\n" else "⇥"
-    return chr(0x2400 + number) if number < 0x20 else f"\\u{{{number:x}}}"
 
 
 def _heading(sample: Mapping[str, Any], view: TokenView) -> Text:

@@ -69,7 +69,7 @@ def _samples(path: Path, step: int | None) -> list[dict[str, Any]]:
 
 def _of_task(samples: Sequence[dict[str, Any]], task: str | None) -> Mapping[str, Any]:
     """The task's sample; without a task the first that has an advantage other than 0, for it moves something."""
-    from entrostat.cli.token_view import visible
+    from entrostat.cli.screen import visible
     from entrostat.runs import RunError
 
     if task is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.reading import Log, read_log
@@ -46,9 +48,12 @@ class Follower:
         files = [self.path] if not self.path.is_dir() else self.path.rglob("*")
         found = []
         for file in files:
-            if file.is_file() and not {"checkpoints", "samples"}.intersection(file.parts):
+            if {"checkpoints", "samples"}.intersection(file.parts):
+                continue
+            with suppress(OSError):  # a file that is gone since it was listed, or that may not be seen
                 status = file.stat()
-                found.append((str(file), status.st_size, status.st_mtime_ns))
+                if S_ISREG(status.st_mode):
+                    found.append((str(file), status.st_size, status.st_mtime_ns))
         return tuple(sorted(found))
 
 

@@ -15,7 +15,7 @@ from entrostat.diagnose.remedies import NOT_FINITE
 
 @dataclass(frozen=True, kw_only=True)
 class NotFinite(Detector):
-    """A NaN or an infinity among loss, gradient norm, entropy, reward or KL at the last row.
+    """A NaN, an infinity or a number beyond 1e100 among loss, gradient norm, entropy, reward or KL at the last row.
 
     Critical, for a step with such a number has usually spoilt the weights. One of the gradient norm alone is a warning
     until it has come `patience` times: mixed precision skips single steps whose gradient overflowed.
@@ -39,8 +39,13 @@ class NotFinite(Detector):
             severity="warning" if skipped else "critical",
             step=history.step,
             onset=broken[name][0],
-            summary=f"{', '.join(now)} is not a finite number; first at step {broken[name][0]}.",
+            summary=f"{_spoken(now)} NaN, infinite or beyond 1e100; {name} first at step {broken[name][0]}.",
             evidence={f"{name}_broken_steps": len(steps) for name, steps in broken.items()},
             columns=(name,),
             remedies=NOT_FINITE,
         )
+
+
+def _spoken(names: list[str]) -> str:
+    plain = [name.replace("_", " ") for name in names]
+    return f"{plain[0]} is" if len(plain) == 1 else f"{', '.join(plain[:-1])} and {plain[-1]} are"

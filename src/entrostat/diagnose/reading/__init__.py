@@ -25,6 +25,7 @@ def read_log(path: Path) -> Log:
 
 
 def _read_folder(path: Path) -> RawLog:
+    next(path.iterdir(), None)  # what may not be listed is refused for that, not taken for an empty folder
     if (path / "run.json").exists():
         return folder.read(path)
     if any(path.rglob(tensorboard.PATTERN)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 
 from entrostat.diagnose.reading.log import RawLog
 
@@ -25,15 +26,18 @@ def parse(text: str, notes: tuple[str, ...]) -> RawLog:
     body = "\n".join(lines[heading:])
     mark = max(DELIMITERS, key=lines[heading].count)
     reader = csv.reader(io.StringIO(body), delimiter=mark)
-    rows, ragged = [], 0
+    rows, ragged, repeated = [], 0, dict[str, int]()
     try:
         names = [_plain(name) for name in next(reader)]
+        repeated = {name: count for name, count in Counter(names).items() if name and count > 1}
+        names = ["" if name in names[:place] else name for place, name in enumerate(names)]
         for values in reader:
             if values:
                 ragged += len(values) != len(names)
                 rows.append({name: value for name, value in zip(names, values, strict=False) if name})
     except csv.Error as error:
         notes = (*notes, f"line {reader.line_num}: {error}; read up to there")
+    notes += tuple(f"column {name} comes {count} times: the first is read" for name, count in repeated.items())
     if ragged:
         notes = (*notes, f"{ragged} rows of another length than the headings, read as far as they go")
     return RawLog("table", rows, notes=notes)
