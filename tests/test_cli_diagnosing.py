@@ -123,3 +123,44 @@ def test_the_report_of_a_run_tells_what_diagnose_finds_in_it(tmp_path):
     assert f"critical, since step {found[0]['onset']}" in text
     assert 'href="#figure-0-1"' in text
     assert 'id="figure-0-1"' in text
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[31m\x1b[2J\x9b31m\u202e"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "verl", "junk"])
+@pytest.mark.parametrize("command", [["diagnose"], ["watch", "--once"]])
+def test_no_control_character_of_a_log_reaches_the_terminal(tmp_path, kind, command):
+    name = f"val-core/{HOSTILE}/mean@4"
+    row = {"step": 1, "entropy": 0.5, name: 0.5, "reward": HOSTILE}
+    texts = {
+        "jsonl": json.dumps(row, ensure_ascii=False) + "\n",
+        "csv": f"step,entropy,{name},reward\n1,0.5,{HOSTILE},{HOSTILE}\n",
+        "verl": f"step:1 - actor/entropy:0.5 - {name}:{HOSTILE} - critic/score/mean:{HOSTILE}\n",
+        "junk": HOSTILE * 3,
+    }
+    log = tmp_path / f"log{HOSTILE}"
+    log.write_text(texts[kind])
+    result = run(command[0], log, *command[1:])
+    shown = result.stdout + result.stderr
+    assert shown
+    assert [mark for mark in shown if not mark.isprintable() and mark != "\n"] == []
+
+
+def test_the_settings_shown_are_those_of_the_host_that_wrote_the_log(log, tmp_path):
+    text = log.read_text()
+    for name, said, not_said in (
+        ("truncated", {"max_new_tokens", "max_completion_length", "max_response_length"}, set()),
+        ("completions/clipped_ratio", {"max_completion_length"}, {"max_response_length", "max_new_tokens"}),
+        ("response_length/clip_ratio", {"max_response_length"}, {"max_completion_length", "max_new_tokens"}),
+    ):
+        other = tmp_path / "other.jsonl"
+        other.write_text(text.replace('"truncated"', f'"{name}"'))
+        shown = run("diagnose", other).stdout
+        assert all(key in shown for key in said)
+        assert not any(key in shown for key in not_said)
+
+
+def test_a_log_of_few_rows_is_not_called_healthy_without_more_ado(log):
+    log.write_text(log.read_text().splitlines(keepends=True)[0])
+    assert "says little yet" in run("diagnose", log).stdout

@@ -2,8 +2,11 @@
 
 import json
 import math
+import os
 import struct
+import tempfile
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -189,6 +192,63 @@ def test_any_json_is_read(tmp_path_factory, rows):
     log = read_log(path)
     assert [step for step, _ in log.rows] == sorted({step for step, _ in log.rows})
     diagnose(log)
+
+
+@pytest.mark.parametrize("mark", [",", "\t"])
+def test_of_columns_of_one_name_the_first_is_read_and_it_is_said(tmp_path, mark):
+    lines = [mark.join(["step", "entropy", "a - entropy", "reward", "entropy"])]
+    lines += [mark.join(map(str, [row["step"], row["entropy"], 9.0, row["reward"], 7.0])) for row in ROWS]
+    log = read_log(written(tmp_path, "rows.csv", "\n".join(lines)))
+    assert log.rows == EXPECTED
+    assert log.notes == ("column entropy comes 3 times: the first is read",)
+
+
+def test_a_log_of_one_row_is_read(tmp_path):
+    log = read_log(written(tmp_path, "rows.jsonl", jsonl(ROWS[:1])))
+    assert log.rows == EXPECTED[:1]
+    assert not diagnose(log).findings
+
+
+def test_negative_zero_and_the_largest_numbers_are_survived(tmp_path):
+    numbers = ["-0.0", "1e308", "-1e308", "0.5", "5e-324"]
+    names = ["entropy", "reward", "eval_reward", "kl", "grad_norm", "completions/mean_length", "clip_ratio/low_mean"]
+    rows = [
+        {"step": i, **{name: float(numbers[(i + j) % len(numbers)]) for j, name in enumerate(names)}}
+        for i in range(1, 60)
+    ]
+    found = diagnose(read_log(written(tmp_path, "rows.jsonl", jsonl(rows))))
+    assert "not-finite" in found.first_steps
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+@pytest.fixture
+def nobody():
+    """Not root, who may read everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_may_not_be_read_is_refused_for_that(kind, nobody):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log"
+        path.mkdir() if kind == "folder" else path.write_text(jsonl(ROWS))
+        path.chmod(0)
+        with pytest.raises(LogError, match="Permission denied; mend its permissions"):
+            read_log(path)
+        path.chmod(0o700)
+
+
+def test_an_event_file_without_a_byte_or_of_junk_holds_nothing(tmp_path):
+    pytest.importorskip("tensorboard")
+    for content in (b"", b"\x00" * 5, b"junk" * 40):
+        log = read_log(written(tmp_path, "events.out.tfevents.1.host", content).parent)
+        assert log.rows == []
+        assert log.notes
 
 
 def test_deep_nesting_and_huge_numbers_are_survived(tmp_path):

@@ -19,6 +19,8 @@ def read_log(path: Path) -> Log:
     """
     try:
         raw = _read_folder(path) if path.is_dir() else _read_file(path)
+    except PermissionError as error:
+        raise LogError(f"{path}: {error.strerror}; mend its permissions, or give the path of another log") from error
     except OSError as error:
         raise LogError(f"{path}: {error.strerror or error}; give the path of a log") from error
     return assemble(path.name or str(path), raw)
