@@ -64,7 +64,7 @@ def judge(log: Labelled, alarms: dict[str, int]) -> Judged:
 
 def logs(half: str, failures: int, healthy: int) -> list[Labelled]:
     """Logs of each failure and healthy ones; lengths and noise levels take turns with the seeds."""
-    first = {"tune": 0, "report": 40_000}[half]
+    first = {"tune": 0, "report": 60_000}[half]
     failing = [synthetic.make(name, first + seed) for name in FAILURES for seed in range(failures)]
     return failing + [synthetic.make(None, first + 5_000 + seed) for seed in range(healthy)]
 

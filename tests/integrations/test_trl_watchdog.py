@@ -103,6 +103,20 @@ def test_the_peak_is_kept_though_checkpoints_rotate(tmp_path):
     assert state["global_step"] == 4
 
 
+def test_a_step_that_failed_is_not_kept_as_the_peak(tmp_path):
+    callback = WatchdogCallback("keep-peak", every=1, smooth=1)
+    trainer = trainer_of(tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5], callback=callback)
+    hear = callback.on_log
+
+    def with_a_broken_loss(args, state, control, logs=None, **_):
+        hear(args, state, control, {**logs, "loss": float("nan")} if state.global_step == 4 else logs)
+
+    callback.on_log = with_a_broken_loss
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert json.loads((tmp_path / "peak" / "trainer_state.json").read_text())["global_step"] == 3
+
+
 def test_roll_back_loads_the_peak_switches_and_goes_on(tmp_path):
     loaded = {}
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from entrostat.diagnose import Acting, Action, Finding, Severity, Watchdog, recognise_row
 from entrostat.diagnose.notify import Webhook, sentence
+from entrostat.integrations.peak import keep
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         """Hear a row; look for a peak; act on findings."""
         found = self.watchdog.observe(state.global_step, recognise_row(logs or {}).values)
-        if self.acting.action in ("keep-peak", "roll-back"):
+        if self.acting.action in ("keep-peak", "roll-back") and not found:  # a step that failed is no peak
             self._look_for_peak(state, control)
         for finding in found:
             self._note(
@@ -98,11 +97,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         if self._asked != state.global_step or not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        peak, fresh = Path(args.output_dir) / "peak", Path(args.output_dir) / ".peak"
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(folder, fresh, copy_function=_link)
-        shutil.rmtree(peak, ignore_errors=True)
-        fresh.rename(peak)
+        keep(folder, Path(args.output_dir) / "peak")
 
     def _look_for_peak(self, state: Any, control: Any) -> None:
         step, history = state.global_step, self.watchdog.history
@@ -143,10 +138,3 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         logger.warning("entrostat watchdog: %s: %s", line["kind"], cause)
         with (Path(args.output_dir) / "watchdog.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({**line, "cause": cause}) + "\n")
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)

@@ -1,14 +1,24 @@
 """The watchdog in verl: one more logger of its `Tracking`, which every trainer of verl calls once a step.
 
     VERL_USE_EXTERNAL_MODULES=entrostat.integrations.verl_watchdog python -m verl.trainer.main_ppo ... \\
-        +trainer.entrostat_watch.action=stop
+        +trainer.entrostat_watch.action=keep-peak trainer.save_freq=20 trainer.test_freq=20 \\
+        trainer.checkpoint_callback_class=entrostat.integrations.verl_watchdog.PeakKeeper
 
 With Ray on several machines the variable must reach the task runner's process:
     +ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES=entrostat.integrations.verl_watchdog
 
-Keys of `trainer.entrostat_watch`, all optional: action (`note` or `stop`), severity, kinds, webhook. verl's loop cannot
-be asked to end: `stop` ends it by `WatchdogStopError`, after the step has been logged and a checkpoint that was due has
-been saved. Keeping the peak and going back to it need the trainer itself and are not done here.
+Keys of `trainer.entrostat_watch`, all optional: action, severity, kinds, webhook. Actions:
+
+note        findings are written down.
+stop        and training ends. verl's loop cannot be asked to end: `WatchdogStopError` ends it, after the step has been
+            logged and a checkpoint that was due has been saved.
+keep-peak   of the checkpoints that verl saves, the one with the highest score is kept in `peak`, beside them, where
+            rotation does not reach it; a finding ends training. `trainer.resume_mode=resume_path` goes on from it.
+roll-back   and the first finding loads it, into the actor, the critic and the rollout, and training goes on with the
+            steps that are left; the second one ends training. For the synchronous trainers alone.
+
+The last two need verl's v1 trainers and `PeakKeeper`. The score is the held-out one where verl validates (then
+`save_freq` is a multiple of `test_freq`), else the mean reward of the last 8 steps.
 """
 
 from __future__ import annotations
@@ -16,15 +26,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnose import Acting, Watchdog, recognise_row
+from entrostat.diagnose import Acting, Finding, Watchdog, recognise_row
 from entrostat.diagnose.notify import Webhook, sentence
+from entrostat.integrations.peak import keep
 
 NAME = "entrostat"
 KEYS = ("action", "severity", "kinds", "webhook")
+ACTIONS = ("note", "stop", "keep-peak", "roll-back")
+KEEPING = ("keep-peak", "roll-back")
+KEEPER = f"{__package__}.verl_watchdog.PeakKeeper"
+SYNCHRONOUS = ("sync", "entrostat")
+NO_KEEPING = {True: "it is saved asynchronously", False: "this module is not in VERL_USE_EXTERNAL_MODULES"}
+SMOOTH = 8  # steps whose rewards are averaged into a score
 
 logger = logging.getLogger(__name__)
 
@@ -34,35 +52,136 @@ class WatchdogStopError(RuntimeError):
 
 
 class WatchdogLogger:
-    """Hears what verl logs; `settings` are those of `trainer.entrostat_watch`, `end` the last step or None.
+    """Hears what verl logs; `trainer` is that section of its configuration, as plain data.
 
-    Findings go to `folder`/watchdog.jsonl, a line each, and to the log. ValueError: an unknown key or value.
+    Findings and actions go to `default_local_dir`/watchdog.jsonl, a line each, and to the log. ValueError: an unknown
+    key or value, or an action that the rest of the section does not allow, with what to change.
     """
 
-    def __init__(self, settings: Mapping[str, Any], end: int | None, folder: Path) -> None:
-        unknown = sorted(set(settings) - set(KEYS))
-        action = settings.get("action", "note")
-        if unknown or action not in ("note", "stop"):
-            what = unknown[0] if unknown else f"action={action}"
-            raise ValueError(f"trainer.entrostat_watch: got {what}; keys are {', '.join(KEYS)}, actions note and stop")
-        self.acting = Acting(action, settings.get("severity", "critical"), settings.get("kinds"))
+    def __init__(self, trainer: Mapping[str, Any]) -> None:
+        settings = trainer.get("entrostat_watch") or {}
+        refuse_impossible(settings, trainer)
+        action, severity = settings.get("action", "note"), settings.get("severity", "critical")
+        self.acting = Acting(action, severity, settings.get("kinds"))
         self.webhook = Webhook(settings["webhook"]) if settings.get("webhook") else None
-        self.watchdog = Watchdog(end)
-        self.file = folder / "watchdog.jsonl"
-        logger.warning("entrostat watchdog is active: action %s, findings in %s", action, self.file)
+        self.folder = Path(trainer.get("default_local_dir") or ".")
+        self.watchdog = Watchdog(trainer.get("total_training_steps"))
+        self.peak: tuple[int, float] | None = None
+        self.rolled_back = False
+        self._saved: tuple[Any, int, Path] | None = None
+        logger.warning("entrostat watchdog is active: action %s, findings in %s", self.acting.action, self._file)
 
     def log(self, data: Mapping[str, Any], step: int, **_: Any) -> None:
-        """Hear a step. Raises WatchdogStopError for a finding that the settings act on."""
-        for finding in self.watchdog.observe(step, recognise_row(data).values):
+        """Hear a step. Raises WatchdogStopError for a finding that ends training."""
+        found = self.watchdog.observe(step, recognise_row(data).values)
+        if self.acting.action in KEEPING and self._saved and self._saved[1] == step and not found:
+            self._keep_if_peak(step, self._saved[2])
+        for finding in found:
             acted = self.acting.on(finding)
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**finding.as_dict(), "action": self.acting.action if acted else "note"}) + "\n")
+            self._write({**finding.as_dict(), "action": self.acting.action if acted else "note"})
             logger.warning("entrostat watchdog: %s", sentence(finding))
             if self.webhook and (failure := self.webhook.send(finding)):
                 logger.warning("%s", failure)
             if acted:
-                raise WatchdogStopError(sentence(finding))
+                self._act(finding, step)
+                return
+
+    def saved(self, trainer: Any, step: int, checkpoint: Path) -> None:
+        """Hear of a checkpoint of verl's, before its step is logged."""
+        self._saved = trainer, step, checkpoint
+        self.watchdog.end = self.watchdog.end or trainer.total_training_steps
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "watchdog.jsonl"
+
+    @property
+    def _kept(self) -> Path | None:
+        return self.folder / "peak" / f"global_step_{self.peak[0]}" if self.peak else None
+
+    def _keep_if_peak(self, step: int, checkpoint: Path) -> None:
+        heldout, reward = self.watchdog.history.series("heldout"), self.watchdog.history.series("reward")
+        if len(heldout):
+            score = float(heldout.values[-1]) if heldout.steps[-1] == step else None
+        else:
+            score = float(reward.values[-SMOOTH:].mean()) if len(reward) >= SMOOTH else None
+        if score is None or (self.peak and score <= self.peak[1]):
+            return
+        before = self._kept
+        keep(checkpoint, self.folder / "peak" / checkpoint.name)
+        self.peak = step, score
+        if before:
+            shutil.rmtree(before)
+
+    def _act(self, finding: Finding, step: int) -> None:
+        cause = sentence(finding)
+        if self.acting.action == "roll-back" and self.peak and not self.rolled_back:
+            self._roll_back(step)
+            self._write({"kind": "roll-back", "step": step, "to_step": self.peak[0], "cause": cause})
+            return
+        kept = {"peak": str(self._kept), "peak_step": self.peak[0]} if self.peak else {}
+        self._write({"kind": "stop", "step": step, **kept, "cause": cause})
+        raise WatchdogStopError(cause + (f"; the peak is kept in {self._kept}" if self.peak else ""))
+
+    def _roll_back(self, step: int) -> None:
+        """As verl's own `_load_checkpoint`, but for the count of steps and the place in the data: the budget is what it
+        was, and no prompt comes twice."""
+        from verl.trainer.ppo.utils import Role
+
+        trainer = self._saved[0] if self._saved else None
+        if trainer is None or self._kept is None:
+            raise RuntimeError("roll-back without a checkpoint")
+        trainer.checkpoint_manager.sleep_replicas()
+        trainer.actor_rollout_wg.load_checkpoint(local_path=str(self._kept / "actor"), del_local_after_load=False)
+        if trainer.use_critic:
+            critic = str(self._kept / str(Role.Critic))
+            trainer.critic_wg.load_checkpoint(local_path=critic, del_local_after_load=False)
+        trainer.checkpoint_manager.update_weights(step)
+        self.rolled_back = True
+        self.watchdog = Watchdog(self.watchdog.end)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def refuse_impossible(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+    """ValueError, naming the key and the remedy, for settings that are unknown or that `trainer` does not allow."""
+    unknown = sorted(set(settings) - set(KEYS))
+    action = settings.get("action", "note")
+    if unknown or action not in ACTIONS:
+        what = unknown[0] if unknown else f"action={action}"
+        raise ValueError(
+            f"trainer.entrostat_watch: got {what}; keys are {', '.join(KEYS)}, actions {', '.join(ACTIONS)}"
+        )
+    if action not in KEEPING:
+        return
+    save, test = trainer.get("save_freq") or -1, trainer.get("test_freq") or -1
+    callback, mode = trainer.get("checkpoint_callback_class"), (trainer.get("v1") or {}).get("trainer_mode")
+    if callback != KEEPER:
+        raise ValueError(f"trainer.checkpoint_callback_class is {callback!r}; {action} needs {KEEPER}")
+    if save < 1:
+        raise ValueError(f"trainer.save_freq is {save}; {action} needs verl's checkpoints: set it above 0")
+    if test >= 1 and save % test:
+        raise ValueError(f"trainer.save_freq is {save}; make it a multiple of test_freq, {test}: a peak needs a score")
+    if action == "roll-back" and mode not in SYNCHRONOUS:
+        raise ValueError(f"trainer.v1.trainer_mode is {mode!r}; roll-back needs one of {', '.join(SYNCHRONOUS)}")
+
+
+class PeakKeeper:
+    """verl's checkpoint callback (`trainer.checkpoint_callback_class`): tells the watchdog what has been saved."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = config
+
+    def on_save(self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **_: Any) -> None:
+        """Pass a checkpoint on; one that is still being written is none yet."""
+        watchdog = getattr(trainer, "logger", None) and trainer.logger.logger.get(NAME)
+        if watchdog is None or async_save:
+            logger.warning("entrostat watchdog: step %s is not kept: %s", global_step, NO_KEEPING[async_save])
+            return
+        watchdog.saved(trainer, global_step, Path(checkpoint_dir))
 
 
 def install() -> None:
@@ -76,10 +195,7 @@ def install() -> None:
     def with_watchdog(self: Any, *args: Any, **kwargs: Any) -> None:
         plain(self, *args, **kwargs)
         config = kwargs.get("config") or (args[3] if len(args) > 3 else None) or {}
-        trainer = config.get("trainer", {})
-        folder = Path(trainer.get("default_local_dir") or ".")
-        settings = trainer.get("entrostat_watch") or {}
-        self.logger[NAME] = WatchdogLogger(settings, trainer.get("total_training_steps"), folder)
+        self.logger[NAME] = WatchdogLogger(config.get("trainer", {}))
 
     Tracking.__init__ = with_watchdog
     Tracking.supported_backend = [*Tracking.supported_backend, NAME]

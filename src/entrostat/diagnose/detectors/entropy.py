@@ -38,15 +38,15 @@ class EntropyCollapse(Detector):
 
     kind: ClassVar = "entropy-collapse"
     columns: ClassVar = ("entropy",)
+    confirm: int = 2
     floor_share: float = 0.05
     """Completions of a prompt are nearly all alike there; healthy runs of ours end at a tenth or more."""
     spent: float = 0.5
     """Every run loses some: no forecast before half is gone."""
     first: int = 5
-    window: int = 20
-    recent: float = 0.3
-    least: int = 15
-    """Values needed for a forecast: fewer leave an interval that covers everything."""
+    window: int = 8
+    recent: float = 0.15
+    """A longer window holds values from before the fall, and says later: benchmarks/diagnose has what that costs."""
     confidence: float = 0.95
     reach: float = 2.0
     """A course is trusted for twice as long as it has been seen, no longer."""
@@ -83,7 +83,7 @@ class EntropyCollapse(Detector):
     def _forecast(
         self, history: History, series: Series, start: float, floor: float, now: float, end: int
     ) -> Finding | None:
-        if len(series) < self.least or now > (1 - self.spent) * start:
+        if len(series) < self.window or now > (1 - self.spent) * start:
             return None
         size = max(self.window, round(self.recent * len(series)))
         steps, values = series.steps[-size:].astype(float), np.log(np.maximum(series.values[-size:], TINY))
