@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rivals
 import synthetic
 from synthetic import FAILURES, Labelled
 
 from entrostat.diagnose import Watchdog, diagnose, read_log, recognise_row
+from entrostat.runs import sign_test
 
 HERE = Path(__file__).parent
 KEPT = Path("runs/diagnose")
@@ -62,10 +64,12 @@ def judge(log: Labelled, alarms: dict[str, int]) -> Judged:
     return Judged(log, hit, step - log.onset if hit else None, frozenset(k for k in wrong if k))  # type: ignore[operator]
 
 
-def logs(half: str, failures: int, healthy: int) -> list[Labelled]:
-    """Logs of each failure and healthy ones; lengths and noise levels take turns with the seeds."""
+def logs(half: str, failures: int, healthy: int, collapses: int) -> list[Labelled]:
+    """Logs of each failure, at least `collapses` of entropy collapse, and healthy ones; lengths and noise levels take
+    turns with the seeds."""
     first = {"tune": 0, "report": 60_000}[half]
-    failing = [synthetic.make(name, first + seed) for name in FAILURES for seed in range(failures)]
+    counts = {name: max(failures, collapses if name == "entropy-collapse" else 0) for name in FAILURES}
+    failing = [synthetic.make(name, first + seed) for name in FAILURES for seed in range(counts[name])]
     return failing + [synthetic.make(None, first + 5_000 + seed) for seed in range(healthy)]
 
 
@@ -120,9 +124,9 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def synthetic_half(half: str, failures: int, healthy: int, only: list[str]) -> None:
+def synthetic_half(half: str, failures: int, healthy: int, collapses: int, only: list[str]) -> None:
     rivals.quiet()
-    made = logs(half, failures, healthy)
+    made = logs(half, failures, healthy, collapses)
     tools: list[tuple[str, Tool, set[str]]] = [("entrostat", ours, {kind for kind, _ in FAILURES.values()})]
     chosen = json.loads((HERE / "rivals.json").read_text()) if (HERE / "rivals.json").exists() else {}
     for name, (_, tried) in rivals.RIVALS.items():
@@ -178,21 +182,40 @@ def choose(rows: list[dict[str, Any]]) -> None:
 
 
 def collapse(judged: dict[str, list[Judged]]) -> None:
-    """Entropy collapse log by log: how often ours is earlier than each rival, where both or one of them found it."""
-    mine = {j.log.name: j for j in judged.get("entrostat", []) if j.log.kind == "entropy-collapse"}
-    for tool, found in judged.items():
-        if tool == "entrostat" or not mine:
+    """Entropy collapse log by log: the median delay of each tool, and how often ours is earlier; collapse.csv."""
+    found = {tool: [j for j in each if j.log.kind == "entropy-collapse"] for tool, each in judged.items()}
+    mine = found.get("entrostat", [])
+    for tool, each in found.items():
+        if not each or not each[0].log.kind or not any(j.hit for j in each):
             continue
-        pairs = [(mine[j.log.name], j) for j in found if j.log.kind == "entropy-collapse"]
-        both = [(a.delay, b.delay) for a, b in pairs if a.hit and b.hit]
-        earlier = sum(a < b for a, b in both)  # type: ignore[operator]
-        later = sum(a > b for a, b in both)  # type: ignore[operator]
-        alone = sum(a.hit and not b.hit for a, b in pairs)
-        missed = sum(b.hit and not a.hit for a, b in pairs)
-        print(
-            f"collapse, entrostat against {tool}: earlier {earlier}, same {len(both) - earlier - later}, later {later},"
-            f" found alone {alone}, missed {missed}"
-        )
+        hits = [j.delay / j.log.end for j in each if j.delay is not None]
+        low, high = bootstrap_median(hits)
+        line = f"collapse, {tool}: found {len(hits)} of {len(each)}, median delay {statistics.median(hits):.3f}"
+        line += f" [{low:.3f}, {high:.3f}] of the run"
+        if tool != "entrostat" and mine:
+            pairs = [(a.delay, b.delay) for a, b in zip(mine, each, strict=True)]
+            both = [(a, b) for a, b in pairs if a is not None and b is not None]
+            earlier, later = sum(a < b for a, b in both), sum(a > b for a, b in both)
+            alone = sum(a is not None and b is None for a, b in pairs)
+            missed = sum(a is None and b is not None for a, b in pairs)
+            line += (
+                f"; ours earlier {earlier}, same {len(both) - earlier - later}, later {later}, found alone {alone}, "
+                f"missed {missed}; sign test p = {sign_test([b for _, b in both], [a for a, _ in both]):.2g}"
+            )
+        print(line)
+    with (HERE / "collapse.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["log", "rows", "noise", "onset", "end", *(f"delay, {tool}" for tool in found)])
+        for place, j in enumerate(mine):
+            about = [j.log.name, j.log.about["rows"], j.log.about["noise"], j.log.onset, j.log.end]
+            writer.writerow([*about, *(each[place].delay for each in found.values())])
+
+
+def bootstrap_median(values: list[float], resamples: int = 10_000) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the median."""
+    drawn = np.random.default_rng(0).choice(values, (resamples, len(values)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def real() -> None:
@@ -216,12 +239,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["synthetic", "real"])
     parser.add_argument("--half", choices=["tune", "report"], default="report")
-    parser.add_argument("--failures", type=int, default=10, help="Logs a failure.")
-    parser.add_argument("--healthy", type=int, default=150, help="Healthy logs.")
+    parser.add_argument("--failures", type=int, default=20, help="Logs a failure.")
+    parser.add_argument("--healthy", type=int, default=300, help="Healthy logs.")
+    parser.add_argument("--collapses", type=int, default=60, help="Logs of entropy collapse, at least.")
     parser.add_argument("--only", nargs="*", default=[], help="Run these tools now; of others show what is kept.")
     chosen = parser.parse_args()
     if chosen.what == "synthetic":
-        synthetic_half(chosen.half, chosen.failures, chosen.healthy, chosen.only)
+        synthetic_half(chosen.half, chosen.failures, chosen.healthy, chosen.collapses, chosen.only)
     else:
         real()
 
