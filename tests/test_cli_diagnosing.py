@@ -36,7 +36,7 @@ def test_diagnose_prints_the_finding_with_its_remedy(log):
     assert result.exit_code == 0, result.output
     assert "truncation" in result.stdout
     assert "max_new_tokens" in result.stdout
-    assert "not in the log" in result.stdout
+    assert "not looked for: rise-then-fall" in result.stdout
 
 
 def test_diagnose_answers_in_json_and_writes_a_page_without_scripts(log, tmp_path):
@@ -164,3 +164,23 @@ def test_the_settings_shown_are_those_of_the_host_that_wrote_the_log(log, tmp_pa
 def test_a_log_of_few_rows_is_not_called_healthy_without_more_ado(log):
     log.write_text(log.read_text().splitlines(keepends=True)[0])
     assert "says little yet" in run("diagnose", log).stdout
+
+
+def test_a_remedy_that_comes_again_is_told_once_and_a_guessed_end_is_said(tmp_path):
+    log = tmp_path / "log.jsonl"
+    fall = [max(i - 12, 0) for i in range(40)]
+    rows = [
+        {"step": i + 1, "entropy": 0.5 * float(np.exp(-0.06 * by)), "eval_reward": 0.5 / (1 + by)}
+        for i, by in enumerate(fall)
+    ]
+    log.write_text("".join(json.dumps(row) + "\n" for row in [*rows]))
+    shown = " ".join(run("diagnose", log).stdout.split())
+    assert "critical: rise-then-fall" in shown
+    assert "warning: entropy-collapse" in shown
+    assert "--budget STEP says it" in shown
+    truncated = [{**row, "completions/clipped_ratio": min(0.03 * by, 0.9)} for row, by in zip(rows, fall, strict=True)]
+    log.write_text("".join(json.dumps(row) + "\n" for row in truncated))
+    shown = " ".join(run("diagnose", log, "--budget", 80).stdout.split())
+    assert shown.count("go back to the peak") == 2
+    assert shown.count("(as above)") >= 1
+    assert "--budget STEP says it" not in shown

@@ -163,3 +163,14 @@ def test_every_remedy_is_a_recipe_that_is_accepted():
         assert remedy.reason
         assert remedy.source
         parse_recipe({"name": "remedied", **remedy.recipe})
+
+
+@pytest.mark.parametrize(("logged", "half"), [(2e-3, 1e-3), (None, None)])
+def test_a_halved_learning_rate_is_half_of_the_runs_own(rows, logged, half):
+    rate = {"learning_rate": lambda t, _: np.minimum(logged, 4 * logged * t)} if logged else {}
+    finding = found(rows(**FAILURES["not-finite"], **rate))["not-finite"]
+    first = finding.remedies[0]
+    assert first.trl.get("learning_rate") == half
+    assert first.verl.get("actor_rollout_ref.actor.optim.lr") == half
+    assert first.recipe["update"].get("learning_rate") == half
+    assert first.trl["max_grad_norm"] == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from entrostat.cli.findings import finding_lines
+from entrostat.cli.findings import COLOURS, all_findings
 from entrostat.cli.screen import AsJson, console, plain_errors, visible
 
 ENOUGH = 20  # rows from which on every detector can speak
@@ -85,23 +86,38 @@ def shown(found: Any) -> RenderableType:
     """A diagnosis as the terminal shows it: what is wrong first, then what was read."""
     from entrostat.diagnose.settings import host_of
 
-    log, host = found.log, host_of(found.log)
+    log = found.log
     parts: list[RenderableType] = [
         Text(f"{visible(log.name)}: {log.format}, {_rows(log.rows)}", style="bold"),
         *(Text(visible(f"note: {note}"), style="dim") for note in log.notes),
+        *_in_short(found.findings),
+        *all_findings(found.findings, found.first_steps, host_of(log)),
     ]
-    for finding in found.findings:
-        parts += [Text(), *finding_lines(finding, found.first_steps[finding.kind], host)]
     if log.rows and not found.findings:
         parts += [Text(), *_all_well(log.rows)]
-    used = [f"{quantity} ({', '.join(columns)})" for quantity, columns in log.used.items()]
-    if used:
-        parts += [
-            Text(),
-            Text(visible("read: " + ", ".join(used)), style="dim"),
-            Text("not in the log, so not looked at: " + ", ".join(log.lacking), style="dim"),
-        ]
+    if log.used:
+        parts += [Text(), *(Text(visible(line), style="dim") for line in _looked_at(found))]
     return Group(*parts)
+
+
+def _in_short(findings: list[Any]) -> list[Text]:
+    """A line for each severity: the kinds found."""
+    kinds = {each: [f.kind for f in findings if f.severity == each] for each in ("critical", "warning")}
+    return [Text(f"{each}: {', '.join(own)}", style=COLOURS[each]) for each, own in kinds.items() if own]
+
+
+def _looked_at(found: Any) -> Iterator[str]:
+    """What was read, what could not be looked for, and what was assumed."""
+    from entrostat.diagnose import DETECTORS
+
+    used = found.log.used
+    columns = [name if own == (name,) else f"{name} ({', '.join(own)})" for name, own in used.items()]
+    yield "read: " + ", ".join(columns)
+    blind = [f"{each.kind} (no {' or '.join(each.columns)})" for each in DETECTORS if not set(each.columns) & set(used)]
+    if blind:
+        yield "not in the log, so not looked for: " + ", ".join(blind)
+    if found.end is None and any("end" in finding.evidence for finding in found.findings):
+        yield "the log does not say where the run ends: taken to be as long again; --budget STEP says it"
 
 
 def _all_well(rows: list[Any]) -> list[RenderableType]:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from entrostat.cli.findings import finding_lines
+from entrostat.cli.findings import heading, remedies
 from entrostat.cli.screen import console, visible
 from entrostat.diagnose import Finding, LogError, Series
 from entrostat.diagnose.follow import Follower
@@ -71,7 +71,8 @@ def screen(follower: Follower, problem: str | None = None) -> RenderableType:
         parts.append(Text(visible(problem), style="yellow"))
     host = host_of(log) if log else None
     for finding in follower.watchdog.worst():
-        parts += [Text(), *finding_lines(finding, follower.watchdog.first_step(finding.kind) or 0, host)[:4]]
+        parts += [Text(), heading(finding, follower.watchdog.first_step(finding.kind) or 0), Text(finding.summary)]
+        parts.append(remedies(finding.remedies[:1], host))
     return Group(*parts)
 
 

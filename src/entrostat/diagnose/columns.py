@@ -87,6 +87,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         ("kl_reference", "kl", "actor/kl_loss", "actor/reward_kl_penalty", "objective/kl", "kl_divergence", "kl_mean"),
     ),
     "grad_norm": Quantity("norm of the gradient before clipping", ("grad_norm", "actor/grad_norm")),
+    "learning_rate": Quantity("learning rate", ("learning_rate", "actor/lr", "lr")),
     "loss": Quantity("loss", ("loss", "actor/pg_loss", "policy_loss")),
     **{
         f"flow_{region}": Quantity(f"entropy flow of region {region}", (f"regions.{region}.flow",))

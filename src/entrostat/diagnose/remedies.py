@@ -6,11 +6,15 @@ The first remedy of a list is the one to try first.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from entrostat.diagnose.finding import Remedy
 
+RATES = ("learning_rate", ".lr")
+
 _ROLL_BACK = Remedy(
-    action="go back to the peak and stop there next time",
+    action="go back to the peak, and let the watchdog keep it next time",
     recipe={"watch": {"action": "keep-peak"}},
     reason="what comes after the peak is lost: the checkpoint of the peak is the best that this run has made",
     source="arXiv 2606.21090, early stop; studies/what-makes-the-cliff",
@@ -28,7 +32,7 @@ _SLOWER = Remedy(
     recipe={"update": {"learning_rate": 5e-5}},
     trl={"learning_rate": 5e-7},
     verl={"actor_rollout_ref.actor.optim.lr": 5e-7},
-    reason="each update moves the policy less between two rollouts; the values are half of the usual ones",
+    reason="each update moves the policy less between two rollouts",
     source="studies/what-makes-the-cliff: held at half, 2 of 5 runs fell in place of 5 of 5",
 )
 _CLIP = Remedy(
@@ -217,3 +221,21 @@ NOT_FINITE = (
     ),
     _CLIP,
 )
+
+
+def with_half_the_rate(remedies: tuple[Remedy, ...], rate: float | None) -> tuple[Remedy, ...]:
+    """The remedies with every learning rate in them at half of `rate`; without it where that is not known."""
+    half = None if rate is None else float(f"{rate / 2:.3g}")
+    return tuple(
+        replace(remedy, recipe=_set(remedy.recipe, half), trl=_set(remedy.trl, half), verl=_set(remedy.verl, half))
+        for remedy in remedies
+    )
+
+
+def _set(changes: Mapping[str, Any], rate: float | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in changes.items():
+        fitted = _set(value, rate) if isinstance(value, Mapping) else rate if key.endswith(RATES) else value
+        if fitted != {} and not (fitted is None and key.endswith(RATES)):
+            found[key] = fitted
+    return found

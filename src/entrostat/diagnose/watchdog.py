@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from entrostat.diagnose.detectors import DETECTORS, Detector
-from entrostat.diagnose.finding import SEVERITIES, Finding
+from entrostat.diagnose.finding import SEVERITIES, Finding, Remedy
 from entrostat.diagnose.history import History
+from entrostat.diagnose.remedies import with_half_the_rate
 
 WORST = len(SEVERITIES) - 1
 
@@ -48,9 +49,14 @@ class Watchdog:
             agreed = min(rank for _, rank in recent)
             if agreed > self._reported.get(finding.kind, -1):
                 self._reported[finding.kind] = agreed
-                new.append(replace(finding, severity=SEVERITIES[agreed]))
+                new.append(replace(finding, severity=SEVERITIES[agreed], remedies=self._fitted(finding)))
         self.findings += new
         return new
+
+    def _fitted(self, finding: Finding) -> tuple[Remedy, ...]:
+        """Its remedies, with half of the highest learning rate that the run has logged."""
+        rates = self.history.series("learning_rate").values
+        return with_half_the_rate(finding.remedies, float(rates.max()) if len(rates) else None)
 
     def worst(self) -> list[Finding]:
         """The last finding of each kind, the critical ones first, then by their onset."""

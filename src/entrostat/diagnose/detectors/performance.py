@@ -115,7 +115,7 @@ class RiseThenFall(Detector):
             summary=(
                 f"The {_spoken(name)} has fallen from {fall.peak:.3g} (step {fall.peak_step}) to {fall.now:.3g}; "
                 f"noise explains {fall.floor:.2g} of that"
-                + (f". {cliff.phase_score:.0%} of the fall came in one go." if cliff else ".")
+                + (f". The largest single drop is {cliff.phase_score:.0%} of the fall." if cliff else ".")
             ),
             evidence={
                 "peak": fall.peak,
