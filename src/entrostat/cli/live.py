@@ -20,7 +20,7 @@ from entrostat.diagnose.settings import host_of
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
-SHARE = 20  # a look over a long log takes a second: rest for that many times as long as it took
+REST = 20  # a look over a long log takes a second: rest for that many times as long as it took
 SHOWN = ("heldout", "reward", "entropy", "clip_low", "clip_high", "clip", "length", "truncated", "kl", "grad_norm")
 
 
@@ -48,7 +48,7 @@ def follow(path: Path, end: int | None, until: str | None, senders: Sequence[Sen
                 return 2
             if once:
                 return 0
-            time.sleep(max(every, SHARE * (time.monotonic() - began)))
+            time.sleep(max(every, REST * (time.monotonic() - began)))
 
 
 def screen(follower: Follower, problem: str | None = None) -> RenderableType:

@@ -10,7 +10,8 @@ from pathlib import Path
 def keep(checkpoint: Path, target: Path) -> None:
     """Put what the folder `checkpoint` holds at `target`, in place of what is there.
 
-    By hard links: no second copy on the disk, and no time; by copies where the file system has none.
+    By hard links: no second copy on the disk, and no time; by copies where the file system has none. OSError: it cannot
+    be read or kept; what was there before is then still there.
     """
     fresh = target.with_name(f".{target.name}")
     shutil.rmtree(fresh, ignore_errors=True)

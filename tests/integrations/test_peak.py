@@ -1,0 +1,34 @@
+"""A kept checkpoint is whole, alone, and out of reach of what happens to the one it was kept from."""
+
+import os
+import shutil
+
+import pytest
+
+from entrostat.integrations.peak import keep
+
+
+def saved(folder, content):
+    (folder / "actor").mkdir(parents=True)
+    (folder / "actor" / "rank_0.pt").write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_it_outlives_the_checkpoint_and_replaces_the_last_one(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+    for step in ("1", "2"):
+        checkpoint = saved(tmp_path / f"step-{step}", step)
+        keep(checkpoint, tmp_path / "peak")
+        assert (checkpoint / "actor/rank_0.pt").samefile(tmp_path / "peak/actor/rank_0.pt") is links
+        shutil.rmtree(checkpoint)
+        assert (tmp_path / "peak/actor/rank_0.pt").read_text() == step
+    assert [path.name for path in tmp_path.iterdir()] == ["peak"]
+
+
+def test_what_was_kept_stays_where_the_new_one_cannot_be_kept(tmp_path):
+    keep(saved(tmp_path / "step-1", "1"), tmp_path / "peak")
+    with pytest.raises(OSError, match="step-2"):
+        keep(tmp_path / "step-2", tmp_path / "peak")
+    assert (tmp_path / "peak/actor/rank_0.pt").read_text() == "1"
