@@ -68,7 +68,13 @@ _POLARITY = Remedy(
     reason="it damps what contracts entropy, rewarded likely tokens (E1) and punished rare ones (E4) alike",
     source="arXiv 2605.11775",
 )
-COLLAPSE = (_TIGHTEN, _POLARITY, _ENTROPY_HELD)
+_POLARITY_OF_REWARDS = Remedy(
+    action="weigh the rewarded tokens by their polarity",
+    recipe={"control": {"reweighting": {"name": "polarity-aware", "rewarded_only": True}}},
+    reason="it damps rewarded likely tokens (E1) and does not push failed completions down harder, which unlearns",
+    source="arXiv 2605.11775; studies/polarity-control",
+)
+COLLAPSE = (_TIGHTEN, _POLARITY_OF_REWARDS, _ENTROPY_HELD)
 COLLAPSE_BY_PUNISHMENT = (_POLARITY, _TIGHTEN, _ENTROPY_HELD)
 EXPLOSION = (
     Remedy(
