@@ -1,6 +1,6 @@
 """crest: evaluates only where it was warned, stops at a confirmed fall, and learns the border of the learning rate."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +133,16 @@ def test_the_start_of_a_later_campaign_is_not_evaluated_again():
     scene = Scene(crest, [RISE[-1]] + [0.9] * 20, history=(before,))
     assert scene.play() == (BUDGET, BUDGET)
     assert {line["step"] for line in scene.evals} == {BUDGET}
+
+
+def test_what_the_campaign_before_measured_of_its_hand_over_in_part_is_completed_and_not_measured_twice():
+    crest = Crest(block=16)
+    scene = Scene(crest, [0.5] * 21)
+    known = {"step": 20, "tasks": [0, 16], "results": scene._results(Evaluate(20, 0, 16))}
+    before = replace(campaign(Scene(crest, RISE)), evals=[known])
+    scene = Scene(crest, [0.5] * 21, history=(before,), noise=True)
+    assert scene.play()[0] == BUDGET
+    assert [line["tasks"] for line in scene.evals if line["step"] == 0] == [[16, 32], [32, 48]]
 
 
 @pytest.mark.parametrize("settings", [{"log_ratio": 1.0}, {"votes": 4}, {"block": 0}, {"recovery": 0.5}, {"z": 0}])

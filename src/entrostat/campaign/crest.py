@@ -153,8 +153,8 @@ class Crest(StopRule):
     def _results(self, progress: Progress, history: Sequence[CampaignTrace], step: int) -> Results:
         """What is known of a step; of the start also what the campaign before measured of the same weights."""
         lines = [line for line in progress.evals if line["step"] == step]
-        if step == 0 and not lines and history:
-            lines = [line for line in history[-1].evals if line["step"] == history[-1].peak.step]
+        if step == 0 and history:
+            lines = [line for line in history[-1].evals if line["step"] == history[-1].peak.step] + lines
         return {task: c / n for line in lines for task, n, c in line["results"]}
 
 
