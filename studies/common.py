@@ -16,6 +16,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.stats import ttest_rel
 
 from entrostat.engine.checkpoint import CheckpointStore
 from entrostat.engine.evaluate import evaluate
@@ -24,7 +25,7 @@ from entrostat.engine.policy import load_policy
 from entrostat.engine.train import train
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, load_recipe
-from entrostat.runs import Run, RunError, Trajectory, bootstrap_mean
+from entrostat.runs import Run, RunError, Trajectory, bootstrap_mean, paired_bootstrap
 
 RUNS = Path("runs")
 SAMPLES = 16
@@ -147,6 +148,25 @@ def draw_courses(study: Study, file: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("optimizer step", fontsize=9)
     FigureCanvasAgg(figure).print_figure(file, dpi=150)
+
+
+def contrast(rows: Sequence[Mapping[str, Any]], one: str, other: str, field: str) -> dict[str, Any] | None:
+    """The paired difference of two conditions over the seeds that both have, with a paired t-test; None below two."""
+    of = {(row["condition"], row["seed"]): row[field] for row in rows}
+    seeds = [seed for condition, seed in of if condition == one and (other, seed) in of]
+    if len(seeds) < 2:
+        return None
+    a, b = ([of[condition, seed] for seed in seeds] for condition in (one, other))
+    found = paired_bootstrap(a, b)
+    return {
+        "other": other,
+        "field": field,
+        "n": len(seeds),
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p": float(ttest_rel(a, b).pvalue),
+    }
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

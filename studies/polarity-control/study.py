@@ -10,12 +10,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from common import Condition, Study, cell, end_row, main, measure_end, write_csv
+from common import Condition, Study, cell, contrast, end_row, main, measure_end, write_csv
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.stats import ttest_rel
 
-from entrostat.runs import Run, Trajectory, holm, paired_bootstrap
+from entrostat.runs import Run, Trajectory, holm
 
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/polarity")
@@ -93,25 +92,6 @@ def read() -> None:
         )
     write_csv(HERE / "contrasts.csv", contrasts)
     draw(rows)
-
-
-def contrast(rows: Sequence[Mapping[str, Any]], one: str, other: str, field: str) -> dict[str, Any] | None:
-    """The paired difference of two conditions over the seeds that both have, with a paired t-test; None below two."""
-    of = {(row["condition"], row["seed"]): row[field] for row in rows}
-    seeds = [seed for condition, seed in of if condition == one and (other, seed) in of]
-    if len(seeds) < 2:
-        return None
-    a, b = ([of[condition, seed] for seed in seeds] for condition in (one, other))
-    found = paired_bootstrap(a, b)
-    return {
-        "other": other,
-        "field": field,
-        "n": len(seeds),
-        "difference": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "p": float(ttest_rel(a, b).pvalue),
-    }
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> None:

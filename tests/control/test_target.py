@@ -20,6 +20,7 @@ from entrostat.control import (
     TargetWeights,
 )
 from entrostat.control.strategies import LOWER, UPPER
+from entrostat.control.target import LOWERING, RAISING
 from entrostat.objective import ClipRule, LinearThreshold
 from entrostat.tokens import token_stats
 
@@ -34,7 +35,10 @@ CURVES = {
 
 
 class Plant:
-    """ln H moves by drift + gain u a step, with lag in u and noise in the measurement."""
+    """ln H moves by drift + gain u a step, with lag in u and noise in the measurement.
+
+    A step as a trainer has it: measure in the forward pass, update under the rule that was set before, then decide.
+    """
 
     def __init__(self, gain: float, drift: float, noise: float = 0.05, seed: int = 0) -> None:
         self.gain, self.drift, self.noise = gain, drift, noise
@@ -51,18 +55,23 @@ class Plant:
 
 def by_thresholds(curve: Curve, plant: Plant) -> Iterator[None]:
     strategy = TargetEntropy(curve)
+    rule = strategy.rule(0, TOTAL)
     for step in range(1, TOTAL + 1):
-        rule = strategy.rule(step, TOTAL, plant.measure())
-        raising, lowering = (rule.upper.intercept - 0.2) / 0.3, (rule.lower.intercept - 0.2) / 0.1
-        yield plant.respond(raising if raising > 0 else -max(lowering, 0.0))
+        entropy = plant.measure()
+        width = rule.lower.intercept
+        plant.respond((0.2 - width) / 0.19 if width < 0.2 else (0.2 - width) / 0.3)
+        yield
+        rule = strategy.rule(step, TOTAL, entropy)
 
 
 def by_weights(curve: Curve, plant: Plant) -> Iterator[None]:
     weighting, mask = TargetWeights(curve, strength=0.6), torch.ones(1, dtype=torch.bool)
     expanding = token_stats(torch.tensor([[2.0, 0.0]]), torch.tensor([1]))
     for step in range(1, TOTAL + 1):
-        weighting.observe(plant.measure(), step / TOTAL)
-        yield plant.respond((weighting.weights(expanding, torch.ones(1), mask).item() - 1) / 0.6)
+        entropy = plant.measure()
+        plant.respond((weighting.weights(expanding, torch.ones(1), mask).item() - 1) / 0.6)
+        yield
+        weighting.observe(entropy, step / TOTAL)
 
 
 def by_nothing(curve: Curve, plant: Plant) -> Iterator[None]:
@@ -89,11 +98,10 @@ def test_without_feedback_the_same_drift_leaves_the_curve() -> None:
     assert mean_relative_error(by_nothing, CURVES["constant"], Plant(gain=0.1, drift=-0.02)) > 0.5
 
 
-def test_far_below_the_curve_it_opens_the_upper_side_and_far_above_it_the_lower() -> None:
-    narrow = LinearThreshold.constant(0.05)
+def test_far_from_the_curve_the_rule_is_the_end_of_its_range() -> None:
     below, above = TargetEntropy(Curve.constant(1.0)), TargetEntropy(Curve.constant(1.0))
-    assert below.rule(1, TOTAL, 0.01) == ClipRule(UPPER, narrow)
-    assert above.rule(1, TOTAL, 100.0) == ClipRule(narrow, LOWER)
+    assert below.rule(1, TOTAL, 0.01) == RAISING
+    assert above.rule(1, TOTAL, 100.0) == LOWERING
     assert (below.phase(1, TOTAL), above.phase(1, TOTAL)) == ("increase", "decrease")
 
 
@@ -133,7 +141,7 @@ def test_a_resumed_target_goes_on_as_if_it_had_never_stopped(cut: int) -> None:
 def test_a_policy_without_any_entropy_left_is_pushed_up() -> None:
     strategy = TargetEntropy(Curve.constant(1.0))
     strategy.rule(1, TOTAL, 0.5)
-    assert strategy.rule(2, TOTAL, 0.0).upper == UPPER
+    assert strategy.rule(2, TOTAL, 0.0) == RAISING
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

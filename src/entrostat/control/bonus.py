@@ -9,6 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from entrostat.control.curves import Curve
 from entrostat.control.state import Listener, State
 
 
@@ -39,24 +40,25 @@ class AdaptiveBonus(Bonus):
     """A coefficient that rises by `delta` after each step with entropy <= target and falls by it after each other one.
 
     It stays within [least, most] and is in force only after a step with entropy <= target; before the first, not at
-    all. Source: arXiv 2505.22312 (Skywork-OR1). Raises ValueError for delta <= 0, target <= 0 or start outside the
-    range.
+    all. target: nats, or a curve of them over the run. Source: arXiv 2505.22312 (Skywork-OR1), whose target is a
+    number. Raises ValueError for delta <= 0, target <= 0 or start outside the range.
     """
 
     def __init__(
-        self, target: float, *, delta: float = 0.005, start: float = 0.0, least: float = 0.0, most: float = 1.0
+        self, target: float | Curve, *, delta: float = 0.005, start: float = 0.0, least: float = 0.0, most: float = 1.0
     ) -> None:
-        if not (target > 0 and delta > 0 and 0 <= least <= start <= most):
+        curve = target if isinstance(target, Curve) else Curve.constant(target) if target > 0 else None
+        if not (curve and delta > 0 and 0 <= least <= start <= most):
             raise ValueError(
                 f"AdaptiveBonus: target {target}, delta {delta}, start {start} in [{least}, {most}]; target and delta "
                 "must be positive and 0 <= least <= start <= most"
             )
-        self.target, self.delta, self.least, self.most = target, delta, least, most
+        self.curve, self.delta, self.least, self.most = curve, delta, least, most
         self._value, self._in_force = start, False
 
     @override
     def observe(self, entropy: float, progress: float) -> None:
-        self._in_force = entropy <= self.target
+        self._in_force = entropy <= self.curve.at(progress)
         moved = self._value + (self.delta if self._in_force else -self.delta)
         self._value = min(max(moved, self.least), self.most)
 

@@ -21,12 +21,15 @@ LEAST_GAIN = 0.005
 class CurveFollower(Resumable):
     """An action u in [-1, 1], 1 to raise and -1 to lower the entropy, so that it follows `curve`; no gain to choose.
 
-    The entropy's response to the last action is taken to be, a step,
-        ln H_k - ln H_{k-1} = drift + gain u_{k-1}
+    A trainer measures H_k in the forward pass of step k, before that step's update, which u_{k-1} ruled; so an action
+    shows two measurements later. The response is taken to be, a step,
+        ln H_{k+1} - ln H_k = drift + gain u_{k-1}
     and both numbers are the least-squares fit to the measured steps, the last weighing most (a memory of `memory`
     steps), with a prior (drift 0, gain .05) that weighs as much as one step with u = 1. The gain is at least .005, so
-    that noise cannot turn its sign. The next action is the one for which the fit closes the gap within `reach` steps:
-        u_k = clip(((ln curve(k + reach) - ln H_k) / reach - drift) / gain, -1, 1)
+    that noise cannot turn its sign. The next action is the one for which the fit, from the entropy H' that it expects
+    after the update of now, closes the gap within `reach` steps:
+        ln H' = ln H_k + drift + gain u_{k-1}
+        u_k = clip(((ln curve(k + 1 + reach) - ln H') / reach - drift) / gain, -1, 1)
     An entropy below 1e-6 nats counts as 1e-6. Raises ValueError for memory or reach below 1.
     """
 
@@ -34,6 +37,7 @@ class CurveFollower(Resumable):
     memory: float = 30.0
     reach: int = 5
     action: float = field(default=0.0, init=False)
+    _seen: float = field(default=0.0, init=False, repr=False)
     _moments: tuple[float, ...] = field(default=(0.0,) * 5, init=False, repr=False)
     _log_entropy: float | None = field(default=None, init=False, repr=False)
     _progress: float = field(default=0.0, init=False, repr=False)
@@ -51,11 +55,12 @@ class CurveFollower(Resumable):
             raise ValueError(f"entropy is {entropy} at the share {progress:g} of the run; give a finite number of nats")
         now = math.log(max(entropy, LEAST_ENTROPY))
         if self._log_entropy is not None:
-            self._remember(self.action, now - self._log_entropy)
+            self._remember(self._seen, now - self._log_entropy)
         drift, gain = self._response()
-        ahead = progress + self.reach * (progress - self._progress)
-        wanted = (math.log(self.curve.at(ahead)) - now) / self.reach
-        self.action = min(max((wanted - drift) / gain, -1.0), 1.0)
+        expected = now + drift + gain * self.action
+        ahead = progress + (1 + self.reach) * (progress - self._progress)
+        wanted = (math.log(self.curve.at(ahead)) - expected) / self.reach
+        self._seen, self.action = self.action, min(max((wanted - drift) / gain, -1.0), 1.0)
         self._log_entropy, self._progress = now, progress
         return self.action
 
@@ -63,6 +68,7 @@ class CurveFollower(Resumable):
     def state_dict(self) -> State:
         return {
             "action": self.action,
+            "seen": self._seen,
             "moments": list(self._moments),
             "log_entropy": self._log_entropy,
             "progress": self._progress,
@@ -70,7 +76,7 @@ class CurveFollower(Resumable):
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.action, self._moments = state["action"], tuple(state["moments"])
+        self.action, self._seen, self._moments = state["action"], state["seen"], tuple(state["moments"])
         self._log_entropy, self._progress = state["log_entropy"], state["progress"]
 
     def _remember(self, action: float, change: float) -> None:

@@ -17,23 +17,24 @@ from entrostat.control.curves import Curve
 from entrostat.control.following import CurveFollower
 from entrostat.control.reweighting import Reweighting, by_polarity
 from entrostat.control.state import State
-from entrostat.control.strategies import LOWER, STANDARD, UPPER, Phase, Strategy, progress
+from entrostat.control.strategies import STANDARD, Phase, Strategy, progress
 from entrostat.entropy import polarity
 from entrostat.objective import ClipRule, LinearThreshold
 from entrostat.tokens import TokenStats
 
-NARROW = LinearThreshold.constant(0.05)
-RAISING = ClipRule(UPPER, NARROW)
-LOWERING = ClipRule(NARROW, LOWER)
+RAISING = ClipRule(upper=LinearThreshold(slope=-0.1, intercept=0.1), lower=LinearThreshold(slope=0.3, intercept=0.01))
+LOWERING = ClipRule(upper=LinearThreshold(slope=0.5, intercept=0.0), lower=LinearThreshold.constant(0.5))
 
 
 @dataclass
 class TargetEntropy(Strategy):
     """Moves both thresholds so that the entropy follows `curve`; memory and reach are the follower's.
 
-    The follower's action u sets the rule by mixing: 1 is `raising`, 0 `neutral`, -1 `lowering`. By default they are the
-    published thresholds on the side that acts and a narrow .05 on the other. It cannot do more than they can: where few
-    tokens reach the band, widen them, take more gradient steps a batch, or act by weights (`TargetWeights`).
+    The follower's action u sets the rule by mixing: 1 is `raising`, 0 `neutral`, -1 `lowering`. By the regions E1-E4,
+    raising stops the reward of likely tokens (E1: upper .1 - .1 p, nothing at p = 1) and the punishment of rare ones
+    (E4: lower .01 + .3 p) as soon as their ratios move; lowering lets both go on (upper .5 p, lower .5) and stops the
+    reward of rare ones (E2). It cannot do more than clipping can: the first pass over a batch is never clipped, and
+    AdamW's momentum carries it on. Take more passes and less momentum, or act by weights (`TargetWeights`).
     Raises ValueError for memory or reach below 1 and for an entropy that is not finite.
     """
 

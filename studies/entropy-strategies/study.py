@@ -1,0 +1,64 @@
+"""Strategies of flexible entropy control beside their rivals: entropy, clip fractions, pass@k at the middle and the end."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from common import Condition, Study, main
+from reading import read_all
+
+from entrostat.control import Curve
+
+HERE = Path(__file__).parent
+RECIPE = Path("recipes/flexible-entropy/embedded.yaml")
+CURVES = {
+    "constant": Curve.constant(0.2),
+    "falling line": Curve.between(0.28, 0.1),
+    "rise then fall": Curve(((0.0, 0.2), (0.5, 0.24), (1.0, 0.12))),
+}
+
+
+def strategy(name: str, **settings: object) -> Condition:
+    """GRPO under a strategy of clip thresholds."""
+    return Condition(RECIPE, [f"control.strategy={json.dumps({'name': name, **settings})}"])
+
+
+def bonus(**settings: object) -> Condition:
+    """GRPO with an entropy bonus in the loss."""
+    return Condition(RECIPE, [f"control.bonus={json.dumps(settings)}"])
+
+
+def on(curve: str) -> dict[str, object]:
+    """A curve as a recipe gives it."""
+    return {"points": CURVES[curve].points}
+
+
+RIVALS = {
+    "GRPO": Condition(RECIPE),
+    "clip-higher": strategy("clip-higher"),
+    "clip-lower": strategy("clip-lower"),
+    "entropy bonus": bonus(name="constant", value=0.01),
+    "Clip-Cov": Condition(RECIPE, ["control.reweighting=clip-cov"]),
+    "GSPO": Condition(RECIPE, ["update.objective=gspo", "update.aggregate=sequence-mean", "control.strategy=null"]),
+    "SAPO": Condition(RECIPE, ["update.objective=sapo", "control.strategy=null"]),
+    "ID": strategy("id"),
+    "DID": strategy("did"),
+    "OD": strategy("od"),
+}
+FOLLOWERS = {
+    **{f"target, {curve}": strategy("target-entropy", curve=on(curve)) for curve in CURVES},
+    **{f"adaptive bonus, {curve}": bonus(name="adaptive", target=on(curve)) for curve in CURVES},
+}
+SPLITS = {f"{name.upper()} {split}": strategy(name, split=split) for split in (0.3, 0.4, 0.6) for name in ("id", "did")}
+
+STUDY = Study(
+    "entropy-strategies",
+    {**RIVALS, **FOLLOWERS, **SPLITS},
+    common=("tasks.select=4", "tasks.report=32", "grading.workers=1"),
+)
+
+
+if __name__ == "__main__":
+    main(STUDY, lambda: read_all(STUDY, RIVALS, FOLLOWERS, SPLITS, CURVES, HERE))
