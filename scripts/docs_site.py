@@ -57,6 +57,8 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]], str]] = {
 EXAMPLES: Mapping[tuple[str, str], dict[str, Any]] = {
     ("strategies", "piecewise"): {"stages": [{"until": 0.5, "phase": "increase"}, {"until": 1.0, "phase": "decrease"}]},
     ("strategies", "target-entropy"): {"curve": {"points": [[0.0, 0.3], [1.0, 0.1]]}},
+    ("strategies", "free-region"): {"region": "E4"},
+    ("reweightings", "skip-region"): {"region": "E4"},
     ("reweightings", "target-weights"): {"curve": {"points": [[0.0, 0.3], [1.0, 0.1]]}},
     ("reweightings", "entropic"): {"target": 0.3},
     ("reweightings", "gepo"): {"group_size": 8},

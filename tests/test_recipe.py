@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from entrostat.control import DecreaseIncreaseDecrease, IncreaseThenDecrease
 from entrostat.engine.estimate import estimate, parameter_count
 from entrostat.objective import ClipRule
 from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, load_study, parse_recipe
@@ -20,6 +21,21 @@ SHIPPED = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src/entrostat/a
 def test_every_shipped_recipe_loads(path):
     load = load_study if path.parent.name == "chains" else load_recipe
     assert load(path).name
+
+
+@pytest.mark.parametrize(("model", "length"), [("Qwen2.5-Math-7B", 4096), ("Qwen2.5-7B", 8192)])
+def test_the_recipes_of_flexible_entropy_control_have_the_published_settings(model, length):
+    path = ROOT / f"recipes/flexible-entropy/{model.lower()}.yaml"
+    recipe = load_recipe(path)
+    rollout, update = recipe.rollout, recipe.update
+    assert recipe.policy.path == f"Qwen/{model}"
+    assert (rollout.prompts, rollout.samples, rollout.temperature, rollout.max_new_tokens) == (512, 8, 1.0, length)
+    assert (update.learning_rate, update.kl, update.advantage, recipe.campaign.steps) == (1e-6, None, "grpo", 400)
+    assert recipe.evaluation.temperature == 0.7
+    assert recipe.inert_control() is None
+    for name, strategy in (("id", IncreaseThenDecrease()), ("did", DecreaseIncreaseDecrease())):
+        assert build_controller(load_recipe(path, [f"control.strategy={name}"])).strategy == strategy
+    assert build_controller(recipe).strategy == IncreaseThenDecrease()
 
 
 def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
@@ -145,6 +161,8 @@ REQUIRED = {
     "entropic": {"target": 0.3},
     "target-weights": {"curve": {"points": [[0, 0.3], [1, 0.1]]}},
     "gepo": {"group_size": 4},
+    "free-region": {"region": "E4"},
+    "skip-region": {"region": "E1"},
     "adaptive": {"target": 0.3},
 }
 PLACES = {

@@ -60,7 +60,9 @@ def passes(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], ks: Seq
     """pass@k over k at the middle and the end, the mean over seeds of each condition."""
     with _figure(file, (10, 4.2)) as figure:
         axes = figure.subplots(1, 2, sharey=True)
-        for axis, place, title in zip(axes, ("_middle", ""), ("pass@k at the middle", "pass@k at the end"), strict=True):
+        for axis, place, title in zip(
+            axes, ("_middle", ""), ("pass@k at the middle", "pass@k at the end"), strict=True
+        ):
             for number, condition in enumerate(conditions):
                 own = [row for row in rows if row["condition"] == condition]
                 if own:

@@ -1,4 +1,4 @@
-"""The tables and figures of the study: what a run showed as a row, contrasts with GRPO, how closely curves were held."""
+"""The tables of the study: what a run showed as a row, contrasts with GRPO, how closely curves were held."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def row_of(condition: str, run: Run, curves: Mapping[str, Curve]) -> dict[str, A
 def error(steps: Sequence[Mapping[str, Any]], curve: Curve) -> float:
     """Mean of abs(H_k / curve - 1) over the steps k from FROM on, the curve at k / total."""
     total = len(steps)
-    return fmean(
-        abs(step["entropy"] / curve.at(step["step"] / total) - 1) for step in steps if step["step"] >= FROM
-    )
+    return fmean(abs(step["entropy"] / curve.at(step["step"] / total) - 1) for step in steps if step["step"] >= FROM)
 
 
 def contrasts(rows: Sequence[Mapping[str, Any]], others: Sequence[str], base: str = "GRPO") -> list[dict[str, Any]]:

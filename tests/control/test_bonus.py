@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from entrostat.control import AdaptiveBonus, Constant, ConstantBonus, EntropyController
+from entrostat.control import AdaptiveBonus, Constant, ConstantBonus, Curve, EntropyController
 
 
 def test_a_constant_bonus_is_the_controllers_coefficient() -> None:
@@ -45,3 +45,11 @@ def test_bad_settings_are_refused() -> None:
     for settings in ({"target": 0.0}, {"target": 1.0, "delta": 0.0}, {"target": 1.0, "start": 2.0}):
         with pytest.raises(ValueError, match="AdaptiveBonus"):
             AdaptiveBonus(**settings)
+
+
+def test_an_adaptive_target_may_be_a_curve() -> None:
+    bonus = AdaptiveBonus(Curve.between(1.0, 0.2), delta=0.1)
+    bonus.observe(0.5, 0.25)
+    assert bonus.coefficient() == pytest.approx(0.1)
+    bonus.observe(0.5, 0.75)
+    assert bonus.coefficient() == 0

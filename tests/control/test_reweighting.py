@@ -21,11 +21,12 @@ from entrostat.control import (
     Opefo,
     PolarityAware,
     Reweighting,
+    SkipRegion,
     Stare,
     Steer,
     TargetWeights,
 )
-from entrostat.entropy import polarity, sensitivity
+from entrostat.entropy import Region, polarity, regions, sensitivity
 from entrostat.tokens import TokenStats, token_stats
 
 F64 = torch.float64
@@ -73,6 +74,7 @@ EVERY = [
     lambda: ClipCov(low=0.1),
     EntropyOutliers,
     lambda: EntropyOutliers(limit=2.0, centred=True),
+    lambda: SkipRegion("E1"),
 ]
 
 
@@ -339,3 +341,21 @@ def test_the_controller_tells_its_weighting_the_smoothed_entropy_and_the_progres
 def test_bad_settings_are_refused(build, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("convention", ["surprisal", "probability", "exact"])
+def test_the_four_skipped_regions_are_disjoint_and_exactly_the_labelled_tokens(convention) -> None:
+    batch = Batch()
+    labels = regions(batch.stats, batch.advantages, convention)
+    for region in ("E1", "E2", "E3", "E4"):
+        skipped = batch.weights(SkipRegion(region, convention)) == 0
+        assert skipped.any()
+        assert torch.equal(skipped, labels == Region[region])
+
+
+@pytest.mark.parametrize(("region", "rises"), [("E1", True), ("E2", False), ("E3", False), ("E4", True)])
+def test_skipping_an_exact_region_moves_the_flow_as_its_name_predicts(region, rises) -> None:
+    batch = Batch()
+    flow = polarity(batch.stats, batch.advantages)
+    change = (flow * batch.weights(SkipRegion(region, "exact"))).sum() - flow.sum()
+    assert bool(change > 0) == rises

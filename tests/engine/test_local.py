@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from entrostat.engine.checkpoint import CheckpointError, CheckpointStore, verify
 from entrostat.engine.policy import load_policy
 from entrostat.engine.train import train
+from entrostat.engine.update import TrainingError
 from entrostat.recipe import parse_recipe
 from entrostat.runs import Run, RunError
+from entrostat.tokens import token_stats
 
 RECIPE = {
     "name": "small",
@@ -103,6 +107,24 @@ def test_every_step_line_has_the_fields_of_the_run_folder(finished):
     assert first_of_batch == [0, 0, 0]
     assert {line["split"] for line in run.evals()} == {"select", "report"}
     assert [line["step"] for line in run.evals("select")] == list(range(13))
+
+
+def test_a_run_whose_entropy_turns_nan_stops_by_its_step_and_goes_on_from_its_last_good_state(
+    finished, tmp_path, monkeypatch
+):
+    calls = iter(range(100))
+
+    def breaking(*args, **kwargs):
+        stats = token_stats(*args, **kwargs)
+        return stats if next(calls) < 13 else replace(stats, entropy=torch.full_like(stats.entropy, float("nan")))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("entrostat.engine.update.token_stats", breaking)
+        with pytest.raises(TrainingError, match=r"step 7: entropy is nan"):
+            train(recipe(), tmp_path / "run")
+    assert [line["step"] for line in Run.open(tmp_path / "run").steps()] == list(range(1, 7))
+    train(recipe(), tmp_path / "run")
+    assert Run.open(tmp_path / "run").trace() == Run.open(finished).trace()
 
 
 def test_a_folder_of_another_recipe_is_refused_and_left_as_it_is(finished):

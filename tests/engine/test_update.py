@@ -11,6 +11,7 @@ from entrostat.engine.rollout import sample
 from entrostat.engine.update import Experience, Learner, TrainingError
 from entrostat.recipe import build_controller, parse_recipe
 from entrostat.tasks import listcraft
+from entrostat.tokens import token_stats
 
 PROMPTS = [task.prompt for task in listcraft.tasks("train", 4)]
 
@@ -133,6 +134,25 @@ def test_a_gradient_that_is_not_finite_is_refused_and_the_weights_stay():
             one.step(7, faulty)
     for name, tensor in one.policy.model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_an_entropy_that_is_not_finite_is_refused_and_weights_and_controller_stay(monkeypatch):
+    one = learner()
+    batch = experience(one.policy)
+    one.step(1, batch)
+    before = {name: tensor.clone() for name, tensor in one.policy.model.state_dict().items()}
+    state = one.controller.state_dict()
+    monkeypatch.setattr("entrostat.engine.update.token_stats", _without_entropy)
+    with pytest.raises(TrainingError, match=r"step 2: entropy is nan.*Nothing was applied, the last checkpoint stands"):
+        one.step(2, batch)
+    assert one.controller.state_dict() == state
+    for name, tensor in one.policy.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def _without_entropy(*args, **kwargs):
+    stats = token_stats(*args, **kwargs)
+    return replace(stats, entropy=torch.full_like(stats.entropy, float("nan")))
 
 
 def test_the_learning_rate_rises_linearly_and_then_stays():

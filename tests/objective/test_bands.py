@@ -16,6 +16,7 @@ from entrostat.objective import (
     DcpoClip,
     DppoClip,
     DualClip,
+    FreeRegion,
     policy_loss,
 )
 
@@ -100,6 +101,23 @@ def test_abc_closes_the_band_on_both_sides_of_both_signs() -> None:
     for (ratio, sign), expected in survives.items():
         assert (direction(rule, ratio, sign) != 0) == expected, (ratio, sign)
     assert band_at(rule, 0.5) == (pytest.approx([0.6]), pytest.approx([1.3]))
+
+
+@pytest.mark.parametrize("region", ["E1", "E2", "E3", "E4"])
+def test_a_free_region_never_clips_its_own_tokens_and_every_other_as_its_band_does(region) -> None:
+    old_logp = torch.tensor([0.05, 0.29, 0.31, 0.69, 0.71, 0.99]).log().repeat(2, 1)
+    advantages = torch.tensor([[1.0], [-1.0]]).expand_as(old_logp)
+    rare, rewarded = old_logp.exp() < 0.3, advantages > 0
+    own = (rare if region in ("E2", "E4") else old_logp.exp() > 0.7) & (
+        rewarded if region in ("E1", "E2") else ~rewarded
+    )
+    low, high = FreeRegion(region).limits(old_logp, advantages)
+    plain_low, plain_high = ClipRule.constant().limits(old_logp, advantages)
+    assert own.any()
+    assert bool((low[own] == 0).all())
+    assert bool(high[own].isinf().all())
+    assert torch.equal(low[~own], plain_low[~own])
+    assert torch.equal(high[~own], plain_high[~own])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from entrostat.control.calibration import FlowCalibration, Prediction
 from entrostat.control.controller import EntropyController
 from entrostat.control.curves import Curve
 from entrostat.control.diagnostics import TokenSums, token_sums
-from entrostat.control.masking import ClipCov, EntropyOutliers, HighEntropyTokens
+from entrostat.control.masking import ClipCov, EntropyOutliers, HighEntropyTokens, SkipRegion
 from entrostat.control.piecewise import Piecewise, Stage
 from entrostat.control.polarity_aware import PolarityAware
 from entrostat.control.reweighting import FixedWeights, Reweighting
@@ -44,6 +44,7 @@ __all__ = [
     "PolarityAware",
     "Prediction",
     "Reweighting",
+    "SkipRegion",
     "Stage",
     "Stare",
     "Steer",

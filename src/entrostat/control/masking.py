@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from entrostat.control.reweighting import Reweighting
+from entrostat.entropy import Convention, Region, regions
 from entrostat.objective.regularisers import covariance_terms
 from entrostat.tokens import TokenStats
 
@@ -90,3 +92,21 @@ class EntropyOutliers(Reweighting):
         gap = s - (stats.correction if self.centred else s[mask].mean())
         outlier = gap.abs() > self.limit * gap[mask].std(unbiased=False)
         return (~(outlier & (advantages < 0))).to(stats.logp.dtype)
+
+
+@dataclass(frozen=True)
+class SkipRegion(Reweighting):
+    """No gradient on the tokens of one region E1-E4, by a convention of `entropy.regions`; all others as they are.
+
+    To skip E1 or E4 raises the entropy against the same run without a mask, to skip E2 or E3 lowers it.
+    Source: the region experiment of arXiv 2602.09782, which clips one region's tokens at a time.
+    """
+
+    region: Literal["E1", "E2", "E3", "E4"]
+    convention: Convention = "surprisal"
+
+    @override
+    @torch.no_grad()
+    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+        skipped = regions(stats, advantages, self.convention) == Region[self.region]
+        return (~skipped).to(stats.logp.dtype)

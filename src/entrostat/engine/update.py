@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,12 @@ def _plain_refusal(number: int) -> Iterator[None]:
         ) from error
 
 
+def _refuse_broken(sums: TokenSums) -> None:
+    """Raises ValueError for an entropy that is not finite, which no controller can hear."""
+    if not math.isfinite(sums.entropy):
+        raise ValueError(f"entropy is {sums.entropy / sums.tokens}: the policy's logits are broken")
+
+
 class Learner:
     """A policy under training: its optimizer, its learning-rate warm-up, its controller and its anchor.
 
@@ -113,6 +120,7 @@ class Learner:
         first_order = FirstOrder(self.policy.model.parameters()) if self.first_order else None
         with _plain_refusal(number):
             found = self._backward(experience, first_order)
+            _refuse_broken(found.sums)
         sums, kl = found.sums, found.kl
         norm = self._apply(number)
         self.controller.observe(number, sums.entropy, sums.tokens)

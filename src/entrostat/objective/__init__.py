@@ -1,7 +1,7 @@
 """Clip rules, advantages and per-token objectives: pure functions of tensors."""
 
 from entrostat.objective import advantages
-from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, DcpoClip, DppoClip, DualClip
+from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, DcpoClip, DppoClip, DualClip, FreeRegion
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
 from entrostat.objective.losses import ObjectiveName, PolicyLoss, aggregate, policy_loss
 from entrostat.objective.regularisers import (
@@ -41,6 +41,7 @@ __all__ = [
     "DcpoClip",
     "DppoClip",
     "DualClip",
+    "FreeRegion",
     "Gmpo",
     "Gspo",
     "LinearThreshold",

@@ -6,7 +6,9 @@ tighter, which raises entropy, arXiv 2509.26114; its .1 is our choice).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -114,3 +116,28 @@ class AbcClip(ClipBand):
         rewarded = advantages > 0
         low = torch.where(rewarded, 1 - self.e2, (1 - self.e4) * one)
         return low, torch.where(rewarded, 1 + self.e1, (1 + self.e3) * one)
+
+
+@dataclass(frozen=True, slots=True)
+class FreeRegion(ClipBand):
+    """Another band, which lets the tokens of one region go: likely means q > .7 here, rare q < .3.
+
+    E1: likely, A > 0; E2: rare, A > 0; E3: likely, A < 0; E4: rare, A < 0. Source: the region experiment of arXiv
+    2602.09782 with its heuristic of what is likely, applied to the old probability.
+    """
+
+    region: Literal["E1", "E2", "E3", "E4"]
+    band: ClipBand = PPO_CLIP
+
+    @override
+    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
+        return self.band.bounds(old_logp)
+
+    @override
+    def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.band.limits(old_logp, advantages)
+        q = old_logp.exp()
+        free = (q > 0.7 if self.region in ("E1", "E3") else q < 0.3) & (
+            advantages > 0 if self.region in ("E1", "E2") else advantages < 0
+        )
+        return low.masked_fill(free, 0.0), high.masked_fill(free, math.inf)

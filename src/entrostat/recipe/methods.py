@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
@@ -47,6 +47,16 @@ def _dual_clip(upper: float = 0.2, lower: float = 0.2, cap: float = 3.0) -> obje
     return objective.DualClip(_sides(upper, lower), cap)
 
 
+def _free_region(
+    region: Literal["E1", "E2", "E3", "E4"], upper: float = 0.2, lower: float = 0.2
+) -> objective.FreeRegion:
+    """`constant`, except that the tokens of one region are never clipped: q > .7 is likely (E1, E3), q < .3 rare.
+
+    Source: the region experiment of arXiv 2602.09782.
+    """
+    return objective.FreeRegion(region, _sides(upper, lower))
+
+
 def _clip_higher() -> objective.ClipRule:
     """The constant band .8 <= r <= 1.28: rare rewarded tokens may rise further. Source: arXiv 2503.14476 (DAPO)."""
     return objective.CLIP_HIGHER
@@ -69,6 +79,7 @@ STRATEGIES: Table[Strategy] = {
     "dppo": Kept(objective.DppoClip),
     "dcpo": Kept(objective.DcpoClip),
     "abc": Kept(objective.AbcClip),
+    "free-region": Kept(_free_region),
     "id": control.IncreaseThenDecrease,
     "did": control.DecreaseIncreaseDecrease,
     "od": control.OscillatoryDecay,
@@ -82,6 +93,7 @@ REWEIGHTINGS: Table[Reweighting] = {
     "target-weights": control.TargetWeights,
     "80/20": control.HighEntropyTokens,
     "clip-cov": control.ClipCov,
+    "skip-region": control.SkipRegion,
     "entropy-outliers": control.EntropyOutliers,
     "opefo": control.Opefo,
     "stare": control.Stare,
