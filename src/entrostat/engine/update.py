@@ -60,13 +60,13 @@ class _Pass:
 
 
 @contextmanager
-def _plain_refusal(number: int) -> Iterator[None]:
+def _plain_refusal(number: int, outcome: str = "Nothing was applied") -> Iterator[None]:
     """Turn what the mathematics refuses, such as a ratio that overflows, into a TrainingError of step `number`."""
     try:
         yield
     except ValueError as error:
         raise TrainingError(
-            f"step {number}: {error}. Nothing was applied, the last checkpoint stands; "
+            f"step {number}: {error}. {outcome}, the last checkpoint stands; "
             "where numbers ran away, lower update.learning_rate"
         ) from error
 
@@ -137,7 +137,8 @@ class Learner:
             flow = metrics["flow_up"] + metrics["flow_down"]
             announced = metrics.get("first_order_change", self.learning_rate(number) * flow)
             before = sums.entropy / sums.tokens
-            change = self.meter.read(announced, before, lambda: self._mean_entropy(experience.rollout))
+            with _plain_refusal(number, "The weights are lost"):
+                change = self.meter.read(announced, before, lambda: self._mean_entropy(experience.rollout))
             seconds["measure"] = change.pop("measure_seconds")
             metrics |= change | {"flow_by_rule": {rule: total / sums.tokens for rule, total in found.by_rule.items()}}
         return {
