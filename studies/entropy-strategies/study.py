@@ -15,8 +15,8 @@ HERE = Path(__file__).parent
 RECIPE = Path("recipes/flexible-entropy/embedded.yaml")
 CURVES = {
     "constant": Curve.constant(0.22),
-    "falling line": Curve.between(0.28, 0.1),
-    "rise then fall": Curve(((0.0, 0.26), (0.33, 0.19), (0.67, 0.23), (1.0, 0.12))),
+    "falling line": Curve.between(0.28, 0.13),
+    "rise then fall": Curve(((0.0, 0.26), (0.33, 0.19), (0.67, 0.215), (1.0, 0.15))),
 }
 
 
