@@ -22,7 +22,7 @@ from entrostat.engine.checkpoint import CheckpointStore
 from entrostat.engine.evaluate import evaluate
 from entrostat.engine.local import TaskSplits
 from entrostat.engine.policy import load_policy
-from entrostat.engine.train import train
+from entrostat.engine.train import grader_of, train
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, load_recipe
 from entrostat.runs import Run, RunError, Trajectory, bootstrap_mean, paired_bootstrap
@@ -53,11 +53,14 @@ class Study:
         plain = "".join(c if c.isalnum() else "-" for c in condition.lower())
         return RUNS / self.name / plain / str(seed)
 
-    def run(self, condition: str, seed: int) -> Path:
-        """Train one condition on one seed; returns its folder."""
+    def recipe(self, condition: str, seed: int) -> Recipe:
+        """What a condition trains by."""
         own = self.conditions[condition]
-        recipe = load_recipe(own.recipe, [*self.common, *own.overrides, f"seed={seed}"])
-        train(recipe, self.folder(condition, seed))
+        return load_recipe(own.recipe, [*self.common, *own.overrides, f"seed={seed}"])
+
+    def run(self, condition: str, seed: int, grader: CodeGrader | None = None) -> Path:
+        """Train one condition on one seed; returns its folder."""
+        train(self.recipe(condition, seed), self.folder(condition, seed), grader=grader)
         return self.folder(condition, seed)
 
     def finished(self, condition: str) -> Iterator[Run]:
@@ -85,12 +88,13 @@ def main(study: Study, read: Callable[[], None], after_run: Callable[[Path], Non
     args = parser.parse_args()
     if args.action == "read":
         return read()
-    for seed in args.seeds:
-        for condition in args.conditions:
-            folder = study.run(condition, seed)
-            if after_run:
-                after_run(folder)
-            print(condition, seed, "done", flush=True)
+    with grader_of(study.recipe(args.conditions[0], args.seeds[0])) as grader:
+        for seed in args.seeds:
+            for condition in args.conditions:
+                folder = study.run(condition, seed, grader)
+                if after_run:
+                    after_run(folder)
+                print(condition, seed, "done", flush=True)
     return None
 
 

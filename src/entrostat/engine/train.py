@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,11 +21,14 @@ REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen 
 AFTER_ROLL_BACK = "after-roll-back"  # the folder, within a run's own, of the run that goes on from its peak
 
 
-def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> CampaignOutcome:
+def train(
+    recipe: Recipe, out: Path, listener: Listener | None = None, grader: CodeGrader | None = None
+) -> CampaignOutcome:
     """Run the campaign of a recipe in the folder `out`, or take it up where it was killed.
 
     A run whose watchdog rolls back goes on from its peak as a second run, in the folder `after-roll-back` of the first,
     with the steps that are left; its outcome is then the one returned.
+    grader: one that several runs share, with what it remembers; None makes one as the recipe says.
     Before anything is written raises RunError when `out` belongs to another recipe, PolicyError for a folder that lacks
     a part, and grading's IsolationError; later CheckpointError and TrainingError, with what was there intact.
     """
@@ -32,16 +36,21 @@ def train(recipe: Recipe, out: Path, listener: Listener | None = None) -> Campai
     refuse_unusable(policy.path, policy.dtype, policy.device)
     tasks = TaskSplits.of(recipe)
     start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
-    grading = recipe.grading
-    with CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED) as grader:
-        outcome, record, ended_by = _campaign(recipe, start, tasks, grader, out, listener)
+    with nullcontext(grader) if grader else grader_of(recipe) as judge:
+        outcome, record, ended_by = _campaign(recipe, start, tasks, judge, out, listener)
         left = recipe.campaign.steps - outcome.trace.steps_used
         if not (recipe.watch and recipe.watch.action == "roll-back" and ended_by and left > 0):
             return outcome
         cause = f"{left} steps are left; they go on from step {outcome.handed_over.step} in {AFTER_ROLL_BACK}"
         record.note_decision({"step": outcome.trace.steps_used, "kind": "switch", "cause": cause})
         again = Checkpoint(outcome.handed_over.path, step=0)
-        return _campaign(recipe.after_roll_back(left), again, tasks, grader, out / AFTER_ROLL_BACK, listener)[0]
+        return _campaign(recipe.after_roll_back(left), again, tasks, judge, out / AFTER_ROLL_BACK, listener)[0]
+
+
+def grader_of(recipe: Recipe) -> CodeGrader:
+    """The grader that a recipe asks for, which remembers verdicts; close it, or use it in a `with`."""
+    grading = recipe.grading
+    return CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED)
 
 
 def _campaign(
