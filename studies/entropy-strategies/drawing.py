@@ -10,14 +10,13 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from common import Study
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from entrostat.control import Curve
-from entrostat.report.style import BLUE, CYCLE, GRID, INK, MUTED, ORANGE, SETTINGS
+from entrostat.report.style import BLUE, CYCLE, GREEN, GRID, INK, MUTED, ORANGE, SETTINGS
 
-HANDS = ("target", "adaptive bonus")
+HANDS = {"target": "TargetEntropy", "adaptive bonus": "adaptive bonus", "target weights": "TargetWeights"}
 
 
 @contextmanager
@@ -28,20 +27,21 @@ def _figure(file: Path, size: tuple[float, float]) -> Iterator[Figure]:
         FigureCanvasAgg(figure).print_figure(file, dpi=150)
 
 
-def _entropies(study: Study, condition: str) -> np.ndarray:
+def _entropies(table: Sequence[Mapping[str, Any]], condition: str) -> np.ndarray:
     """(seeds, steps), empty where no run is finished."""
-    return np.array([[step["entropy"] for step in run.steps()] for run in study.finished(condition)])
+    own = [row for row in table if row["condition"] == condition]
+    return np.array([[height for key, height in row.items() if key not in ("condition", "seed")] for row in own])
 
 
-def courses(study: Study, conditions: Sequence[str], file: Path) -> None:
+def courses(table: Sequence[Mapping[str, Any]], conditions: Sequence[str], file: Path) -> None:
     """The entropy of the training steps: a panel a condition, a line a seed, the mean, and GRPO's mean behind."""
     columns = 4
     lines = -(-len(conditions) // columns)
-    base = _entropies(study, "GRPO").mean(0)
+    base = _entropies(table, "GRPO").mean(0)
     with _figure(file, (10, 1.9 * lines + 0.4)) as figure:
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
         for axis, condition in zip(axes, conditions, strict=False):
-            found = _entropies(study, condition)
+            found = _entropies(table, condition)
             at = np.arange(1, len(base) + 1)
             axis.plot(at, base, color=MUTED, linewidth=1.2, linestyle="--")
             for one in found:
@@ -49,7 +49,6 @@ def courses(study: Study, conditions: Sequence[str], file: Path) -> None:
             if len(found):
                 axis.plot(at, found.mean(0), color=BLUE, linewidth=1.8)
             axis.set_title(condition)
-            axis.set_ylim(bottom=0)
         for axis in list(axes)[len(conditions) :]:
             axis.set_visible(False)
         figure.supxlabel("optimizer step (dashed: mean of GRPO)", fontsize=9, color=MUTED)
@@ -76,25 +75,24 @@ def passes(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], ks: Seq
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
 
 
-def tracking(study: Study, curves: Mapping[str, Curve], file: Path, start: int) -> None:
-    """How the two followers hold each curve, from the step on that the yardstick counts: mean and seeds."""
+def tracking(table: Sequence[Mapping[str, Any]], curves: Mapping[str, Curve], file: Path, start: int) -> None:
+    """How the followers hold each curve, from the step on that the yardstick counts: mean and seeds."""
     with _figure(file, (10, 3.2)) as figure:
         axes = figure.subplots(1, len(curves), sharey=True)
         for axis, (name, curve) in zip(axes, curves.items(), strict=True):
-            for hand, colour in zip(HANDS, (BLUE, ORANGE), strict=True):
-                found = _entropies(study, f"{hand}, {name}")
+            for (hand, label), colour in zip(HANDS.items(), (BLUE, ORANGE, GREEN), strict=True):
+                found = _entropies(table, f"{hand}, {name}")
                 if not len(found):
                     continue
                 at = np.arange(1, found.shape[1] + 1)
                 wanted = np.array([curve.at(step / len(at)) for step in at])
                 for one in found:
                     axis.plot(at, one, color=colour, linewidth=0.5, alpha=0.4)
-                axis.plot(at, found.mean(0), color=colour, label={"target": "TargetEntropy"}.get(hand, hand))
+                axis.plot(at, found.mean(0), color=colour, label=label)
             axis.fill_between(at, 0.85 * wanted, 1.15 * wanted, color=GRID)
             axis.plot(at, wanted, color=INK, linewidth=1.2, label="wanted, ±15 %")
             axis.axvline(start, color=MUTED, linewidth=0.6, linestyle=":")
             axis.set_title(name)
-            axis.set_ylim(bottom=0)
         axes[0].set_ylabel("entropy, nats")
         figure.supxlabel(f"optimizer step; the error counts from step {start} on", fontsize=9, color=MUTED)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)

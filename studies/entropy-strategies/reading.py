@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from common import Study, cell, contrast, write_csv
+from common import Study, cell, contrast, with_committed, write_csv
 
 from entrostat.control import Curve
 from entrostat.runs import Run, holm
 
 KS = (1, 2, 4, 8, 16, 32)
-FROM = 20
+FROM, WARM = 20, 8
 FIELDS = ("entropy_middle", "entropy_end", "clipped_low", "clipped_high", "pass_1", "pass_32_middle", "pass_32")
 
 
@@ -65,10 +67,54 @@ def contrasts(rows: Sequence[Mapping[str, Any]], others: Sequence[str], base: st
     return found
 
 
+def courses_of(study: Study) -> list[dict[str, Any]]:
+    """The entropy of every step of every finished run, a row a run."""
+    return [
+        {"condition": condition, "seed": run.seed, **{str(step["step"]): step["entropy"] for step in run.steps()}}
+        for condition in study.conditions
+        for run in study.finished(condition)
+    ]
+
+
+def response(study: Study, conditions: Sequence[str]) -> list[dict[str, Any]]:
+    """How far one update moved ln H on its own batch: by what the rule in force was to do, and by first or later pass.
+
+    Beside them the jump from a batch's last entropy to the next batch's first, which holds the change of prompts.
+    """
+    moved: dict[tuple[str, str], list[float]] = {}
+    for condition in conditions:
+        for run in study.finished(condition):
+            for before, after in pairwise(run.steps()):
+                if before["step"] <= WARM:
+                    continue
+                place = "first pass" if before["epoch"] == 0 else "later pass"
+                key = (before["phase"], place) if before["batch"] == after["batch"] else ("any", "next batch")
+                moved.setdefault(key, []).append(math.log(after["entropy"] / before["entropy"]))
+    return [
+        {"rule": rule, "where": place, "n": len(found), "mean": fmean(found), "deviation": stdev(found)}
+        for (rule, place), found in sorted(moved.items())
+        if len(found) > 1
+    ]
+
+
+def print_response(study: Study, followers: Sequence[str], here: Path) -> None:
+    """Write response.csv of the runs under TargetEntropy, where they are at hand, and print it."""
+    moved = response(study, [name for name in followers if name.startswith("target,")])
+    if not moved:
+        return
+    write_csv(here / "response.csv", moved)
+    print("| rule | where | n | mean change of ln H | standard error | deviation |\n|---|---|---|---|---|---|")
+    for one in moved:
+        error = one["deviation"] / one["n"] ** 0.5
+        print(f"| {one['rule']} | {one['where']} | {one['n']} | {one['mean']:+.4f} | {error:.4f} ", end="")
+        print(f"| {one['deviation']:.3f} |")
+    print()
+
+
 def print_table(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], fields: Sequence[str]) -> None:
     """A row of Markdown a condition, with means and intervals over its seeds."""
-    print("| condition | n |", *(f"{field} |" for field in fields))
-    print("|---|---|", *("---|" for _ in fields))
+    print("| condition | n |", " | ".join(fields), "|")
+    print("|---|---|" + "---|" * len(fields))
     for condition in conditions:
         own = [row for row in rows if row["condition"] == condition]
         if own:
@@ -87,8 +133,12 @@ def read_all(
     """Write results.csv, contrasts.csv and the figures; print the tables."""
     import drawing
 
-    rows = rows_of(study, curves)
+    keys = ("condition", "seed")
+    rows = with_committed(rows_of(study, curves), here / "results.csv", keys)
+    table = with_committed(courses_of(study), here / "courses.csv", keys)
     write_csv(here / "results.csv", rows)
+    write_csv(here / "courses.csv", table)
+    print_response(study, followers, here)
     own = [f"target, {next(iter(curves))}", f"adaptive bonus, {next(iter(curves))}"]
     compared = [*rivals, *own]
     print_table(rows, compared, FIELDS)
@@ -101,6 +151,6 @@ def read_all(
             f"{one['condition']:<24} - GRPO {one['field']:<15} {one['difference']:+.3f} "
             f"[{one['low']:+.3f}, {one['high']:+.3f}] n={one['n']} p {one['p']:.3f}, Holm {one['p_holm']:.2f}"
         )
-    drawing.courses(study, [*rivals, own[0]], here / "figure.png")
+    drawing.courses(table, [*rivals, own[0]], here / "figure.png")
     drawing.passes(rows, compared, KS, here / "passes.png")
-    drawing.tracking(study, curves, here / "tracking.png", FROM)
+    drawing.tracking(table, curves, here / "tracking.png", FROM)

@@ -50,6 +50,12 @@ RIVALS = {
 FOLLOWERS = {
     **{f"target, {curve}": strategy("target-entropy", curve=on(curve)) for curve in CURVES},
     **{f"adaptive bonus, {curve}": bonus(name="adaptive", target=on(curve)) for curve in CURVES},
+    **{
+        f"target weights, {curve}": Condition(
+            RECIPE, [f"control.reweighting={json.dumps({'name': 'target-weights', 'curve': on(curve)})}"]
+        )
+        for curve in CURVES
+    },
 }
 SPLITS = {f"{name.upper()} {split}": strategy(name, split=split) for split in (0.3, 0.4, 0.6) for name in ("id", "did")}
 

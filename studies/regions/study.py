@@ -9,7 +9,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import matplotlib as mpl
-from common import Condition, Study, contrast, main, write_csv
+from common import Condition, Study, contrast, main, with_committed, write_csv
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -64,7 +64,8 @@ def predicted(condition: str) -> int:
 
 def read() -> None:
     """Write results.csv, contrasts.csv and figure.png; print a row a condition."""
-    rows = [row_of(condition, run) for condition in STUDY.conditions for run in STUDY.finished(condition)]
+    measured = [row_of(condition, run) for condition in STUDY.conditions for run in STUDY.finished(condition)]
+    rows = with_committed(measured, HERE / "results.csv", ("condition", "seed"))
     write_csv(HERE / "results.csv", rows)
     found = [
         {"condition": condition, "predicted": predicted(condition), **one}
