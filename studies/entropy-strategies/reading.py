@@ -54,11 +54,13 @@ def error(steps: Sequence[Mapping[str, Any]], curve: Curve) -> float:
     return fmean(abs(step["entropy"] / curve.at(step["step"] / total) - 1) for step in steps if step["step"] >= FROM)
 
 
-def contrasts(rows: Sequence[Mapping[str, Any]], others: Sequence[str], base: str = "GRPO") -> list[dict[str, Any]]:
-    """The paired differences of each condition from GRPO, with p-values corrected over all of them (Holm)."""
+def contrasts(
+    rows: Sequence[Mapping[str, Any]], others: Sequence[str], base: str, fields: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The paired differences of each condition from one, with p-values corrected over all of them (Holm)."""
     found = [
         {"condition": other, **one}
-        for field in ("entropy_middle", "entropy_end", "pass_1", "pass_32_middle", "pass_32")
+        for field in fields
         for other in others
         if other != base and (one := contrast(rows, other, base, field))
     ]
@@ -144,11 +146,14 @@ def read_all(
     print_table(rows, compared, FIELDS)
     print_table(rows, [*splits, "ID", "DID"], ("entropy_middle", "entropy_end", "pass_1", "pass_32_middle", "pass_32"))
     print_table(rows, [*followers, "ID", "DID", "OD", "GRPO"], [f"error, {name}" for name in curves])
-    found = contrasts(rows, [*compared, *splits])
+    found = [
+        *contrasts(rows, [*compared, *splits], "GRPO", ("entropy_middle", "entropy_end", "pass_1")),
+        *contrasts(rows, compared, own[0], ("pass_8_middle", "pass_32_middle", "pass_8", "pass_32")),
+    ]
     write_csv(here / "contrasts.csv", found)
     for one in found:
         print(
-            f"{one['condition']:<24} - GRPO {one['field']:<15} {one['difference']:+.3f} "
+            f"{one['condition']:<24} - {one['other']:<16} {one['field']:<15} {one['difference']:+.3f} "
             f"[{one['low']:+.3f}, {one['high']:+.3f}] n={one['n']} p {one['p']:.3f}, Holm {one['p_holm']:.2f}"
         )
     drawing.courses(table, [*rivals, own[0]], here / "figure.png")
