@@ -129,6 +129,7 @@ def read_all(
     rivals: Sequence[str],
     followers: Sequence[str],
     splits: Sequence[str],
+    regime: Sequence[str],
     curves: Mapping[str, Curve],
     here: Path,
 ) -> None:
@@ -141,6 +142,7 @@ def read_all(
     write_csv(here / "results.csv", rows)
     write_csv(here / "courses.csv", table)
     print_response(study, followers, here)
+    print_table(rows, list(regime), ("entropy_end", "clipped_low", "clipped_high", "pass_1"))
     own = [f"target, {next(iter(curves))}", f"adaptive bonus, {next(iter(curves))}"]
     compared = [*rivals, *own]
     print_table(rows, compared, FIELDS)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -10,6 +11,8 @@ from common import Condition, Study, main
 from reading import read_all
 
 from entrostat.control import Curve
+from entrostat.control.target import LOWERING, RAISING
+from entrostat.objective import ClipRule
 
 HERE = Path(__file__).parent
 RECIPE = Path("recipes/flexible-entropy/embedded.yaml")
@@ -58,13 +61,25 @@ FOLLOWERS = {
     },
 }
 SPLITS = {f"{name.upper()} {split}": strategy(name, split=split) for split in (0.3, 0.4, 0.6) for name in ("id", "did")}
+HELD = {"standard": ClipRule.constant(), "raising": RAISING, "lowering": LOWERING}
+REGIME = {
+    f"{name}, decays {first} {second}": Condition(
+        RECIPE,
+        [
+            f"control.strategy={json.dumps({'name': 'linear', **asdict(rule)})}",
+            f"update.betas=[{first}, {second}]",
+        ],
+    )
+    for first, second in ((0.9, 0.999), (0.0, 0.9))
+    for name, rule in HELD.items()
+}
 
 STUDY = Study(
     "entropy-strategies",
-    {**RIVALS, **FOLLOWERS, **SPLITS},
+    {**RIVALS, **FOLLOWERS, **SPLITS, **REGIME},
     common=("tasks.select=1", "tasks.report=16", "grading.workers=1"),
 )
 
 
 if __name__ == "__main__":
-    main(STUDY, lambda: read_all(STUDY, RIVALS, FOLLOWERS, SPLITS, CURVES, HERE))
+    main(STUDY, lambda: read_all(STUDY, RIVALS, FOLLOWERS, SPLITS, REGIME, CURVES, HERE))
