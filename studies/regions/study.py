@@ -111,12 +111,12 @@ def draw(rows: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) 
         axis.axhline(0, color=MUTED, linewidth=0.8)
         signs = {1: "up", -1: "down"}
         titles = [
-            f"{region}\nclipped: {signs[predicted(f'clip {region}')]}, freed: {signs[predicted(f'free {region}')]}"
+            f"{region}\nclipped: {signs[predicted(f'clip {region}')]}\nfreed: {signs[predicted(f'free {region}')]}"
             for region in REGIONS
         ]
         axis.set_xticks(range(len(REGIONS)), titles)
         axis.set_ylabel("entropy minus the standard run's, nats")
-        axis.set_title("Change of entropy and what was predicted, seed by seed")
+        axis.set_title("Change of entropy seed by seed; below each region what was predicted")
         figure.legend(loc="outside right center", frameon=False)
         FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
 
