@@ -98,8 +98,7 @@ def main() -> None:
         low, high = np.percentile(laps[draws].sum(1) / wholes[draws].sum(1), [2.5, 97.5])
         share = laps.sum() / wholes.sum()
         print(
-            f"| {name} | {1e3 * wholes.mean():.0f} | {1e3 * laps.mean():.2f} "
-            f"| {share:.2%} [{low:.2%}, {high:.2%}] |",
+            f"| {name} | {1e3 * wholes.mean():.0f} | {1e3 * laps.mean():.2f} | {share:.2%} [{low:.2%}, {high:.2%}] |",
             flush=True,
         )
 
