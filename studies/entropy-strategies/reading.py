@@ -19,7 +19,17 @@ from entrostat.runs import Run, holm
 
 KS = (1, 2, 4, 8, 16, 32)
 FROM, WARM = 20, 8
-FIELDS = ("entropy_middle", "entropy_end", "clipped_low", "clipped_high", "pass_1", "pass_32_middle", "pass_32")
+FIELDS = (
+    "entropy_middle",
+    "entropy_end",
+    "clipped_low",
+    "clipped_high",
+    "pass_1_middle",
+    "pass_32_middle",
+    "pass_1",
+    "pass_8",
+    "pass_32",
+)
 
 
 def rows_of(study: Study, curves: Mapping[str, Curve]) -> list[dict[str, Any]]:

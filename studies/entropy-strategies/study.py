@@ -11,8 +11,9 @@ from common import Condition, Study, main
 from reading import read_all
 
 from entrostat.control import Curve
+from entrostat.control.strategies import LOWER, UPPER
 from entrostat.control.target import LOWERING, RAISING
-from entrostat.objective import ClipRule
+from entrostat.objective import ClipRule, LinearThreshold
 
 HERE = Path(__file__).parent
 RECIPE = Path("recipes/flexible-entropy/embedded.yaml")
@@ -38,6 +39,8 @@ def on(curve: str) -> dict[str, object]:
     return {"points": CURVES[curve].points}
 
 
+NARROW = LinearThreshold.constant(0.05)
+PUBLISHED = {"raising": asdict(ClipRule(UPPER, NARROW)), "lowering": asdict(ClipRule(NARROW, LOWER))}
 RIVALS = {
     "GRPO": Condition(RECIPE),
     "clip-higher": strategy("clip-higher"),
@@ -52,6 +55,7 @@ RIVALS = {
 }
 FOLLOWERS = {
     **{f"target, {curve}": strategy("target-entropy", curve=on(curve)) for curve in CURVES},
+    "target by published thresholds, constant": strategy("target-entropy", curve=on("constant"), **PUBLISHED),
     **{f"adaptive bonus, {curve}": bonus(name="adaptive", target=on(curve)) for curve in CURVES},
     **{
         f"target weights, {curve}": Condition(

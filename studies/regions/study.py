@@ -75,14 +75,17 @@ def read() -> None:
     for one, p in zip(found, holm([one["p"] for one in found]), strict=True):
         one["p_holm"] = p
     write_csv(HERE / "contrasts.csv", found)
-    print("| condition | predicted | entropy against standard | Holm p | clipped low, high |\n|---|---|---|---|---|")
+    base = {row["seed"]: row["entropy_last"] for row in rows if row["condition"] == BASE}
+    print("| condition | predicted | entropy against standard | as predicted | Holm p | clipped low, high |")
+    print("|---|---|---|---|---|---|")
     for one in found:
         own = [row for row in rows if row["condition"] == one["condition"]]
         clipped = [f"{fmean(row[side] for row in own):.3f}" for side in ("clipped_low", "clipped_high")]
         sign = "up" if one["predicted"] > 0 else "down"
+        agree = sum((row["entropy_last"] - base[row["seed"]]) * one["predicted"] > 0 for row in own)
         print(
             f"| {one['condition']} | {sign} | {one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] "
-            f"(n = {one['n']}) | {one['p_holm']:.3f} | {', '.join(clipped)} |"
+            f"| {agree} of {one['n']} | {one['p_holm']:.3f} | {', '.join(clipped)} |"
         )
     draw(rows, found)
 

@@ -33,8 +33,8 @@ class TargetEntropy(Strategy):
     The follower's action u sets the rule by mixing: 1 is `raising`, 0 `neutral`, -1 `lowering`. By the regions E1-E4,
     raising stops the reward of likely tokens (E1: upper .1 - .1 p, nothing at p = 1) and the punishment of rare ones
     (E4: lower .01 + .3 p) as soon as their ratios move; lowering lets both go on (upper .5 p, lower .5) and stops the
-    reward of rare ones (E2). It cannot do more than clipping can: the first pass over a batch is never clipped, and
-    AdamW's momentum carries it on. Take more passes and less momentum, or act by weights (`TargetWeights`).
+    reward of rare ones (E2). It cannot do more than clipping can: the first pass over a batch is never clipped. Take
+    more passes, or act by weights (`TargetWeights`).
     Raises ValueError for memory or reach below 1 and for an entropy that is not finite.
     """
 
