@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from entrostat.control import Curve
-from entrostat.report.style import BLUE, CYCLE, GREEN, GRID, INK, MUTED, ORANGE, SETTINGS
+from entrostat.report.style import BLUE, CYCLE, GRID, INK, MUTED, ORANGE, SETTINGS
 
-HANDS = {"target": "TargetEntropy", "adaptive bonus": "adaptive bonus", "target weights": "TargetWeights"}
+HANDS = {"target": "TargetEntropy", "adaptive bonus": "adaptive bonus"}
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def tracking(table: Sequence[Mapping[str, Any]], curves: Mapping[str, Curve], fi
     with _figure(file, (10, 3.2)) as figure:
         axes = figure.subplots(1, len(curves), sharey=True)
         for axis, (name, curve) in zip(axes, curves.items(), strict=True):
-            for (hand, label), colour in zip(HANDS.items(), (BLUE, ORANGE, GREEN), strict=True):
+            for (hand, label), colour in zip(HANDS.items(), (BLUE, ORANGE), strict=True):
                 found = _entropies(table, f"{hand}, {name}")
                 if not len(found):
                     continue

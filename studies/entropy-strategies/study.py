@@ -57,12 +57,6 @@ FOLLOWERS = {
     **{f"target, {curve}": strategy("target-entropy", curve=on(curve)) for curve in CURVES},
     "target by published thresholds, constant": strategy("target-entropy", curve=on("constant"), **PUBLISHED),
     **{f"adaptive bonus, {curve}": bonus(name="adaptive", target=on(curve)) for curve in CURVES},
-    **{
-        f"target weights, {curve}": Condition(
-            RECIPE, [f"control.reweighting={json.dumps({'name': 'target-weights', 'curve': on(curve)})}"]
-        )
-        for curve in CURVES
-    },
 }
 SPLITS = {f"{name.upper()} {split}": strategy(name, split=split) for split in (0.3, 0.4, 0.6) for name in ("id", "did")}
 HELD = {"standard": ClipRule.constant(), "raising": RAISING, "lowering": LOWERING}
