@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from entrostat.diagnose.reading.log import flatten
 
@@ -64,7 +64,7 @@ class WeightsAndBiases:
     """An offline run in `folder`/wandb, to be sent by `wandb sync` when and if the user wants; other settings by the
     library's own environment variables. TrackerError: `wandb` is missing."""
 
-    def __init__(self, folder: Path, mode: str = "offline") -> None:
+    def __init__(self, folder: Path, mode: Literal["online", "offline"] = "offline") -> None:
         try:
             import wandb
         except ImportError as error:
