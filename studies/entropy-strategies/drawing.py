@@ -39,7 +39,7 @@ def courses(table: Sequence[Mapping[str, Any]], conditions: Sequence[str], file:
     lines = -(-len(conditions) // columns)
     base = _entropies(table, "GRPO").mean(0)
     with _figure(file, (10, 1.9 * lines + 0.4)) as figure:
-        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
+        axes = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
         for axis, condition in zip(axes, conditions, strict=False):
             found = _entropies(table, condition)
             at = np.arange(1, len(base) + 1)
@@ -49,7 +49,7 @@ def courses(table: Sequence[Mapping[str, Any]], conditions: Sequence[str], file:
             if len(found):
                 axis.plot(at, found.mean(0), color=BLUE, linewidth=1.8)
             axis.set_title(condition)
-        for axis in list(axes)[len(conditions) :]:
+        for axis in axes[len(conditions) :]:
             axis.set_visible(False)
         figure.supxlabel("optimizer step (dashed: mean of GRPO)", fontsize=9, color=MUTED)
         figure.supylabel("entropy, nats", fontsize=9, color=MUTED)
