@@ -76,7 +76,7 @@ def test_early_stop_rolls_back_to_the_peak_and_both_decisions_are_recorded_with_
     assert (roll_back["step"], roll_back["kind"], roll_back["to_step"]) == (5, "roll-back", 2)
     for decision in (stop, roll_back):
         assert "0.500 at step 2" in decision["cause"]
-        assert "EarlyStop(patience=3" in decision["cause"]
+        assert "EarlyStop: pass@1 on select" in decision["cause"]
 
 
 def test_a_run_that_is_being_written_is_not_trained_a_second_time(tmp_path: Path):

@@ -154,11 +154,17 @@ def without_unshare() -> None:
 
 @pytest.fixture
 def run_under(package_alone) -> Callable[[Callable[[], None], str], str]:
-    """What grading a few codes prints in a process under a restriction."""
+    """What grading a few codes prints in a process under a restriction, which a fresh interpreter puts on: this one may
+    have loaded a library that starts threads in its forks, and the kernel gives no user namespace to threads.
+    """
 
     def run(restriction: Callable[[], None], isolation: str) -> str:
-        command = [sys.executable, "-c", f"{package_alone}ISOLATION = {isolation!r}\n{GRADE}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, preexec_fn=restriction)
+        grade = [sys.executable, "-c", f"{package_alone}ISOLATION = {isolation!r}\n{GRADE}"]
+        here = Path(__file__)
+        restrict = f"import os, sys; sys.path.insert(0, {str(here.parent)!r}); import {here.stem} as tests; "
+        restrict += f"tests.{restriction.__name__}(); os.execv({grade[0]!r}, {grade!r})"
+        command = [sys.executable, "-c", restrict]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         return done.stdout + done.stderr
 
     return run

@@ -4,7 +4,6 @@ The interpreter multiplies bfloat16 numbers as integers, so that float16 stands 
 """
 
 import math
-import os
 
 import pytest
 import torch
@@ -12,8 +11,6 @@ from torch import Tensor
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
 from entrostat.tokens import TokenStats, chunks, fused, fused_token_stats, triton_kernel  # noqa: E402
