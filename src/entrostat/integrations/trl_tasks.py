@@ -11,11 +11,22 @@ from entrostat.grading import CodeGrader
 from entrostat.tasks.sources import AnyTask
 
 
-def task_dataset(tasks: Sequence[AnyTask]) -> Any:
-    """A `datasets.Dataset` with the columns that `graded_reward` needs, a row a task."""
+def task_dataset(tasks: Sequence[AnyTask], tokenizer: Any = None) -> Any:
+    """A `datasets.Dataset` with the columns that `graded_reward` needs, a row a task.
+
+    tokenizer: where it has a chat template, the prompts are written out as a user's turn by it.
+    """
     from datasets import Dataset
 
-    return Dataset.from_dict({"prompt": [task.prompt for task in tasks], "task": [task.id for task in tasks]})
+    prompts = [_written_out(task.prompt, tokenizer) for task in tasks]
+    return Dataset.from_dict({"prompt": prompts, "task": [task.id for task in tasks]})
+
+
+def _written_out(prompt: str, tokenizer: Any) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        return prompt
+    turn = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
 
 def graded_reward(tasks: Sequence[AnyTask], grader: CodeGrader) -> Callable[..., list[float | None]]:
@@ -41,7 +52,8 @@ def pass_counts(
     model.eval()
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        batch = tokenizer([task.prompt for task in tasks], return_tensors="pt", padding=True, padding_side="left")
+        prompts = [_written_out(task.prompt, tokenizer) for task in tasks]
+        batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
         found = model.generate(
             input_ids=batch["input_ids"].to(model.device),
             attention_mask=batch["attention_mask"].to(model.device),
