@@ -72,6 +72,12 @@ def test_an_announced_fall_ends_the_campaign_with_its_champion():
     assert scene.spent < 3
 
 
+def test_a_step_that_does_not_look_worse_is_accepted_on_the_first_block():
+    scene = Scene(Crest(block=16), [0.5] * 21, wild={6})
+    assert scene.play() == (BUDGET, BUDGET)
+    assert [(line["step"], line["tasks"]) for line in scene.evals] == [(0, [0, 16]), (6, [0, 16]), (20, [0, 16])]
+
+
 def test_a_false_alarm_costs_a_look_and_ends_nothing():
     scene = Scene(Crest(), RISE, wild={6})
     assert scene.play() == (BUDGET, BUDGET)
@@ -136,13 +142,25 @@ def test_the_start_of_a_later_campaign_is_not_evaluated_again():
 
 
 def test_what_the_campaign_before_measured_of_its_hand_over_in_part_is_completed_and_not_measured_twice():
-    crest = Crest(block=16)
+    crest = Crest(block=16, z=1000.0)
     scene = Scene(crest, [0.5] * 21)
     known = {"step": 20, "tasks": [0, 16], "results": scene._results(Evaluate(20, 0, 16))}
     before = replace(campaign(Scene(crest, RISE)), evals=[known])
-    scene = Scene(crest, [0.5] * 21, history=(before,), noise=True)
+    scene = Scene(crest, [*[0.5] * 20, 0.4], history=(before,), noise=True)
     assert scene.play()[0] == BUDGET
     assert [line["tasks"] for line in scene.evals if line["step"] == 0] == [[16, 32], [32, 48]]
+
+
+def test_what_is_known_of_weights_that_two_campaigns_handed_over_unchanged_is_not_measured_again():
+    crest = Crest(block=16, z=1000.0)
+    first = campaign(Scene(crest, RISE))
+    second = campaign(Scene(crest, [RISE[-1], *[0.5] * 20], history=(first,), noise=True))
+    assert second.peak.step == 0
+    third = Scene(crest, [RISE[-1], *[0.5] * 20], history=(first, second), noise=True)
+    third.play()
+    known = {line["tasks"][0] for trace in (first, second) for line in trace.evals if line["step"] in (0, 20)}
+    assert known == {0, 16, 32}
+    assert {line["step"] for line in third.evals} == {BUDGET}
 
 
 @pytest.mark.parametrize("settings", [{"log_ratio": 1.0}, {"votes": 4}, {"block": 0}, {"recovery": 0.5}, {"z": 0}])

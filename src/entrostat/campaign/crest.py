@@ -6,8 +6,8 @@ A campaign is watched through three numbers that each optimizer step yields for 
     lowest log-ratio of a punished token          below `log_ratio`
 `votes` of them within the last `window` steps are a warning. A warning says where to look, it decides nothing: the
 weights of now are compared with the champion, the best of the campaign so far, on the select split, `block` tasks at a
-time, until a paired test tells them apart. Not worse: now is the champion. Worse: the campaign stops and hands over the
-champion, at once where the test is sure, else when the next look finds the same. Without a warning the end alone is
+time, for as long as now looks worse and a paired test is not sure of it. Not worse: now is the champion. Worse: the
+campaign stops and hands over the champion, at once where the test is sure, else when the next look finds the same. Without a warning the end alone is
 compared, with the start: so it is where every batch serves one step, for there all ratios are 1.
 
 What is carried on: the learning rate half-way between the champion and the stop is the border that later campaigns stay
@@ -41,7 +41,7 @@ class Comparison:
 class Crest(StopRule):
     """`crest`, as the module says. Every number is a setting.
 
-    spacing: least steps between two looks. z: standard errors at which the paired test is sure. looks: how many worse
+    spacing: least steps between two looks. z: standard errors at which the paired test is sure of a fall. looks: how many worse
     ones in a row end the campaign, where no test was sure. margin: share of the border that is the next campaigns'
     highest learning rate; recovery: factor on it after each campaign without a fall.
     ValueError: a setting out of its range.
@@ -139,23 +139,24 @@ class Crest(StopRule):
         self, progress: Progress, history: Sequence[CampaignTrace], earlier: int, later: int
     ) -> Comparison | Evaluate:
         """The comparison of two steps, or the evaluation that it still needs."""
-        one, other = (self._results(progress, history, step) for step in (earlier, later))
+        one, other = (_results(progress.evals, history, step) for step in (earlier, later))
         for done in range(0, progress.split, self.block):
             end = min(done + self.block, progress.split)
             for step, results in ((earlier, one), (later, other)):
                 if len(results) < end:
                     return Evaluate(step, len(results), end)
             found = _compare(one, other, end)
-            if abs(found.mean) > self.z * found.error:
+            if found.mean >= 0 or found.mean < -self.z * found.error:
                 break
         return found
 
-    def _results(self, progress: Progress, history: Sequence[CampaignTrace], step: int) -> Results:
-        """What is known of a step; of the start also what the campaign before measured of the same weights."""
-        lines = [line for line in progress.evals if line["step"] == step]
-        if step == 0 and history:
-            lines = [line for line in history[-1].evals if line["step"] == history[-1].peak.step] + lines
-        return {task: c / n for line in lines for task, n, c in line["results"]}
+
+def _results(evals: Sequence[Line], history: Sequence[CampaignTrace], step: int) -> Results:
+    """What is known of a step; of the start also what the campaigns before measured of the same weights."""
+    known: dict[str, float] = {}
+    if step == 0 and history:
+        known |= _results(history[-1].evals, history[:-1], history[-1].peak.step)
+    return known | {task: c / n for line in evals if line["step"] == step for task, n, c in line["results"]}
 
 
 def _compare(earlier: Results, later: Results, tasks: int) -> Comparison:
