@@ -7,8 +7,9 @@ A campaign is watched through three numbers that each optimizer step yields for 
 `votes` of them within the last `window` steps are a warning. A warning says where to look, it decides nothing: the
 weights of now are compared with the champion, the best of the campaign so far, on the select split, `block` tasks at a
 time, for as long as now looks worse and a paired test is not sure of it. Not worse: now is the champion. Worse: the
-campaign stops and hands over the champion, at once where the test is sure, else when the next look finds the same. Without a warning the end alone is
-compared, with the start: so it is where every batch serves one step, for there all ratios are 1.
+campaign stops and hands over the champion, at once where the test is sure, else when the next look finds the same.
+Without a warning the end alone is compared, with the start: so it is where every batch serves one step, for there all
+ratios are 1.
 
 What is carried on: the learning rate half-way between the champion and the stop is the border that later campaigns stay
 below, and which each campaign without a fall moves up a little.
@@ -41,9 +42,9 @@ class Comparison:
 class Crest(StopRule):
     """`crest`, as the module says. Every number is a setting.
 
-    spacing: least steps between two looks. z: standard errors at which the paired test is sure of a fall. looks: how many worse
-    ones in a row end the campaign, where no test was sure. margin: share of the border that is the next campaigns'
-    highest learning rate; recovery: factor on it after each campaign without a fall.
+    spacing: least steps between two looks. z: standard errors at which the paired test is sure of a fall. looks: how
+    many worse ones in a row end the campaign, where no test was sure. margin: share of the border that is the next
+    campaigns' highest learning rate; recovery: factor on it after each campaign without a fall.
     ValueError: a setting out of its range.
     """
 
