@@ -20,11 +20,11 @@ from scipy.stats import ttest_rel
 
 from entrostat.engine.checkpoint import CheckpointStore
 from entrostat.engine.evaluate import evaluate
-from entrostat.engine.local import TaskSplits
 from entrostat.engine.policy import load_policy
 from entrostat.engine.train import grader_of, train
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, load_recipe
+from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run, RunError, Trajectory, bootstrap_mean, paired_bootstrap
 
 RUNS = Path("runs")
@@ -109,7 +109,7 @@ def measure_end(folder: Path) -> None:
         result = evaluate(
             policy,
             grader,
-            TaskSplits.of(recipe).report,
+            TaskSplits.of(recipe.tasks).report,
             samples=SAMPLES,
             pass_at=PASS_AT,
             temperature=1.0,

@@ -24,10 +24,11 @@ import torch
 
 from entrostat.campaign import Checkpoint, Naive, run_campaign
 from entrostat.control import EntropyController, IncreaseThenDecrease
-from entrostat.engine.local import LocalEngine, TaskSplits
+from entrostat.engine.local import LocalEngine
 from entrostat.engine.policy import embedded_folder
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, parse_recipe
+from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run
 
 
@@ -49,7 +50,7 @@ def recipe(seed: int, steps: int) -> Recipe:
 
 def embedded(seed: int, steps: int) -> dict:
     settings = recipe(seed, steps)
-    tasks = TaskSplits.of(settings)
+    tasks = TaskSplits.of(settings.tasks)
     with CodeGrader(1, 2.0, isolation="best-effort") as grader:
         engine = LocalEngine(settings, tasks, grader)
         record = Run.create(Path(tempfile.mkdtemp()) / "run", settings.model_dump(mode="json"), seed, {}, {})
@@ -82,7 +83,7 @@ def trl(seed: int, steps: int) -> dict:
             self.seconds, self.busy = time.perf_counter() - self.started, time.process_time() - self.busy
 
     settings = recipe(seed, steps)
-    tasks = TaskSplits.of(settings).train
+    tasks = TaskSplits.of(settings.tasks).train
     clock = Clock()
     config = GRPOConfig(
         tempfile.mkdtemp(),

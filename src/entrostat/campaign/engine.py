@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from entrostat.runs import Run, Trajectory
 
 Line = Mapping[str, Any]
+Listener = Callable[[dict[str, Any]], None]  # told of each line of a run as it is written
 
 
 @dataclass(frozen=True, slots=True)

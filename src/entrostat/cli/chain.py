@@ -16,7 +16,13 @@ from rich.table import Table
 
 from entrostat.cli.screen import AsJson, Overrides, console, plain_errors, status
 
-SHOWN = ("method", "n", "end", "gap", "floor", "collapsed", "of oracle", "steps", "evaluations")  # fits 80 columns
+SHOWN = {  # columns of the headline table, and headings with which they fit into 80 characters
+    **{name: name for name in ("method", "n", "end", "gap", "floor")},
+    "collapsed": "fell",
+    "of oracle": "oracle",
+    "steps": "steps",
+    "evaluations": "evals",
+}
 
 
 def chain(
@@ -58,11 +64,11 @@ def _show_results(folder: Path, page: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"methods": rows, "report": str(page), "results": str(folder / "results.sqlite")}))
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in SHOWN:
-        table.add_column(heading, justify="left" if heading == "method" else "right")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for name, heading in SHOWN.items():
+        table.add_column(heading, justify="left" if name == "method" else "right", no_wrap=name == "end")
     for row in rows:
-        table.add_row(*(escape(str(row[heading])) for heading in SHOWN))
+        table.add_row(*(escape(str(row[name])) for name in SHOWN))
     console.print(table)
     console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
 

@@ -66,13 +66,12 @@ def train(
 
 def _train(recipe: Any, out: Path, track: Sequence[str] = ()) -> list[Path]:
     """Train, and return the run's folder, with that of what followed a roll-back if there was one."""
-    from transformers.utils import logging
-
+    from entrostat.engine.quiet import quieten_libraries
     from entrostat.engine.train import AFTER_ROLL_BACK
     from entrostat.engine.train import train as train_recipe
     from entrostat.integrations.trackers import TRACKERS
 
-    logging.set_verbosity_error()
+    quieten_libraries()
     if reason := recipe.inert_control():
         status.print(f"note: {reason}", style="yellow", markup=False)
     with ExitStack() as stack:

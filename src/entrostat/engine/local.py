@@ -6,10 +6,8 @@ one, forgets what was logged after it, and does the same again: every random num
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from entrostat.campaign.engine import (
     CampaignTrace,
     Checkpoint,
     Evaluate,
+    Listener,
     Order,
     Plan,
     Progress,
@@ -43,36 +42,9 @@ from entrostat.engine.token_record import token_record
 from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader, Verdict
 from entrostat.recipe import Recipe, build_controller
-from entrostat.recipe.task_sets import task_splits
+from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run, Trajectory
 from entrostat.tasks.sources import AnyTask
-
-SPLITS = ("train", "select", "report", "ood")
-
-Listener = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSplits:
-    """The tasks of a run: trained on, choosing the peak, reported, and of another kind than is trained on."""
-
-    train: list[AnyTask]
-    select: list[AnyTask]
-    report: list[AnyTask]
-    ood: list[AnyTask] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> TaskSplits:
-        """The tasks that a recipe names."""
-        return cls(**task_splits(recipe.tasks))
-
-    def hashes(self) -> dict[str, str]:
-        """A digest of each split's content."""
-        return {split: _digest(getattr(self, split)) for split in SPLITS if getattr(self, split)}
-
-
-def _digest(tasks: Sequence[AnyTask]) -> str:
-    return hashlib.sha256("".join(task.content_hash() for task in tasks).encode()).hexdigest()
 
 
 class LocalEngine:

@@ -14,13 +14,16 @@ from typing import Any
 from entrostat.campaign import CampaignOutcome, Checkpoint
 from entrostat.campaign.chain import OUTCOME, Campaign, campaign_folder, run_chain
 from entrostat.campaign.database import chain_folder, write_results
+from entrostat.campaign.engine import Listener
 from entrostat.engine.checkpoint import folder_digest
-from entrostat.engine.local import Listener, LocalEngine, TaskSplits
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
+from entrostat.engine.quiet import quieten_libraries
+from entrostat.engine.registry import build_engine
 from entrostat.engine.train import REMEMBERED, versions
 from entrostat.grading import CodeGrader
 from entrostat.grading.kernel import die_with_parent
 from entrostat.recipe import StudyRecipe, build_campaign_controller
+from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run, RunError, atomic_write
 
 Job = tuple[str, int]  # method, seed
@@ -93,7 +96,7 @@ def run_one(
 
         def campaign(number: int) -> Campaign:
             recipe = study.recipe(method, seed, number)
-            tasks = TaskSplits.of(recipe)
+            tasks = TaskSplits.of(recipe.tasks)
 
             def open_record(place: Path, begin: Checkpoint) -> Run:
                 own = digest if number == 0 else begin.path.name
@@ -101,7 +104,7 @@ def run_one(
                     place, recipe.model_dump(mode="json"), recipe.seed, {**tasks.hashes(), "policy": own}, versions()
                 )
 
-            return Campaign(LocalEngine(recipe, tasks, grader, listener), open_record)
+            return Campaign(build_engine(recipe, tasks, grader, listener), open_record)
 
         return run_chain(
             [lambda number=number: campaign(number) for number in range(study.campaigns)],  # type: ignore[misc]
@@ -187,7 +190,7 @@ def _child(study: StudyRecipe, method: str, seed: int, out: Path, outbox: Any) -
     die_with_parent(signal.SIGKILL)
     if os.getppid() == 1:
         os._exit(1)
-    _quiet()
+    quieten_libraries()
     try:
         run_one(study, method, seed, out)
     except KeyboardInterrupt:
@@ -195,12 +198,6 @@ def _child(study: StudyRecipe, method: str, seed: int, out: Path, outbox: Any) -
     except Exception as error:
         outbox.send(f"{error}" if str(error) else type(error).__name__)
         os._exit(1)
-
-
-def _quiet() -> None:
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
 
 
 def _on_ray(study: StudyRecipe, out: Path, todo: Iterable[Job]) -> Iterator[Ended]:
@@ -213,7 +210,7 @@ def _on_ray(study: StudyRecipe, out: Path, todo: Iterable[Job]) -> Iterator[Ende
         ray.init(log_to_driver=False)
 
     def task(job: Job) -> str | None:
-        _quiet()
+        quieten_libraries()
         try:
             run_one(study, *job, out.resolve())
         except Exception as error:

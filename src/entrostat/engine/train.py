@@ -8,13 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from entrostat.campaign import CampaignOutcome, Checkpoint, run_campaign
+from entrostat.campaign.engine import Listener
 from entrostat.diagnose import Finding
 from entrostat.engine.checkpoint import folder_digest
-from entrostat.engine.local import Listener, LocalEngine, TaskSplits
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
+from entrostat.engine.registry import build_engine
 from entrostat.engine.watch import Watched
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, build_campaign_controller
+from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run
 
 REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen before
@@ -30,11 +32,12 @@ def train(
     with the steps that are left; its outcome is then the one returned.
     grader: one that several runs share, with what it remembers; None makes one as the recipe says.
     Before anything is written raises RunError when `out` belongs to another recipe, PolicyError for a folder that lacks
-    a part, and grading's IsolationError; later CheckpointError and TrainingError, with what was there intact.
+    a part, RecipeError for an engine that is not there or cannot follow the recipe, and grading's IsolationError; later
+    CheckpointError and TrainingError, with what was there intact.
     """
     policy = recipe.policy
     refuse_unusable(policy.path, policy.dtype, policy.device)
-    tasks = TaskSplits.of(recipe)
+    tasks = TaskSplits.of(recipe.tasks)
     start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
     with nullcontext(grader) if grader else grader_of(recipe) as judge:
         outcome, record, ended_by = _campaign(recipe, start, tasks, judge, out, listener)
@@ -59,9 +62,9 @@ def _campaign(
     """The campaign's outcome, its record, and the finding that ended it, if one did."""
     origin = folder_digest(start.path) if start.path.is_dir() else str(start.path)
     hashes = {**tasks.hashes(), "policy": origin}
+    engine = build_engine(recipe, tasks, grader, listener)
     record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
     controller = build_campaign_controller(recipe)
-    engine = LocalEngine(recipe, tasks, grader, listener)
     if recipe.watch is None:
         return run_campaign(engine, controller, start, record), record, None
     watched = Watched(controller, recipe.watch, record, recipe.campaign.steps)

@@ -247,6 +247,8 @@ class Recipe(Section):
     """Every random number of the run follows from it."""
     threads: Positive | None = None
     """Torch's threads on the CPU; null leaves torch's own choice. Traces are equal bit for bit at equal threads."""
+    engine: str = Field(default="embedded", min_length=1)
+    """The trainer: `embedded`, the package's own; `trl`; or one that another package adds (`engine.registry`)."""
     policy: PolicyRecipe = PolicyRecipe()
     tasks: TasksRecipe = TasksRecipe()
     rollout: RolloutRecipe = RolloutRecipe()

@@ -1,9 +1,11 @@
-"""Task sets by name."""
+"""Task sets by name, and the splits of them that a recipe asks for."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +25,30 @@ FROM_PACKAGES: Mapping[str, Callable[[], Sequence[AnyTask]]] = {
     "listcraft": lambda: listcraft.tasks("report", 100),
 }
 TASK_SETS = tuple({**FROM_PACKAGES, **FROM_FILES})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSplits:
+    """The tasks of a run: trained on, choosing the peak, reported, and of another kind than is trained on."""
+
+    train: list[AnyTask]
+    select: list[AnyTask]
+    report: list[AnyTask]
+    ood: list[AnyTask] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, wanted: TasksRecipe) -> TaskSplits:
+        """The tasks that a recipe names. TaskError: see task_splits."""
+        return cls(**task_splits(wanted))
+
+    def hashes(self) -> dict[str, str]:
+        """A digest of each split's content."""
+        splits = {place.name: getattr(self, place.name) for place in fields(self)}
+        return {name: _digest(tasks) for name, tasks in splits.items() if tasks}
+
+
+def _digest(tasks: Sequence[AnyTask]) -> str:
+    return hashlib.sha256("".join(task.content_hash() for task in tasks).encode()).hexdigest()
 
 
 def task_splits(wanted: TasksRecipe) -> dict[str, list[AnyTask]]:

@@ -158,14 +158,18 @@ def efficiency(study: StudyData) -> Figure | None:
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
-    """Names beside their points; those that share a place are stacked."""
+    """Names beside their points; those that share a place are stacked, with a line to their point."""
     highest = max(end for *_, end in points) or 1.0
-    last: dict[tuple[float, float], float] = {}
+    widest = max(used for _, used, _ in points)
+    line = 0.07 * highest
+    taken: list[tuple[float, float]] = []
     for name, used, end in sorted(points, key=lambda point: point[2]):
-        near = [at for (place, _), at in last.items() if abs(place - used) < 40 and at > end - 0.06 * highest]
-        at = max(near) + 0.06 * highest if near else end
-        last[(used, end)] = at
-        axes.text(used, at, f"  {name}", va="center", fontsize=8, color=INK)
+        at = max([end, *(y + line for x, y in taken if abs(x - used) < 0.2 * widest and y > end - line)])
+        taken.append((used, at))
+        leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0} if at > end else None
+        axes.annotate(
+            name, (used, end), (used + 0.02 * widest, at), va="center", fontsize=8, color=INK, arrowprops=leader
+        )
 
 
 def cliffs(study: StudyData) -> Figure | None:

@@ -1,0 +1,112 @@
+"""`engine: trl`: a study's chains trained by TRL, on the embedded policy."""
+
+import pytest
+
+pytest.importorskip("trl")
+
+from entrostat.campaign.database import read_results
+from entrostat.engine.registry import build_engine
+from entrostat.engine.study import run_study
+from entrostat.integrations.trl_recipe import trl_settings
+from entrostat.recipe import RecipeError, StudyRecipe, parse_recipe
+from entrostat.recipe.loading import parse_as
+from entrostat.runs import Run
+
+BASE = {
+    "engine": "trl",
+    "threads": 1,
+    "tasks": {"train": 4, "select": 4, "report": 4},
+    "rollout": {"prompts": 4, "samples": 4},
+    "update": {"epochs": 2, "learning_rate": 1e-3, "warmup_steps": 0},
+    "evaluation": {"samples": 2, "pass_at": [1, 2], "report": "peak"},
+    "campaign": {"steps": 4, "checkpoint_every": 1},
+    "grading": {"workers": 1},
+}
+
+
+def recipe(**changes):
+    return parse_recipe({"name": "x", **BASE, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two chains of two campaigns, and of the first a twin on the embedded engine."""
+    crest = {"name": "crest", "votes": 1, "kl": 1e-12, "spacing": 1, "block": 2}
+    study = {
+        "name": "trl",
+        "seeds": [0],
+        "campaigns": 2,
+        "base": BASE,
+        "methods": {
+            "naive": {},
+            "crest": {"campaign.controller": crest, "evaluation.every": None},
+            "embedded": {"engine": "embedded"},
+        },
+    }
+    out = tmp_path_factory.mktemp("trl") / "study"
+    run_study(parse_as(StudyRecipe, study), out)
+    return out
+
+
+def test_each_campaign_goes_on_from_the_weights_that_the_last_one_handed_over(finished):
+    first, second = (Run.open(finished / "naive/seed-0" / f"campaign-0{i}") for i in (0, 1))
+    end, start = first.evals("select")[-1], second.evals("select")[0]
+    assert [line["step"] for line in first.steps()] == [1, 2, 3, 4]
+    assert (end["step"], start["step"]) == (4, 0)
+    assert start["results"] == end["results"]
+    assert first.evals("select")[0]["entropy"] != end["entropy"]
+
+
+def test_the_start_is_measured_as_by_the_embedded_engine(finished):
+    for split in ("select", "report"):
+        ours, theirs = (
+            Run.open(finished / method / "seed-0/campaign-00").evals(split)[0] for method in ("embedded", "naive")
+        )
+        for field in ("results", "pass_at", "distinct", "length", "truncated", "verdicts"):
+            assert theirs[field] == ours[field]
+        assert theirs["entropy"] == pytest.approx(ours["entropy"], rel=1e-5)
+
+
+def test_crest_reads_its_signals_off_trl_s_steps(finished):
+    campaigns = [row for row in read_results(finished, "campaigns") if row["method"] == "crest"]
+    assert len(campaigns) == 2
+    lines = Run.open(finished / "crest/seed-0/campaign-00").steps()
+    assert lines[1]["kl"] > 0
+    assert lines[1]["lr"] == pytest.approx(1e-3)
+    onsets = [row for row in read_results(finished, "decisions") if row["kind"] == "onset"]
+    assert len(onsets) == 2
+
+
+@pytest.mark.parametrize(("minibatches", "at_most"), [(1, 512), (2, 512), (2, 6), (4, 3)])
+def test_a_step_takes_the_rows_and_a_batch_serves_the_steps_of_the_recipe(tmp_path, minibatches, at_most):
+    wanted = recipe(
+        rollout={"prompts": 4, "samples": 6},
+        update={"epochs": 3, "minibatches": minibatches, "microbatch_rows": at_most},
+    )
+    settings = trl_settings(wanted, 8, tmp_path)
+    assert settings.per_device_train_batch_size <= at_most
+    rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    assert rows * minibatches == settings.generation_batch_size == 24
+    assert settings.steps_per_generation // settings.gradient_accumulation_steps == minibatches
+    assert settings.save_steps == 3 * minibatches * wanted.campaign.checkpoint_every
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("update", "advantage", "reinforce"),
+        ("update", "objective", "reinforce"),
+        ("update", "failure_reward", -1),
+        ("update", "kl", {"kind": "fixed"}),
+        ("update", "kl_cov", {}),
+        ("control", "measure_change", True),
+        ("control", "first_order", True),
+        ("campaign", "optimizer", "carried"),
+        ("evaluation", "report", "every"),
+        ("tasks", "ood", 2),
+    ],
+)
+def test_what_trl_does_not_do_is_refused_by_name(section, field, value):
+    changed = recipe(**{section: {**BASE.get(section, {}), field: value}})
+    with pytest.raises(RecipeError, match=f"{section}.{field}: got .* engine trl cannot follow; set it to"):
+        build_engine(changed, None, None)
