@@ -14,7 +14,6 @@ from typing import Any
 from entrostat.campaign import CampaignOutcome, Checkpoint
 from entrostat.campaign.chain import OUTCOME, Campaign, campaign_folder, run_chain
 from entrostat.campaign.database import chain_folder, write_results
-from entrostat.engine.checkpoint import folder_digest
 from entrostat.engine.local import Listener, LocalEngine, TaskSplits
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.train import REMEMBERED, versions
@@ -22,6 +21,7 @@ from entrostat.grading import CodeGrader
 from entrostat.grading.kernel import die_with_parent
 from entrostat.recipe import StudyRecipe, build_campaign_controller
 from entrostat.runs import Run, RunError, atomic_write
+from entrostat.runs.files import folder_digest
 
 Job = tuple[str, int]  # method, seed
 POLL_SECONDS = 0.5
