@@ -41,13 +41,13 @@ class Host(Protocol):
         """Tasks of the select split."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write the weights of now to a new Hugging Face folder."""
+    def save(self, to: Checkpoint) -> None:
+        """Write the weights of now, which are those of to.step, to the new folder to.path."""
         ...
 
-    def measure(self, split: str, part: slice, weights: Path | None) -> Rows:
-        """[task id, n, passed] of the tasks `part` of "select" or "report", with the weights of now, or with those that
-        it saved in the folder `weights`; training then goes on with the weights of now.
+    def measure(self, split: str, part: slice, weights: Checkpoint | None) -> Rows:
+        """[task id, n, passed] of the tasks `part` of "select" or "report", with the weights of now, or with ones that
+        it saved; training then goes on with the weights of now.
         """
         ...
 
@@ -74,7 +74,7 @@ class HostCampaign:
     def begin(self) -> None:
         """From the start, which the host has loaded."""
         self._forget_after(-1)
-        self._keep(0)
+        self._keep()
         self._evaluate_on_schedule()
         self._evaluate("report", 0)
         self._ask()
@@ -90,11 +90,11 @@ class HostCampaign:
         self.at = self._held = step
         self.record.log_step(step_line(step, logged))
         if step == self.plan.budget:
-            self._keep(step)
+            self._keep()
         self._evaluate_on_schedule()
         self._ask()
         if isinstance(self.order, Stop):
-            self._keep(step)
+            self._keep()
 
     def prune(self) -> None:
         """Forget weights that neither the controller nor the peak needs; call it when a killed host would go on from
@@ -102,7 +102,7 @@ class HostCampaign:
         """
         wanted = {0, self._best(), self.order.keep if isinstance(self.order, GoOn | Stop) else None}
         wanted |= {self.at} if self.over else set()
-        for step in set(self._kept()) - wanted:
+        for step in set(self.kept()) - wanted:
             shutil.rmtree(self._folder(step))
 
     def close(self) -> None:
@@ -113,11 +113,15 @@ class HostCampaign:
         peak = self._best() if confirmed is None else confirmed
         for step in sorted({peak, self.at} - {line["step"] for line in self.record.evals("report")}):
             self._evaluate("report", step)
-        for other in set(self._kept()) - {0, peak, self.at}:
+        for other in set(self.kept()) - {0, peak, self.at}:
             shutil.rmtree(self._folder(other))
         digests = {step: folder_digest(self._folder(step)) for step in (0, peak, self.at)}
         settled = {"peak": peak, "end": self.at, "confirmed": confirmed, "digests": digests}
         atomic_write(_settled_file(self.record), json.dumps(settled).encode())
+
+    def kept(self) -> list[int]:
+        """Steps whose weights are kept."""
+        return sorted(int(folder.name[5:]) for folder in self.record.checkpoints_dir.glob("step-*"))
 
     def _ask(self) -> None:
         """Do what the controller orders until it wants to go on or to stop."""
@@ -125,21 +129,22 @@ class HostCampaign:
             self._evaluate("select", order.step, slice(order.first, order.last))
         self.order = order
         if isinstance(order, GoOn) and order.keep == self.at:
-            self._keep(self.at)
+            self._keep()
 
     def _progress(self) -> Progress:
         steps, evals = self.record.steps(), self.record.evals("select")
-        kept = tuple(sorted({*self._kept(), self.at}))
+        kept = tuple(sorted({*self.kept(), self.at}))
         return Progress(self.at, self.plan.budget, steps, evals, kept, self.host.split)
 
     def _evaluate_on_schedule(self) -> None:
         if self.every is not None and (self.at % self.every == 0 or self.at == self.plan.budget):
             self._evaluate("select", self.at)
             if self._best() == self.at:
-                self._keep(self.at)
+                self._keep()
 
     def _evaluate(self, split: str, step: int, part: slice = EVERYTHING) -> None:
-        rows = self.host.measure(split, part, None if step == self._held else self._folder(step))
+        weights = None if step == self._held else Checkpoint(self._folder(step), step)
+        rows = self.host.measure(split, part, weights)
         late = {"at": self.at} if step != self.at else {}
         said = {} if part is EVERYTHING else {"tasks": [part.start, part.stop]}
         self.record.log_eval({"step": step, "split": split, **late, **said, "results": [list(row) for row in rows]})
@@ -149,26 +154,23 @@ class HostCampaign:
         select = whole_trajectory(self.record.evals("select"))
         return select.peak_step if select else 0
 
-    def _kept(self) -> list[int]:
-        return sorted(int(folder.name[5:]) for folder in self.record.checkpoints_dir.glob("step-*"))
-
     def _folder(self, step: int) -> Path:
         return self.record.checkpoints_dir / f"step-{step:06d}"
 
-    def _keep(self, step: int) -> None:
+    def _keep(self) -> None:
         """Save the weights of now under their step, once; a folder that a kill left half written is replaced."""
-        folder = self._folder(step)
+        folder = self._folder(self.at)
         if folder.exists():
             return
         temporary = folder.with_name(f".writing-{folder.name}")
         shutil.rmtree(temporary, ignore_errors=True)
-        self.host.save(temporary)
+        self.host.save(Checkpoint(temporary, self.at))
         temporary.rename(folder)
 
     def _forget_after(self, step: int) -> None:
         """Forget what a killed process did after `step`."""
         self.record.rewind(step)
-        for other in self._kept():
+        for other in self.kept():
             if other > step:
                 shutil.rmtree(self._folder(other))
 
@@ -180,7 +182,7 @@ def step_line(step: int, logged: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in logged.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
-    return {**nested(numbers), "step": step}
+    return {"step": step} | nested(numbers) | {"step": step}
 
 
 def finished(record: Run) -> bool:

@@ -88,24 +88,24 @@ class _Training(TrainerCallback):  # type: ignore[misc]
         self.campaign.prune()
         return control
 
-    def save(self, folder: Path) -> None:
+    def save(self, to: Checkpoint) -> None:
         """See `Host.save`."""
-        self.trainer.save_model(str(folder))
+        self.trainer.save_model(str(to.path))
 
-    def measure(self, split: str, part: slice, weights: Path | None) -> Rows:
+    def measure(self, split: str, part: slice, weights: Checkpoint | None) -> Rows:
         """See `Host.measure`."""
         with self._with(weights):
             return self.engine.measure(self.trainer, split, part)
 
     @contextmanager
-    def _with(self, weights: Path | None) -> Iterator[None]:
+    def _with(self, weights: Checkpoint | None) -> Iterator[None]:
         """Put saved weights into the model for a while; None leaves those of now."""
         if weights is None:
             yield
             return
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         held = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        load_model(model, weights / "model.safetensors")
+        load_model(model, weights.path / "model.safetensors")
         try:
             yield
         finally:
