@@ -1,8 +1,8 @@
 """verl's own driver, trainer loop, validation and data without GPUs: an external module of verl's, and a program.
 
 What stands in: the workers, whose weights are one number that grows by the learning rate, and the rollout, whose
-completions are right the more often the nearer that number is to `BEST`. As a program it is `verl.trainer.main_ppo` with
-verl's task runner in this process, and a dictionary in the place of the transfer queue, so that no Ray is started.
+completions are right the more often the nearer that number is to `BEST`. As a program it is `verl.trainer.main_ppo`
+with verl's task runner in this process, and a dictionary in the place of the transfer queue, so that no Ray is started.
 """
 
 import os
@@ -37,7 +37,7 @@ def number_of(folder):
     return round(load_file(Path(folder) / WEIGHTS)["weight"].item(), 6)
 
 
-def arguments(folder, **settings):
+def arguments(folder):
     """verl's command line for the stand-ins, over data written to `folder`."""
     from datasets import Dataset
 
@@ -74,7 +74,6 @@ def arguments(folder, **settings):
         "trainer.logger": "[console]",
         "ray_kwargs.ray_init.num_cpus": 8,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
-        **settings,
     }
     return [f"{key}={value}" for key, value in given.items()]
 

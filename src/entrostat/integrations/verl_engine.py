@@ -41,7 +41,8 @@ from entrostat.runs import Run, atomic_write
 
 DRIVER = ("-m", "verl.trainer.main_ppo")
 PART = f"{__package__}.verl_campaign"
-CONTENTS = "[model,optimizer,extra]"
+CONTENTS = ("model", "optimizer", "extra")
+SAVED = (*CONTENTS, "hf_model")  # in Hugging Face format too
 POLL_SECONDS = 1.0
 END_SECONDS = 300.0  # that verl has to end by itself
 LINES = 20  # of its output that an error quotes
@@ -111,8 +112,8 @@ class VerlEngine:
             "trainer.val_before_train": "false",
             "trainer.max_actor_ckpt_to_keep": "null",
             "trainer.max_critic_ckpt_to_keep": "null",
-            f"{checkpoint}.save_contents": CONTENTS.replace("]", ",hf_model]"),
-            f"{checkpoint}.load_contents": CONTENTS,
+            f"{checkpoint}.save_contents": f"[{','.join(SAVED)}]",
+            f"{checkpoint}.load_contents": f"[{','.join(CONTENTS)}]",
             "hydra.run.dir": _quoted(home / "hydra"),
             "++ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES": _quoted(",".join(self.modules)),
             "+trainer.entrostat_campaign.door": _quoted(home / "door.json"),
