@@ -131,6 +131,8 @@ class VerlEngine:
         environment = {**os.environ, "VERL_USE_EXTERNAL_MODULES": ",".join(self.modules), "HYDRA_FULL_ERROR": "1"}
         with _launched(command, environment, home, self.host) as verl:
             campaign = HostCampaign(verl, record, plan, decide, self.every)
+            if verl.began != (resume or 0):
+                raise VerlError(f"verl began at step {verl.began}, not at {resume or 0}; see {home / 'driver.log'}")
             if resume is None:
                 campaign.begin()
             else:
@@ -151,7 +153,7 @@ class _Verl:
     def __init__(self, process: subprocess.Popen[bytes], home: Path) -> None:
         self.process, self.home = process, home
         self.connection: Connection | None = None
-        self.split = 0
+        self.split = self.began = 0
 
     def meet(self, door: socket.socket, key: bytes) -> None:
         """Wait for the one that knows the key, and hear what it has."""
@@ -164,7 +166,8 @@ class _Verl:
                 self.connection = connection
             if self.process.poll() is not None:
                 raise self._failed()
-        self.split = self._hear()["tasks"]
+        found = self._hear()
+        self.split, self.began = found["tasks"], found["step"]
 
     def train(self) -> dict[str, Any]:
         """One step; its number and what verl logged of it."""
