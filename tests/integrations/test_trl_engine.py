@@ -7,6 +7,7 @@ pytest.importorskip("trl", reason="TRL is not installed: no campaign with it is 
 from trl_world import policy, tokenizer, trainer
 
 from entrostat.campaign import Checkpoint, EarlyStop, Naive, run_campaign
+from entrostat.campaign.chain import Campaign, read_hand_over, run_chain
 from entrostat.campaign.engine import Evaluate, GoOn, Plan, Stop
 from entrostat.control import EntropyController, IncreaseThenDecrease
 from entrostat.integrations.records import nested, scalars
@@ -59,7 +60,8 @@ def test_a_campaign_stops_after_its_peak_and_hands_it_over(tmp_path, start):
     trace = outcome.trace
     assert (trace.peak.step, trace.end.step, outcome.stopped) == (2, 4, True)
     assert outcome.handed_over.path == trace.peak.path
-    assert {path.name for path in run.checkpoints_dir.glob("step-*")} == {"step-000000", "step-000002", "step-000004"}
+    kept = {path for path in run.checkpoints_dir.iterdir() if path.is_dir()}
+    assert kept == {trace.start.path, trace.peak.path, trace.end.path}
     lines = run.steps()
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert lines[0]["phase"] == "increase"
@@ -121,6 +123,67 @@ def test_a_controller_may_evaluate_and_keep_an_earlier_step(tmp_path, start):
     for name, value in kept.items():
         assert value.equal(evaluated[name])
     assert not all(value.equal(kept[name]) for name, value in load_file(trace.end.path / "model.safetensors").items())
+
+
+def test_a_chain_starts_each_campaign_from_the_hand_over_of_the_one_before(tmp_path, start):
+    from safetensors.torch import load_file
+
+    began = []
+
+    def recorded(folder, steps, output):
+        began.append(load_file(folder / "model.safetensors"))
+        return build(folder, steps, output)
+
+    engine = TrlEngine(recorded, scores([0, 1, 2]), split=1)
+    campaign = Campaign(engine, lambda place, _: record(place))
+    outcomes = run_chain([lambda: campaign] * 3, Naive(steps=2), start, tmp_path / "chain", kept=3)
+    for weights, before in zip(began[1:], outcomes, strict=False):
+        handed_over = load_file(read_hand_over(tmp_path / "chain", before.handed_over).path / "model.safetensors")
+        assert all(value.equal(weights[name]) for name, value in handed_over.items())
+    assert len({outcome.handed_over.path.name for outcome in outcomes}) == 3
+
+
+class ChangesItsChampion(Naive):
+    """Keeps step 1, and after step 3 looks at it once more before it keeps that one."""
+
+    def decide(self, progress, history):
+        if progress.step < 3:
+            return GoOn(1)
+        if not any(line["step"] == 1 for line in progress.evals):
+            return Evaluate(1, 0, 1)
+        return GoOn(3) if progress.step < 4 else Stop(3)
+
+
+def test_weights_that_a_resumed_campaign_asks_for_again_are_kept(tmp_path, start):
+    class KilledError(Exception):
+        pass
+
+    def measure(trained, split, part):
+        return [["a", 4, 1]]
+
+    class Killed(ChangesItsChampion):
+        def decide(self, progress, history):
+            if progress.step == 4:
+                raise KilledError
+            return super().decide(progress, history)
+
+    def saves_at_two(folder, steps, output):
+        made = build(folder, steps, output)
+        made.args.save_steps = 2
+        return made
+
+    run = record(tmp_path / "run")
+    engine = TrlEngine(saves_at_two, measure, split=1, every=None)
+    with pytest.raises(KilledError):
+        run_campaign(engine, Killed(steps=4), start, run)
+    run_campaign(engine, ChangesItsChampion(steps=4), start, run)
+    assert [(line["step"], line["at"]) for line in run.evals("select")] == [(1, 3)]
+
+
+def test_a_step_line_has_the_learning_rate_that_crest_reads(tmp_path, start):
+    run = record(tmp_path / "run")
+    run_campaign(TrlEngine(build, scores([0, 1, 2]), split=1), Naive(steps=2), start, run)
+    assert [line["lr"] for line in run.steps()] == pytest.approx([1e-2, 0.5e-2])
 
 
 def test_a_record_survives_its_flattening():

@@ -8,7 +8,6 @@ A tag moves only after the folder it names is whole on the disk, so a kill at an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from entrostat.campaign.engine import Checkpoint
 from entrostat.engine.policy import Policy
-from entrostat.runs.files import atomic_write, sync
+from entrostat.runs.files import atomic_write, folder_digest, sync
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
@@ -138,23 +137,6 @@ def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
     return {f"{i}.{key}": value.contiguous() for i, entry in state.items() for key, value in entry.items()}
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files, 64 hex digits."""
-    whole = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            part = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _read_digest(file)
-        whole.update(f"{path.relative_to(folder).as_posix()}\0{part.hexdigest()}\n".encode())
-    return whole.hexdigest()
-
-
-def _read_digest(file: Any) -> Any:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest
 
 
 def _flush(folder: Path) -> None:

@@ -15,7 +15,6 @@ from entrostat.campaign import CampaignOutcome, Checkpoint
 from entrostat.campaign.chain import OUTCOME, Campaign, campaign_folder, run_chain
 from entrostat.campaign.database import chain_folder, write_results
 from entrostat.campaign.engine import Listener
-from entrostat.engine.checkpoint import folder_digest
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.quiet import quieten_libraries
 from entrostat.engine.registry import build_engine
@@ -25,6 +24,7 @@ from entrostat.grading.kernel import die_with_parent
 from entrostat.recipe import StudyRecipe, build_campaign_controller
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run, RunError, atomic_write
+from entrostat.runs.files import folder_digest
 
 Job = tuple[str, int]  # method, seed
 POLL_SECONDS = 0.5

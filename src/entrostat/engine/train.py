@@ -10,7 +10,6 @@ from pathlib import Path
 from entrostat.campaign import CampaignOutcome, Checkpoint, run_campaign
 from entrostat.campaign.engine import Listener
 from entrostat.diagnose import Finding
-from entrostat.engine.checkpoint import folder_digest
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.registry import build_engine
 from entrostat.engine.watch import Watched
@@ -18,6 +17,7 @@ from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, build_campaign_controller
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run
+from entrostat.runs.files import folder_digest
 
 REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen before
 AFTER_ROLL_BACK = "after-roll-back"  # the folder, within a run's own, of the run that goes on from its peak

@@ -6,7 +6,7 @@ grader, evaluation and run folder are those of any engine, so that the two can b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from entrostat.campaign.engine import Listener
 from entrostat.engine.evaluate import evaluate_split
 from entrostat.engine.policy import DTYPES, Policy
 from entrostat.grading import CodeGrader
+from entrostat.integrations.host_campaign import EVERYTHING
 from entrostat.integrations.trl_engine import TrlEngine
 from entrostat.integrations.trl_tasks import graded_reward, task_dataset
 from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
@@ -50,17 +51,17 @@ def build_trl_engine(
         trainer.remove_callback(PrinterCallback)  # the run folder has its numbers
         return trainer
 
-    def measure(trainer: Any, split: str, part: slice) -> Sequence[Sequence[Any]]:
+    def measure(trainer: Any, split: str, part: slice) -> Mapping[str, Any]:
         model = trainer.accelerator.unwrap_model(trainer.model)
         training = model.training
         model.eval()
         policy = Policy(model, trainer.processing_class, recipe.policy.path)
-        of = None if part == slice(None) else (part.start, part.stop)
-        found = evaluate_split(recipe, grader, policy, split, getattr(tasks, split), of)
+        bounds = None if part == EVERYTHING else (part.start, part.stop)
+        found = evaluate_split(recipe, grader, policy, split, getattr(tasks, split), bounds)
         model.train(training)
-        return found.line["results"]
+        return {**found.line, "samples": found.samples}
 
-    return TrlEngine(build, measure, len(tasks.select), recipe.evaluation.every)
+    return TrlEngine(build, measure, len(tasks.select), recipe.evaluation.every, listener)
 
 
 def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:

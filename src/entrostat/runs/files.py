@@ -7,6 +7,7 @@ process left half-written is dropped by readers and cut off before the next line
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -142,6 +143,23 @@ def _first_fault(value: object, field: str = "") -> str | None:
     else:
         return f"{field} is a {type(value).__name__}; a record holds plain numbers, text, lists and dictionaries"
     return next((fault for name, child in children if (fault := _first_fault(child, name))), None)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files, 64 hex digits."""
+    whole = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            part = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _read_digest(file)
+        whole.update(f"{path.relative_to(folder).as_posix()}\0{part.hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def _read_digest(file: Any) -> Any:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest
 
 
 def sync(path: Path) -> None:

@@ -1,0 +1,244 @@
+"""A campaign of a host's trainer: when it is evaluated, which weights are kept, how a killed one goes on, how it ends.
+
+The host trains and tells of its steps; what it is asked for in between is `Host`. Weights that are kept are folders in
+Hugging Face format in the record's checkpoints/, named by their step, and by their content once the campaign is over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from entrostat.campaign import CampaignTrace, Checkpoint
+from entrostat.campaign.engine import Evaluate, GoOn, Listener, Order, Plan, Progress, Stop, whole_trajectory
+from entrostat.integrations.records import nested
+from entrostat.runs import Run, Trajectory, atomic_write
+from entrostat.runs.files import folder_digest
+
+EVERYTHING = slice(None)
+NAMES = {  # of a host's log, and what a step line calls the same
+    "learning_rate": "lr",
+    "actor/lr": "lr",
+    "actor/pg_loss": "loss",
+    "actor/grad_norm": "grad_norm",
+    "actor/entropy": "entropy",
+    "critic/score/mean": "reward",
+    "response_length/mean": "length",
+    "response_length/clip_ratio": "truncated",
+}
+
+
+class Host(Protocol):
+    """A trainer between two of its steps."""
+
+    @property
+    def split(self) -> int:
+        """Tasks of the select split."""
+        ...
+
+    def save(self, to: Checkpoint) -> None:
+        """Write the weights of now, which are those of to.step, to the new folder to.path."""
+        ...
+
+    def measure(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
+        """Evaluate the tasks `part` of "select" or "report" with the weights of now, or with ones that it saved;
+        training then goes on with the weights of now.
+
+        The fields of an evaluation line: results, [task id, n, passed] a task, and whatever else was measured.
+        `samples` are completions to keep.
+        """
+        ...
+
+
+class HostCampaign:
+    """One campaign under way: `begin` or `resume`, a `step` for each of the host's until it is `over`, then `close`.
+
+    every: steps from one evaluation to the next, None for none but those that the controller orders. listener: told of
+    every step line and evaluation line as it is written.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        record: Run,
+        plan: Plan,
+        decide: Callable[[Progress], Order],
+        every: int | None,
+        listener: Listener | None = None,
+    ) -> None:
+        self.host, self.record, self.plan, self.decide, self.every = host, record, plan, decide, every
+        self.listener = listener or (lambda _: None)
+        self.at = 0
+        self.order: Order | None = None
+        self._held: int | None = 0  # the step whose weights the host has
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no further step to train."""
+        return isinstance(self.order, Stop) or self.at == self.plan.budget
+
+    def begin(self) -> None:
+        """From the start, which the host has loaded."""
+        self._forget_after(-1)
+        self._keep()
+        self._evaluate_on_schedule()
+        self._evaluate("report", 0)
+        self._ask()
+
+    def resume(self, step: int, *, loaded: bool) -> None:
+        """From the host's own checkpoint of `step`; loaded: whether it has those weights already."""
+        self._forget_after(step)
+        self.at, self._held = step, step if loaded else None
+        self.order = self.decide(self._progress())
+
+    def step(self, step: int, logged: Mapping[str, Any]) -> None:
+        """The host did `step` and logged this: write it down, evaluate when it is time, and ask."""
+        self.at = self._held = step
+        line = step_line(step, logged)
+        self.record.log_step(line)
+        self.listener(line)
+        if step == self.plan.budget:
+            self._keep()
+        self._evaluate_on_schedule()
+        self._ask()
+        if isinstance(self.order, Stop):
+            self._keep()
+
+    def prune(self) -> None:
+        """Forget weights that neither the controller nor the peak needs; call it when a killed host would go on from
+        this step, for until then the steps since its last checkpoint may come again, and ask for any of them.
+        """
+        wanted = {0, self._best(), self.order.keep if isinstance(self.order, GoOn | Stop) else None}
+        wanted |= {self.at} if self.over else set()
+        for step in set(self.kept()) - wanted:
+            shutil.rmtree(self._folder(step))
+
+    def close(self) -> None:
+        """Settle the peak, measure it and the end on the report split, and free the other weights but the start's."""
+        confirmed = self.order.keep if isinstance(self.order, Stop) else None
+        if confirmed is None and self.at not in {line["step"] for line in self.record.evals("select")}:
+            self._evaluate("select", self.at)
+        peak = self._best() if confirmed is None else confirmed
+        for step in sorted({peak, self.at} - {line["step"] for line in self.record.evals("report")}):
+            self._evaluate("report", step)
+        for other in set(self.kept()) - {0, peak, self.at}:
+            shutil.rmtree(self._folder(other))
+        digests = {step: folder_digest(self._folder(step)) for step in (0, peak, self.at)}
+        settled = {"peak": peak, "end": self.at, "confirmed": confirmed, "digests": digests}
+        atomic_write(_settled_file(self.record), json.dumps(settled).encode())
+
+    def kept(self) -> list[int]:
+        """Steps whose weights are kept."""
+        return sorted(int(folder.name[5:]) for folder in self.record.checkpoints_dir.glob("step-*"))
+
+    def _ask(self) -> None:
+        """Do what the controller orders until it wants to go on or to stop."""
+        while isinstance(order := self.decide(self._progress()), Evaluate):
+            self._evaluate("select", order.step, slice(order.first, order.last))
+        self.order = order
+        if isinstance(order, GoOn) and order.keep == self.at:
+            self._keep()
+
+    def _progress(self) -> Progress:
+        steps, evals = self.record.steps(), self.record.evals("select")
+        kept = tuple(sorted({*self.kept(), self.at}))
+        return Progress(self.at, self.plan.budget, steps, evals, kept, self.host.split)
+
+    def _evaluate_on_schedule(self) -> None:
+        if self.every is not None and (self.at % self.every == 0 or self.at == self.plan.budget):
+            self._evaluate("select", self.at)
+            if self._best() == self.at:
+                self._keep()
+
+    def _evaluate(self, split: str, step: int, part: slice = EVERYTHING) -> None:
+        weights = None if step == self._held else Checkpoint(self._folder(step), step)
+        found = dict(self.host.measure(split, part, weights))
+        late = {"at": self.at} if step != self.at else {}
+        said = {} if part is EVERYTHING else {"tasks": [part.start, part.stop]}
+        if samples := found.pop("samples", None):
+            self.record.log_samples(step, split, samples)
+        line = {"step": step, "split": split, **late, **said, **found}
+        self.record.log_eval(line)
+        self.listener(line)
+
+    def _best(self) -> int:
+        """The step of the first maximum over the evaluations of the whole select split; 0 before any."""
+        select = whole_trajectory(self.record.evals("select"))
+        return select.peak_step if select else 0
+
+    def _folder(self, step: int) -> Path:
+        return self.record.checkpoints_dir / f"step-{step:06d}"
+
+    def _keep(self) -> None:
+        """Save the weights of now under their step, once; a folder that a kill left half written is replaced."""
+        folder = self._folder(self.at)
+        if folder.exists():
+            return
+        temporary = folder.with_name(f".writing-{folder.name}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        self.host.save(Checkpoint(temporary, self.at))
+        temporary.rename(folder)
+
+    def _forget_after(self, step: int) -> None:
+        """Forget what a killed process did after `step`."""
+        self.record.rewind(step)
+        for other in self.kept():
+            if other > step:
+                shutil.rmtree(self._folder(other))
+
+
+def step_line(step: int, logged: Mapping[str, Any]) -> dict[str, Any]:
+    """A step line of a run folder: the finite numbers that a host logged, under the folder's names where it has one."""
+    numbers = {
+        NAMES.get(name, name).removeprefix("actor/" if name.startswith("actor/entrostat/") else ""): value
+        for name, value in logged.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+    return {"step": step} | nested(numbers) | {"step": step}
+
+
+def finished(record: Run) -> bool:
+    """Whether the campaign in `record` was closed."""
+    return _settled_file(record).exists()
+
+
+def finished_trace(record: Run) -> CampaignTrace:
+    """What a closed campaign did."""
+    settled = json.loads(_settled_file(record).read_text())
+    places = {int(step): _named_by_content(record, int(step), digest) for step, digest in settled["digests"].items()}
+    start, peak, end = (Checkpoint(places[step], step) for step in (0, settled["peak"], settled["end"]))
+    evals = record.evals("select")
+    return CampaignTrace(
+        select=Trajectory.from_evals(evals),
+        report=Trajectory.from_evals(record.evals("report")),
+        start=start,
+        peak=peak,
+        end=end,
+        confirmed=settled["confirmed"],
+        steps=record.steps(),
+        evals=evals,
+    )
+
+
+def at_least_one_or_none(field: str, every: int | None) -> None:
+    """ValueError: `every` is neither None nor a whole number from 1."""
+    if every is not None and every < 1:
+        raise ValueError(f"{field} is {every}; give at least 1, or None")
+
+
+def _settled_file(record: Run) -> Path:
+    return record.checkpoints_dir / "finished.json"
+
+
+def _named_by_content(record: Run, step: int, digest: str) -> Path:
+    """The folder of a closed campaign's weights of `step`, which a kill may have left under its step."""
+    named, folder = record.checkpoints_dir / digest, record.checkpoints_dir / f"step-{step:06d}"
+    if folder.exists() and named.exists():
+        shutil.rmtree(folder)
+    elif folder.exists():
+        folder.rename(named)
+    return named

@@ -1,0 +1,298 @@
+"""Campaigns of verl, so that a chain can drive it: `entrostat.campaign.engine.Engine`.
+
+verl's driver runs as a process of its own and dies with this one. `verl_campaign`, which it loads, tells of each step
+over a connection for which both ends have to prove a key; the bookkeeping stays here. In the run folder:
+    checkpoints/        the weights that are kept, in Hugging Face format
+    verl/driver.log     what verl's processes wrote
+    verl/checkpoints/   verl's own last checkpoint, from which a killed campaign goes on; resume.json names it
+    verl/kept/          the kept weights once more, as verl itself loads them; with verl/checkpoints until the end alone
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from pathlib import Path
+from typing import Any
+
+from entrostat.campaign import CampaignTrace, Checkpoint
+from entrostat.campaign.engine import Order, Plan, Progress
+from entrostat.grading.kernel import die_with_parent
+from entrostat.integrations.host_campaign import (
+    HostCampaign,
+    at_least_one_or_none,
+    finished,
+    finished_trace,
+)
+from entrostat.integrations.peak import keep
+from entrostat.runs import Run, atomic_write
+
+DRIVER = ("-m", "verl.trainer.main_ppo")
+PART = f"{__package__}.verl_campaign"
+CONTENTS = ("model", "optimizer", "extra")
+SAVED = (*CONTENTS, "hf_model")  # in Hugging Face format too
+POLL_SECONDS = 1.0
+END_SECONDS = 300.0  # that verl has to end by itself
+LINES = 20  # of its output that an error quotes
+
+
+class VerlError(RuntimeError):
+    """verl's process failed; the message names its log and quotes the end of it."""
+
+
+class VerlEngine:
+    """Runs campaigns with `python -m verl.trainer.main_ppo` and `arguments`, as they stand on verl's command line.
+
+    Data, batch, lengths, learning rate, trainer mode and so on are theirs; what the campaign decides comes behind them
+    (see `overrides`). A step is one of verl's training steps, which may hold several optimizer steps.
+
+    every: steps from one evaluation to the next, None for none but those that the controller orders. save_every: steps
+    from one of verl's checkpoints to the next. modules: further ones that verl is to load. passing: least `acc` of a
+    completion that passed, or reward where the reward function gives no acc. host: where this machine listens; its name
+    in the cluster where Ray may put verl's driver on another. driver: what Python runs.
+    ValueError: every or save_every below 1.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        every: int | None = 1,
+        save_every: int = 1,
+        modules: Sequence[str] = ("entrostat.integrations.verl_trainer",),
+        passing: float = 1.0,
+        host: str = "127.0.0.1",
+        driver: Sequence[str] = DRIVER,
+    ) -> None:
+        at_least_one_or_none("VerlEngine.every", every)
+        at_least_one_or_none("VerlEngine.save_every", save_every)
+        self.arguments, self.every, self.save_every = tuple(arguments), every, save_every
+        self.modules, self.passing, self.host, self.driver = (*modules, PART), passing, host, tuple(driver)
+
+    def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
+        """See `Engine.run`. VerlError: verl's process failed."""
+        home = record.path / "verl"
+        if not finished(record):
+            home.mkdir(exist_ok=True)
+            self._train(start, plan, decide, record, home)
+        for leftover in ("checkpoints", "kept"):
+            shutil.rmtree(home / leftover, ignore_errors=True)
+        return finished_trace(record)
+
+    def overrides(self, start: Path, plan: Plan, home: Path, resume: int | None) -> dict[str, Any]:
+        """What the campaign sets in verl's configuration; resume: the step of verl's checkpoint to go on from."""
+        steps = max(plan.budget, 1)
+        resumed = {"trainer.resume_mode": "disable"}
+        if resume is not None:
+            resumed = {
+                "trainer.resume_mode": "resume_path",
+                "trainer.resume_from_path": _quoted(home / "checkpoints" / f"global_step_{resume}"),
+            }
+        checkpoint = "actor_rollout_ref.actor.checkpoint"
+        return {
+            "actor_rollout_ref.model.path": _quoted(start),
+            "trainer.total_training_steps": steps,
+            "trainer.total_epochs": steps,
+            "trainer.default_local_dir": _quoted(home / "checkpoints"),
+            **resumed,
+            "trainer.save_freq": -1,
+            "trainer.test_freq": -1,
+            "trainer.val_before_train": "false",
+            "trainer.max_actor_ckpt_to_keep": "null",
+            "trainer.max_critic_ckpt_to_keep": "null",
+            f"{checkpoint}.save_contents": f"[{','.join(SAVED)}]",
+            f"{checkpoint}.load_contents": f"[{','.join(CONTENTS)}]",
+            "hydra.run.dir": _quoted(home / "hydra"),
+            "++ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES": _quoted(",".join(self.modules)),
+            "+trainer.entrostat_campaign.door": _quoted(home / "door.json"),
+            "+trainer.entrostat_campaign.rate": plan.rate,
+            "+trainer.entrostat_campaign.passing": self.passing,
+        }
+
+    def _train(
+        self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run, home: Path
+    ) -> None:
+        resume = _resumable(home)
+        _forget_but(home, resume)
+        given = self.overrides(start.path.absolute(), plan, home.absolute(), resume)
+        command = [sys.executable, *self.driver, *self.arguments, *(f"{key}={value}" for key, value in given.items())]
+        environment = {**os.environ, "VERL_USE_EXTERNAL_MODULES": ",".join(self.modules), "HYDRA_FULL_ERROR": "1"}
+        with _launched(command, environment, home, self.host) as verl:
+            campaign = HostCampaign(verl, record, plan, decide, self.every)
+            if verl.began != (resume or 0):
+                raise VerlError(f"verl began at step {verl.began}, not at {resume or 0}; see {home / 'driver.log'}")
+            if resume is None:
+                campaign.begin()
+            else:
+                campaign.resume(resume, loaded=True)
+            while not campaign.over:
+                campaign.step(**verl.train())
+                if not campaign.over and campaign.at % self.save_every == 0:
+                    verl.checkpoint(campaign.at)
+                    campaign.prune()
+                    verl.forget_but(campaign.kept())
+            campaign.close()
+            verl.stop()
+
+
+class _Verl:
+    """verl's process and the line to it: the `Host` of a campaign."""
+
+    def __init__(self, process: subprocess.Popen[bytes], home: Path) -> None:
+        self.process, self.home = process, home
+        self.connection: Connection | None = None
+        self.split = self.began = 0
+
+    def meet(self, door: socket.socket, key: bytes) -> None:
+        """Wait for the one that knows the key, and hear what it has."""
+        door.settimeout(POLL_SECONDS)
+        while self.connection is None:
+            with suppress(TimeoutError, AuthenticationError, EOFError, ConnectionError):
+                connection = Connection(door.accept()[0].detach())
+                deliver_challenge(connection, key)
+                answer_challenge(connection, key)
+                self.connection = connection
+            if self.process.poll() is not None:
+                raise self._failed()
+        found = self._hear()
+        self.split, self.began = found["tasks"], found["step"]
+
+    def train(self) -> dict[str, Any]:
+        """One step; its number and what verl logged of it."""
+        shutil.rmtree(self._now, ignore_errors=True)
+        self._say({"do": "train"})
+        return self._hear()
+
+    def checkpoint(self, step: int) -> None:
+        """Have verl write all that it needs to go on from `step`, in place of its checkpoint before."""
+        self._ask({"do": "checkpoint"})
+        atomic_write(self.home / "resume.json", json.dumps({"step": step}).encode())
+        _forget_but(self.home, step)
+
+    def save(self, to: Checkpoint) -> None:
+        """See `Host.save`."""
+        native = self._native(to.step)
+        shutil.rmtree(native, ignore_errors=True)
+        self._ask({"do": "save", "folder": str(native.absolute())})
+        keep(native / "huggingface", to.path)
+        if not any(to.path.glob("*.safetensors")):
+            raise VerlError(
+                f"verl wrote no *.safetensors to {native / 'huggingface'}; see what hf_model in "
+                "actor.checkpoint.save_contents does with this engine and model"
+            )
+
+    def measure(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
+        """See `Host.measure`."""
+        native = None if weights is None else str(self._native(weights.step).absolute())
+        order = {"split": split, "first": part.start or 0, "last": part.stop, "weights": native}
+        return {"results": self._ask({"do": "evaluate", **order, "now": str(self._now.absolute())})}
+
+    def forget_but(self, steps: Sequence[int]) -> None:
+        """Delete verl's form of weights that are no longer kept."""
+        for folder in (self.home / "kept").iterdir():
+            if folder not in {self._native(step) for step in steps}:
+                shutil.rmtree(folder)
+
+    def stop(self) -> None:
+        """Let verl end."""
+        self._say({"do": "stop"})
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(END_SECONDS)
+
+    @property
+    def _now(self) -> Path:
+        return self.home / "kept" / "now"
+
+    def _native(self, step: int) -> Path:
+        return self.home / "kept" / f"step-{step:06d}"
+
+    def _ask(self, order: Mapping[str, Any]) -> Any:
+        self._say(order)
+        return self._hear()["done"]
+
+    def _say(self, order: Mapping[str, Any]) -> None:
+        assert self.connection is not None
+        with suppress(OSError):  # what went wrong is heard next
+            self.connection.send_bytes(json.dumps(order).encode())
+
+    def _hear(self) -> dict[str, Any]:
+        assert self.connection is not None
+        try:
+            while not self.connection.poll(POLL_SECONDS):
+                if self.process.poll() is not None:
+                    raise self._failed()
+            message: dict[str, Any] = json.loads(self.connection.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise self._failed() from error
+        return message
+
+    def _failed(self) -> VerlError:
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10 * POLL_SECONDS)
+        log = self.home / "driver.log"
+        last = log.read_text(errors="replace").splitlines()[-LINES:]
+        status = self.process.returncode
+        ended = "lost touch" if status is None else f"ended with exit status {status}"
+        return VerlError("\n".join([f"verl {ended}; its output is in {log}, and ends with:", *last]))
+
+
+@contextmanager
+def _launched(command: Sequence[str], environment: Mapping[str, str], home: Path, host: str) -> Iterator[_Verl]:
+    """verl's process, in a session of its own, with the line to it; both are gone afterwards."""
+    key, door = secrets.token_bytes(32), home / "door.json"
+    with socket.create_server((host, 0)) as server, (home / "driver.log").open("ab") as log:
+        door.unlink(missing_ok=True)
+        with open(os.open(door, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({"host": host, "port": server.getsockname()[1], "key": key.hex()}, file)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=partial(die_with_parent, signal.SIGKILL),
+        )
+        verl = _Verl(process, home)
+        try:
+            verl.meet(server, key)
+            yield verl
+        finally:
+            if verl.connection is not None:
+                verl.connection.close()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            door.unlink(missing_ok=True)
+
+
+def _resumable(home: Path) -> int | None:
+    """The step of verl's last whole checkpoint; None where there is none."""
+    file = home / "resume.json"
+    step: int | None = json.loads(file.read_text())["step"] if file.exists() else None
+    return step if (home / "checkpoints" / f"global_step_{step}").exists() else None
+
+
+def _forget_but(home: Path, step: int | None) -> None:
+    """Delete verl's checkpoints of other steps, and what a killed process put aside."""
+    for folder in (home / "checkpoints").glob("global_step_*"):
+        if folder.name != f"global_step_{step}":
+            shutil.rmtree(folder)
+    shutil.rmtree(home / "kept" / "now", ignore_errors=True)
+
+
+def _quoted(value: Path | str) -> str:
+    """As a string of hydra's grammar, whatever it contains."""
+    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
