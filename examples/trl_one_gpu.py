@@ -53,6 +53,7 @@ def main() -> None:
         logging_steps=1,
         save_steps=max(args.steps // 4, 1),
         bf16=torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[],
     )
     tokenizer = AutoTokenizer.from_pretrained(args.model)

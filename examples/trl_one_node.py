@@ -5,7 +5,8 @@
         --recipe recipes/flexible-entropy/qwen2.5-math-7b.yaml --data train.jsonl
 
 The recipe gives the model, the sizes of batch and group, the learning rate, the length and the whole section `control`.
-The data set needs the columns prompt and solution; the reward is the exact match of the last number.
+train.jsonl is yours: a JSON object a line with the texts "prompt" and "solution"; the reward is the exact match of the
+last number.
 """
 
 import argparse

@@ -6,8 +6,8 @@
 
 GRPO under ID on listcraft: 16 prompts x 8 completions of up to 48 tokens, two optimizer steps a batch, learning rate
 1e-4 after a warm-up of 3, float32, one thread. A run prints one JSON line. Tokens are sampled completion tokens;
-seconds are those of the training loop, with grading and without evaluation or start; cpu_seconds are those of the
-process, without the grader's children, for a machine that others load.
+seconds are those of the training loop, with grading and without evaluation or start; cpu_seconds are the same loop's of
+the process, without the grader's children, for a machine that others load.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from entrostat.campaign import Checkpoint, Naive, run_campaign
 from entrostat.control import EntropyController, IncreaseThenDecrease
 from entrostat.engine.local import LocalEngine
 from entrostat.engine.policy import embedded_folder
+from entrostat.engine.train import REMEMBERED
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, parse_recipe
 from entrostat.recipe.task_sets import TaskSplits
@@ -48,23 +49,38 @@ def recipe(seed: int, steps: int) -> Recipe:
     )
 
 
+class Clock:
+    """Wall and CPU seconds from `start` to `stop`."""
+
+    def start(self) -> None:
+        self.seconds, self.cpu_seconds = -time.perf_counter(), -time.process_time()
+
+    def stop(self) -> None:
+        self.seconds += time.perf_counter()
+        self.cpu_seconds += time.process_time()
+
+
 def embedded(seed: int, steps: int) -> dict:
+    clock = Clock()
+
+    def listen(line: dict) -> None:
+        if "split" in line and line["step"] == 0:  # the evaluation before the first batch
+            clock.start()
+        elif "split" not in line and line["step"] == steps:
+            clock.stop()
+
     settings = recipe(seed, steps)
     tasks = TaskSplits.of(settings.tasks)
-    with CodeGrader(1, 2.0, isolation="best-effort") as grader:
-        engine = LocalEngine(settings, tasks, grader)
+    with CodeGrader(1, 2.0, isolation="best-effort", memo=REMEMBERED) as grader:
+        engine = LocalEngine(settings, tasks, grader, listen)
         record = Run.create(Path(tempfile.mkdtemp()) / "run", settings.model_dump(mode="json"), seed, {}, {})
-        busy = time.process_time()
         run_campaign(engine, Naive(steps=steps), Checkpoint(embedded_folder(), step=0), record)
-        busy = time.process_time() - busy
     lines = record.steps()
-    seconds = sum(sum(line["seconds"].values()) for line in lines)
     return {
         "entropy": [line["entropy"] for line in lines],
         "reward": [line["reward"] for line in lines],
         "tokens": sum(line["tokens"]["rollout"] for line in lines),
-        "seconds": seconds,
-        "cpu_seconds": busy,
+        **vars(clock),
     }
 
 
@@ -75,16 +91,17 @@ def trl(seed: int, steps: int) -> dict:
     from entrostat.integrations.trl_tasks import graded_reward, task_dataset
     from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
 
-    class Clock(TrainerCallback):
+    clock = Clock()
+
+    class Listener(TrainerCallback):
         def on_train_begin(self, *_, **__):
-            self.started, self.busy = time.perf_counter(), time.process_time()
+            clock.start()
 
         def on_train_end(self, *_, **__):
-            self.seconds, self.busy = time.perf_counter() - self.started, time.process_time() - self.busy
+            clock.stop()
 
     settings = recipe(seed, steps)
     tasks = TaskSplits.of(settings.tasks).train
-    clock = Clock()
     config = GRPOConfig(
         tempfile.mkdtemp(),
         per_device_train_batch_size=128,
@@ -106,7 +123,7 @@ def trl(seed: int, steps: int) -> dict:
         disable_tqdm=True,
         seed=seed,
     )
-    with CodeGrader(1, 2.0, isolation="best-effort") as grader:
+    with CodeGrader(1, 2.0, isolation="best-effort", memo=REMEMBERED) as grader:
         trainer = EntropyGRPOTrainer(
             AutoModelForCausalLM.from_pretrained(embedded_folder()),
             graded_reward(tasks, grader),
@@ -114,7 +131,7 @@ def trl(seed: int, steps: int) -> dict:
             task_dataset(tasks),
             processing_class=AutoTokenizer.from_pretrained(embedded_folder()),
             controller=EntropyController(IncreaseThenDecrease(), steps),
-            callbacks=[clock],
+            callbacks=[Listener()],
         )
         trainer.train()
     lines = [line for line in trainer.state.log_history if "loss" in line]
@@ -123,8 +140,7 @@ def trl(seed: int, steps: int) -> dict:
         "entropy": [line["entrostat/entropy"] for line in lines],
         "reward": [line.get("reward") for line in lines],
         "tokens": sum(128 * length for length in lengths),
-        "seconds": clock.seconds,
-        "cpu_seconds": clock.busy,
+        **vars(clock),
     }
 
 

@@ -45,6 +45,24 @@ def test_micro_batches_change_neither_loss_nor_gradient_nor_diagnostics(mode, ob
         assert line["flow_down"] == pytest.approx(lines[0]["flow_down"], rel=1e-2)
 
 
+def test_completions_of_advantage_0_are_measured_without_a_graph_and_all_else_stays():
+    lines, gradients, graphs = [], [], []
+    for nothing in (0.0, 1e-30):  # the second is too small to count, but not 0
+        one = learner()
+        advantages = torch.randn(16, generator=torch.Generator().manual_seed(1))
+        advantages[4:8] = advantages[13] = nothing
+        logits = one._logits
+        one._logits = lambda part, logits=logits: (
+            graphs.append((len(part.texts), torch.is_grad_enabled())) or logits(part)
+        )
+        lines.append(one.step(1, experience(one.policy, advantages)))
+        gradients.append(torch.cat([p.grad.flatten() for p in one.policy.model.parameters()]))
+    assert graphs == [(11, True), (5, False), (16, True)]
+    assert (gradients[1] - gradients[0]).norm() <= 1e-4 * gradients[0].norm()
+    for field in ("loss", "grad_norm", "entropy", "flow_up", "flow_down"):
+        assert lines[1][field] == pytest.approx(lines[0][field], rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"name": "opefo"}, {"name": "80/20"}, {"name": "gepo", "group_size": 4}, {"name": "clip-cov", "low": 0.1}],

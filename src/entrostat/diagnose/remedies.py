@@ -44,7 +44,7 @@ _CLIP = Remedy(
     source="studies/what-makes-the-cliff: a clip of .2 makes the fall a third as deep",
 )
 _ENTROPY_HELD = Remedy(
-    action="let a controller hold the entropy",
+    action="let a controller hold the entropy (in TRL from 1.8 on)",
     recipe={"control": {"bonus": {"name": "adaptive", "target": 0.2}}},
     trl={"use_adaptive_entropy": True, "entropy_target": 0.2},
     reason="a bonus whose coefficient follows the entropy acts when it sinks and rests when it does not",

@@ -38,7 +38,7 @@ from entrostat.engine.policy import Policy, load_policy
 from entrostat.engine.rewards import Advantages
 from entrostat.engine.rollout import sample
 from entrostat.engine.seeds import derived_seed
-from entrostat.engine.token_record import token_record
+from entrostat.engine.token_record import token_records
 from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader, Verdict
 from entrostat.recipe import Recipe, build_controller
@@ -251,9 +251,11 @@ class _Campaign:
         """Keep the first completion of each of the batch's first `tasks`, token by token."""
         recipe, rollout = self.recipe.rollout, experience.rollout
         lines = sample_lines(tasks, rollout, verdicts, recipe.samples)
-        for line, row in zip(lines, range(0, len(rollout.texts), recipe.samples), strict=False):
+        rows = range(0, len(lines) * recipe.samples, recipe.samples)
+        records = token_records(self.policy, rollout, rows, recipe.temperature)
+        for line, row, tokens in zip(lines, rows, records, strict=True):
             line["advantage"] = float(f"{experience.advantages[row]:.4g}")
-            line["tokens"] = token_record(self.policy, rollout, row, recipe.temperature)
+            line["tokens"] = tokens
         self.record.log_samples(self.step, "train", lines)
 
     def _prompts(self, batch: int) -> list[AnyTask]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from entrostat.engine.cache import growing_cache
+from entrostat.engine.cache import cache_name, growing_cache
 from entrostat.engine.policy import Policy, PolicyError
 
 
@@ -188,15 +188,16 @@ def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Ten
 
 def _next_logits(policy: Policy, tokens: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Logits (B, V) of the token after `tokens` (B, t), which join the cache."""
+    name = cache_name(policy.model)
     out = policy.model(
         input_ids=tokens,
         attention_mask=attention.long(),
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{name: cache},
     )
-    if out.get("past_key_values") is not cache:
+    if out.get(name) is not cache:
         raise PolicyError(
             f"policy.path: {policy.source} ({type(policy.model).__name__}) keeps no key-value cache; "
             "choose a model with attention layers"

@@ -25,18 +25,22 @@ UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are no character y
 
 
 @torch.no_grad()
-def token_record(policy: Policy, rollout: Rollout, row: int, temperature: float) -> dict[str, list[Any]]:
-    """The field "tokens" of completion `row`, from one more forward pass: call it before the policy is updated."""
-    one, device = rollout.rows(torch.tensor([row])), policy.device
-    ids = one.completions.to(device)
-    logits = policy.logits(one.prompts.to(device), one.prompt_mask.to(device), ids, one.mask.to(device))
+def token_records(
+    policy: Policy, rollout: Rollout, rows: Sequence[int], temperature: float
+) -> list[dict[str, list[Any]]]:
+    """The fields "tokens" of completions `rows`, from one more forward pass: call it before the policy is updated."""
+    some, device = rollout.rows(torch.tensor(rows)), policy.device
+    ids = some.completions.to(device)
+    logits = policy.logits(some.prompts.to(device), some.prompt_mask.to(device), ids, some.mask.to(device))
     stats = token_stats(logits, ids, temperature)
-    return {
-        "text": text_pieces(policy.decode, ids[0].tolist(), one.texts[0]),
-        "logp": _rounded(stats.logp[0]),
-        "entropy": _rounded(stats.entropy[0]),
-        "sensitivity": _rounded(sensitivity(stats)[0]),
-    }
+    columns = {"logp": stats.logp, "entropy": stats.entropy, "sensitivity": sensitivity(stats)}
+    return [
+        {
+            "text": text_pieces(policy.decode, ids[i, :length].tolist(), some.texts[i]),
+            **{name: _rounded(values[i, :length]) for name, values in columns.items()},
+        }
+        for i, length in enumerate(some.lengths.tolist())
+    ]
 
 
 def text_pieces(decode: Callable[[list[int]], str], ids: Sequence[int], text: str) -> list[str]:

@@ -159,11 +159,13 @@ class Learner:
         loss_sum, sums, kl_sum = 0.0, TokenSums.zero(), 0.0
         by_rule: dict[str, float] = defaultdict(float)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = list(experience.cut(self.settings.microbatch_rows))
+        taught, silent = self._parts(experience, bonus > 0 or first_order is not None)
+        parts = taught + silent
         joint = self._joint_weights(experience, parts) if len(parts) > 1 and self.controller.reweighting else None
         for i, part in enumerate(parts):
             mask = part.rollout.mask.to(self.policy.device)
-            logits = self._logits(part.rollout)
+            with torch.set_grad_enabled(i < len(taught)):
+                logits = self._logits(part.rollout)
             stats = self._statistics_of(logits, part.rollout, entropy_grad=bonus > 0 or first_order is not None)
             advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
             weighted = advantages * (joint[i] if joint else self.controller.weights(stats, advantages, mask))
@@ -179,7 +181,8 @@ class Learner:
                 per_token = per_token + self.anchor.coefficient * kl
                 kl_sum += float(kl.detach().double().sum())
             loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if i < len(taught):
+                loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
             sums = sums + token_sums(stats, weighted, out, mask, self.regions)
             if self.meter:
@@ -191,6 +194,19 @@ class Learner:
             value = float(penalty.detach())
             return _Pass(loss_sum + value, sums, value, by_rule)
         return _Pass(loss_sum, sums, kl_sum / experience.rollout.token_count, by_rule)
+
+    def _parts(self, experience: Experience, entropy_grad: bool) -> tuple[list[Experience], list[Experience]]:
+        """Micro-batches that have a gradient, and those that are only measured.
+
+        A completion of advantage 0 has none where the objective alone pulls at its tokens. A batch without any other is
+        taught all the same: its gradient of 0 lets the optimizer move on by its momentum.
+        """
+        size, learns = self.settings.microbatch_rows, experience.advantages != 0
+        others = entropy_grad or self.settings.kl_cov or isinstance(self.anchor, KlAnchor)
+        if others or self.controller.reweighting or bool(learns.all()) or not bool(learns.any()):
+            return list(experience.cut(size)), []
+        taught, silent = (experience.rows(rows.nonzero().squeeze(1)).cut(size) for rows in (learns, ~learns))
+        return list(taught), list(silent)
 
     @torch.no_grad()
     def _joint_weights(self, experience: Experience, parts: Sequence[Experience]) -> list[Tensor]:
