@@ -88,6 +88,13 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_tables(finished, tm
     assert (out / "report.html").exists()
 
 
+def test_chains_as_ray_tasks_end_with_the_same_tables(finished, tmp_path):
+    ray = pytest.importorskip("ray")
+    run_study(study(), tmp_path / "spread", ray=True)
+    ray.shutdown()
+    assert tables(tmp_path / "spread") == tables(finished)
+
+
 def test_the_database_is_made_again_from_the_run_folders(finished):
     before = tables(finished)
     (finished / "results.sqlite").unlink()

@@ -1,5 +1,7 @@
 """`engine: trl`: a study's chains trained by TRL, on the embedded policy."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("trl")
@@ -7,8 +9,8 @@ pytest.importorskip("trl")
 from entrostat.campaign.database import read_results
 from entrostat.engine.registry import build_engine
 from entrostat.engine.study import run_study
-from entrostat.integrations.trl_recipe import trl_settings
-from entrostat.recipe import RecipeError, StudyRecipe, parse_recipe
+from entrostat.integrations.trl_recipe import refuse_what_trl_cannot_do, trl_settings
+from entrostat.recipe import RecipeError, StudyRecipe, load_study, parse_recipe
 from entrostat.recipe.loading import parse_as
 from entrostat.runs import Run
 
@@ -89,6 +91,12 @@ def test_a_step_takes_the_rows_and_a_batch_serves_the_steps_of_the_recipe(tmp_pa
     assert rows * minibatches == settings.generation_batch_size == 24
     assert settings.steps_per_generation // settings.gradient_accumulation_steps == minibatches
     assert settings.save_steps == 3 * minibatches * wanted.campaign.checkpoint_every
+
+
+def test_trl_follows_the_recipe_that_is_shipped():
+    study = load_study(Path(__file__).parents[2] / "recipes/chains/trl.yaml")
+    for method in study.methods:
+        refuse_what_trl_cannot_do(study.recipe(method, 0, 0))
 
 
 @pytest.mark.parametrize(
