@@ -119,7 +119,7 @@ def standing(study: StudyRecipe, out: Path) -> Standing:
     """How far a study is, read off its folder."""
     whole = done = chains_done = 0
     for method, seed in jobs(study):
-        steps = study.recipe(method, seed, 0).campaign.steps
+        steps = study.steps[method]
         chain = chain_folder(out, method, seed)
         whole += steps * study.campaigns
         for number in range(study.campaigns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,11 @@ class StudyRecipe(Section):
             except RecipeError as error:
                 raise ValueError(f"methods.{error}".replace(": ", ".", 1)) from error
         return self
+
+    @cached_property
+    def steps(self) -> dict[str, int]:
+        """Optimizer steps of a whole campaign, by method."""
+        return {method: self.recipe(method, self.seeds[0], 0).campaign.steps for method in self.methods}
 
     def recipe(self, method: str, seed: int, campaign: int) -> Recipe:
         """The run recipe of one campaign of a chain. RecipeError: the method's changes make no recipe."""
