@@ -161,10 +161,10 @@ def _label_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> Non
     """Names beside their points; those that share a place are stacked, with a line to their point."""
     highest = max(end for *_, end in points) or 1.0
     widest = max(used for _, used, _ in points)
-    line = 0.07 * highest
+    line = 0.055 * highest
     taken: list[tuple[float, float]] = []
     for name, used, end in sorted(points, key=lambda point: point[2]):
-        at = max([end, *(y + line for x, y in taken if abs(x - used) < 0.2 * widest and y > end - line)])
+        at = max([end, *(y + line for x, y in taken if abs(x - used) < 0.12 * widest and y > end - line)])
         taken.append((used, at))
         leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0} if at > end else None
         axes.annotate(
