@@ -101,12 +101,12 @@ class StudyData:
         ]
 
     def samples(self, limit: int = 4) -> list[tuple[str, list[TaskSamples]]]:
-        """What each method's first chain wrote in its first campaign, at start, peak and end."""
+        """What each method's first chain wrote in its first campaign, at start, peak and end, if its folder is left."""
         found = []
         for method in self.methods:
             for chain in method.chains[:1]:
                 place = self.folder / method.name / f"seed-{chain.seed}" / "campaign-00"
-                if chain.campaigns:
+                if chain.campaigns and (place / "run.json").exists():
                     found.append((method.name, side_by_side(read_run(place, method.name), limit)))
         return found
 
