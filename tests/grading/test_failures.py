@@ -308,7 +308,7 @@ def test_an_interrupt_ends_the_batch_and_leaves_the_grader_usable(task):
         before = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             grader.grade([(task, "def solve(numbers):\n    while True: pass")] * 100)
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 20  # all hundred take 25 seconds and more
         assert grader.grade([(task, RIGHT)])[0].passed
 
 
