@@ -102,13 +102,13 @@ class CheckpointStore:
                 shutil.rmtree(doomed)
 
 
-def is_content_addressed(checkpoint: Checkpoint) -> bool:
-    """Whether the folder's name is a digest, as this store gives it."""
-    return re.fullmatch(r"[0-9a-f]{64}", checkpoint.path.name) is not None
-
-
 def verify(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError unless the folder is there and its content has the digest that names it."""
+    """Raise CheckpointError where the folder's name is a digest and it is not there, or its content has another.
+
+    A folder with a name of another kind, such as a user's own model, is taken as it is.
+    """
+    if re.fullmatch(r"[0-9a-f]{64}", checkpoint.path.name) is None:
+        return
     if not checkpoint.path.is_dir():
         raise CheckpointError(f"{checkpoint.path}: the checkpoint of step {checkpoint.step} is missing; restore it")
     digest = folder_digest(checkpoint.path)

@@ -27,7 +27,6 @@ from entrostat.engine.anchor import KlAnchor, build_anchor
 from entrostat.engine.checkpoint import (
     OPTIMIZER_FILE,
     CheckpointStore,
-    is_content_addressed,
     load_optimizer,
     load_state,
     verify,
@@ -83,8 +82,7 @@ class _Campaign:
         self.keeper = Keeper(CheckpointStore(record.checkpoints_dir))
         resume = self.keeper.resume
         source = resume or start
-        if is_content_addressed(source):
-            verify(source)
+        verify(source)
         self.policy = self._load(source)
         controller = build_controller(self.recipe)
         prompts = [task.prompt for task in engine.tasks.train]

@@ -16,10 +16,11 @@ from typing import Any, Protocol
 from entrostat.campaign import CampaignTrace, Checkpoint
 from entrostat.campaign.engine import Evaluate, GoOn, Listener, Order, Plan, Progress, Stop, whole_trajectory
 from entrostat.integrations.records import nested
-from entrostat.runs import Run, Trajectory, atomic_write
+from entrostat.runs import Run, RunError, Trajectory, atomic_write
 from entrostat.runs.files import folder_digest
 
 EVERYTHING = slice(None)
+_ANEW = "restore it, or delete the folder of the campaign to run it anew"
 NAMES = {  # of a host's log, and what a step line calls the same
     "learning_rate": "lr",
     "actor/lr": "lr",
@@ -207,8 +208,8 @@ def finished(record: Run) -> bool:
 
 
 def finished_trace(record: Run) -> CampaignTrace:
-    """What a closed campaign did."""
-    settled = json.loads(_settled_file(record).read_text())
+    """What a closed campaign did. RunError: the file that says so is damaged."""
+    settled = read_fields(_settled_file(record), "peak", "end", "confirmed", "digests")
     places = {int(step): _named_by_content(record, int(step), digest) for step, digest in settled["digests"].items()}
     start, peak, end = (Checkpoint(places[step], step) for step in (0, settled["peak"], settled["end"]))
     evals = record.evals("select")
@@ -222,6 +223,18 @@ def finished_trace(record: Run) -> CampaignTrace:
         steps=record.steps(),
         evals=evals,
     )
+
+
+def read_fields(file: Path, *fields: str) -> dict[str, Any]:
+    """The JSON object in `file`. RunError: it is none, or lacks one of `fields`."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_bytes())
+        missing = [field for field in fields if field not in content]
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{file}: damaged ({error}); {_ANEW}") from error
+    if missing:
+        raise RunError(f"{file}: field {missing[0]!r} is missing; {_ANEW}")
+    return content
 
 
 def at_least_one_or_none(field: str, every: int | None) -> None:

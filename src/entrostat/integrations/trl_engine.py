@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from entrostat.campaign import CampaignTrace, Checkpoint
 from entrostat.campaign.engine import Listener, Order, Plan, Progress
+from entrostat.engine.checkpoint import verify
 from entrostat.integrations.host_campaign import (
     HostCampaign,
     at_least_one_or_none,
@@ -44,8 +45,11 @@ class TrlEngine:
         self.build, self.measure, self.split, self.every, self.listener = build, measure, split, every, listener
 
     def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
-        """See `Engine.run`. Raises ValueError for a trainer of several processes, whose ranks would all write."""
+        """See `Engine.run`. ValueError: a trainer of several processes, whose ranks would all write. CheckpointError:
+        the start is corrupt.
+        """
         if not finished(record):
+            verify(start)
             _Training(self, start, plan, decide, record).train()
         return finished_trace(record)
 

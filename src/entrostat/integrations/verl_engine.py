@@ -28,12 +28,14 @@ from typing import Any
 
 from entrostat.campaign import CampaignTrace, Checkpoint
 from entrostat.campaign.engine import Order, Plan, Progress
+from entrostat.engine.checkpoint import verify
 from entrostat.grading.kernel import die_with_parent
 from entrostat.integrations.host_campaign import (
     HostCampaign,
     at_least_one_or_none,
     finished,
     finished_trace,
+    read_fields,
 )
 from entrostat.integrations.peak import keep
 from entrostat.runs import Run, atomic_write
@@ -81,9 +83,10 @@ class VerlEngine:
         self.modules, self.passing, self.host, self.driver = (*modules, PART), passing, host, tuple(driver)
 
     def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
-        """See `Engine.run`. VerlError: verl's process failed."""
+        """See `Engine.run`. VerlError: verl's process failed. CheckpointError: the start is corrupt."""
         home = record.path / "verl"
         if not finished(record):
+            verify(start)
             home.mkdir(exist_ok=True)
             self._train(start, plan, decide, record, home)
         for leftover in ("checkpoints", "kept"):
@@ -280,7 +283,9 @@ def _launched(command: Sequence[str], environment: Mapping[str, str], home: Path
 def _resumable(home: Path) -> int | None:
     """The step of verl's last whole checkpoint; None where there is none."""
     file = home / "resume.json"
-    step: int | None = json.loads(file.read_text())["step"] if file.exists() else None
+    if not file.exists():
+        return None
+    step: int = read_fields(file, "step")["step"]
     return step if (home / "checkpoints" / f"global_step_{step}").exists() else None
 
 

@@ -1,0 +1,124 @@
+"""A host's campaign without a host: what is kept, what is written down, and what a damaged folder is answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from entrostat.campaign import Checkpoint
+from entrostat.campaign.engine import Evaluate, GoOn, Plan, Stop
+from entrostat.integrations.host_campaign import HostCampaign, finished, finished_trace, step_line
+from entrostat.runs import Run, RunError
+
+
+class Counter:
+    """A host whose weights are the number of its steps, and whose pass@1 is a list's entry of that number."""
+
+    split = 4
+
+    def __init__(self, passed):
+        self.passed = passed
+        self.weights = 0
+
+    def save(self, to: Checkpoint) -> None:
+        to.path.mkdir()
+        (to.path / "weights").write_text(str(self.weights))
+
+    def measure(self, split, part, weights):
+        at = self.weights if weights is None else int((weights.path / "weights").read_text())
+        rows = [[f"task-{i}", 4, self.passed[at]] for i in range(self.split)]
+        return {
+            "results": rows[part],
+            "samples": [{"task": "task-0", "prompt": "p", "completion": split, "outcome": "passed"}],
+        }
+
+
+def go_on(progress):
+    return GoOn(progress.step)
+
+
+def record(tmp_path):
+    return Run.create(tmp_path / "run", {"name": "counter"}, 0, {}, {})
+
+
+def train(host, run, decide=go_on, until=4, resume=None, listener=None):
+    campaign = HostCampaign(host, run, Plan(budget=4, rate=1.0), decide, 1, listener)
+    if resume is None:
+        campaign.begin()
+    else:
+        host.weights = resume
+        campaign.resume(resume, loaded=True)
+    while not campaign.over and campaign.at < until:
+        host.weights += 1
+        campaign.step(campaign.at + 1, {"loss": host.weights / 10})
+    if campaign.over:
+        campaign.close()
+    return campaign
+
+
+def weights_of(checkpoint):
+    return int((checkpoint.path / "weights").read_text())
+
+
+def test_start_peak_and_end_are_kept_by_their_content(tmp_path):
+    run, heard = record(tmp_path), []
+    train(Counter([0, 2, 4, 1, 1]), run, listener=heard.append)
+    trace = finished_trace(run)
+    assert [weights_of(kept) for kept in (trace.start, trace.peak, trace.end)] == [0, 2, 4]
+    assert {path.name for path in run.checkpoints_dir.iterdir() if path.is_dir()} == {
+        kept.path.name for kept in (trace.start, trace.peak, trace.end)
+    }
+    assert [line["step"] for line in run.evals("report")] == [0, 2, 4]
+    assert heard == [line for line in heard if line in run.steps() + run.evals("select") + run.evals("report")]
+    assert len(heard) == 4 + 5 + 3
+
+
+def test_a_campaign_that_was_killed_ends_as_one_that_was_not(tmp_path):
+    whole, torn = record(tmp_path / "a"), record(tmp_path / "b")
+    passed = [0, 2, 4, 1, 1]
+    train(Counter(passed), whole)
+    train(Counter(passed), torn, until=3)
+    train(Counter(passed), torn, resume=2)
+    assert torn.steps() == whole.steps()
+    assert torn.evals() == whole.evals()
+    for ours, theirs in zip(*((t.start, t.peak, t.end) for t in map(finished_trace, (torn, whole))), strict=True):
+        assert (ours.step, ours.path.name) == (theirs.step, theirs.path.name)
+
+
+def test_an_earlier_step_can_be_evaluated_and_kept(tmp_path):
+    def decide(progress):
+        if progress.step < 3:
+            return GoOn(2 if progress.step >= 2 else progress.step)
+        asked = [line for line in progress.evals if line["step"] == 2 and "at" in line]
+        return Stop(2) if asked else Evaluate(2, 1, 3)
+
+    run = record(tmp_path)
+    train(Counter([0, 4, 3, 1, 1]), run, decide)
+    (line,) = [line for line in run.evals("select") if "at" in line]
+    assert (line["step"], line["at"], line["tasks"]) == (2, 3, [1, 3])
+    assert line["results"] == [["task-1", 4, 3], ["task-2", 4, 3]]
+    assert (weights_of(finished_trace(run).peak), finished_trace(run).confirmed) == (2, 2)
+
+
+def test_pruning_leaves_what_a_controller_or_the_peak_needs(tmp_path):
+    campaign = train(Counter([0, 4, 3, 1, 1]), record(tmp_path), until=3)
+    assert campaign.kept() == [0, 1, 2, 3]
+    campaign.prune()
+    assert campaign.kept() == [0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("{", "damaged"), ("[1]", "'peak' is missing"), ('{"peak": 2, "end": 4, "confirmed": null}', "'digests'")],
+)
+def test_a_damaged_end_is_named_with_its_remedy(tmp_path, content, told):
+    run = record(tmp_path)
+    train(Counter([0, 2, 4, 1, 1]), run)
+    (run.checkpoints_dir / "finished.json").write_text(content)
+    assert finished(run)
+    with pytest.raises(RunError, match=rf"finished\.json: .*{told}.*delete the folder of the campaign"):
+        finished_trace(run)
+
+
+def test_a_step_line_holds_finite_numbers_under_the_folder_s_names():
+    logged = {"learning_rate": 0.5, "actor/entrostat/regions/E1": 0.25, "loss": float("nan"), "note": "text", "step": 9}
+    assert step_line(3, logged) == {"step": 3, "lr": 0.5, "regions": {"E1": 0.25}}
