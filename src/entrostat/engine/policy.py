@@ -54,11 +54,9 @@ class Policy:
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens. A tokenizer with a chat template gets the prompt as a user's turn."""
-        if getattr(self.tokenizer, "chat_template", None):
-            turn = [{"role": "user", "content": prompt}]
-            text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-            return cast("list[int]", self.tokenizer.encode(text, add_special_tokens=False))
-        return cast("list[int]", self.tokenizer.encode(prompt))
+        templated = bool(getattr(self.tokenizer, "chat_template", None))  # it writes the special tokens itself
+        text = written_out(prompt, self.tokenizer)
+        return cast("list[int]", self.tokenizer.encode(text, add_special_tokens=not templated))
 
     def decode(self, ids: list[int]) -> str:
         """The completion's text, without special tokens."""
@@ -78,6 +76,14 @@ class Policy:
         """Write weights, configuration and tokenizer so that `load_policy` and transformers can read them back."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def written_out(prompt: str, tokenizer: Any) -> str:
+    """The prompt as a user's turn by the tokenizer's chat template; as it is where there is none."""
+    if not getattr(tokenizer, "chat_template", None):
+        return prompt
+    turn = [{"role": "user", "content": prompt}]
+    return cast(str, tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
 
 def embedded_folder() -> Path:

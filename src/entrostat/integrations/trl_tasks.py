@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from entrostat.engine.policy import written_out
 from entrostat.grading import CodeGrader
 from entrostat.tasks.sources import AnyTask
 
@@ -18,15 +19,8 @@ def task_dataset(tasks: Sequence[AnyTask], tokenizer: Any = None) -> Any:
     """
     from datasets import Dataset
 
-    prompts = [_written_out(task.prompt, tokenizer) for task in tasks]
+    prompts = [written_out(task.prompt, tokenizer) for task in tasks]
     return Dataset.from_dict({"prompt": prompts, "task": [task.id for task in tasks]})
-
-
-def _written_out(prompt: str, tokenizer: Any) -> str:
-    if not getattr(tokenizer, "chat_template", None):
-        return prompt
-    turn = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
 
 def graded_reward(tasks: Sequence[AnyTask], grader: CodeGrader) -> Callable[..., list[float | None]]:
@@ -52,7 +46,7 @@ def pass_counts(
     model.eval()
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        prompts = [_written_out(task.prompt, tokenizer) for task in tasks]
+        prompts = [written_out(task.prompt, tokenizer) for task in tasks]
         batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
         found = model.generate(
             input_ids=batch["input_ids"].to(model.device),
