@@ -8,7 +8,7 @@ pytest.importorskip("trl")
 
 from entrostat.campaign.database import read_results
 from entrostat.engine.registry import build_engine
-from entrostat.engine.study import run_study
+from entrostat.engine.study import run_one, run_study
 from entrostat.integrations.trl_recipe import refuse_what_trl_cannot_do, trl_settings
 from entrostat.recipe import RecipeError, StudyRecipe, load_study, parse_recipe
 from entrostat.recipe.loading import parse_as
@@ -30,23 +30,28 @@ def recipe(**changes):
     return parse_recipe({"name": "x", **BASE, **changes})
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Two chains of two campaigns, and of the first a twin on the embedded engine."""
-    crest = {"name": "crest", "votes": 1, "kl": 1e-12, "spacing": 1, "block": 2}
-    study = {
+CREST = {"name": "crest", "votes": 1, "kl": 1e-12, "spacing": 1, "block": 2}
+STUDY = parse_as(
+    StudyRecipe,
+    {
         "name": "trl",
         "seeds": [0],
         "campaigns": 2,
         "base": BASE,
         "methods": {
             "naive": {},
-            "crest": {"campaign.controller": crest, "evaluation.every": None},
+            "crest": {"campaign.controller": CREST, "evaluation.every": None},
             "embedded": {"engine": "embedded"},
         },
-    }
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two chains of two campaigns, and of the first a twin on the embedded engine."""
     out = tmp_path_factory.mktemp("trl") / "study"
-    run_study(parse_as(StudyRecipe, study), out)
+    run_study(STUDY, out)
     return out
 
 
@@ -57,6 +62,27 @@ def test_each_campaign_goes_on_from_the_weights_that_the_last_one_handed_over(fi
     assert (end["step"], start["step"]) == (4, 0)
     assert start["results"] == end["results"]
     assert first.evals("select")[0]["entropy"] != end["entropy"]
+
+
+@pytest.mark.parametrize("method", ["naive", "crest"])
+def test_a_chain_that_was_killed_goes_on_to_the_same_trace(finished, tmp_path, method):
+    class KilledError(Exception):
+        pass
+
+    lines = iter(range(10**6))
+
+    def killed_in_its_second_campaign(line):
+        if line["step"] == 3 and "split" not in line and next(lines) == 1:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run_one(STUDY, method, 0, tmp_path, killed_in_its_second_campaign)
+    run_one(STUDY, method, 0, tmp_path)
+    for number in (0, 1):
+        torn, whole = (Run.open(out / method / f"seed-0/campaign-0{number}") for out in (tmp_path, finished))
+        for field in ("step", "loss", "entropy", "grad_norm"):
+            assert [line[field] for line in torn.steps()] == [line[field] for line in whole.steps()]
+        assert [line["results"] for line in torn.evals()] == [line["results"] for line in whole.evals()]
 
 
 def test_the_start_is_measured_as_by_the_embedded_engine(finished):

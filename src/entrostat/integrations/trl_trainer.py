@@ -26,6 +26,7 @@ from entrostat.entropy import Convention
 from entrostat.integrations.model_head import attach_statistics
 from entrostat.integrations.records import scalars
 from entrostat.integrations.trl_checks import inert, refuse_band, refuse_what_bypasses
+from entrostat.integrations.trl_sampler import OrderOfEpoch
 from entrostat.objective import ClipBand, DualClip, entropy_bonus, policy_loss
 from entrostat.tokens import TokenStats, token_stats
 
@@ -106,6 +107,10 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 "the strategy runs by the former, so build the controller with the run's steps",
                 stacklevel=2,
             )
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        plain = super()._get_train_sampler(dataset)
+        return OrderOfEpoch(plain) if getattr(plain, "shuffle", False) else plain
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """One micro-batch. Raises RuntimeError when its loss was not computed under the controller."""
