@@ -164,11 +164,17 @@ def _label_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> Non
     line = 0.055 * highest
     taken: list[tuple[float, float]] = []
     for name, used, end in sorted(points, key=lambda point: point[2]):
-        at = max([end, *(y + line for x, y in taken if abs(x - used) < 0.12 * widest and y > end - line)])
+        at = max([end, 0.5 * line, *(y + line for x, y in taken if abs(x - used) < 0.12 * widest and y > end - line)])
         taken.append((used, at))
-        leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0} if at > end else None
+        leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "relpos": (0, 0.5)}
         axes.annotate(
-            name, (used, end), (used + 0.02 * widest, at), va="center", fontsize=8, color=INK, arrowprops=leader
+            name,
+            (used, end),
+            (used + 0.025 * widest, at),
+            va="center",
+            fontsize=8,
+            color=INK,
+            arrowprops=leader if at > end + 0.5 * line else None,
         )
 
 
