@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from entrostat.campaign import Checkpoint, Naive, run_campaign
+from entrostat.cli.huge_pages import start_in_huge_pages
 from entrostat.control import EntropyController, IncreaseThenDecrease
 from entrostat.engine.local import LocalEngine
 from entrostat.engine.policy import embedded_folder
@@ -175,6 +176,8 @@ def main() -> None:
     if args.engine == "compare":
         compare(args.file)
         return
+    if args.engine == "embedded":
+        start_in_huge_pages()  # as its command does
     torch.set_num_threads(1)
     found = {"embedded": embedded, "trl": trl}[args.engine](args.seed, args.steps)
     rates = {f"tokens_per_{clock[:-1]}": found["tokens"] / found[clock] for clock in ("seconds", "cpu_seconds")}
