@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from entrostat.campaign import Checkpoint, Naive, run_campaign
-from entrostat.cli.huge_pages import start_in_huge_pages
+from entrostat.cli.memory import start_with_kept_memory
 from entrostat.control import EntropyController, IncreaseThenDecrease
 from entrostat.engine.local import LocalEngine
 from entrostat.engine.policy import embedded_folder
@@ -177,7 +177,7 @@ def main() -> None:
         compare(args.file)
         return
     if args.engine == "embedded":
-        start_in_huge_pages()  # as its command does
+        start_with_kept_memory()  # as its command does
     torch.set_num_threads(1)
     found = {"embedded": embedded, "trl": trl}[args.engine](args.seed, args.steps)
     rates = {f"tokens_per_{clock[:-1]}": found["tokens"] / found[clock] for clock in ("seconds", "cpu_seconds")}

@@ -1,5 +1,7 @@
 """Sampling: its probabilities are the policy's, and its randomness depends on nothing but the seed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Lfm2Config, MambaConfig, MistralConfig
@@ -120,3 +122,10 @@ def test_a_model_without_a_key_value_cache_and_one_without_finite_logits_are_ref
 def test_a_completion_that_could_outrun_the_models_positions_is_refused(policy):
     with pytest.raises(PolicyError, match=r"max_new_tokens: got 200 .* has 128 positions; lower it to \d+"):
         sample(policy, PROMPTS, 1, 200, seed=0)
+
+
+def test_a_model_that_takes_no_ready_mask_samples_the_same(policy):
+    ready, plain = (sample(replace(policy, packs=packs), PROMPTS, 8, 24, seed=3) for packs in (True, False))
+    assert policy.packs
+    assert ready.texts == plain.texts
+    torch.testing.assert_close(ready.old_logp, plain.old_logp)

@@ -300,6 +300,14 @@ def test_the_workers_end_with_a_killed_trainer(package_alone):
     assert wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
+def test_another_thread_may_end_the_batch_and_the_grader_stays_usable(task):
+    with CodeGrader(workers=2, timeout=0.5) as grader:
+        threading.Timer(0.3, grader.interrupt).start()
+        verdicts = grader.grade([(task, "def solve(numbers):\n    while True: pass")] * 100)
+        assert verdicts[-1].outcome is Outcome.INFRASTRUCTURE_ERROR
+        assert grader.grade([(task, RIGHT)])[0].passed
+
+
 def test_an_interrupt_ends_the_batch_and_leaves_the_grader_usable(task):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell begins with it ignored
     with CodeGrader(workers=2, timeout=0.5) as grader:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
@@ -39,8 +40,15 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Make row i the row beam_idx[i] of before; rows may be left out or repeated."""
-        super().reorder_cache(beam_idx)
-        self._rooms = None
+        if self._rooms is not None:
+            self._rooms = (self._chosen(self.keys, beam_idx), self._chosen(self.values, beam_idx))
+            self.keys, self.values = (room[:, :, : self.get_seq_length()] for room in self._rooms)
+
+    def _chosen(self, held: Tensor, rows: Tensor) -> Tensor:
+        _, heads, length, width = held.shape
+        room = held.new_empty((len(rows), heads, max(self.capacity, length), width))
+        torch.index_select(held, 0, rows, out=room[:, :, :length])
+        return room
 
     def _room(self, held: Tensor, states: Tensor, needed: int) -> Tensor:
         batch, heads, _, width = states.shape

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from entrostat.engine.graded import sample_graded
 from entrostat.engine.policy import Policy
-from entrostat.engine.rollout import Rollout, sample
+from entrostat.engine.rollout import Rollout
 from entrostat.engine.seeds import derived_seed
 from entrostat.grading import CodeGrader, Outcome, Verdict, WorkerError
 from entrostat.recipe import Recipe
@@ -46,8 +47,8 @@ def evaluate(
     Raises WorkerError when a task has none: pass@1 of the others alone would be no measure of the split.
     """
     started = time.perf_counter()
-    rollout = sample(policy, [t.prompt for t in tasks], samples, max_new_tokens, seed, temperature, batch_rows)
-    verdicts = grade_rollout(grader, tasks, rollout)
+    found = sample_graded(policy, grader, tasks, samples, max_new_tokens, seed, temperature, batch_rows)
+    rollout, verdicts = found.rollout, found.verdicts
     results, distinct = [], []
     for i, task in enumerate(tasks):
         own = slice(i * samples, (i + 1) * samples)
@@ -102,13 +103,6 @@ def evaluate_split(
         seed=seed,
     )
     return replace(found, line={"tasks": list(part), **found.line}) if part else found
-
-
-def grade_rollout(grader: CodeGrader, tasks: Sequence[AnyTask], rollout: Rollout) -> list[Verdict]:
-    """Verdicts of a rollout's completions, in its order; `tasks` are its prompts' tasks."""
-    samples = len(rollout.texts) // len(tasks)
-    owners = [task for task in tasks for _ in range(samples)]
-    return list(grader.grade(list(zip(owners, rollout.texts, strict=True))))
 
 
 def completion_metrics(rollout: Rollout, verdicts: Sequence[Verdict]) -> dict[str, Any]:

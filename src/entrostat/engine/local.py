@@ -31,11 +31,11 @@ from entrostat.engine.checkpoint import (
     load_state,
     verify,
 )
-from entrostat.engine.evaluate import completion_metrics, evaluate_split, grade_rollout, group_metrics, sample_lines
+from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_metrics, sample_lines
+from entrostat.engine.graded import sample_graded
 from entrostat.engine.keeper import Keeper
 from entrostat.engine.policy import Policy, load_policy
 from entrostat.engine.rewards import Advantages
-from entrostat.engine.rollout import sample
 from entrostat.engine.seeds import derived_seed
 from entrostat.engine.token_record import token_records
 from entrostat.engine.update import Experience, Learner
@@ -220,17 +220,18 @@ class _Campaign:
         recipe = self.recipe.rollout
         tasks = self._prompts(batch)
         started = time.perf_counter()
-        rollout = sample(
+        found = sample_graded(
             self.policy,
-            [task.prompt for task in tasks],
+            self.engine.grader,
+            tasks,
             recipe.samples,
             recipe.max_new_tokens,
             derived_seed(self.recipe.seed, "rollout", batch),
             recipe.temperature,
             recipe.batch_rows,
         )
-        sampled = time.perf_counter()
-        verdicts = grade_rollout(self.engine.grader, tasks, rollout)
+        seconds = time.perf_counter() - started
+        rollout, verdicts = found.rollout, found.verdicts
         rewards = [verdict.reward for verdict in verdicts]
         graded = [reward for reward in rewards if reward is not None]
         groups = [rewards[i : i + recipe.samples] for i in range(0, len(rewards), recipe.samples)]
@@ -239,7 +240,7 @@ class _Campaign:
             "groups": group_metrics(groups),
             **completion_metrics(rollout, verdicts),
             "tokens": {"rollout": rollout.token_count},
-            "seconds": {"rollout": sampled - started, "grade": time.perf_counter() - sampled},
+            "seconds": {"rollout": seconds - found.waited, "grade": found.waited},
         }
         experience = Experience(rollout, self.advantages(groups))
         self._log_samples(tasks[:4], experience, verdicts)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache
 
 from entrostat.engine.cache import cache_name, growing_cache
 from entrostat.engine.policy import Policy, PolicyError
+
+Ended = Callable[[Sequence[int], Sequence[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,14 @@ def sample(
     seed: int | Sequence[int],
     temperature: float = 1.0,
     batch_rows: int = 512,
+    ended: Ended = lambda rows, texts: None,  # noqa: ARG005
 ) -> Rollout:
     """Draw `samples` completions of every prompt, about `batch_rows` of them at a time.
 
     Row i's token t is drawn by the uniform number u[i, t] of a generator seeded with `seed`: two policies sampled with
     one seed differ by their probabilities alone (common random numbers), whichever rows end early. With a seed for
-    each prompt, its completions do not depend on the other prompts either.
+    each prompt, its completions do not depend on the other prompts either. `ended` is told the rows and texts of the
+    completions that have ended, each once, while others go on.
     Raises ValueError without prompts, PolicyError for a model that keeps no key-value cache or whose logits are not
     finite.
     """
@@ -102,11 +107,17 @@ def sample(
     else:
         uniform = torch.stack([_uniform((samples, max_new_tokens), own) for own in seed])
     size = max(1, batch_rows // samples)
-    parts = [
-        _complete(policy, tokens[chunk], mask[chunk], uniform[chunk], temperature)
-        for chunk in (slice(start, start + size) for start in range(0, len(tokens), size))
-    ]
+    parts = []
+    for start in range(0, len(tokens), size):
+        chunk = slice(start, start + size)
+        told = _from_row(start * samples, ended)
+        parts.append(_complete(policy, tokens[chunk], mask[chunk], uniform[chunk], temperature, told))
     return concatenate(parts, policy.pad_id)
+
+
+def _from_row(first: int, ended: Ended) -> Ended:
+    """`ended` for a part of a batch, whose rows begin with `first`."""
+    return lambda rows, texts: ended([first + row for row in rows], texts)
 
 
 def _refuse_too_long(policy: Policy, prompt_tokens: int, max_new_tokens: int) -> None:
@@ -123,7 +134,9 @@ def _uniform(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, temperature: float) -> Rollout:
+def _complete(
+    policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, temperature: float, ended: Ended
+) -> Rollout:
     """Complete left-padded prompts (P, W) by the uniform numbers (P, samples, T).
 
     A prompt is read once for all its samples. Rows that have ended leave the batch whenever they are a quarter of it.
@@ -136,13 +149,23 @@ def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Ten
     old_logp = torch.zeros((rows, limit), device=device)
     entropy = torch.zeros((rows, limit), device=device)
     mask = torch.zeros((rows, limit), dtype=torch.bool, device=device)
+    texts = [""] * rows
+
+    def leave(those: Tensor) -> None:
+        """Rows that have ended."""
+        left = those.tolist()
+        for row, ids, keep in zip(left, completions[those].cpu(), mask[those].cpu(), strict=True):
+            texts[row] = policy.decode(ids[keep].tolist())
+        ended(left, [texts[row] for row in left])
 
     tokens, attention = prompts.to(device), prompt_mask.to(device)
+    width = tokens.shape[1]
     positions = (attention.long().cumsum(1) - 1).clamp_min(0)
-    cache = growing_cache(policy.model.config, capacity=tokens.shape[1] + limit)
-    logits = _next_logits(policy, tokens, attention, positions, cache).repeat_interleave(samples, 0)
+    cache = growing_cache(policy.model.config, capacity=width + limit)
+    logits = _next_logits(policy, tokens, attention.long(), positions, cache).repeat_interleave(samples, 0)
     cache.reorder_cache(torch.arange(len(tokens), device=device).repeat_interleave(samples))
-    attention, positions = attention.repeat_interleave(samples, 0), positions[:, -1:].repeat_interleave(samples, 0)
+    seen = _visible(policy, pad(attention, (0, limit), value=True)).repeat_interleave(samples, 0)
+    positions = positions[:, -1:].repeat_interleave(samples, 0)
     batch = torch.arange(rows, device=device)  # the row that each place of the batch belongs to
     going = torch.ones(rows, dtype=torch.bool, device=device)  # by place: no end token yet
     for t in range(limit):
@@ -157,41 +180,51 @@ def _complete(policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Ten
         if t == limit - 1 or not bool(going.any()):
             break
         if int(going.sum()) <= 0.75 * len(going):
+            leave(batch[~going])
             places = going.nonzero().squeeze(-1)
             cache.reorder_cache(places)
-            batch, token, attention, positions = batch[places], token[places], attention[places], positions[places]
+            batch, token, seen, positions = batch[places], token[places], seen[places], positions[places]
             going = going[places]
-        attention = torch.cat([attention, attention.new_ones((len(attention), 1))], dim=1)
         positions = positions + 1
-        logits = _next_logits(policy, token.unsqueeze(-1), attention, positions, cache)
+        logits = _next_logits(policy, token.unsqueeze(-1), seen[..., : width + t + 1], positions, cache)
 
     if not bool(old_logp.isfinite().all()):
         raise PolicyError(
             f"policy: the logits of {policy.source} are not finite; in training lower update.learning_rate and start "
             "in a new folder, the checkpoints in this one stand"
         )
-    completions, mask = completions.cpu(), mask.cpu()
+    leave(batch)
     truncated = torch.zeros(rows, dtype=torch.bool)
     truncated[batch[going].cpu()] = True
     whole = Rollout(
         prompts.repeat_interleave(samples, 0),
         prompt_mask.repeat_interleave(samples, 0),
-        completions,
-        mask,
+        completions.cpu(),
+        mask.cpu(),
         old_logp.cpu(),
         entropy.cpu(),
         truncated,
-        tuple(policy.decode(row[keep].tolist()) for row, keep in zip(completions, mask, strict=True)),
+        tuple(texts),
     )
     return whole.rows(torch.arange(rows))
 
 
+def _visible(policy: Policy, attention: Tensor) -> Tensor:
+    """The mask (B, T) of a decoding step's keys, once for all steps: added to the scores, (B, 1, 1, T), where the model
+    reads that, for its own way there from a mask of ones takes time at every step.
+    """
+    if not policy.packs:
+        return attention.long()
+    hidden, dtype = ~attention[:, None, None], policy.model.dtype
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, torch.finfo(dtype).min)
+
+
 def _next_logits(policy: Policy, tokens: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-    """Logits (B, V) of the token after `tokens` (B, t), which join the cache."""
+    """Logits (B, V) of the token after `tokens` (B, t), which join the cache; attention: in a form that it reads."""
     name = cache_name(policy.model)
     out = policy.model(
         input_ids=tokens,
-        attention_mask=attention.long(),
+        attention_mask=attention,
         position_ids=positions,
         use_cache=True,
         logits_to_keep=1,
@@ -211,10 +244,10 @@ def concatenate(parts: Sequence[Rollout], pad_id: int) -> Rollout:
     width = max(part.completions.shape[1] for part in parts)
 
     def left(x: Tensor, fill: int | bool) -> Tensor:
-        return torch.nn.functional.pad(x, (prompt_width - x.shape[1], 0), value=fill)
+        return pad(x, (prompt_width - x.shape[1], 0), value=fill)
 
     def right(x: Tensor, fill: float | bool) -> Tensor:
-        return torch.nn.functional.pad(x, (0, width - x.shape[1]), value=fill)
+        return pad(x, (0, width - x.shape[1]), value=fill)
 
     return Rollout(
         torch.cat([left(part.prompts, pad_id) for part in parts]),

@@ -94,6 +94,11 @@ class CodeGrader:
             while self._slots:
                 self._slots.pop().close()
 
+    def interrupt(self) -> None:
+        """From another thread: end the batch in progress. What is not begun then is an infrastructure error."""
+        with self._lock:
+            self._stop.set()
+
     def grade(self, pairs: Iterable[tuple[AnyTask, str]], deadline: float | None = None) -> list[Verdict]:
         """The verdicts of (task, completion) pairs, in their order.
 
