@@ -15,10 +15,9 @@ def folder(path, steps, evals=()):
     return read_run(path, "x")
 
 
-def test_rates_are_sums_over_sums_and_a_batch_is_graded_once(tmp_path):
+def test_rates_are_sums_over_sums(tmp_path):
     first = {
         "step": 1,
-        "verdicts": {"passed": 3, "wrong": 5},
         "tokens": {"rollout": 100, "update": 100},
         "seconds": {"rollout": 1.0, "grade": 0.5, "update": 2.0},
     }
@@ -30,10 +29,10 @@ def test_rates_are_sums_over_sums_and_a_batch_is_graded_once(tmp_path):
     }
     evaluation = {"step": 2, "split": "select", "results": [["a", 1, 1]], "seconds": 3.5}
     found = speed(folder(tmp_path / "run", [first, second], [evaluation]))
-    assert (found.rollout_tokens, found.update_tokens, found.gradings) == (100, 40, 16)
+    assert (found.rollout_tokens, found.update_tokens) == (100, 40)
     assert found.shares == pytest.approx({"rollout": 0.1, "grade": 0.05, "update": 0.5, "evaluate": 0.35})
 
 
 def test_a_run_without_timings_has_no_rates(tmp_path):
     found = speed(folder(tmp_path / "run", [{"step": 1}]))
-    assert (found.rollout_tokens, found.update_tokens, found.gradings, found.shares) == (None, None, None, {})
+    assert (found.rollout_tokens, found.update_tokens, found.shares) == (None, None, {})

@@ -69,8 +69,7 @@ def _finding_line(name: str, notice: Any) -> str:
 
 
 def _speed_line(name: str, found: Any) -> str:
-    rates = {"sampled": found.rollout_tokens, "learned": found.update_tokens, "graded": found.gradings}
-    units = {"sampled": "tokens/s", "learned": "tokens/s", "graded": "completions/s"}
-    parts = [f"{what} {rate:,.0f} {units[what]}" for what, rate in rates.items() if rate]
+    rates = {"sampled": found.rollout_tokens, "learned": found.update_tokens}
+    parts = [f"{what} {rate:,.0f} tokens/s" for what, rate in rates.items() if rate]
     shares = [f"{phase} {share:.0%}" for phase, share in found.shares.items()]
     return f"{name}: {', '.join(parts)}; {sum(found.seconds.values()):.0f} s: {', '.join(shares)}"

@@ -14,13 +14,12 @@ class Speed:
     """Sums over a run.
 
     rollout_tokens, update_tokens: completion tokens a second sampled and learned from (a token counts once for each
-    pass over it). gradings: training completions judged a second, remembered verdicts included. seconds: by phase.
-    None where the run has no such seconds.
+    pass over it). None where the run has no such seconds. seconds: by phase; grade is the wait for verdicts after the
+    last token, for grading begins while others are drawn.
     """
 
     rollout_tokens: float | None
     update_tokens: float | None
-    gradings: float | None
     seconds: dict[str, float]
 
     @property
@@ -34,19 +33,15 @@ def speed(run: RunData) -> Speed:
     """The speed of a run, from the timings of its lines."""
     seconds = dict.fromkeys(PHASES, 0.0)
     tokens = dict.fromkeys(("rollout", "update"), 0)
-    graded = 0
     for line in run.steps:
         for phase, value in line.get("seconds", {}).items():
             seconds[phase] = seconds.get(phase, 0.0) + value
         for phase, value in line.get("tokens", {}).items():
             tokens[phase] = tokens.get(phase, 0) + value
-        if line.get("seconds", {}).get("grade"):
-            graded += sum(line.get("verdicts", {}).values())
     seconds["evaluate"] += sum(line.get("seconds") or 0.0 for line in run.evals)
     return Speed(
         _rate(tokens["rollout"], seconds["rollout"]),
         _rate(tokens["update"], seconds["update"]),
-        _rate(graded, seconds["grade"]),
         seconds,
     )
 
