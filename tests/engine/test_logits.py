@@ -34,16 +34,21 @@ def untrained(config, dtype=torch.float32):
     return AutoModelForCausalLM.from_config(config).to(dtype).eval()
 
 
-def batch(prompt_lengths, lengths, samples, seed=0):
-    """Left-padded prompts, each repeated `samples` times, and right-padded completions of the lengths, in turn."""
+def batch(prompt_lengths, lengths, samples, alphabet=VOCAB, seed=0):
+    """Left-padded prompts, each repeated `samples` times, and right-padded completions of the lengths, in turn.
+
+    alphabet: the number of tokens that are drawn; of a small one, many sequences begin alike.
+    """
     draw = torch.Generator().manual_seed(seed)
-    rows = [(p, prompt) for p in prompt_lengths for prompt in [torch.randint(0, VOCAB, (p,), generator=draw)] * samples]
+    rows = [
+        (p, prompt) for p in prompt_lengths for prompt in [torch.randint(0, alphabet, (p,), generator=draw)] * samples
+    ]
     width, height = max(prompt_lengths), max(lengths)
     prompts = torch.stack([torch.nn.functional.pad(prompt, (width - p, 0)) for p, prompt in rows])
     prompt_mask = torch.stack([torch.arange(width) >= width - p for p, _ in rows])
     ends = torch.tensor([lengths[i % len(lengths)] for i in range(len(rows))])
     mask = torch.arange(height) < ends.unsqueeze(1)
-    completions = torch.randint(0, VOCAB, mask.shape, generator=draw).where(mask, 0)
+    completions = torch.randint(0, alphabet, mask.shape, generator=draw).where(mask, 0)
     return prompts, prompt_mask, completions, mask
 
 
@@ -58,9 +63,12 @@ def llama():
     st.lists(st.integers(1, 12), min_size=1, max_size=5),
     st.integers(1, 4),
     st.sampled_from([1, 16, 30, 256]),
+    st.sampled_from([1, 2, VOCAB]),
 )
-def test_packed_logits_and_gradients_are_those_of_rows_apart(llama, prompt_lengths, lengths, samples, row_tokens):
-    tensors = batch(prompt_lengths, lengths, samples)
+def test_packed_logits_and_gradients_are_those_of_rows_apart(
+    llama, prompt_lengths, lengths, samples, row_tokens, alphabet
+):
+    tensors = batch(prompt_lengths, lengths, samples, alphabet)
     mask = tensors[-1]
     found = []
     with pytest.MonkeyPatch.context() as patched:
@@ -75,9 +83,16 @@ def test_packed_logits_and_gradients_are_those_of_rows_apart(llama, prompt_lengt
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(packed_gradients, gradients, strict=True))
 
 
-def test_a_row_holds_several_prompts_and_reads_each_once():
-    packing = pack(*batch([5, 7], [4], samples=3), torch.float32)
-    assert packing.tokens.shape == (1, 5 + 7 + 6 * 4)
+def test_what_sequences_begin_with_alike_is_read_once():
+    prompts = torch.tensor([[0, 7, 8], [0, 7, 8], [0, 7, 8], [7, 9, 5]])
+    prompt_mask = torch.tensor([[False, True, True]] * 3 + [[True] * 3])
+    completions = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 0], [1, 2, 3, 4], [2, 2, 0, 0]])
+    packing = pack(prompts, prompt_mask, completions, completions > 0, torch.float32)
+    assert packing.tokens.tolist() == [[7, 8, 1, 2, 3, 9, 5, 2]]
+    assert packing.positions.tolist() == [[0, 1, 2, 3, 4, 1, 2, 3]]
+    assert packing.before.tolist() == [[1, 2, 3, 4], [1, 2, 3, 1], [1, 2, 3, 4], [6, 7, 6, 6]]
+    reads = [[j for j in range(8) if packing.attention[0, 0, i, j] == 0] for i in range(8)]
+    assert reads == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 5], [0, 5, 6], [0, 5, 6, 7]]
 
 
 @pytest.mark.parametrize(

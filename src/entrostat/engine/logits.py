@@ -1,7 +1,8 @@
-"""Logits of completion tokens given their prompts: a row each, or the completions of a prompt in one row.
+"""Logits of completion tokens given their prompts: a row each, or many completions in one row.
 
-In a packed row the prompt is read once and its completions follow one another. Every token keeps the position that it
-has in its own sequence and attends to the prompt and to its own completion only, so the logits are those of rows apart.
+In a packed row whatever sequences begin with alike is read once: the prompt of a group, and the tokens that completions
+share until they part. Every token keeps the position that it has in its own sequence and attends to what comes before
+it there, so the logits are those of rows apart.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 ROW_TOKENS = 256  # attention costs a row its square
 LONGEST = 2048  # tokens of a prompt and its completion, above which they stay apart
@@ -29,68 +31,82 @@ class Packing:
     before: Tensor
 
 
+class _Row:
+    """One row: a forest of the sequences in it, each token after the one that it follows."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self.pieces: list[tuple[int, int, int]] = []  # of consecutive places: begin, end, the place before or -1
+        self._after: dict[tuple[int, int], int] = {}
+
+    def known(self, sequence: list[int]) -> list[int]:
+        """Places of the longest beginning of `sequence` that the row has."""
+        places: list[int] = []
+        place: int | None = -1
+        for token in sequence:
+            place = self._after.get((cast(int, place), token))
+            if place is None:
+                break
+            places.append(place)
+        return places
+
+    def add(self, sequence: list[int], known: list[int]) -> list[int]:
+        """Append what is not `known` of `sequence`; the places of the whole."""
+        begin, end = len(self.tokens), len(self.tokens) + len(sequence) - len(known)
+        if begin < end:
+            self.pieces.append((begin, end, known[-1] if known else -1))
+        places = known + list(range(begin, end))
+        for depth in range(len(known), len(sequence)):
+            self._after[places[depth - 1] if depth else -1, sequence[depth]] = places[depth]
+        self.tokens += sequence[len(known) :]
+        self.positions += range(len(known), len(sequence))
+        return places
+
+    def read(self, width: int) -> Tensor:
+        """Whether each place of `width` attends to each other (width, width); padding attends to itself."""
+        read = torch.eye(width, dtype=torch.bool)
+        for begin, end, before in self.pieces:
+            if before >= 0:
+                read[begin:end] = read[before]
+            read[begin:end, begin:end] = torch.ones(end - begin, end - begin, dtype=torch.bool).tril()
+        return read
+
+
 def pack(prompts: Tensor, prompt_mask: Tensor, completions: Tensor, mask: Tensor, dtype: torch.dtype) -> Packing:
-    """Lay left-padded prompts (B, P) and right-padded completions (B, T) out in rows; neighbours with one prompt share
-    a copy of it. dtype: that of the model's scores.
+    """Lay left-padded prompts (B, P) and right-padded completions (B, T) out in rows, in the order that they come in: a
+    row is closed when the next sequence does not fit. dtype: that of the model's scores.
     """
-    row, prompt_start, start, fresh = _places(prompts, prompt_mask, mask)
-    prompt_lengths = prompt_mask.sum(1)
-    rows, width = int(row[-1]) + 1, int((start + mask.sum(1)).max())
-    turn = prompt_mask.cumsum(1) - 1
-    column = torch.arange(mask.shape[1], device=mask.device)
-    prompt_places = (row * width + prompt_start).unsqueeze(1) + turn
-    places = (row * width + start).unsqueeze(1) + column
-    copied = prompt_mask & fresh.unsqueeze(1)
-    number = torch.arange(1, len(row) + 1, device=mask.device).unsqueeze(1)
-    copy = fresh.cumsum(0).unsqueeze(1)
-
-    def laid_out(of_prompts: Tensor, of_completions: Tensor) -> Tensor:
-        out = torch.zeros(rows * width, dtype=torch.long, device=mask.device)
-        out[prompt_places[copied]] = of_prompts.expand_as(copied)[copied]
-        out[places[mask]] = of_completions.expand_as(mask)[mask]
-        return out.view(rows, width)
-
-    prompt_end = prompt_places[:, -1:]
-    return Packing(
-        tokens=laid_out(prompts, completions),
-        positions=laid_out(turn, prompt_lengths.unsqueeze(1) + column),
-        attention=_attention(laid_out(copy, copy), laid_out(torch.zeros_like(copy), number), dtype),
-        before=torch.where((column == 0) | ~mask, prompt_end, places - 1),
+    rows, found = [_Row()], []
+    lengths = prompt_mask.sum(1).tolist()
+    for prompt, completion, length in zip(_kept(prompts, prompt_mask), _kept(completions, mask), lengths, strict=True):
+        sequence = prompt + completion[:-1]  # nothing is predicted from the last token
+        known = rows[-1].known(sequence)
+        if rows[-1].tokens and len(rows[-1].tokens) + len(sequence) - len(known) > ROW_TOKENS:
+            rows.append(_Row())
+            known = []
+        found.append((len(rows) - 1, rows[-1].add(sequence, known)[length - 1 :]))
+    width = max(len(row.tokens) for row in rows)
+    before = torch.tensor(
+        [
+            [number * width + place for place in places + places[:1] * (completions.shape[1] - len(places))]
+            for number, places in found
+        ]
     )
+    read = torch.stack([row.read(width) for row in rows]).unsqueeze(1)
+    attention = torch.zeros(read.shape, dtype=dtype).masked_fill(~read, torch.finfo(dtype).min)
+    tokens, positions = (
+        torch.tensor([values + [0] * (width - len(values)) for values in kind])
+        for kind in ([row.tokens for row in rows], [row.positions for row in rows])
+    )
+    return Packing(*(part.to(mask.device) for part in (tokens, positions, attention, before)))
 
 
-def _places(prompts: Tensor, prompt_mask: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of every completion (B,) each: its row, where its prompt and itself start, whether the prompt is copied for it.
-
-    In the order that they come in: a row is closed when the next completion does not fit.
-    """
-    same = (prompts[1:].eq(prompts[:-1]) & prompt_mask[1:].eq(prompt_mask[:-1])).all(1).tolist()
-    prompt_lengths, lengths = prompt_mask.sum(1).tolist(), mask.sum(1).tolist()
-    found: list[tuple[int, int, int, bool]] = []
-    row, end, prompt_start = 0, 0, 0
-    for prompt_length, length, known in zip(prompt_lengths, lengths, [False, *same], strict=True):
-        new_row = end + length + (0 if known else prompt_length) > ROW_TOKENS and end > 0
-        fresh = new_row or not known
-        if new_row:
-            row, end = row + 1, 0
-        if fresh:
-            prompt_start, end = end, end + prompt_length
-        found.append((row, prompt_start, end, fresh))
-        end += length
-    rows, prompt_starts, starts, copied = (torch.tensor(x, device=mask.device) for x in zip(*found, strict=True))
-    return rows, prompt_starts, starts, copied
-
-
-def _attention(copy: Tensor, number: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where a place of a row attends to another, the lowest number elsewhere (R, 1, L, L).
-
-    copy: (R, L) which prompt's copy a token belongs to. number: (R, L) which completion, 0 in a prompt.
-    """
-    causal = torch.ones(copy.shape[1:] * 2, dtype=torch.bool, device=copy.device).tril()
-    own = copy.unsqueeze(1) == copy.unsqueeze(2)
-    read = (number == 0).unsqueeze(1) | (number.unsqueeze(1) == number.unsqueeze(2))
-    hidden = ~(causal & own & read).unsqueeze(1)
-    return torch.zeros(hidden.shape, dtype=dtype, device=copy.device).masked_fill(hidden, torch.finfo(dtype).min)
+def _kept(tokens: Tensor, mask: Tensor) -> list[list[int]]:
+    """Each row's tokens without its padding."""
+    whole = tokens[mask].tolist()
+    ends = mask.sum(1).cumsum(0).tolist()
+    return [whole[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def packed_logits(model: Any, packing: Packing) -> Tensor:
@@ -101,8 +117,8 @@ def packed_logits(model: Any, packing: Packing) -> Tensor:
         position_ids=packing.positions,
         use_cache=False,
     )
-    states = out.last_hidden_state.flatten(0, 1)
-    return cast(Tensor, model.get_output_embeddings()(states[packing.before]))
+    states = embedding(packing.before, out.last_hidden_state.flatten(0, 1))
+    return cast(Tensor, model.get_output_embeddings()(states))
 
 
 def separate_logits(model: Any, prompts: Tensor, prompt_mask: Tensor, completions: Tensor, mask: Tensor) -> Tensor:
