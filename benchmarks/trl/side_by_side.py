@@ -45,7 +45,6 @@ def recipe(seed: int, steps: int) -> Recipe:
             "control": {"strategy": "id"},
             "evaluation": {"every": 100000, "samples": 1, "pass_at": [1]},
             "campaign": {"steps": steps, "checkpoint_every": 100000},
-            "grading": {"workers": 1},
         }
     )
 
@@ -72,7 +71,7 @@ def embedded(seed: int, steps: int) -> dict:
 
     settings = recipe(seed, steps)
     tasks = TaskSplits.of(settings.tasks)
-    with CodeGrader(1, 2.0, isolation="best-effort", memo=REMEMBERED) as grader:
+    with CodeGrader(2, 2.0, isolation="best-effort", memo=REMEMBERED) as grader:
         engine = LocalEngine(settings, tasks, grader, listen)
         record = Run.create(Path(tempfile.mkdtemp()) / "run", settings.model_dump(mode="json"), seed, {}, {})
         run_campaign(engine, Naive(steps=steps), Checkpoint(embedded_folder(), step=0), record)
@@ -124,7 +123,7 @@ def trl(seed: int, steps: int) -> dict:
         disable_tqdm=True,
         seed=seed,
     )
-    with CodeGrader(1, 2.0, isolation="best-effort", memo=REMEMBERED) as grader:
+    with CodeGrader(2, 2.0, isolation="best-effort", memo=REMEMBERED) as grader:
         trainer = EntropyGRPOTrainer(
             AutoModelForCausalLM.from_pretrained(embedded_folder()),
             graded_reward(tasks, grader),

@@ -15,14 +15,14 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values (B, heads, T, D), views of buffers with room for `capacity` tokens."""
+    """One layer's keys and values (B, heads, T, D), views of buffers with room for `rows` and `capacity` tokens."""
 
     keys: Tensor
     values: Tensor
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, rows: int, capacity: int) -> None:
         super().__init__()
-        self.capacity = capacity
+        self.rows, self.capacity = rows, capacity
         self._rooms: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -34,34 +34,47 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         if self._rooms is None or after > self._rooms[0].shape[-2]:
             self._rooms = (self._room(self.keys, key_states, after), self._room(self.values, value_states, after))
         for room, states in zip(self._rooms, (key_states, value_states), strict=True):
-            room[:, :, before:after] = states
-        self.keys, self.values = (room[:, :, :after] for room in self._rooms)
+            room[: len(states), :, before:after] = states
+        self._show(len(key_states), after)
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Make row i the row beam_idx[i] of before; rows may be left out or repeated."""
-        if self._rooms is not None:
+        """Make row i the row beam_idx[i] of before; rows may be left out or repeated. Where those of before stay in
+        their places, only what follows them is copied.
+        """
+        if self._rooms is None:
+            return
+        before, _, length, _ = self.keys.shape
+        stay = len(beam_idx) >= before and bool(beam_idx[:before].equal(torch.arange(before, device=beam_idx.device)))
+        if stay and len(beam_idx) <= len(self._rooms[0]):
+            for room in self._rooms:
+                room[before : len(beam_idx), :, :length] = room[beam_idx[before:], :, :length]
+        else:
             self._rooms = (self._chosen(self.keys, beam_idx), self._chosen(self.values, beam_idx))
-            self.keys, self.values = (room[:, :, : self.get_seq_length()] for room in self._rooms)
+        self._show(len(beam_idx), length)
+
+    def _show(self, rows: int, length: int) -> None:
+        assert self._rooms is not None
+        self.keys, self.values = (room[:rows, :, :length] for room in self._rooms)
 
     def _chosen(self, held: Tensor, rows: Tensor) -> Tensor:
         _, heads, length, width = held.shape
-        room = held.new_empty((len(rows), heads, max(self.capacity, length), width))
-        torch.index_select(held, 0, rows, out=room[:, :, :length])
+        room = held.new_empty((max(self.rows, len(rows)), heads, max(self.capacity, length), width))
+        torch.index_select(held, 0, rows, out=room[: len(rows), :, :length])
         return room
 
     def _room(self, held: Tensor, states: Tensor, needed: int) -> Tensor:
         batch, heads, _, width = states.shape
-        room = states.new_empty((batch, heads, max(self.capacity, needed), width))
+        room = states.new_empty((max(self.rows, batch), heads, max(self.capacity, needed), width))
         if held.numel():
-            room[:, :, : held.shape[-2]] = held
+            room[:batch, :, : held.shape[-2]] = held
         return room
 
 
-def growing_cache(config: Any, capacity: int) -> DynamicCache:
+def growing_cache(config: Any, rows: int, capacity: int) -> DynamicCache:
     """An empty cache for a model of `config`; layers that the library gives a kind of their own keep it."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [RoomyLayer(rows, capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from entrostat.engine.policy import Policy
@@ -33,20 +34,27 @@ def sample_graded(
     batch_rows: int,
 ) -> GradedRollout:
     """Draw `samples` completions of every task, and grade each as soon as it has left the batch; see `sample`."""
-    under_way: list[tuple[Sequence[int], Future[list[Verdict]]]] = []
-    clerk = ThreadPoolExecutor(1)
+    waiting: deque[tuple[int, str]] = deque()
+    verdicts: dict[int, Verdict] = {}
+    clerk, errands = ThreadPoolExecutor(1), []
 
-    def grade(rows: Sequence[int], texts: Sequence[str]) -> None:
-        pairs = [(tasks[row // samples], text) for row, text in zip(rows, texts, strict=True)]
-        under_way.append((rows, clerk.submit(grader.grade, pairs)))
+    def judge() -> None:
+        """Grade all that wait by now, in one batch."""
+        batch = [waiting.popleft() for _ in range(len(waiting))]
+        if batch:
+            found = grader.grade([(tasks[row // samples], text) for row, text in batch])
+            verdicts.update(zip((row for row, _ in batch), found, strict=True))
+
+    def ended(rows: Sequence[int], texts: Sequence[str]) -> None:
+        waiting.extend(zip(rows, texts, strict=True))
+        errands.append(clerk.submit(judge))
 
     prompts = [task.prompt for task in tasks]
     try:
-        rollout = sample(policy, prompts, samples, max_new_tokens, seed, temperature, batch_rows, grade)
+        rollout = sample(policy, prompts, samples, max_new_tokens, seed, temperature, batch_rows, ended)
         sampled = time.perf_counter()
-        verdicts: dict[int, Verdict] = {}
-        for rows, graded in under_way:
-            verdicts |= zip(rows, graded.result(), strict=True)
+        for errand in errands:
+            errand.result()
     except BaseException:
         grader.interrupt()
         raise

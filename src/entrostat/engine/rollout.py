@@ -9,7 +9,6 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import DynamicCache
 
 from entrostat.engine.cache import cache_name, growing_cache
 from entrostat.engine.policy import Policy, PolicyError
@@ -71,9 +70,9 @@ def _left_padded(policy: Policy, prompts: Sequence[str]) -> tuple[Tensor, Tensor
     return tokens, mask
 
 
-def _draw(logp: Tensor, uniform: Tensor) -> Tensor:
-    """Invert the cumulative distribution: tokens (B,) from log-probabilities (B, V) and uniforms (B,) in [0, 1)."""
-    cumulative = logp.double().exp().cumsum(-1)
+def _draw(logp: Tensor, place: Tensor, uniform: Tensor) -> Tensor:
+    """Invert the cumulative distributions logp (U, V) at `place` (K,): tokens (K,) from uniforms (K,) in [0, 1)."""
+    cumulative = logp.double().exp().cumsum(-1)[place]
     threshold = uniform.double().unsqueeze(-1) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_max(logp.shape[-1] - 1)
 
@@ -134,14 +133,68 @@ def _uniform(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
+class _Branches:
+    """The beginnings of completions that are being drawn; one that several rows share is read once.
+
+    logits: (U, V) of the token after each.
+    """
+
+    def __init__(self, policy: Policy, prompts: Tensor, prompt_mask: Tensor, rows: int, limit: int) -> None:
+        self.policy, self.width = policy, prompts.shape[1]
+        self.cache = growing_cache(policy.model.config, rows, self.width + limit)
+        positions = (prompt_mask.long().cumsum(1) - 1).clamp_min(0)
+        self.logits = self._read(prompts, prompt_mask.long(), positions)
+        self.seen = _visible(policy, pad(prompt_mask, (0, limit), value=True))
+        self.positions = positions[:, -1:]
+
+    def grow(self, place: Tensor, token: Tensor) -> Tensor:
+        """Go on with the `token` (K,) that each row drew at its `place` (K,); where the rows are then (K,).
+
+        A branch that parts in several stays in its place with one of them, the others come last; branches without a row
+        are dropped when they are a quarter of all.
+        """
+        size = self.logits.shape[-1]
+        drawn, branch = torch.unique(place * size + token, return_inverse=True)
+        parent, token = drawn // size, drawn % size
+        stays = torch.cat([parent.new_ones(1, dtype=torch.bool), parent[1:] != parent[:-1]])
+        before = len(self.logits)
+        places = torch.where(stays, parent, before - 1 + (~stays).cumsum(0))
+        chosen = torch.cat([torch.arange(before, device=parent.device), parent[~stays]])
+        if len(drawn) <= 0.75 * len(chosen):
+            places, chosen = torch.arange(len(drawn), device=parent.device), parent
+        if len(chosen) != before or chosen is parent:
+            self.cache.reorder_cache(chosen)
+            self.seen, self.positions = self.seen[chosen], self.positions[chosen]
+        tokens = token.new_zeros(len(chosen)).scatter(0, places, token)
+        self.positions = self.positions + 1
+        self.width += 1
+        self.logits = self._read(tokens.unsqueeze(-1), self.seen[..., : self.width], self.positions)
+        return places[branch]
+
+    def _read(self, tokens: Tensor, attention: Tensor, positions: Tensor) -> Tensor:
+        """Logits (U, V) of the token after `tokens` (U, t), which join the cache."""
+        name = cache_name(self.policy.model)
+        out = self.policy.model(
+            input_ids=tokens,
+            attention_mask=attention,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+            **{name: self.cache},
+        )
+        if out.get(name) is not self.cache:
+            raise PolicyError(
+                f"policy.path: {self.policy.source} ({type(self.policy.model).__name__}) keeps no key-value cache; "
+                "choose a model with attention layers"
+            )
+        return cast(Tensor, out.logits[:, -1])
+
+
 def _complete(
     policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, temperature: float, ended: Ended
 ) -> Rollout:
-    """Complete left-padded prompts (P, W) by the uniform numbers (P, samples, T).
-
-    A prompt is read once for all its samples. Rows that have ended leave the batch whenever they are a quarter of it.
-    """
-    (_, samples, limit), device = uniform.shape, policy.device
+    """Complete left-padded prompts (P, W) by the uniform numbers (P, samples, T)."""
+    (groups, samples, limit), device = uniform.shape, policy.device
     numbers = uniform.flatten(0, 1).to(device)
     stops = torch.tensor(policy.stop_ids, device=device)
     rows = len(numbers)
@@ -158,44 +211,33 @@ def _complete(
             texts[row] = policy.decode(ids[keep].tolist())
         ended(left, [texts[row] for row in left])
 
-    tokens, attention = prompts.to(device), prompt_mask.to(device)
-    width = tokens.shape[1]
-    positions = (attention.long().cumsum(1) - 1).clamp_min(0)
-    cache = growing_cache(policy.model.config, capacity=width + limit)
-    logits = _next_logits(policy, tokens, attention.long(), positions, cache).repeat_interleave(samples, 0)
-    cache.reorder_cache(torch.arange(len(tokens), device=device).repeat_interleave(samples))
-    seen = _visible(policy, pad(attention, (0, limit), value=True)).repeat_interleave(samples, 0)
-    positions = positions[:, -1:].repeat_interleave(samples, 0)
-    batch = torch.arange(rows, device=device)  # the row that each place of the batch belongs to
-    going = torch.ones(rows, dtype=torch.bool, device=device)  # by place: no end token yet
+    branches = _Branches(policy, prompts.to(device), prompt_mask.to(device), rows, limit)
+    row = torch.arange(rows, device=device)  # those without an end token yet
+    place = torch.arange(groups, device=device).repeat_interleave(samples)  # the branch of each
     for t in range(limit):
-        logp = torch.log_softmax(logits.float() / temperature, dim=-1)
-        token = _draw(logp, numbers[batch, t])
-        kept = batch[going]
-        completions[kept, t] = token[going]
-        old_logp[kept, t] = logp.gather(-1, token.unsqueeze(-1)).squeeze(-1)[going]
-        entropy[kept, t] = torch.special.entr(logp.exp()).sum(-1)[going]
-        mask[kept, t] = True
-        going = going & ~torch.isin(token, stops)
-        if t == limit - 1 or not bool(going.any()):
+        logp = torch.log_softmax(branches.logits.float() / temperature, dim=-1)
+        token = _draw(logp, place, numbers[row, t])
+        completions[row, t] = token
+        old_logp[row, t] = logp[place, token]
+        entropy[row, t] = torch.special.entr(logp.exp()).sum(-1)[place]
+        mask[row, t] = True
+        over = torch.isin(token, stops)
+        if bool(over.any()):
+            leave(row[over])
+            row, place, token = row[~over], place[~over], token[~over]
+        if t == limit - 1 or not len(row):
             break
-        if int(going.sum()) <= 0.75 * len(going):
-            leave(batch[~going])
-            places = going.nonzero().squeeze(-1)
-            cache.reorder_cache(places)
-            batch, token, seen, positions = batch[places], token[places], seen[places], positions[places]
-            going = going[places]
-        positions = positions + 1
-        logits = _next_logits(policy, token.unsqueeze(-1), seen[..., : width + t + 1], positions, cache)
+        place = branches.grow(place, token)
 
     if not bool(old_logp.isfinite().all()):
         raise PolicyError(
             f"policy: the logits of {policy.source} are not finite; in training lower update.learning_rate and start "
             "in a new folder, the checkpoints in this one stand"
         )
-    leave(batch)
+    if len(row):
+        leave(row)
     truncated = torch.zeros(rows, dtype=torch.bool)
-    truncated[batch[going].cpu()] = True
+    truncated[row.cpu()] = True
     whole = Rollout(
         prompts.repeat_interleave(samples, 0),
         prompt_mask.repeat_interleave(samples, 0),
@@ -210,32 +252,13 @@ def _complete(
 
 
 def _visible(policy: Policy, attention: Tensor) -> Tensor:
-    """The mask (B, T) of a decoding step's keys, once for all steps: added to the scores, (B, 1, 1, T), where the model
+    """The mask (U, T) of a decoding step's keys, once for all steps: added to the scores, (U, 1, 1, T), where the model
     reads that, for its own way there from a mask of ones takes time at every step.
     """
     if not policy.packs:
         return attention.long()
     hidden, dtype = ~attention[:, None, None], policy.model.dtype
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, torch.finfo(dtype).min)
-
-
-def _next_logits(policy: Policy, tokens: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-    """Logits (B, V) of the token after `tokens` (B, t), which join the cache; attention: in a form that it reads."""
-    name = cache_name(policy.model)
-    out = policy.model(
-        input_ids=tokens,
-        attention_mask=attention,
-        position_ids=positions,
-        use_cache=True,
-        logits_to_keep=1,
-        **{name: cache},
-    )
-    if out.get(name) is not cache:
-        raise PolicyError(
-            f"policy.path: {policy.source} ({type(policy.model).__name__}) keeps no key-value cache; "
-            "choose a model with attention layers"
-        )
-    return cast(Tensor, out.logits[:, -1])
 
 
 def concatenate(parts: Sequence[Rollout], pad_id: int) -> Rollout:
