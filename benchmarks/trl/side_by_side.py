@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -23,7 +24,6 @@ import numpy as np
 import torch
 
 from entrostat.campaign import Checkpoint, Naive, run_campaign
-from entrostat.cli.memory import start_with_kept_memory
 from entrostat.control import EntropyController, IncreaseThenDecrease
 from entrostat.engine.local import LocalEngine
 from entrostat.engine.policy import embedded_folder
@@ -50,14 +50,19 @@ def recipe(seed: int, steps: int) -> Recipe:
 
 
 class Clock:
-    """Wall and CPU seconds from `start` to `stop`."""
+    """Wall and CPU seconds and page faults from `start` to `stop`."""
 
     def start(self) -> None:
-        self.seconds, self.cpu_seconds = -time.perf_counter(), -time.process_time()
+        self.seconds, self.cpu_seconds, self.page_faults = -time.perf_counter(), -time.process_time(), -_page_faults()
 
     def stop(self) -> None:
         self.seconds += time.perf_counter()
         self.cpu_seconds += time.process_time()
+        self.page_faults += _page_faults()
+
+
+def _page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def embedded(seed: int, steps: int) -> dict:
@@ -175,8 +180,6 @@ def main() -> None:
     if args.engine == "compare":
         compare(args.file)
         return
-    if args.engine == "embedded":
-        start_with_kept_memory()  # as its command does
     torch.set_num_threads(1)
     found = {"embedded": embedded, "trl": trl}[args.engine](args.seed, args.steps)
     rates = {f"tokens_per_{clock[:-1]}": found["tokens"] / found[clock] for clock in ("seconds", "cpu_seconds")}

@@ -7,7 +7,6 @@ import typer
 from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
 from entrostat.cli.grading import evaluate, grade
-from entrostat.cli.memory import start_with_kept_memory
 from entrostat.cli.reporting import report
 from entrostat.cli.tokens import tokens
 from entrostat.cli.training import demo, train
@@ -32,5 +31,4 @@ app.command()(watch)
 
 def main() -> None:
     """Entry point of the `entrostat` command."""
-    start_with_kept_memory()
     app()

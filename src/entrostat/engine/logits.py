@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-ROW_TOKENS = 256  # attention costs a row its square
+ROW_TOKENS = 160  # attention costs a row its square
 LONGEST = 2048  # tokens of a prompt and its completion, above which they stay apart
 TOLERANCE = {torch.float32: 1e-3}  # of the largest logit; other types round more
 
