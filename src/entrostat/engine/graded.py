@@ -33,7 +33,10 @@ def sample_graded(
     temperature: float,
     batch_rows: int,
 ) -> GradedRollout:
-    """Draw `samples` completions of every task, and grade each as soon as it has left the batch; see `sample`."""
+    """Draw `samples` completions of every task, and grade each from when it has ended; see `sample`.
+
+    Raises what `sample` and `CodeGrader.grade` raise; the gradings under way are ended first.
+    """
     waiting: deque[tuple[int, str]] = deque()
     verdicts: dict[int, Verdict] = {}
     clerk, errands = ThreadPoolExecutor(1), []
