@@ -54,7 +54,7 @@ def train(
 ) -> None:
     """Run one campaign of a recipe; the same command again resumes a run that was killed.
 
-    Example: entrostat train recipes/grpo.yaml --out runs/grpo --set seed=3
+    Example: entrostat train recipes/polarity/grpo.yaml --out runs/grpo --set seed=3
     """
     from entrostat.recipe import load_recipe
 
