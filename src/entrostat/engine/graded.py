@@ -59,8 +59,9 @@ def sample_graded(
         for errand in errands:
             errand.result()
     except BaseException:
+        clerk.shutdown(wait=False, cancel_futures=True)  # first, or the next errand begins once this one is ended
         grader.interrupt()
         raise
     finally:
-        clerk.shutdown(cancel_futures=True)
+        clerk.shutdown()
     return GradedRollout(rollout, [verdicts[row] for row in range(len(verdicts))], time.perf_counter() - sampled)
