@@ -32,6 +32,12 @@ CONDITIONS = {
     "GRPO, clip at .2": ["update.advantage=grpo", "update.objective=clip"],
     "GRPO, ID": ["update.advantage=grpo", "update.objective=clip", "control.strategy.name=id"],
     "rate held at 5e-4": ["update.learning_rate=5e-4", "update.warmup_steps=33"],
+    "GRPO, 5e-4": [
+        "update.advantage=grpo",
+        "update.objective=clip",
+        "update.learning_rate=5e-4",
+        "update.warmup_steps=33",
+    ],
     "GRPO, ID, 5e-4": [
         "update.advantage=grpo",
         "update.objective=clip",
