@@ -109,3 +109,20 @@ def test_features_of_another_number_are_refused() -> None:
         FlowCalibration(features=2).observe(0.3, 0.1)
     with pytest.raises(ValueError, match=r"FlowCalibration\.features is 0"):
         FlowCalibration(features=0)
+
+
+def test_the_interval_covers_from_the_first_predictions_on() -> None:
+    covered, narrow = [], []
+    for seed in range(400):
+        *known, (flow, change) = pairs(7, seed=seed)
+        prediction = fed(known, memory=1e9).predict(flow)
+        low, high = prediction.interval()
+        covered.append(low <= change <= high)
+        narrow.append(abs(change - prediction.change) <= 1.96 * prediction.error)
+    assert sum(covered) / len(covered) == pytest.approx(0.95, abs=0.025)
+    assert sum(narrow) / len(narrow) < 0.91
+
+
+def test_a_wild_confidence_is_refused() -> None:
+    with pytest.raises(ValueError, match="confidence is 95"):
+        fed(pairs(10)).predict(0.0).interval(95)

@@ -64,7 +64,8 @@ def test_the_headline_is_the_end_of_the_chain_with_each_seed_and_its_distance_fr
     assert stopped.difference.mean == pytest.approx(0.5)
     assert stopped.p_value == pytest.approx(0.5)  # 3 of 3 wins: .25, and Holm's correction for two methods
     assert third.end.n == 2
-    assert "n = 3" in naive.end.warning
+    assert "n = 3" in naive.end.note
+    assert "Student" in naive.end.note
     assert naive.difference is None
 
 
@@ -74,7 +75,7 @@ def test_the_page_is_one_file_without_scripts_and_escapes_what_models_and_people
     assert "&lt;b&gt;study" in page
     assert "&lt;script&gt;" in page
     assert "third, seed 2: 1 of 2 campaigns" in page
-    assert "n = 3: the interval is the least and the greatest value" in page
+    assert "n = 3: Student&#39;s t interval" in page
     assert len(re.findall("<svg", page)) == len(FIGURES)
 
 

@@ -1,73 +1,220 @@
+import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import stats
 
-from entrostat.runs import bootstrap_mean, holm, paired_bootstrap, sign_test
+from entrostat.runs import (
+    Estimate,
+    bootstrap_t,
+    hierarchical_bootstrap,
+    holm,
+    mean_interval,
+    paired_interval,
+    paired_t,
+    permutation_test,
+    planned_contrasts,
+    sign_test,
+    t_interval,
+)
+
+VALUES = st.lists(st.floats(-1, 1), min_size=2, max_size=9)
 
 
-@given(st.lists(st.floats(-1, 1), min_size=3, max_size=3))
-def test_a_bootstrap_of_three_seeds_returns_its_extremes_and_says_so(values: list[float]):
-    estimate = bootstrap_mean(values, resamples=2_000)
-    assert estimate.low == pytest.approx(min(values), abs=1e-12)
-    assert estimate.high == pytest.approx(max(values), abs=1e-12)
-    assert "least and the greatest" in estimate.warning
-    assert estimate.values == tuple(values)
+def covered(interval: Callable[[np.ndarray], Estimate], draw: Callable[[], np.ndarray], truth: float, n: int) -> float:
+    """Share of `n` intervals that hold the truth."""
+    found = [interval(draw()) for _ in range(n)]
+    return sum(one.low <= truth <= one.high for one in found) / n
+
+
+@given(VALUES)
+def test_the_t_interval_is_scipys(values: list[float]):
+    found = t_interval(values)
+    theirs = stats.t.interval(0.95, len(values) - 1, np.mean(values), np.std(values, ddof=1) / math.sqrt(len(values)))
+    if found.high - found.low > 0:
+        assert (found.low, found.high) == pytest.approx(theirs, abs=1e-12)
+    assert found.values == tuple(values)
 
 
 def test_one_value_has_a_mean_and_no_interval():
-    estimate = bootstrap_mean([0.3])
-    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (0.3, None, None, 1)
-    assert estimate.warning == "n = 1: no interval"
+    for interval in (t_interval, bootstrap_t, mean_interval):
+        estimate = interval([0.3])
+        assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (0.3, None, None, 1)
+        assert "no interval" in estimate.note
 
 
-def test_many_seeds_give_the_interval_of_the_central_limit_and_no_warning():
+def test_five_normal_seeds_are_covered_where_a_percentile_bootstrap_misses():
+    generator = np.random.default_rng(0)
+    assert covered(t_interval, lambda: generator.normal(size=5), 0.0, 2_000) == pytest.approx(0.95, abs=0.015)
+
+    def percentile(values: np.ndarray) -> Estimate:
+        means = values[generator.integers(5, size=(500, 5))].mean(1)
+        return Estimate(values.mean(), *np.quantile(means, [0.025, 0.975]), tuple(values), "none")
+
+    assert covered(percentile, lambda: generator.normal(size=5), 0.0, 1_000) < 0.88
+
+
+def test_the_bootstrap_t_interval_follows_skew():
+    generator = np.random.default_rng(1)
+    draws = [generator.exponential(size=20) for _ in range(600)]
+    ours = [bootstrap_t(values, resamples=600) for values in draws]
+    theirs = [t_interval(values) for values in draws]
+    shares = [sum(one.low <= 1.0 <= one.high for one in found) / len(draws) for found in (ours, theirs)]
+    assert shares[0] > 0.92
+    assert shares[0] > shares[1]
+    above = [one.low > 1.0 for one in theirs]
+    below = [one.high < 1.0 for one in theirs]
+    assert sum(below) > sum(above)  # Student's misses lie on one side
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 5.0), (3.0, 0.0), (1e-3, -1.0)])
+def test_intervals_move_with_their_values(scale: float, shift: float):
+    values = np.random.default_rng(2).exponential(size=14)
+    for interval in (t_interval, bootstrap_t, mean_interval):
+        one, other = interval(values), interval(scale * values + shift)
+        assert other.low == pytest.approx(scale * one.low + shift)
+        assert other.high == pytest.approx(scale * one.high + shift)
+
+
+def test_the_interval_suits_n_and_says_so():
+    few = mean_interval([0.1, 0.2, 0.3, 0.4, 0.6])
+    many = mean_interval(np.random.default_rng(0).exponential(size=30))
+    assert (few.method, many.method) == ("t", "bootstrap-t")
+    assert "n = 5" in few.note
+    assert "Student" in few.note
+    assert "read the values" in few.note
+    assert "read the values" not in many.note
+
+
+@pytest.mark.parametrize("values", [[0.5] * 12, [0.0] * 11 + [1.0]])
+def test_values_that_hardly_vary_still_have_a_finite_interval(values: list[float]):
+    found = mean_interval(values)
+    assert math.isfinite(found.low)
+    assert math.isfinite(found.high)
+    assert found.low <= found.mean <= found.high
+
+
+def test_many_values_give_the_interval_of_the_central_limit():
     values = np.random.default_rng(0).normal(0.5, 0.1, size=400)
-    estimate = bootstrap_mean(values)
     half = 1.96 * values.std() / math.sqrt(400)
-    assert estimate.warning is None
-    assert estimate.low == pytest.approx(values.mean() - half, abs=6e-4)
-    assert estimate.high == pytest.approx(values.mean() + half, abs=6e-4)
-
-
-def test_five_seeds_are_warned_of():
-    assert "too narrow" in bootstrap_mean([0.1, 0.2, 0.3, 0.4, 0.5]).warning
-
-
-def test_the_same_seed_gives_the_same_interval():
-    values = [0.1, 0.5, 0.2, 0.9, 0.3]
-    assert bootstrap_mean(values, seed=4) == bootstrap_mean(values, seed=4)
+    found = mean_interval(values)
+    assert found.low == pytest.approx(values.mean() - half, abs=1e-3)
+    assert found.high == pytest.approx(values.mean() + half, abs=1e-3)
 
 
 def test_pairing_removes_what_the_seeds_share():
     seeds = [0.1, 0.4, 0.9, 0.2, 0.7]
-    estimate = paired_bootstrap([s + 0.05 for s in seeds], seeds)
-    assert estimate.mean == pytest.approx(0.05)
-    assert estimate.low == pytest.approx(0.05)
-    assert estimate.high == pytest.approx(0.05)
+    found = paired_interval([s + 0.05 for s in seeds], seeds)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.05, 0.05, 0.05))
+
+
+@given(VALUES, st.randoms())
+def test_the_paired_t_test_is_scipys(values: list[float], random):
+    others = [random.uniform(-1, 1) for _ in values]
+    assume(np.ptp(np.subtract(values, others)) > 1e-6)
+    assert paired_t(values, others) == pytest.approx(stats.ttest_rel(values, others).pvalue, rel=1e-6, abs=1e-12)
+
+
+def test_equal_differences_claim_no_more_than_n_allows():
+    assert paired_t([0.5, 0.6, 0.7], [0.0, 0.1, 0.2]) == pytest.approx(0.25)
+    assert paired_t([0.5, 0.6], [0.5, 0.6]) == 1.0
+
+
+def test_the_sign_test_counts_wins_and_leaves_ties_out():
+    assert sign_test([1, 2, 3, 4, 5], [0, 0, 0, 0, 0]).p_value == pytest.approx(2 / 32)
+    assert sign_test([1, 2, 3, 4, 5, 7], [0, 0, 0, 0, 0, 7]).p_value == pytest.approx(2 / 32)
+    assert sign_test([1, 2, 3, 4, 5, 7], [0, 0, 0, 0, 0, 7]).least == pytest.approx(2 / 32)
+    assert sign_test([1, 0], [0, 1]).p_value == 1.0
+    assert sign_test([3, 3], [3, 3]).p_value == 1.0
+
+
+@given(st.lists(st.integers(-20, 20), min_size=2, max_size=8))
+def test_the_permutation_test_is_an_enumeration_of_signs(differences: list[int]):
+    kept = [d for d in differences if d]
+    flips = [abs(np.dot(signs, kept)) for signs in itertools.product((1, -1), repeat=len(kept))]
+    share = sum(flip >= abs(sum(kept)) for flip in flips) / len(flips)
+    found = permutation_test(differences, [0] * len(differences))
+    assert found.p_value == pytest.approx(share)
+    assert found.least == pytest.approx(min(1.0, 2 ** (1 - len(kept))))
+
+
+def test_five_seeds_cannot_be_significant_by_an_exact_test():
+    for test in (sign_test, permutation_test):
+        found = test([1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5)
+        assert found.p_value == found.least == 0.0625
+
+
+def test_many_differences_are_tested_by_drawn_signs():
+    generator = np.random.default_rng(0)
+    a = generator.normal(0.5, 1.0, size=40)
+    found = permutation_test(a, np.zeros(40), resamples=4_999)
+    assert found.p_value == pytest.approx(stats.ttest_1samp(a, 0).pvalue, abs=0.02)
+    assert found.least == 2 / 5_000
+
+
+def test_a_hierarchical_bootstrap_covers_new_seeds_and_new_tasks():
+    generator = np.random.default_rng(3)
+
+    def crossed() -> np.ndarray:
+        return (
+            0.3 * generator.normal(size=(6, 1)) + generator.normal(size=(1, 16)) + 0.5 * generator.normal(size=(6, 16))
+        )
+
+    def ours(table: np.ndarray) -> Estimate:
+        return hierarchical_bootstrap(table, resamples=150)
+
+    def of_seeds(table: np.ndarray) -> Estimate:
+        return t_interval(table.mean(1))
+
+    assert covered(ours, crossed, 0.0, 250) > 0.92
+    assert (
+        covered(of_seeds, crossed, 0.0, 250) < 0.85
+    )  # means over the tasks that all seeds share know nothing of others
+
+
+def test_a_hierarchical_bootstrap_of_nested_tasks_covers_new_seeds():
+    generator = np.random.default_rng(4)
+
+    def nested() -> np.ndarray:
+        return generator.normal(size=(5, 1)) + generator.normal(size=(5, 12))
+
+    share = covered(lambda table: hierarchical_bootstrap(table, crossed=False, resamples=150), nested, 0.0, 300)
+    assert 0.91 < share <= 1.0
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 9), (9, 1), (2, 2, 2)])
+def test_a_hierarchical_bootstrap_needs_seeds_and_tasks(shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match="at least two of each"):
+        hierarchical_bootstrap(np.zeros(shape))
+
+
+def test_planned_contrasts_correct_over_all_that_were_planned():
+    base = [0.1, 0.2, 0.3, 0.4, 0.5]
+    pairs = {"far": (list(np.add(base, [1.0, 1.1, 0.9, 1.0, 1.05])), base), "none": (base[::-1], base)}
+    found = planned_contrasts(pairs)
+    assert [one.p_holm for one in found.values()] == pytest.approx(holm([one.p_value for one in found.values()]))
+    assert found["far"].p_holm == pytest.approx(2 * found["far"].p_value)
+    assert found["far"].sign.least == found["far"].permutation.least == 0.0625
+    assert planned_contrasts({}) == {}
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [1.0, math.inf]])
 def test_values_that_are_no_numbers_are_refused(values: list[float]):
-    with pytest.raises(ValueError, match="values is"):
-        bootstrap_mean(values)
+    for interval in (t_interval, bootstrap_t, mean_interval):
+        with pytest.raises(ValueError, match="values is"):
+            interval(values)
 
 
 def test_unpaired_values_and_wild_confidences_are_refused():
-    for contrast in (paired_bootstrap, sign_test):
+    for contrast in (paired_interval, paired_t, sign_test, permutation_test):
         with pytest.raises(ValueError, match="seed by seed"):
             contrast([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="confidence is 95"):
-        bootstrap_mean([1.0, 2.0], confidence=95)
-
-
-def test_the_sign_test_counts_wins_and_leaves_ties_out():
-    assert sign_test([1, 2, 3, 4, 5], [0, 0, 0, 0, 0]) == pytest.approx(2 / 32)
-    assert sign_test([1, 2, 3, 4, 5, 7], [0, 0, 0, 0, 0, 7]) == pytest.approx(2 / 32)
-    assert sign_test([1, 0], [0, 1]) == 1.0
-    assert sign_test([3, 3], [3, 3]) == 1.0
+        mean_interval([1.0, 2.0], confidence=95)
 
 
 def test_holm_worked_by_hand():

@@ -85,7 +85,7 @@ def _task_set(name: str, data: Path | None) -> list[Any]:
 def _grade(samples: Path, tasks: list[Any], ks: list[int], workers: int, timeout: float, as_json: bool) -> None:
     """Grade a samples file and print pass@k and pass^k with intervals over the problems."""
     from entrostat.grading import CodeGrader, grade_file
-    from entrostat.runs import bootstrap_mean, pass_at_k, pass_hat_k
+    from entrostat.runs import mean_interval, pass_at_k, pass_hat_k
 
     with CodeGrader(workers, timeout) as grader, counting("grading") as progress:
         found = grade_file(samples, tasks, grader, progress=progress)
@@ -94,7 +94,7 @@ def _grade(samples: Path, tasks: list[Any], ks: list[int], workers: int, timeout
         counts = [(n, c) for n, c in found.counts.values() if n >= size]
         for name, estimator in ((f"pass@{size}", pass_at_k), (f"pass^{size}", pass_hat_k)):
             if counts:
-                estimate = bootstrap_mean([estimator(n, c, size) for n, c in counts])
+                estimate = mean_interval([estimator(n, c, size) for n, c in counts])
                 scores[name] = {
                     "mean": estimate.mean,
                     "low": estimate.low,
@@ -105,7 +105,11 @@ def _grade(samples: Path, tasks: list[Any], ks: list[int], workers: int, timeout
         answer = {"scores": scores, "outcomes": dict(found.outcomes), "counts": found.counts}
         typer.echo(json.dumps({**answer, "infrastructure_errors": found.infrastructure_errors}))
         return
-    table = Table(box=box.SIMPLE_HEAD, caption="95 % bootstrap interval over problems", caption_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption="95 % interval over problems (below 10 Student's t, else bootstrap-t)",
+        caption_justify="left",
+    )
     for heading in ("", "mean", "low", "high", "problems"):
         table.add_column(heading, justify="right")
     for name, score in scores.items():

@@ -24,10 +24,26 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A predicted change of entropy in nats, and the standard error of a new measurement around it."""
+    """A predicted change of entropy in nats, and the standard error of a new measurement around it.
+
+    degrees: the degrees of freedom of that error, above 0.
+    """
 
     change: float
     error: float
+    degrees: float
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Where the measurement lies with this probability: change -+ t_degrees x error, in nats.
+
+        ValueError: a confidence outside 0 ... 1.
+        """
+        from scipy import stats  # takes half a second to import
+
+        if not 0.0 < confidence < 1.0:
+            raise ValueError(f"confidence is {confidence}, outside 0 ... 1; .95 is usual")
+        half = float(stats.t.ppf((1 + confidence) / 2, self.degrees)) * self.error
+        return self.change - half, self.change + half
 
 
 @dataclass
@@ -69,9 +85,10 @@ class FlowCalibration(Resumable):
             return None
         mean, mean_change, factors, inverse, residual = fit
         away = np.asarray(self._row(features)) - mean
-        variance = residual / (n - self.features - 1)
+        degrees = float(n) - self.features - 1
+        variance = residual / degrees
         error = math.sqrt(variance * (1 + 1 / n + away @ inverse @ away))
-        return Prediction(float(mean_change + factors @ away), error)
+        return Prediction(float(mean_change + factors @ away), error, degrees)
 
     @property
     def correlation(self) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from entrostat.report.reading import RunData, handed_over_step
-from entrostat.runs import Estimate, paired_bootstrap, pass_at_k
+from entrostat.runs import Estimate, paired_interval, pass_at_k
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def handed_over_difference(first: RunData, second: RunData) -> Estimate | None:
     if not shared:
         return None
     before, after = ([pass_at_k(*found[task], 1) for task in shared] for found in counts)
-    return paired_bootstrap(after, before)
+    return paired_interval(after, before)
 
 
 def _counts(run: RunData) -> dict[str, tuple[int, int]]:

@@ -15,11 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from entrostat.report.study_figures import FIGURES
 from entrostat.report.study_reading import MethodData, StudyData, read_study
 from entrostat.report.style import PALETTE, save_figure, svg
-from entrostat.runs import Estimate, atomic_write, bootstrap_mean, holm, paired_bootstrap, sign_test
+from entrostat.runs import Estimate, atomic_write, holm, mean_interval, paired_interval, sign_test
 
 CAPTION = (
-    "pass@1 on the report split. End: what the last campaign hands over, mean over seeds with a 95 % percentile "
-    "bootstrap interval, and each seed's value. Gap: a campaign's peak (chosen on select) minus its end; floor: "
+    "pass@1 on the report split. End: what the last campaign hands over, mean over seeds with a 95 % interval, "
+    "and each seed's value. Gap: a campaign's peak (chosen on select) minus its end; floor: "
     "the gap that evaluation noise alone would show. Collapsed: share of campaigns with a gap above .2. Trace "
     "oracle: the best that online early stop, applied afterwards, would have handed over in a campaign, where the "
     "report split was evaluated there. Oracle: the best peak of the chain; of oracle: end over the best peak that "
@@ -111,7 +111,7 @@ def build_study_report(folder: Path) -> Path:
         palette=PALETTE,
         caption=CAPTION,
         rows=rows,
-        warnings=sorted({row.end.warning for row in _headline(study) if row.end.warning}),
+        warnings=sorted({row.end.note for row in _headline(study)}),
         unfinished=study.unfinished,
         drawings=drawings,
         samples=study.samples(),
@@ -139,7 +139,7 @@ def _headline(study: StudyData) -> list[HeadlineRow]:
     corrected = iter(holm(tested) if tested else ())
     rows = []
     for method, contrast in zip(methods, contrasts, strict=True):
-        ends = bootstrap_mean([chain.end for chain in method.finished])
+        ends = mean_interval([chain.end for chain in method.finished])
         campaigns = [row for chain in method.finished for row in chain.campaigns]
         steps = _mean(sum(row["steps"] for row in chain.campaigns) for chain in method.finished)
         rows.append(
@@ -173,7 +173,7 @@ def _contrast(first: MethodData | None, other: MethodData) -> tuple[Estimate, fl
     if not pairs:
         return None
     a, b = zip(*pairs, strict=True)
-    return paired_bootstrap(a, b), sign_test(a, b)
+    return paired_interval(a, b), sign_test(a, b).p_value
 
 
 def _interval(found: Estimate, sign: str = "") -> str:

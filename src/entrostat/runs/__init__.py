@@ -15,7 +15,21 @@ from entrostat.runs.collapse import (
     trace_oracle,
 )
 from entrostat.runs.files import RunError, atomic_path, atomic_write
-from entrostat.runs.inference import Estimate, bootstrap_mean, holm, paired_bootstrap, sign_test
+from entrostat.runs.inference import (
+    Contrast,
+    Estimate,
+    Test,
+    bootstrap_t,
+    hierarchical_bootstrap,
+    holm,
+    mean_interval,
+    paired_interval,
+    paired_t,
+    permutation_test,
+    planned_contrasts,
+    sign_test,
+    t_interval,
+)
 from entrostat.runs.passk import mean_over_tasks, pass_at_k, pass_hat_k
 from entrostat.runs.record import Run
 from entrostat.runs.trajectory import Trajectory
@@ -23,27 +37,35 @@ from entrostat.runs.trajectory import Trajectory
 __all__ = [
     "Cliff",
     "CollapseReport",
+    "Contrast",
     "Estimate",
     "Run",
     "RunError",
+    "Test",
     "Trajectory",
     "atomic_path",
     "atomic_write",
-    "bootstrap_mean",
+    "bootstrap_t",
     "carryover",
     "cliff_of",
     "collapse_report",
     "end_to_peak",
     "evaluation_error",
     "find_cliff",
+    "hierarchical_bootstrap",
     "hindsight_oracle",
     "holm",
+    "mean_interval",
     "mean_over_tasks",
     "noise_floor",
-    "paired_bootstrap",
+    "paired_interval",
+    "paired_t",
     "pass_at_k",
     "pass_hat_k",
+    "permutation_test",
+    "planned_contrasts",
     "sign_test",
     "slope_of_ends",
+    "t_interval",
     "trace_oracle",
 ]
