@@ -79,11 +79,60 @@ def test_what_cannot_be_diagnosed_ends_in_one_plain_line(tmp_path, content):
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("until", "status"), [("warning", 2), ("critical", 2)])
-def test_watch_ends_with_a_status_for_scripts(log, until, status):
+@pytest.mark.parametrize("until", ["warning", "critical"])
+def test_a_finding_ends_watch_with_a_status_of_its_own(log, until):
     result = run("watch", log, "--once", "--until", until)
-    assert result.exit_code == status
+    assert result.exit_code == 3
     assert "truncation at step" in result.stdout
+
+
+UNREADABLE = {
+    "missing": None,
+    "empty": "",
+    "not a format": "no log at all\n",
+    "no known column": "".join(json.dumps({"step": i, "foo": 1.0}) + "\n" for i in range(40)),
+}
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--every", "0.1", "--patience", "0.2"]])
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_watcher_that_sees_nothing_says_so_and_ends_with_an_error(tmp_path, kind, options):
+    file = tmp_path / "log.jsonl"
+    if UNREADABLE[kind] is not None:
+        file.write_text(UNREADABLE[kind])
+    result = run("watch", file, "--until", "warning", *options)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert str(file) in result.stderr.replace("\n", "")
+
+
+def test_wrong_usage_and_an_interrupt_are_no_finding(log, monkeypatch):
+    assert run("watch", log, "--until", "typo").exit_code == 2
+    assert run("watch", log, "--until", "critical", "--webhook", "ftp://host").exit_code == 2
+    monkeypatch.setattr("entrostat.cli.live.Follower.look", interrupt)
+    assert run("watch", log, "--until", "critical").exit_code == 130
+
+
+def interrupt(_):
+    raise KeyboardInterrupt
+
+
+def test_a_command_is_run_on_a_finding_and_gets_it_in_its_environment(log, tmp_path):
+    out = tmp_path / "out"
+    command = f'echo "$ENTROSTAT_SEVERITY $ENTROSTAT_KIND" >> {out}; echo "$ENTROSTAT_FINDING" > {out}.json'
+    assert run("watch", log, "--once", "--until", "critical", "--exec", command).exit_code == 3
+    assert out.read_text() == "critical truncation\n"
+    assert json.loads((tmp_path / "out.json").read_text())["kind"] == "truncation"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:30]))
+    out.unlink()
+    assert run("watch", log, "--once", "--exec", command).exit_code == 0
+    assert not out.exists()
+
+
+def test_a_command_that_fails_is_said_and_the_finding_still_ends_watch(log):
+    result = run("watch", log, "--once", "--until", "critical", "--exec", "exit 7")
+    assert result.exit_code == 3
+    assert "status 7" in result.stdout
 
 
 def test_watch_records_its_findings(log, tmp_path):

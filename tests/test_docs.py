@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -94,3 +95,31 @@ def test_no_page_needs_the_network():
     config = (ROOT / "mkdocs.yml").read_text()
     assert "font: false" in config
     assert "http" not in (ROOT / "docs" / "site.css").read_text()
+
+
+COMMANDS = [
+    line.strip()
+    for page in PAGES
+    for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if re.match(r"\s*entrostat (watch|diagnose) ", line)
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_guard_that_a_page_shows_is_a_command_and_kills_nothing_by_a_pattern(line):
+    _, name, *arguments = shlex.split(line)
+    command = site.typer.main.get_command(site.app).commands[name]
+    command.make_context(name, arguments)  # an option that is not there is an error
+    assert not {"||", ";", "pkill", "killall"} & set(arguments)
+
+
+def test_no_page_or_help_kills_by_a_pattern_or_on_any_status():
+    help_texts = [command.help for command in site.typer.main.get_command(site.app).commands.values()]
+    for text in [
+        *help_texts,
+        *(page.read_text() for page in PAGES),
+        *(p.read_text() for p in (ROOT / "docs" / "hosts").glob("*.md")),
+    ]:
+        assert "pkill" not in text
+        assert not re.search(r"watch [^\n`]*\|\| kill -", text)

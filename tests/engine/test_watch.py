@@ -139,6 +139,23 @@ def test_it_reads_whole_evaluations_of_the_select_split_alone(tmp_path):
     assert watched.watchdog.history.series("heldout").values.tolist() == [0.0]
 
 
+def test_the_address_of_a_webhook_stands_nowhere_in_a_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOOK", "http://127.0.0.1:9/SECRET")
+    train(recipe(webhook="HOOK"), tmp_path / "run")
+    decisions = Run.open(tmp_path / "run").decisions()
+    assert any(decision["kind"] == "not sent" for decision in decisions)
+    files = [file for file in (tmp_path / "run").rglob("*") if file.is_file()]
+    assert files
+    assert not any(b"SECRET" in file.read_bytes() for file in files)
+
+
+def test_a_webhook_without_an_address_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("HOOK", raising=False)
+    with pytest.raises(RecipeError, match=r"watch\.webhook: .*HOOK"):
+        train(recipe(webhook="HOOK"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("watch", "field"),
     [
@@ -146,7 +163,7 @@ def test_it_reads_whole_evaluations_of_the_select_split_alone(tmp_path):
         ({"kinds": ["typo"]}, "watch.kinds"),
         ({"switch": {"control": {"strategy": "id"}}}, "watch.switch"),
         ({"action": "roll-back", "switch": {"update": {"epochs": 0}}}, "epochs"),
-        ({"webhook": "ftp://host"}, "watch.webhook"),
+        ({"webhook": "https://host/secret"}, "watch.webhook"),
     ],
 )
 def test_faulty_settings_are_refused_by_name(watch, field):

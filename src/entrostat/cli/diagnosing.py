@@ -14,6 +14,7 @@ from rich.text import Text
 from entrostat.cli.findings import COLOURS, all_findings
 from entrostat.cli.screen import AsJson, console, plain_errors, visible
 
+FOUND = 3  # exit status of a finding, which no error, no wrong usage and no interrupt has
 ENOUGH = 20  # rows from which on every detector can speak
 
 Budget = Annotated[
@@ -56,30 +57,50 @@ def watch(
     budget: Budget = None,
     until: Annotated[
         Literal["warning", "critical"] | None,
-        typer.Option(help="End with status 2 at the first finding of this severity, for a script to act on."),
+        typer.Option(help="End with status 3 at the first finding of this severity."),
     ] = None,
-    webhook: Annotated[str | None, typer.Option(help="Send each finding to this URL as JSON.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Append each finding to this file, a JSON object a line.")] = None,
+    execute: Annotated[
+        str | None,
+        typer.Option(
+            "--exec",
+            metavar="COMMAND",
+            help="Run this at each finding (with --until: of that severity), which stands in ENTROSTAT_FINDING.",
+        ),
+    ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(envvar="ENTROSTAT_WEBHOOK", metavar="URL", help="Send each finding to this URL as JSON."),
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Append each finding to this file, one JSON object per line.")
+    ] = None,
     every: Annotated[float, typer.Option(help="Seconds from one look to the next.", min=0.1)] = 2.0,
+    patience: Annotated[
+        float, typer.Option(help="Seconds that a log may be missing or not understood before that is an error.", min=0)
+    ] = 600.0,
     once: Annotated[bool, typer.Option(help="Look once and end.")] = False,
 ) -> None:
     """Follow a run while it goes on, and say what is going wrong as soon as the log shows it.
 
-    Example: entrostat watch runs/grpo --until critical || pkill -INT -f train.py
+    The status is 3 for a finding of the severity of --until and for nothing else: 0 without one, 1 for a log that is
+    not read or not understood, 2 for wrong usage, 130 for an interrupt.
+
+    Example: entrostat watch runs/grpo --until critical --exec 'kill -INT 4711'
     """
-    from entrostat.cli.live import follow
-    from entrostat.diagnose.notify import FindingLog, Sender, Webhook
+    from entrostat.cli.live import as_bad_as, follow
+    from entrostat.diagnose.notify import Command, FindingLog, Sender, Webhook
 
     try:
         senders: list[Sender] = [
             *([Webhook(webhook, log.name)] if webhook else []),
             *([FindingLog(record)] if record else []),
+            *([Command(execute, log.name, lambda finding: as_bad_as(finding, until or "warning"))] if execute else []),
         ]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--webhook") from error
     with plain_errors():
-        status = follow(log, budget, until, senders, every, once)
-    raise typer.Exit(status)
+        found = follow(log, budget, until, senders, every, patience, once)
+    raise typer.Exit(FOUND if found else 0)
 
 
 def shown(found: Any) -> RenderableType:

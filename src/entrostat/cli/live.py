@@ -13,7 +13,7 @@ from rich.text import Text
 
 from entrostat.cli.findings import heading, remedies
 from entrostat.cli.screen import console, visible
-from entrostat.diagnose import Finding, LogError, Series
+from entrostat.diagnose import SEVERITIES, Finding, LogError, Series
 from entrostat.diagnose.follow import Follower
 from entrostat.diagnose.notify import Sender, sentence
 from entrostat.diagnose.settings import host_of
@@ -24,31 +24,54 @@ REST = 20  # a look over a long log takes a second: rest for that many times as 
 SHOWN = ("heldout", "reward", "entropy", "clip_low", "clip_high", "clip", "length", "truncated", "kl", "grad_norm")
 
 
-def follow(path: Path, end: int | None, until: str | None, senders: Sequence[Sender], every: float, once: bool) -> int:
-    """Follow a log until it is interrupted; returns 2 at a finding of the severity `until`, else 0.
+def follow(
+    path: Path, end: int | None, until: str | None, senders: Sequence[Sender], every: float, patience: float, once: bool
+) -> bool:
+    """Follow a log until it is interrupted, or until a finding of the severity `until`; returns whether there was one.
 
-    A log that is not there yet is waited for, unless `once`. LogError: with `once`, it cannot be read.
+    A log that is missing, cannot be read or has nothing in it that is understood is waited for, and said to be so.
+    LogError: it is still so after `patience` seconds, or at once with `once`.
     """
     follower = Follower(path, end)
+    blind_since = time.monotonic()
+    said: str | None = None
     with Live(console=console, auto_refresh=False, screen=False) as live:
         while True:
-            problem, began = None, time.monotonic()
-            try:
-                new = follower.look()
-            except LogError as error:
-                if once:
-                    raise
-                new, problem = [], str(error)
+            began = time.monotonic()
+            new, problem = _look(follower)
+            if problem is None:
+                blind_since = began
+            elif once or began - blind_since >= patience:
+                raise LogError(problem)
             failures = [failure for finding in new for sender in senders if (failure := sender.send(finding))]
             live.update(screen(follower, problem or next(iter(failures), None)), refresh=True)
             if not console.is_terminal:
-                for finding in new:
-                    console.print(visible(sentence(finding, path.name)), markup=False, soft_wrap=True)
-            if any(_as_bad_as(finding, until) for finding in new):
-                return 2
+                lines = [sentence(finding, path.name) for finding in new] + failures
+                for line in [*lines, *([problem] if problem and problem != said else [])]:
+                    console.print(visible(line), markup=False, soft_wrap=True)
+                said = problem
+            if until and any(as_bad_as(finding, until) for finding in new):
+                return True
             if once:
-                return 0
+                return False
             time.sleep(max(every, REST * (time.monotonic() - began)))
+
+
+def as_bad_as(finding: Finding, severity: str) -> bool:
+    """Whether a finding is of this severity or a worse one."""
+    return SEVERITIES.index(finding.severity) >= SEVERITIES.index(severity)
+
+
+def _look(follower: Follower) -> tuple[list[Finding], str | None]:
+    """The new findings, and why nothing can be seen in the log, if nothing can."""
+    try:
+        new = follower.look()
+    except LogError as error:
+        return [], str(error)
+    if follower.log is None or follower.log.rows:
+        return new, None
+    why = "".join(f"; {note}" for note in follower.log.notes[-1:])
+    return new, f"{follower.path} ({follower.log.format}): no quantity is understood in it{why}"
 
 
 def screen(follower: Follower, problem: str | None = None) -> RenderableType:
@@ -83,7 +106,3 @@ def sparkline(series: Series) -> str:
     low, high = min(parts), max(parts)
     steps = [0 if high == low else int((value - low) / (high - low) * (len(BLOCKS) - 1) + 0.5) for value in parts]
     return "".join(BLOCKS[step] for step in steps)
-
-
-def _as_bad_as(finding: Finding, until: str | None) -> bool:
-    return until == "warning" or (until == "critical" and finding.severity == "critical")

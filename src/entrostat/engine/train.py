@@ -12,7 +12,7 @@ from entrostat.campaign.engine import Listener
 from entrostat.diagnose import Finding
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.registry import build_engine
-from entrostat.engine.watch import Watched
+from entrostat.engine.watch import Watched, webhook_of
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, build_campaign_controller
 from entrostat.recipe.task_sets import TaskSplits
@@ -32,11 +32,13 @@ def train(
     with the steps that are left; its outcome is then the one returned.
     grader: one that several runs share, with what it remembers; None makes one as the recipe says.
     Before anything is written raises RunError when `out` belongs to another recipe, PolicyError for a folder that lacks
-    a part, RecipeError for an engine that is not there or cannot follow the recipe, and grading's IsolationError; later
-    CheckpointError and TrainingError, with what was there intact.
+    a part, RecipeError for an engine that is not there or cannot follow the recipe and for a webhook whose environment
+    variable holds no address, and grading's IsolationError; later CheckpointError and TrainingError, with what was
+    there intact.
     """
     policy = recipe.policy
     refuse_unusable(policy.path, policy.dtype, policy.device)
+    webhook_of(recipe.watch, out.name)
     tasks = TaskSplits.of(recipe.tasks)
     start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
     with nullcontext(grader) if grader else grader_of(recipe) as judge:

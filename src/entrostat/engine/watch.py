@@ -10,8 +10,19 @@ from entrostat.campaign.engine import Line, Order, Plan, Progress, Stop
 from entrostat.diagnose import Finding, Watchdog, recognise_row
 from entrostat.diagnose.notify import Webhook, sentence
 from entrostat.diagnose.reading.folder import eval_row, step_row
+from entrostat.recipe import RecipeError
 from entrostat.recipe.sections import WatchRecipe
 from entrostat.runs import Run
+
+
+def webhook_of(settings: WatchRecipe | None, run: str) -> Webhook | None:
+    """Where the findings of a run go. RecipeError: the environment variable named by the settings holds no address."""
+    if settings is None or settings.webhook is None:
+        return None
+    try:
+        return Webhook.from_environment(settings.webhook, run)
+    except ValueError as error:
+        raise RecipeError(f"watch.{error}") from error
 
 
 class Watched:
@@ -26,7 +37,7 @@ class Watched:
         self.watchdog = Watchdog(end)
         self.cause: Finding | None = None
         self._acting = settings.acting()
-        self._webhook = Webhook(settings.webhook, record.path.name) if settings.webhook else None
+        self._webhook = webhook_of(settings, record.path.name)
         self._seen = (0, 0)
 
     @property

@@ -37,8 +37,9 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
     calls `switch(trainer, finding)` and goes on, and a second time does as `keep-peak`. severity, kinds: as in
     `entrostat.diagnose.Acting`. The score is the held-out one (`eval_reward`) where the trainer evaluates, else the
     mean reward of the last `smooth` logs, looked at every `every` steps; each new peak asks the trainer for a
-    checkpoint. webhook: a URL for findings.
-    Raises ValueError for an unknown action, severity or kind, and for roll-back without `attach` when training begins.
+    checkpoint. webhook: the environment variable that holds the address to which findings are sent.
+    Raises ValueError for an unknown action, severity or kind, for a variable that holds no address, and for roll-back
+    without `attach` when training begins.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
             raise ValueError(f"action is {action!r}; choose note, stop, keep-peak or roll-back")
         self.acting = Acting(action, severity, kinds)
         self.switch, self.every, self.smooth = switch, every, smooth
-        self.webhook = Webhook(webhook) if webhook else None
+        self.webhook = Webhook.from_environment(webhook) if webhook else None
         self.watchdog = Watchdog()
         self.rolled_back = False
         self.peak: tuple[int, float] | None = None

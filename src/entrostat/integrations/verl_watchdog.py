@@ -7,7 +7,8 @@
 With Ray on several machines the variable must reach the task runner's process:
     +ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES=entrostat.integrations.verl_watchdog
 
-Keys of `trainer.entrostat_watch`, all optional: action, severity, kinds, webhook. Actions:
+Keys of `trainer.entrostat_watch`, all optional: action, severity, kinds, webhook (the environment variable that holds
+the address). Actions:
 
 note        findings are written down.
 stop        and training ends. verl's loop cannot be asked to end: `WatchdogStopError` ends it, after the step has been
@@ -63,7 +64,7 @@ class WatchdogLogger:
         refuse_impossible(settings, trainer)
         action, severity = settings.get("action", "note"), settings.get("severity", "critical")
         self.acting = Acting(action, severity, settings.get("kinds"))
-        self.webhook = Webhook(settings["webhook"]) if settings.get("webhook") else None
+        self.webhook = Webhook.from_environment(settings["webhook"]) if settings.get("webhook") else None
         self.folder = Path(trainer.get("default_local_dir") or ".")
         self.watchdog = Watchdog(trainer.get("total_training_steps"))
         self.peak: tuple[int, float] | None = None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from entrostat.diagnose import Acting
+from entrostat.diagnose.notify import require_variable
 from entrostat.recipe.methods import BonusChoice, ControllerChoice, ObjectiveChoice, ReweightingChoice, StrategyChoice
 
 
@@ -212,12 +213,15 @@ class WatchRecipe(Section):
     """The findings that are acted on; null for all."""
     switch: dict[str, Any] = {}
     """Keys of the recipe that are changed after a roll-back, as in `{control: {strategy: id}}`."""
-    webhook: str | None = Field(default=None, pattern=r"^https?://\S+$")
-    """Where each finding is sent as JSON; null for nowhere."""
+    webhook: str | None = None
+    """The environment variable that holds the address to which each finding is sent as JSON; null for nowhere. The
+    address itself is a secret, and a recipe is written to disk."""
 
     @model_validator(mode="after")
     def _known_kinds(self) -> WatchRecipe:
         self.acting()
+        if self.webhook is not None:
+            require_variable(self.webhook)
         if self.switch and self.action != "roll-back":
             raise ValueError(f"switch: given with action {self.action}; only roll-back goes on under it")
         return self
