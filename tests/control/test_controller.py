@@ -145,3 +145,29 @@ def test_fixed_weights_split_by_the_sign_of_the_polarity() -> None:
 def test_a_negative_weight_is_refused() -> None:
     with pytest.raises(ValueError, match=r"FixedWeights\.contracting is -0\.1"):
         FixedWeights(contracting=-0.1)
+
+
+def test_steps_that_the_trainer_tells_later_are_as_good_as_steps_given_at_once():
+    told, given = EntropyController(IncreaseThenDecrease()), EntropyController(IncreaseThenDecrease(), 4)
+    assert told.rule() == given.rule()
+    with pytest.raises(ValueError, match="total_steps was left out"):
+        told.observe(1, 1.0, 1.0)
+    told.begin(4)
+    for step in range(1, 5):
+        for controller in (told, given):
+            controller.observe(step, 1.0, 1.0)
+        assert (told.rule(), told.phase) == (given.rule(), given.phase)
+    with pytest.raises(ValueError, match="total_steps is 0"):
+        told.begin(0)
+
+
+def test_the_state_of_a_run_of_another_length_is_refused_and_changes_nothing():
+    whole = EntropyController(IncreaseThenDecrease(), 4)
+    for step in range(1, 4):
+        whole.observe(step, 1.0, 1.0)
+    other = EntropyController(IncreaseThenDecrease(), 8)
+    with pytest.raises(ValueError, match="total_steps is 8, and the run that is resumed had 4"):
+        other.load_state_dict(whole.state_dict())
+    assert other.state_dict()["step"] == 0
+    other.load_state_dict(whole.state_dict(), extended=True)
+    assert other.rule() == IncreaseThenDecrease().rule(3, 8)

@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("trl", reason="TRL is not installed: the trainer under a controller is not checked")
 
-from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import MixtralConfig, MixtralForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 from trl_world import policy, steps, trainer
 
@@ -26,11 +26,10 @@ from entrostat.control import (
     IncreaseThenDecrease,
     OscillatoryDecay,
 )
-from entrostat.integrations.model_head import attach_statistics
-from entrostat.integrations.trl_checks import refuse_what_bypasses
+from entrostat.integrations.trl_checks import inert, refuse_what_bypasses
 from entrostat.integrations.trl_trainer import STATE_FILE, EntropyGRPOTrainer
 from entrostat.objective import AbcClip, aggregate, policy_loss
-from entrostat.tokens import TokenStats, token_stats
+from entrostat.tokens import token_stats
 
 TRIVIAL = Constant()
 
@@ -248,9 +247,49 @@ def test_a_strategy_that_can_do_nothing_says_so(tmp_path):
         controlled(tmp_path, EntropyController(IncreaseThenDecrease(), 4), **once)
 
 
-def test_a_horizon_other_than_the_runs_is_said(tmp_path):
-    with pytest.warns(UserWarning, match="total_steps is 9 and max_steps 4"):
-        controlled(tmp_path, EntropyController(TRIVIAL, 9))
+def test_vllms_correction_leaves_every_ratio_1(tmp_path):
+    once = {"num_iterations": 1, "steps_per_generation": 2, "gradient_accumulation_steps": 2}
+    run = controlled(tmp_path, EntropyController(IncreaseThenDecrease(), 4), **once)
+    run.args.use_vllm, run.args.vllm_importance_sampling_correction = True, True
+    assert "every ratio is 1" in inert(run)
+
+
+@pytest.mark.parametrize("given", [None, 1000])
+def test_a_run_by_epochs_tells_the_controller_its_steps(tmp_path, given, recwarn):
+    run = controlled(tmp_path, EntropyController(IncreaseThenDecrease(), given), max_steps=-1, num_train_epochs=1)
+    run.train()
+    assert run.controller.total_steps == run.state.max_steps == run.state.global_step
+    phases = [line["entrostat/phase"] for line in steps(run)]
+    assert (phases[0], phases[-1]) == (1, -1)
+    said = [str(one.message) for one in recwarn if "EntropyController.total_steps is 1000" in str(one.message)]
+    assert len(said) == (given is not None)
+
+
+def test_a_schedule_that_is_longer_than_the_run_is_kept_on_purpose(tmp_path):
+    with pytest.raises(ValueError, match="total_steps was left out"):
+        controlled(tmp_path, EntropyController(TRIVIAL), options={"horizon": "controller"})
+    run = controlled(tmp_path, EntropyController(TRIVIAL, 9), options={"horizon": "controller"}, max_steps=1)
+    run.train()
+    assert run.controller.total_steps == 9
+
+
+def test_a_resume_with_another_number_of_steps_is_refused_unless_it_is_extended(tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 2}
+    controlled(tmp_path, EntropyController(IncreaseThenDecrease()), max_steps=2, **saved).train()
+    longer = controlled(tmp_path, EntropyController(IncreaseThenDecrease()), max_steps=4, **saved)
+    checkpoint = str(tmp_path / "checkpoint-2")
+    with pytest.raises(ValueError, match=r"total_steps is 4, and the run that is resumed had 2.*horizon='extended'"):
+        longer.train(resume_from_checkpoint=checkpoint)
+    on_purpose = {"horizon": "extended"}
+    longer = controlled(tmp_path, EntropyController(IncreaseThenDecrease()), None, on_purpose, max_steps=4, **saved)
+    longer.train(resume_from_checkpoint=checkpoint)
+    assert longer.controller.state_dict()["step"] == longer.controller.total_steps == 4
+
+
+def test_a_model_in_bfloat16_is_warned_of_with_the_share_that_rounding_swallows(tmp_path):
+    short = controlled(tmp_path, model=policy().bfloat16(), max_steps=1, learning_rate=1e-6)
+    with pytest.warns(UserWarning, match=r"rounding swallows \d+\.\d%.*dtype=torch\.float32"):
+        short.train()
 
 
 def test_a_masking_reweighting_drops_its_tokens(tmp_path):
@@ -258,34 +297,3 @@ def test_a_masking_reweighting_drops_its_tokens(tmp_path):
     run = controlled(tmp_path, controller)
     run.train()
     assert steps(run)[0]["entrostat/regions/NONE/share"] == pytest.approx(0.75, abs=0.1)
-
-
-def gemma(softcap):
-    torch.manual_seed(0)
-    size = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 8}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
-    return Gemma2ForCausalLM(Gemma2Config(**size, **heads, final_logit_softcapping=softcap)).eval()
-
-
-@pytest.mark.parametrize(("build", "vocabulary"), [(policy, 171), (lambda: gemma(0.5), 50)])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_the_head_gives_the_statistics_of_the_models_logits(build, vocabulary, temperature):
-    model = build()
-    ids = torch.randint(2, vocabulary, (3, 9), generator=torch.Generator().manual_seed(1))
-    expected = token_stats(model(input_ids=ids).logits[:, 3:-1], ids[:, 4:], temperature)
-    attach_statistics(model, temperature)
-    found = TokenStats(*model(input_ids=ids, scored_ids=ids[:, 4:]))
-    for name in ("logp", "entropy", "collision", "correction"):
-        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-6)
-    assert model(input_ids=ids).logits.shape == (3, 9, vocabulary)
-
-
-def test_a_head_that_is_no_plain_linear_layer_is_refused():
-    model = policy()
-    model.lm_head = torch.nn.Sequential(model.lm_head)
-    with pytest.raises(ValueError, match="is a Sequential, not a plain"):
-        attach_statistics(model, 1.0)
-    scaled = policy()
-    scaled.config.logit_scale = 0.5
-    with pytest.raises(ValueError, match="scales its logits"):
-        attach_statistics(scaled, 1.0)

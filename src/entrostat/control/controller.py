@@ -20,16 +20,17 @@ from entrostat.tokens import TokenStats
 class EntropyController:
     """Turns the measured entropy into a clip rule, weights for the advantages and the coefficient of a bonus.
 
-    strategy: which clip rule is in force when. total_steps: optimizer steps of the run, >= 1. reweighting: factors for
-    the advantages, None for ones. bonus: the coefficient of an entropy bonus, None for none. ema: beta of the smoothed
-    entropy E <- beta E + (1 - beta) H that all of them see, from the first H on; 0 leaves it as measured.
+    strategy: which clip rule is in force when. total_steps: optimizer steps of the run, >= 1; None where the trainer
+    tells them by `begin`. reweighting: factors for the advantages, None for ones. bonus: the coefficient of an entropy
+    bonus, None for none. ema: beta of the smoothed entropy E <- beta E + (1 - beta) H that all of them see, from the
+    first H on; 0 leaves it as measured.
     Raises ValueError for ema outside [0, 1) and total_steps < 1.
     """
 
     def __init__(
         self,
         strategy: Strategy,
-        total_steps: int,
+        total_steps: int | None = None,
         *,
         reweighting: Reweighting | None = None,
         bonus: Bonus | None = None,
@@ -37,17 +38,23 @@ class EntropyController:
     ) -> None:
         if not 0 <= ema < 1:
             raise ValueError(f"EntropyController.ema is {ema}; give a number in [0, 1)")
-        self.strategy, self.total_steps, self.ema = strategy, total_steps, ema
+        self.strategy, self.ema = strategy, ema
         self.reweighting, self.bonus = reweighting, bonus
         self._step = 0
         self._smoothed: float | None = None
-        self._rule: ClipBand = strategy.rule(0, total_steps)
+        self.begin(total_steps)
         self._metrics: dict[str, Any] = {}
+
+    def begin(self, total_steps: int | None) -> None:
+        """Take the run's optimizer steps; the rule in force is that of the present step. ValueError below 1."""
+        self.total_steps = total_steps
+        progress(self._step, self._horizon())
+        self._rule: ClipBand = self.strategy.rule(self._step, self._horizon(), self._smoothed)
 
     @property
     def phase(self) -> Phase:
         """What the rule in force does to the entropy: "increase", "decrease" or "hold"."""
-        return self.strategy.phase(self._step, self.total_steps)
+        return self.strategy.phase(self._step, self._horizon())
 
     def observe(self, step: int, entropy_sum: float, token_count: float) -> None:
         """Hear the entropy of an optimizer step and decide for the next one.
@@ -55,7 +62,7 @@ class EntropyController:
         step: optimizer steps done, this one included, so 1 after the first. entropy_sum: sum of H over the step's
         tokens in nats; token_count: their number; both all-reduced over micro-batches and ranks.
         Raises ValueError, with the state as it was, for a step that is not larger than the last, for a count that is
-        not positive, and for an entropy that is not finite.
+        not positive, for an entropy that is not finite, and where nobody told total_steps.
         """
         if step <= self._step:
             raise ValueError(f"step is {step} after step {self._step}; call observe once an optimizer step, in order")
@@ -69,6 +76,8 @@ class EntropyController:
             )
         past = entropy if self._smoothed is None else self._smoothed
         smoothed = self.ema * past + (1 - self.ema) * entropy
+        if self.total_steps is None:
+            raise ValueError("EntropyController.total_steps was left out, and no trainer told it; give the run's steps")
         in_force = {"bounds": _thresholds(self._rule), "phase": self.phase, "entropy_coef": self.entropy_coef()}
         self._rule = self.strategy.rule(step, self.total_steps, smoothed)
         for listener in (self.reweighting, self.bonus):
@@ -106,14 +115,20 @@ class EntropyController:
         """Everything that a resumed run needs, JSON-able."""
         return {
             "step": self._step,
+            "total_steps": self.total_steps,
             "entropy_smoothed": self._smoothed,
             "parts": {
                 role: {"class": type(part).__name__, "state": part.state_dict()} for role, part in self._parts().items()
             },
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`. Raises ValueError when it belongs to another strategy, reweighting or bonus."""
+    def load_state_dict(self, state: Mapping[str, Any], *, extended: bool = False) -> None:
+        """Continue from a `state_dict`.
+
+        extended: the run is made longer or shorter on purpose, and the schedule is stretched over its new steps.
+        Raises ValueError, with the state as it was, when it belongs to another strategy, reweighting or bonus, or,
+        unless `extended`, to a run of another number of steps.
+        """
         parts = self._parts()
         saved = {role: part["class"] for role, part in state["parts"].items()}
         if saved != (ours := {role: type(part).__name__ for role, part in parts.items()}):
@@ -121,10 +136,22 @@ class EntropyController:
                 f"controller state: it was saved by {saved}, the recipe has {ours}; "
                 "resume with the recipe that the run began with"
             )
+        before = state.get("total_steps")
+        if self.total_steps is None:
+            self.total_steps = before
+        elif before not in (None, self.total_steps) and not extended:
+            raise ValueError(
+                f"total_steps is {self.total_steps}, and the run that is resumed had {before}: every schedule would "
+                f"jump; resume with {before} steps, or say that the run is extended on purpose"
+            )
         for role, part in parts.items():
             part.load_state_dict(state["parts"][role]["state"])
         self._step, self._smoothed = state["step"], state["entropy_smoothed"]
-        self._rule = self.strategy.rule(self._step, self.total_steps, self._smoothed)
+        self._rule = self.strategy.rule(self._step, self._horizon(), self._smoothed)
+
+    def _horizon(self) -> int:
+        """total_steps; while nobody has told it no step is done, and the share of the run that is done is 0 anyhow."""
+        return 1 if self.total_steps is None else self.total_steps
 
     def _parts(self) -> dict[str, Resumable]:
         parts = {"strategy": self.strategy, "reweighting": self.reweighting, "bonus": self.bonus}

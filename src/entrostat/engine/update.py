@@ -20,6 +20,7 @@ from entrostat.engine.anchor import FisherAnchor, KlAnchor
 from entrostat.engine.change import ChangeMeter, FirstOrder
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
+from entrostat.engine.rounding import warn_of_rounding
 from entrostat.entropy import flow_by_rule
 from entrostat.objective import aggregate, entropy_bonus, kl_cov_penalty, policy_loss
 from entrostat.recipe import Recipe, build_objective
@@ -109,6 +110,7 @@ class Learner:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
+        warn_of_rounding(self.optimizer, "set policy.dtype to float32")
 
     def step(self, number: int, experience: Experience) -> dict[str, Any]:
         """Take optimizer step `number` (the first is 1) and return its fields of the step line.

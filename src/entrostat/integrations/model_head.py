@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from entrostat.tokens import TokenStats, fused_token_stats
+from entrostat.tokens import fused_token_stats
 
-Scored = tuple[Tensor, Tensor, Tensor, Tensor]
-
-_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+COMPARED = 8
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}  # of the largest logit; other types 2 %
+REMEDY = "set statistics='logits'"
 
 
 def attach_statistics(model: Any, temperature: float, *, in_float32: bool = False) -> None:
@@ -26,18 +26,26 @@ def attach_statistics(model: Any, temperature: float, *, in_float32: bool = Fals
 
     ids (B, T): the last T of the input's tokens. `entropy_grad=True` lets gradients through H. temperature: logits are
     divided by it. in_float32: compute the output layer in float32 under autocast, too.
-    Raises ValueError for an output layer that is not a plain linear one over the last hidden state.
+    Raises ValueError for an output layer that is not a plain linear one, and where that layer over the last hidden
+    state, soft-capped as the configuration says, does not give the model's own logits on a few tokens. They are
+    compared now, or at the first scored pass where the weights are not there yet (on the meta device).
     """
     refuse_unusual_head(model)
     original = model.forward
-    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    compared = not any(parameter.is_meta for parameter in model.parameters())
+    if compared:
+        refuse_other_logits(model, original)
 
     @functools.wraps(type(model).forward)
     def forward(
         self: Any, *args: Any, scored_ids: Tensor | None = None, entropy_grad: bool = False, **kwargs: Any
     ) -> Any:
+        nonlocal compared
         if scored_ids is None:
             return original(*args, **kwargs)
+        if not compared:
+            refuse_other_logits(self, original)
+            compared = True
         states = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
         head = self.get_output_embeddings()
         hidden = states[:, -scored_ids.shape[1] - 1 : -1].to(head.weight.device)
@@ -47,7 +55,7 @@ def attach_statistics(model: Any, temperature: float, *, in_float32: bool = Fals
             hidden, weight, bias = hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         with torch.autocast(hidden.device.type, enabled=False):
             stats = fused_token_stats(
-                hidden, weight, scored_ids.to(hidden.device), bias, temperature, entropy_grad, softcap=softcap
+                hidden, weight, scored_ids.to(hidden.device), bias, temperature, entropy_grad, softcap=_softcap(self)
             )
         return stats.logp, stats.entropy, stats.collision, stats.correction
 
@@ -55,25 +63,67 @@ def attach_statistics(model: Any, temperature: float, *, in_float32: bool = Fals
 
 
 def refuse_unusual_head(model: Any) -> None:
-    """Raise ValueError unless the logits are one linear layer of the last hidden state, soft-capped at the most."""
+    """Raise ValueError unless the output layer is a plain linear one, whose weights are all of it."""
     head = model.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
         raise ValueError(
             f"statistics is 'head', but the output layer of {type(model).__name__} is a {type(head).__name__}, not a "
-            "plain torch.nn.Linear; set statistics='logits'"
+            f"plain torch.nn.Linear; {REMEDY}"
         )
-    settings = model.config.get_text_config()
-    for name in _SCALES:
-        if getattr(settings, name, None) not in (None, 1, 1.0):
-            raise ValueError(
-                f"statistics is 'head', but {type(model).__name__} scales its logits ({name} is "
-                f"{getattr(settings, name)}); set statistics='logits'"
-            )
 
 
-def as_token_stats(scored: Scored) -> TokenStats:
-    """What the forward pass returned, by name."""
-    return TokenStats(*scored)
+@torch.no_grad()
+def refuse_other_logits(model: Any, forward: Any) -> None:
+    """Raise ValueError unless the output layer over the last hidden state gives the logits of `forward`.
+
+    Models that scale, shift, cap, mask or mix their logits differ, and so do those whose base model cannot be run by
+    itself. Compared on one row of a few tokens, without dropout.
+    """
+    name, training = type(model).__name__, model.training
+    ids = _ordinary_tokens(model)
+    model.eval()
+    try:
+        with torch.autocast(ids.device.type, enabled=False):
+            expected = forward(input_ids=ids).logits.double()
+            states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            head = model.get_output_embeddings()
+            found = torch.nn.functional.linear(states.to(head.weight.device), _whole(head.weight), _whole(head.bias))
+    except Exception as error:
+        raise ValueError(
+            f"statistics is 'head', but {name} did not run on a few tokens ({type(error).__name__}: "
+            f"{(str(error).splitlines() or [''])[0][:200]}); {REMEDY}"
+        ) from error
+    finally:
+        model.train(training)
+    capped = found.double()
+    if softcap := _softcap(model):
+        capped = softcap * (capped / softcap).tanh()
+    capped = capped.to(expected.device)
+    if expected.shape != capped.shape:
+        raise ValueError(
+            f"statistics is 'head', but the logits of {name} have the shape {tuple(expected.shape)} and its output "
+            f"layer's {tuple(capped.shape)}; {REMEDY}"
+        )
+    gap, size = float((expected - capped).abs().max()), float(expected.abs().max())
+    if not gap <= TOLERANCE.get(found.dtype, 0.02) * size:
+        raise ValueError(
+            f"statistics is 'head', but the logits of {name} are not its output layer over the last hidden state: they "
+            f"differ by {gap:.3g} where the largest is {size:.3g}; {REMEDY}"
+        )
+
+
+def _softcap(model: Any) -> float | None:
+    return cast("float | None", getattr(model.config.get_text_config(), "final_logit_softcapping", None))
+
+
+def _ordinary_tokens(model: Any) -> Tensor:
+    """(1, COMPARED) ids spread over the vocabulary, without those that the configuration names (image, padding)."""
+    settings = (model.config, model.config.get_text_config())
+    named = {value for one in settings for key, value in vars(one).items() if "token" in key and isinstance(value, int)}
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    ordinary = [token for token in range(vocabulary) if token not in named]
+    step = max(len(ordinary) // COMPARED, 1)
+    return torch.tensor([ordinary[::step][:COMPARED]], device=model.get_input_embeddings().weight.device)
 
 
 def _whole(parameter: Any) -> Any:

@@ -62,9 +62,8 @@ def inert(trainer: Any) -> str | None:
     """Why the clip band can do nothing in this run, or None where it can."""
     args = trainer.args
     window = args.steps_per_generation * args.num_iterations
-    corrected = args.use_vllm and getattr(args, "vllm_importance_sampling_correction", False)
-    if isinstance(trainer.controller.strategy, Constant) or args.gradient_accumulation_steps % window or corrected:
-        return None
+    if isinstance(trainer.controller.strategy, Constant) or args.gradient_accumulation_steps % window:
+        return None  # with vLLM, too: TRL's correction weighs tokens by pi_old / mu, and the ratio pi / pi_old stays 1
     return (
         "every batch of completions serves one optimizer step, where every ratio is 1, so that clip bounds and with "
         "them the strategy do nothing; raise num_iterations, or steps_per_generation above gradient_accumulation_steps"

@@ -47,6 +47,7 @@ def build_trl_engine(
             processing_class=tokenizer,
             controller=build_controller(recipe),
             regions=recipe.control.regions,
+            horizon="controller",  # a campaign may be shorter than the schedule
         )
         trainer.remove_callback(PrinterCallback)  # the run folder has its numbers
         return trainer

@@ -22,10 +22,12 @@ import torch
 from torch import Tensor
 
 from entrostat.control import EntropyController, TokenSums, token_sums
+from entrostat.engine.rounding import warn_of_rounding
 from entrostat.entropy import Convention
 from entrostat.integrations.model_head import attach_statistics
 from entrostat.integrations.records import scalars
 from entrostat.integrations.trl_checks import inert, refuse_band, refuse_what_bypasses
+from entrostat.integrations.trl_horizon import Horizon, TotalSteps
 from entrostat.integrations.trl_sampler import OrderOfEpoch
 from entrostat.objective import ClipBand, DualClip, entropy_bonus, policy_loss
 from entrostat.tokens import TokenStats, token_stats
@@ -71,9 +73,12 @@ class _MicroBatch:
 class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPOTrainer with an `EntropyController`; all other arguments are TRL's.
 
-    controller: built with total_steps = the run's optimizer steps. statistics: "head" takes them from the hidden states
-    and never holds the logits; "logits" from the model's logits, for output layers and sharding that "head" refuses.
+    controller: its total_steps is set to the run's optimizer steps when training begins. statistics: "head" takes them
+    from the hidden states and never holds the logits; "logits" from the model's logits, for output layers and sharding
+    that "head" refuses.
     regions: the convention of the regions in the metrics, which join TRL's own as entrostat/...
+    horizon: "run" refuses to resume with another number of steps; "extended" allows it, and stretches the schedule over
+    the new number; "controller" keeps the controller's own total_steps, for a run that is part of a longer schedule.
     The controller hears the entropy of the whole optimizer step, summed over micro-batches and ranks, and its state is
     in every checkpoint. The statistics of a reweighting are those of a micro-batch on one rank.
     Raises ValueError, naming it, for a setting that bypasses or contradicts the controller.
@@ -88,9 +93,12 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         controller: EntropyController,
         statistics: Literal["head", "logits"] = "head",
         regions: Convention = "surprisal",
+        horizon: Horizon = "run",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._total_steps = TotalSteps(controller, horizon)
+        self.add_callback(self._total_steps)
         self.controller, self.statistics, self.regions = controller, statistics, regions
         self._sums = TokenSums.zero()
         self._current: _MicroBatch | None = None
@@ -101,12 +109,6 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             attach_statistics(model, self.temperature, in_float32=getattr(self.args, "cast_lm_head_to_fp32", False))
         if reason := inert(self):
             warnings.warn(reason, stacklevel=2)
-        if 0 < self.args.max_steps != controller.total_steps:
-            warnings.warn(
-                f"EntropyController.total_steps is {controller.total_steps} and max_steps {self.args.max_steps}; "
-                "the strategy runs by the former, so build the controller with the run's steps",
-                stacklevel=2,
-            )
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         plain = super()._get_train_sampler(dataset)
@@ -114,6 +116,10 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """One micro-batch. Raises RuntimeError when its loss was not computed under the controller."""
+        if not self._losses_seen:
+            warn_of_rounding(
+                self.optimizer, "load the model with dtype=torch.float32; bf16=True then computes in bfloat16"
+            )
         seen = self._losses_seen
         loss = super().training_step(*args, **kwargs)
         if self._losses_seen == seen:
@@ -257,4 +263,4 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 f"{checkpoint}: holds no {STATE_FILE}, so it was not written under a controller; "
                 "start a new run from its weights"
             )
-        self.controller.load_state_dict(json.loads(file.read_text()))
+        self._total_steps.resumed = json.loads(file.read_text())

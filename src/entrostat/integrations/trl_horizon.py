@@ -1,0 +1,48 @@
+"""The number of optimizer steps that a controller's schedule runs over, told by TRL when training begins."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from transformers import TrainerCallback
+
+from entrostat.control import EntropyController
+
+Horizon = Literal["run", "extended", "controller"]
+
+
+class TotalSteps(TrainerCallback):  # type: ignore[misc]
+    """Sets the controller's total_steps, then takes up the state of the checkpoint that a run resumes from.
+
+    Only when training begins does a trainer know its steps: `num_train_epochs` needs the length of its data.
+    horizon: see `EntropyGRPOTrainer`. Raises ValueError for another horizon, and for "controller" without total_steps;
+    when training begins, for a checkpoint of a run with another number of steps, unless the horizon is "extended".
+    """
+
+    def __init__(self, controller: EntropyController, horizon: Horizon) -> None:
+        if horizon not in get_args(Horizon):
+            raise ValueError(f"horizon is {horizon!r}; choose {', '.join(get_args(Horizon))}")
+        if horizon == "controller" and controller.total_steps is None:
+            raise ValueError("horizon is 'controller', but EntropyController.total_steps was left out; give it")
+        self.controller, self.horizon = controller, horizon
+        self.resumed: Mapping[str, Any] | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """state.max_steps is the run's, whether it was given in steps or in epochs."""
+        steps, given = state.max_steps, self.controller.total_steps
+        if self.horizon != "controller":
+            if given not in (None, steps):
+                warnings.warn(
+                    f"EntropyController.total_steps is {given} and the run has {steps} optimizer steps; the schedule "
+                    f"runs over {steps}: leave total_steps out, or set horizon='controller' to keep {given}",
+                    stacklevel=2,
+                )
+            self.controller.begin(steps)
+        if self.resumed is not None:
+            extended = self.horizon == "extended"
+            try:
+                self.controller.load_state_dict(self.resumed, extended=extended)
+            except ValueError as error:
+                raise ValueError(f"{error} (EntropyGRPOTrainer(horizon='extended'))") from error
