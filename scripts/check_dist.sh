@@ -22,7 +22,7 @@ small=(--set tasks.select=8 --set tasks.report=8 --set evaluation.every=4 --set 
 entrostat demo --out demo "${small[@]}"
 entrostat report demo/reinforce demo/grpo-id --out pair.html > pair.txt
 grep -q "Side by side" pair.html
-awk '/^```yaml/ {on = 1; next} /^```/ {on = 0} on' "$root/docs/index.md" > first.yaml
+awk '/^```yaml/ {on = 1; next} /^```/ {on = 0} on' "$root/docs/first-run.md" > first.yaml
 entrostat train first.yaml --out runs/first "${small[@]}" > first.txt
 entrostat eval embedded --tasks listcraft --n 2 --k 1 --max-new-tokens 48 > eval.txt
 echo "the wheel works: $(ls "$root"/dist/*.whl)"

@@ -24,7 +24,7 @@ from entrostat.recipe import methods
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = (".png", ".csv", ".json", ".yaml")
 PROJECT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md"}
-OTHER_ROOMS = ("assets", "cli")
+OTHER_PACKAGES = ("assets", "cli")
 
 TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]], str]] = {
     "strategies": (
@@ -81,7 +81,7 @@ def on_config(config: Any) -> Any:
         ((title, pages),) = section.items()
         pages += made.get(title, [])
         if title == "Reference":
-            pages += [{"API": [{name: f"api/{name}.md"} for name in rooms()]}]
+            pages += [{"API": [{name: f"api/{name}.md"} for name in packages()]}]
     return config
 
 
@@ -108,13 +108,20 @@ def pages() -> Iterator[tuple[str, str]]:
     """Paths in the site and Markdown of the made pages."""
     for name, (title, key, table, about) in TABLES.items():
         yield f"methods/{name}.md", methods_page(name, title, key, table, about)
+    yield "index.md", front_page((ROOT / "README.md").read_text())
     yield "cli.md", commands_page()
-    for name in rooms():
+    for name in packages():
         yield f"api/{name}.md", f"# {name}\n\n::: {name}\n"
     for path, source in PROJECT_PAGES.items():
         yield path, (ROOT / source).read_text()
     for readme in readmes():
         yield str(readme.relative_to(ROOT)), readme.read_text()
+
+
+def front_page(readme: str) -> str:
+    """The README, its links leading to the site's own pages."""
+    moved = {"docs/": "", **{source: page for page, source in PROJECT_PAGES.items()}}
+    return re.sub(rf"\]\(({'|'.join(map(re.escape, moved))})", lambda link: f"]({moved[link[1]]}", readme)
 
 
 def methods_page(page: str, title: str, key: str, table: Mapping[str, Callable[..., Any]], about: str) -> str:
@@ -187,13 +194,13 @@ def _parameter(parameter: Any) -> str:
     return f"| `{name}` | {about} | {default} |"
 
 
-def rooms() -> list[str]:
-    """Names of the public packages, the front door first."""
+def packages() -> list[str]:
+    """Names of the public packages, the top level first."""
     names = [f"entrostat.{each.name}" for each in pkgutil.iter_modules(entrostat.__path__) if each.ispkg]
     return [
         "entrostat",
         "entrostat.strategies",
-        *(name for name in names if name.rpartition(".")[2] not in OTHER_ROOMS),
+        *(name for name in names if name.rpartition(".")[2] not in OTHER_PACKAGES),
     ]
 
 
