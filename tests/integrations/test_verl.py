@@ -360,6 +360,26 @@ def test_the_workers_checkpoint_brings_the_controller_back(tmp_path):
         worker(controlled()).load_checkpoint(str(tmp_path))
 
 
+def test_a_checkpoint_of_a_run_with_other_steps_is_refused_unless_it_is_extended(tmp_path):
+    made = worker(controlled(EntropyController(IncreaseThenDecrease(), 10)))
+    made.train_batch(mini_batch())
+    made.save_checkpoint(str(tmp_path))
+    longer = controlled(EntropyController(IncreaseThenDecrease(), 20))
+    with pytest.raises(ValueError, match="total_steps is 20, and the run that is resumed had 10"):
+        worker(longer).load_checkpoint(str(tmp_path))
+    longer.extended = True
+    worker(longer).load_checkpoint(str(tmp_path))
+    assert longer.controller.state_dict()["step"] == 1
+
+
+def test_weights_that_the_optimizer_holds_in_bfloat16_are_warned_of():
+    made = worker(controlled(EntropyController(Constant(), 10)))
+    short = torch.nn.Parameter(0.02 * torch.randn(100, dtype=torch.bfloat16))
+    made.engine.optimizer = torch.optim.AdamW([short], lr=1e-6)
+    with pytest.warns(UserWarning, match=r"rounding swallows .*fsdp_config\.model_dtype to fp32"):
+        made.train_batch(mini_batch())
+
+
 def test_the_loss_travels_to_the_workers():
     config = composed()
     sent = ControlledLoss(controller_of(config, 800), omega_conf_to_dataclass(config.actor_rollout_ref.actor))

@@ -38,6 +38,7 @@ from entrostat.integrations.host_campaign import (
     read_fields,
 )
 from entrostat.integrations.peak import keep
+from entrostat.integrations.verl_beside_trl import refuse_trl_beside_verl
 from entrostat.runs import Run, atomic_write
 
 DRIVER = ("-m", "verl.trainer.main_ppo")
@@ -77,6 +78,7 @@ class VerlEngine:
         host: str = "127.0.0.1",
         driver: Sequence[str] = DRIVER,
     ) -> None:
+        refuse_trl_beside_verl()
         at_least_one_or_none("VerlEngine.every", every)
         at_least_one_or_none("VerlEngine.save_every", save_every)
         self.arguments, self.every, self.save_every = tuple(arguments), every, save_every

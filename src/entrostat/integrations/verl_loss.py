@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from entrostat.control.strategies import LOWER, UPPER
+from entrostat.integrations.verl_beside_trl import refuse_trl_beside_verl
 from entrostat.objective import (
     AbcClip,
     CeGppo,
@@ -75,6 +76,7 @@ def fixed_loss(name: str, method: Method) -> Callable[..., Answer]:
         config: Any = None,
         rollout_is_weights: Tensor | None = None,
     ) -> Answer:
+        refuse_trl_beside_verl()
         low, high = thresholds(config)
         objective, band = method(low, high)
         if type(band).limits is ClipBand.limits:

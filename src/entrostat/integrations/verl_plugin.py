@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 
+from entrostat.integrations.verl_beside_trl import ExclusiveExtrasError, refuse_trl_beside_verl
 from entrostat.integrations.verl_loss import register_losses
 
 try:
@@ -17,4 +18,8 @@ except Exception:
     print("entrostat: the policy losses could NOT be registered with verl:", file=sys.stderr)
     traceback.print_exc()
     raise
+try:
+    refuse_trl_beside_verl()
+except ExclusiveExtrasError as error:  # raised again where a loss of ours is first called
+    print(f"entrostat: {error}", file=sys.stderr, flush=True)
 print(f"entrostat: tier A, registered with verl the policy losses {', '.join(LOSSES)}", file=sys.stderr, flush=True)

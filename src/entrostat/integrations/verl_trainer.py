@@ -5,7 +5,8 @@
         actor_rollout_ref.actor.policy_loss.loss_mode=entrostat_controlled ...
 
 Keys under trainer.v1.entrostat, with the meaning that a recipe's `control` section gives them: strategy, reweighting,
-bonus, ema, regions. Tier C with the fsdp and fsdp2 engines, tier B (no reweighting, no flow) with the others.
+bonus, ema, regions; `extended: true` lets a run resume with another number of steps. Tier C with the fsdp and fsdp2
+engines, tier B (no reweighting, no flow) with the others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from entrostat.control import EntropyController
+from entrostat.integrations.verl_beside_trl import refuse_trl_beside_verl
 from entrostat.integrations.verl_loss import thresholds
 from entrostat.integrations.verl_worker import LOSS_MODE, ControlledLoss, EntropyActorRolloutRefWorker
 from entrostat.recipe import Recipe, RecipeError, build_controller, parse_recipe
@@ -40,6 +42,7 @@ class EntropyPPOTrainer(PPOTrainerSync):  # type: ignore[misc]
     """PPOTrainerSync whose actor learns under a controller; see the module for its keys."""
 
     def __init__(self, config: Any) -> None:
+        refuse_trl_beside_verl()
         self.tier = check(config)
         super().__init__(config)
 
@@ -59,8 +62,9 @@ class EntropyPPOTrainer(PPOTrainerSync):  # type: ignore[misc]
         steps = optimizer_steps(self.config, self.total_training_steps)
         controller = controller_of(self.config, steps)
         actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
-        regions = self.config.trainer.v1.get(MODE, {}).get("regions", "surprisal")
-        self.actor_rollout_wg.set_loss_fn(ControlledLoss(controller, actor, self.tier, regions))
+        ours = self.config.trainer.v1.get(MODE, {})
+        regions, extended = ours.get("regions", "surprisal"), bool(ours.get("extended", False))
+        self.actor_rollout_wg.set_loss_fn(ControlledLoss(controller, actor, self.tier, regions, extended))
         print(f"entrostat: tier {self.tier}, {controller.strategy}, {steps} optimizer steps", flush=True)
         super()._load_checkpoint()
 
@@ -119,8 +123,9 @@ def controller_of(config: Any, total_steps: int) -> EntropyController:
 def _control(config: Any) -> Any:
     given = config.trainer.v1.get(MODE, {}) or {}
     plain: Mapping[str, Any] = OmegaConf.to_container(given, resolve=True) if isinstance(given, DictConfig) else given
+    control = {key: value for key, value in plain.items() if key != "extended"}
     try:
-        recipe: Recipe = parse_recipe({"name": "verl", "control": plain}, origin=f"trainer.v1.{MODE}")
+        recipe: Recipe = parse_recipe({"name": "verl", "control": control}, origin=f"trainer.v1.{MODE}")
     except RecipeError as error:
         raise ValueError(str(error)) from error
     return recipe.control

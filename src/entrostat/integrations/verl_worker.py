@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from entrostat.control import EntropyController, TokenSums, token_sums
+from entrostat.engine.rounding import warn_of_rounding
 from entrostat.entropy import Convention
 from entrostat.integrations.records import scalars
+from entrostat.integrations.verl_beside_trl import refuse_trl_beside_verl
 from entrostat.integrations.verl_loss import Answer, verl_loss
 from entrostat.objective import Clip, ClipBand, DualClip, entropy_bonus
 from entrostat.tokens import TokenStats, token_stats
@@ -51,7 +53,9 @@ class ControlledLoss:
 
     controller: total_steps counts optimizer steps (mini-batches). config: verl's ActorConfig with policy_loss.loss_mode
     `entrostat_controlled`. tier: "C" where the engine hands out logits, "B" where it only has the entropy.
-    KL, padding and aggregation are those of verl's own `ppo_loss`. Raises ValueError for a reweighting in tier B.
+    KL, padding and aggregation are those of verl's own `ppo_loss`. extended: a checkpoint of a run with another number
+    of steps is taken up, too. Raises ValueError for a reweighting in tier B, ExclusiveExtrasError beside a TRL that
+    breaks verl.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class ControlledLoss:
         config: Any,
         tier: Literal["B", "C"] = "C",
         regions: Convention = "surprisal",
+        extended: bool = False,
     ) -> None:
+        refuse_trl_beside_verl()
         if tier not in ("B", "C"):
             raise ValueError(f"tier is {tier!r}; give 'B' or 'C'")
         if tier == "B" and controller.reweighting is not None:
@@ -69,6 +75,7 @@ class ControlledLoss:
                 "token has a polarity; use the fsdp or fsdp2 engine, or drop the reweighting"
             )
         self.controller, self.config, self.tier, self.regions = controller, config, tier, regions
+        self.extended = extended
         self._current: _MicroBatch | None = None
         self.forget()
 
@@ -153,12 +160,18 @@ class ControlledLoss:
 class EntropyTrainingWorker(TrainingWorker):  # type: ignore[misc]
     """verl's training worker; its loss function may be a `ControlledLoss`, whose state joins the checkpoints."""
 
+    _rounding_checked = False
+
     def train_batch(self, data: Any) -> Any:
         """One optimizer step; the controller hears it, and its metrics join verl's."""
         loss = self.loss_fn
         if not isinstance(loss, ControlledLoss):
             return super().train_batch(data)
         loss.forget()
+        if not self._rounding_checked:
+            self._rounding_checked = True
+            if hasattr(optimizer := getattr(self.engine, "optimizer", None), "param_groups"):
+                warn_of_rounding(optimizer, "set actor_rollout_ref.actor.fsdp_config.model_dtype to fp32")
         if loss.tier == "C":
             tensordict_utils.assign_non_tensor(data, distillation_use_topk=True)
         output = super().train_batch(data)
@@ -182,7 +195,8 @@ class EntropyTrainingWorker(TrainingWorker):  # type: ignore[misc]
             file = _state_file(local_path)
             if not file.exists():
                 raise ValueError(f"{file}: missing, so the checkpoint has no controller; start from its weights")
-            self.loss_fn.controller.load_state_dict(json.loads(file.read_text()))
+            state = json.loads(file.read_text())
+            self.loss_fn.controller.load_state_dict(state, extended=self.loss_fn.extended)
         return super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
 
 
