@@ -1,5 +1,6 @@
 """The documentation does what it says: its examples run, and what is made from the code lacks nothing of it."""
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -97,21 +98,39 @@ def test_no_page_needs_the_network():
     assert "http" not in (ROOT / "docs" / "site.css").read_text()
 
 
+EVERY_PAGE = [*PAGES, *sorted((ROOT / "docs" / "hosts").glob("*.md"))]
 COMMANDS = [
     line.strip()
-    for page in PAGES
-    for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL)
+    for page in EVERY_PAGE
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     for line in block.replace("\\\n", " ").splitlines()
-    if re.match(r"\s*entrostat (watch|diagnose) ", line)
+    if re.match(r"\s*entrostat [a-z]", line)
 ]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_guard_that_a_page_shows_is_a_command_and_kills_nothing_by_a_pattern(line):
-    _, name, *arguments = shlex.split(line)
+def test_a_command_that_a_page_shows_is_one_and_kills_nothing_by_a_pattern(line):
+    _, name, *arguments = shlex.split(line, comments=True)
     command = site.typer.main.get_command(site.app).commands[name]
     command.make_context(name, arguments)  # an option that is not there is an error
     assert not {"||", ";", "pkill", "killall"} & set(arguments)
+
+
+def test_what_a_page_imports_from_us_is_there():
+    """Also in blocks that need a host and so do not run."""
+    shown = [
+        node
+        for page in EVERY_PAGE
+        for block in re.findall(r"^```py(?:thon)?\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "entrostat"
+    ]
+    assert len(shown) > 20
+    for node in shown:
+        source = ROOT / "src" / Path(*node.module.split("."))
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        for name in node.names:
+            assert re.search(rf"\b{name.name}\b", source.read_text()), (node.module, name.name)
 
 
 def test_no_page_or_help_kills_by_a_pattern_or_on_any_status():
