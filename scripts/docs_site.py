@@ -108,20 +108,19 @@ def pages() -> Iterator[tuple[str, str]]:
     """Paths in the site and Markdown of the made pages."""
     for name, (title, key, table, about) in TABLES.items():
         yield f"methods/{name}.md", methods_page(name, title, key, table, about)
-    yield "index.md", front_page((ROOT / "README.md").read_text())
     yield "cli.md", commands_page()
     for name in packages():
         yield f"api/{name}.md", f"# {name}\n\n::: {name}\n"
-    for path, source in PROJECT_PAGES.items():
-        yield path, (ROOT / source).read_text()
+    for path, source in {"index.md": "README.md", **PROJECT_PAGES}.items():
+        yield path, relinked((ROOT / source).read_text())
     for readme in readmes():
         yield str(readme.relative_to(ROOT)), readme.read_text()
 
 
-def front_page(readme: str) -> str:
-    """The README, its links leading to the site's own pages."""
+def relinked(text: str) -> str:
+    """A page of the repository's root whose links lead to the site's own pages."""
     moved = {"docs/": "", **{source: page for page, source in PROJECT_PAGES.items()}}
-    return re.sub(rf"\]\(({'|'.join(map(re.escape, moved))})", lambda link: f"]({moved[link[1]]}", readme)
+    return re.sub(rf"\]\(({'|'.join(map(re.escape, moved))})", lambda link: f"]({moved[link[1]]}", text)
 
 
 def methods_page(page: str, title: str, key: str, table: Mapping[str, Callable[..., Any]], about: str) -> str:
