@@ -31,7 +31,7 @@ def jsonl(rows):
 
 def verl_line(row, number="{}"):
     rest = f"actor/entropy:{number.format(row['entropy'])} - critic/score/mean:{number.format(row['reward'])}"
-    return f"step:{row['step']} - {rest} - timing_s/step:1.5\n"
+    return f"step:{row['step']} - {rest} - timing_s/gen:1.5\n"
 
 
 def table(rows, mark=","):

@@ -1,11 +1,11 @@
-"""The quantities that detectors look at, and the names that trainers log them under.
+"""Which quantity a column of a log holds, by its name; and a cell of a log as a number.
 
-Names of TRL 1.16 (`GRPOTrainer`), verl 0.9 (`metric_utils`, `core_algos`), our run folders, and common others. A prefix
-`train/`, as Weights & Biases and TensorBoard show Trainer's metrics, is ignored. Where a log has several names of one
-quantity, the first below wins.
+The names come from `entrostat.runs.schema`: first the names that hosts are known to use, then rules on the words of a
+name. `train/`, `rollout/` and the like before a name are ignored; a column of an evaluation is only ever the held-out
+score.
 
-Left out on purpose: verl's `actor/pg_clipfrac_lower` (the dual clip's share, not the lower side), `actor/ppo_kl` (to
-the policy that sampled, not to the reference), and everything of an evaluation but its score.
+Left out on purpose: verl's `actor/pg_clipfrac_lower` (the dual clip's share, not the lower side) and slime's
+`rollout/rewards` (centred in its group, so always near 0).
 """
 
 from __future__ import annotations
@@ -16,123 +16,106 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-LARGEST_STEP = 2**53  # beyond it a float no longer tells two steps apart
+from entrostat.runs.schema import METRICS, Metric
+
+Quantity = Metric
+QUANTITIES: Mapping[str, Quantity] = METRICS
+
+BY_WORDS = 1000  # ranks from here on are not a listed name but rules on words
+NEUTRAL = re.compile(r"(train|training|trainer|rollout|metrics)/")
+NEVER_READ = frozenset({"rollout/rewards", "actor/pg_clipfrac_lower"})
+REDUCED = re.compile(r"[@:](mean|sum|avg)$")  # SkyRL's and ROLL's way to say how workers' values were joined
+DATASET_SCORE = re.compile(  # slime: `eval/aime` is the score on aime
+    r"eval/(?!.*(loss|time|second|step|epoch|token|len|entrop|kl|num|count|std|min|max|ppl|perpl|trunc|grad|norm|ratio"
+    r"|err|frac|format|lr|rate|memory|version|turn))[a-z][a-z0-9_.+]*(-[a-z0-9_.+]+)*"
+)
+COMPONENT = re.compile(r"(?:^|[/_.])rewards\s*[/.]\s*([^/]+)")
+WHOLE = frozenset({"mean", "avg", "total", "overall", "all", "raw", "std"})
+UNIT_TESTS = re.compile(r"(unit_?)?tests?_(?=pass|case)")  # a training reward, no test split
+NO_METRIC = frozenset({"timing", "time", "times", "seconds", "memory", "mem", "gpu", "cpu", "flops", "tflops", "mfu"})
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+PARTS = re.compile(r"[a-z]+\d*")
+
+_NUMPY = re.compile(r"(?:np|numpy|torch)\.\w+\((.*)\)|tensor\(([^,()]*).*\)")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+_ABSENT = frozenset({"", "-", "--", "none", "null", "n/a", "na", "no log", "<na>"})
+_NOT_A_DIGIT_GROUP = "_"  # float() reads "1_000"; no host writes that
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """meaning: what it is, with its unit. names: what logs call it, best first; `/.../` is a regular expression."""
+class Match(NamedTuple):
+    """quantity: what a column holds. rank: its name's place in the schema, 0 the best; from `BY_WORDS` on, a rule's."""
 
-    meaning: str
-    names: tuple[str, ...]
+    quantity: str
+    rank: int
 
 
-QUANTITIES: Mapping[str, Quantity] = {
-    "entropy": Quantity(
-        "mean entropy of the policy, nats a token",
-        ("entropy", "actor/entropy", "actor/entropy_loss", "policy/entropy", "policy/entropy_avg", "entropy_mean"),
-    ),
-    "reward": Quantity(
-        "mean training reward",
-        ("reward", "critic/score/mean", "critic/rewards/mean", "reward_mean", "reward/mean", "objective/scores"),
-    ),
-    "reward_std": Quantity("standard deviation of the training reward", ("reward_std",)),
-    "reward_min": Quantity("least training reward of a batch", ("critic/score/min", "reward_min")),
-    "reward_max": Quantity("greatest training reward of a batch", ("critic/score/max", "reward_max")),
-    "heldout": Quantity(
-        "score on held-out tasks",
-        (
-            "select",
-            "eval_reward",
-            "eval/reward",
-            r"/val-core\/.+\/acc\/mean@\d+/",
-            r"/val-core\/.+\/mean@\d+/",
-            r"/val\/test_score(\/.+)?/",
-            "pass@1",
-            "pass_at_1",
-            "pass_at.1",
-            "eval/pass@1",
-            "eval_pass@1",
-            "eval/accuracy",
-            "eval_accuracy",
-            "eval/score",
-            "heldout",
-        ),
-    ),
-    "heldout_error": Quantity("standard error of the held-out score", ("select_error", "heldout_error")),
-    "equal_groups": Quantity(
-        "share of the groups whose completions all earned the same",
-        ("frac_reward_zero_std", "zero_variance_group_frac", "zero_var_group_frac"),
-    ),
-    "all_right": Quantity("share of the groups that are all right", ("groups.all_right", "all_right")),
-    "all_wrong": Quantity("share of the groups that are all wrong", ("groups.all_wrong", "all_wrong")),
-    "clip_low": Quantity("share of tokens clipped at the lower side", ("clip_ratio/low_mean", "clip_fraction_low")),
-    "clip_high": Quantity("share of tokens clipped at the upper side", ("clip_ratio/high_mean", "clip_fraction_high")),
-    "clip": Quantity(
-        "share of tokens clipped at either side",
-        ("clip_ratio/region_mean", "actor/pg_clipfrac", "clip_ratio", "clip_fraction", "policy/clipfrac_avg"),
-    ),
-    "length": Quantity(
-        "mean completion, tokens",
-        ("completions/mean_length", "response_length/mean", "completion_length", "response_length", "length"),
-    ),
-    "truncated": Quantity(
-        "share of the completions cut at the limit",
-        ("completions/clipped_ratio", "response_length/clip_ratio", "truncated"),
-    ),
-    "kl": Quantity(
-        "divergence from the reference policy, nats a token",
-        ("kl_reference", "kl", "actor/kl_loss", "actor/reward_kl_penalty", "objective/kl", "kl_divergence", "kl_mean"),
-    ),
-    "grad_norm": Quantity("norm of the gradient before clipping", ("grad_norm", "actor/grad_norm")),
-    "learning_rate": Quantity("learning rate", ("learning_rate", "actor/lr", "lr")),
-    "loss": Quantity("loss", ("loss", "actor/pg_loss", "policy_loss")),
-    **{
-        f"flow_{region}": Quantity(f"entropy flow of region {region}", (f"regions.{region}.flow",))
-        for region in ("E1", "E2", "E3", "E4")
-    },
-}
-
-STEP_NAMES = ("step", "global_step", "train/global_step", "trainer/global_step", "training/global_step", "_step")
-
-_NUMPY = re.compile(r"np\.\w+\((.*)\)")
-_ABSENT = frozenset({"", "-", "none", "null", "n/a"})
-
-_EXACT: dict[str, tuple[str, int]] = {}
-_PATTERNS: list[tuple[re.Pattern[str], str, int]] = []
-for _quantity, _entry in QUANTITIES.items():
-    for _rank, _name in enumerate(_entry.names):
+_EXACT: dict[str, Match] = {}
+_PATTERNS: list[tuple[re.Pattern[str], Match]] = []
+for _quantity, _metric in METRICS.items():
+    for _rank, _name in enumerate(_metric.names):
         if _name.startswith("/"):
-            _PATTERNS.append((re.compile(_name[1:-1]), _quantity, _rank))
+            _PATTERNS.append((re.compile(_name[1:-1]), Match(_quantity, _rank)))
         else:
-            _EXACT[_name] = (_quantity, _rank)
+            _EXACT[_name.lower()] = Match(_quantity, _rank)
 
 
-@lru_cache(maxsize=4096)
-def recognise(name: str) -> tuple[str, int] | None:
-    """The quantity that a log calls `name`, and the rank of that name among its names; None for another column."""
-    plain = name.strip()
-    plain = plain[6:] if plain.startswith("train/") else plain
-    if plain in _EXACT:
-        return _EXACT[plain]
-    return next(((quantity, rank) for pattern, quantity, rank in _PATTERNS if pattern.fullmatch(plain)), None)
+@lru_cache(maxsize=16384)
+def canonical(name: str) -> str:
+    """A column's name in lower case, with `_` for blanks, none around a slash, and without a reduction's suffix."""
+    plain = re.sub(r"\s*/\s*", "/", name.strip().rstrip(":").lower())
+    return REDUCED.sub("", re.sub(r"\.?\s+", "_", plain.rstrip(".")))
+
+
+@lru_cache(maxsize=16384)
+def recognise(name: str) -> Match | None:
+    """The quantity that a log calls `name`; None for another column."""
+    if len(name) > 300:
+        return None
+    plain = canonical(name)
+    if plain in NEVER_READ:
+        return None
+    bare = plain
+    while found := NEUTRAL.match(bare):
+        bare = bare[found.end() :]
+    for each in (plain, bare):
+        if each in _EXACT:
+            return _EXACT[each]
+        if match := next((match for pattern, match in _PATTERNS if pattern.fullmatch(each)), None):
+            return match
+    return _by_words(CAMEL.sub("_", name).lower()) or (
+        Match("heldout", 2 * BY_WORDS) if DATASET_SCORE.fullmatch(plain) else None
+    )
+
+
+def _by_words(name: str) -> Match | None:
+    """The quantity by the words of a name. `rewards/NAME` is one of several rewards, so it is not the reward."""
+    parts = frozenset(PARTS.findall(UNIT_TESTS.sub("tests", name)))
+    if parts & NO_METRIC:
+        return None
+    component = COMPONENT.search(name)
+    if component and not WHOLE.intersection(PARTS.findall(component[1])):
+        return None
+    found = [
+        Match(quantity, BY_WORDS + rank)
+        for quantity, metric in METRICS.items()
+        for rank, rule in enumerate(metric.words)
+        if rule.fit(parts)
+    ]
+    return min(found, key=lambda match: match.rank) if found else None
 
 
 def number(value: Any) -> float | None:
     """`value` as a number, NaN and infinities included; None where nothing was logged.
 
-    Text such as "0.5", "nan" or "np.float64(0.5)" is read as the number it names. ValueError: it names none.
+    Text such as "0.5", "nan", "12%" (.12), "1,234" or "np.float64(0.5)" is read as the number that it names.
+    ValueError: it names none.
     """
     if value is None or type(value) is float:
         return value
     if isinstance(value, str):
-        text = value.strip()
-        if text.lower() in _ABSENT:
-            return None
-        wrapped = _NUMPY.fullmatch(text)
-        return float(wrapped[1] if wrapped else text)
+        return _number_of_text(value.strip())
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{value!r} is no number")
     try:
@@ -141,17 +124,18 @@ def number(value: Any) -> float | None:
         return math.inf
 
 
-def step_of(row: Mapping[str, Any]) -> int | None:
-    """The step of a row: a whole number from 0; None where the row has none."""
-    for name in STEP_NAMES:
-        if name in row:
-            try:
-                value = number(row[name])
-            except ValueError:
-                continue
-            if value is not None and 0 <= value <= LARGEST_STEP and value == int(value):
-                return int(value)
-    return None
+def _number_of_text(text: str) -> float | None:
+    if text.lower() in _ABSENT:
+        return None
+    if wrapped := _NUMPY.fullmatch(text):
+        text = wrapped[1] or wrapped[2] or ""
+    if text.endswith("%"):
+        return float(text[:-1]) / 100
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    if _NOT_A_DIGIT_GROUP in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +170,12 @@ def recognise_row(row: Mapping[str, Any]) -> Recognised:
         elif rank == best:
             found[quantity] = (rank, [*columns, (name, read)])
     return Recognised(
-        values={quantity: _mean([value for _, value in columns]) for quantity, (_, columns) in found.items()},
+        values={quantity: mean([value for _, value in columns]) for quantity, (_, columns) in found.items()},
         names={quantity: tuple(name for name, _ in columns) for quantity, (_, columns) in found.items()},
         text=tuple(text),
     )
 
 
-def _mean(values: list[float]) -> float:
+def mean(values: list[float]) -> float:
+    """The mean of at least one value; it does not overflow before its values do."""
     return values[0] if len(values) == 1 else sum(value / len(values) for value in values)

@@ -8,7 +8,7 @@ from typing import Any
 
 from entrostat.diagnose.reading.jsonl import json_object
 from entrostat.diagnose.reading.log import RawLog, flatten
-from entrostat.diagnose.reading.text import read_text
+from entrostat.diagnose.reading.text import decoded
 from entrostat.runs import evaluation_error, mean_over_tasks
 
 ROLLOUT = ("reward", "length", "truncated", "groups.all_right", "groups.all_wrong")
@@ -25,7 +25,7 @@ def read(path: Path) -> RawLog:
 def _lines(file: Path, notes: list[str]) -> list[dict[str, Any]]:
     if not file.exists():
         return []
-    text, said = read_text(file)
+    text, said = decoded(file.read_bytes())
     lines = [line for line in text.splitlines() if line.strip()]
     found = [row for line in lines if (row := json_object(line)) is not None]
     if len(found) < len(lines):
@@ -36,7 +36,7 @@ def _lines(file: Path, notes: list[str]) -> list[dict[str, Any]]:
 
 def _end(path: Path, notes: list[str]) -> int | None:
     """The recipe's number of steps; None, with a note, where run.json does not give it."""
-    header = json_object(read_text(path / "run.json")[0])
+    header = json_object(decoded((path / "run.json").read_bytes())[0])
     if header is None:
         notes.append("run.json: damaged, so the run's number of steps is not known")
     steps = flatten(header or {}).get("recipe.campaign.steps")

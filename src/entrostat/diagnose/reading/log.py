@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from entrostat.diagnose.columns import QUANTITIES, recognise_row, step_of
+from entrostat.diagnose.columns import QUANTITIES
+from entrostat.diagnose.reading.choice import By, take_columns
+from entrostat.diagnose.reading.errors import LogError
+from entrostat.diagnose.reading.steps import numbered
 
 RawRow = Mapping[str, Any]
 Row = tuple[int, dict[str, float]]
 
-
-class LogError(ValueError):
-    """A log that cannot be read at all; the message names it, the cause and the remedy."""
+__all__ = ["Log", "LogError", "RawLog", "RawRow", "Row", "assemble", "flatten"]
 
 
 @dataclass(frozen=True, slots=True)
 class RawLog:
     """What a reader of one format found.
 
-    rows: oldest first. end: the last step that the run was to take, None where the log does not say. notes: what was
-    left out, each a sentence.
+    rows: oldest first, columns by the names that the log gives them. end: the last step that the run was to take, None
+    where the log does not say. notes: what was left out, each a sentence. file: what was read of a folder.
     """
 
     format: str
-    rows: Iterable[RawRow]
+    rows: Sequence[RawRow]
     end: int | None = None
     notes: tuple[str, ...] = ()
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Log:
     """A log, read as far as it goes.
 
     rows: (step, quantity -> value) with growing steps; a value may be NaN or infinite, as it was logged. used: quantity
-    -> the columns it was read from.
+    -> the columns it was read from. by: quantity -> how these were found: a listed `name`, the `words` of the name, or
+    your `map`. unread: columns of numbers that were taken for nothing. file: what was read of a folder.
     """
 
     name: str
@@ -45,6 +47,9 @@ class Log:
     used: Mapping[str, tuple[str, ...]]
     end: int | None
     notes: tuple[str, ...] = field(default=())
+    by: Mapping[str, By] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    file: str | None = None
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -52,51 +57,37 @@ class Log:
         return tuple(quantity for quantity in QUANTITIES if quantity not in self.used)
 
 
-def assemble(name: str, raw: RawLog) -> Log:
-    """Raw rows as a log: steps in order, each once, columns by their known names.
+def assemble(name: str, raw: RawLog, columns: Mapping[str, Sequence[str]] | None = None) -> Log:
+    """Raw rows as a log: steps in order, each once, quantities by their columns, impossible numbers questioned.
 
-    Rows of one step are joined; where a column comes twice, as after a resume, the later value stands. Rows without a
-    step are numbered if no row has one, and left out otherwise.
+    columns: quantity -> columns to read it from, whatever they are called. LogError: an unknown quantity or column.
     """
-    by_step: dict[int, dict[str, float]] = {}
-    used: dict[str, dict[str, None]] = {}
-    text: Counter[str] = Counter()
-    stepless: list[dict[str, float]] = []
-    repeated = 0
-    for row in raw.rows:
-        found = recognise_row(row)
-        for quantity, names in found.names.items():
-            used.setdefault(quantity, {}).update(dict.fromkeys(names))
-        text.update(found.text)
-        step = step_of(row)
-        if step is None:
-            if found.values:
-                stepless.append(found.values)
-            continue
-        place = by_step.setdefault(step, {})
-        repeated += any(quantity in place for quantity in found.values)
-        place.update(found.values)
-    notes = [*raw.notes]
-    if stepless and not by_step:
-        by_step = dict(enumerate(stepless, start=1))
-        notes.append("no column of steps: the rows are numbered from 1")
-    elif stepless:
-        notes.append(f"{_count(len(stepless), 'row')} without a step left out")
-    if repeated:
-        notes.append(f"{_count(repeated, 'row')} of a step that had come before: the later one stands")
-    notes += [
-        f"column {column}: {_count(times, 'value')} of text where numbers belong left out"
-        for column, times in sorted(text.items())
-    ]
-    if not by_step:
-        notes.append("nothing logged yet that the detectors know")
+    taken, unread, notes = take_columns(raw.rows, columns or {})
+    rows, end, said = numbered(raw.rows, taken)
+    notes = (*raw.notes, *said, *notes)
+    if not rows:
+        notes = (*notes, nothing_known(raw.rows, unread))
     return Log(
         name=name,
         format=raw.format,
-        rows=[(step, by_step[step]) for step in sorted(by_step) if by_step[step]],
-        used={quantity: tuple(used[quantity]) for quantity in QUANTITIES if quantity in used},
-        end=raw.end,
-        notes=tuple(notes),
+        rows=rows,
+        used={quantity: taken[quantity].columns for quantity in QUANTITIES if quantity in taken},
+        end=raw.end or end,
+        notes=notes,
+        by={quantity: taken[quantity].by for quantity in QUANTITIES if quantity in taken},
+        unread=unread,
+        file=raw.file,
+    )
+
+
+def nothing_known(rows: Sequence[RawRow], unread: Sequence[str]) -> str:
+    """Why a log without a row for the detectors has none."""
+    if not rows:
+        return "nothing logged yet"
+    columns = f" ({', '.join(unread[:8])}{', ...' if len(unread) > 8 else ''})" if unread else ""
+    return (
+        f"{len(rows)} row{'' if len(rows) == 1 else 's'} in which no column{columns} is known for a quantity; "
+        "name one with --map QUANTITY=COLUMN, as in --map entropy=my/column"
     )
 
 
@@ -110,7 +101,3 @@ def flatten(row: Mapping[str, Any], depth: int = 4) -> dict[str, Any]:
         else:
             flat[str(key)] = value
     return flat
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from entrostat.diagnose.reading.log import RawLog
-
+TOTAL = re.compile(r"total[ _]training[ _]steps\W{1,4}(\d{1,9})", re.IGNORECASE)
 LINE = re.compile(r"(?:^|[\s)\]>])step:(\d+) - (.+)$")
-COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-def looks_like(text: str) -> bool:
-    """Whether one of the lines is verl's."""
-    return any(LINE.search(COLOUR.sub("", line)) for line in text.splitlines())
-
-
-def parse(text: str, notes: tuple[str, ...]) -> RawLog:
-    """The rows among whatever else a console shows; Ray's prefix and colours are dropped."""
-    rows, torn = [], 0
-    for line in text.splitlines():
-        found = LINE.search(COLOUR.sub("", line))
-        if not found:
+def rows(lines: list[str]) -> tuple[list[dict[str, Any]], int | None, tuple[str, ...]]:
+    """The rows among whatever else stands there, the last step if it is announced, and a note on torn entries."""
+    found: list[dict[str, Any]] = []
+    torn, end = 0, None
+    for line in lines:
+        match = LINE.search(line) if "step:" in line else None
+        if not match:
+            if not found and (total := TOTAL.search(line)):
+                end = int(total[1]) or None
             continue
-        row: dict[str, str] = {"step": found[1]}
-        for part in found[2].split(" - "):
+        row: dict[str, Any] = {"step": match[1]}
+        for part in match[2].split(" - "):
             name, colon, value = part.strip().rpartition(":")
             if colon and name:
                 row[name] = value
             else:
                 torn += 1
-        rows.append(row)
-    if torn:
-        notes = (*notes, f"{torn} entries without a name or a value left out")
-    return RawLog("verl console", rows, notes=notes)
+        found.append(row)
+    notes = (f"{torn} entr{'y' if torn == 1 else 'ies'} without a name or a value left out",) if torn else ()
+    return found, end, notes

@@ -8,6 +8,7 @@ classes.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,14 +20,15 @@ from entrostat.diagnose.reading.log import LogError, RawLog, flatten
 BLOCK = 32 * 1024
 HEADER = struct.Struct("<IHB")  # checksum, length, type
 FILE_HEADER = struct.Struct("<4sHB")
+TIME = re.compile(r"\d{8}_\d{6}")
 IDENT, MAGIC = b":W&B", 0xBEE1
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
-def find(folder: Path) -> Path | None:
-    """The newest offline run in a folder, or None."""
-    files = sorted(folder.rglob("run-*.wandb"), key=lambda file: file.stat().st_mtime)
-    return files[-1] if files else None
+def find(folder: Path) -> list[Path]:
+    """The runs in a folder, by the time that is in the name of each one's folder, the newest last."""
+    files = {file.resolve(): file for file in sorted(folder.rglob("run-*.wandb"))}
+    return sorted(files.values(), key=lambda file: (TIME.findall(file.parent.name)[-1:], file.name))
 
 
 def read(path: Path) -> RawLog:

@@ -1,0 +1,14 @@
+"""The one error of reading a log."""
+
+from __future__ import annotations
+
+FORMATS = (
+    "Formats that are read: console output of TRL, verl, OpenRLHF, slime, miles, prime-rl, SkyRL, NeMo RL, AReaL, "
+    "ROLL, ms-swift, LLaMA-Factory, Unsloth and tinker; JSON lines, JSON, CSV, TSV, Markdown tables, notebooks "
+    "(.ipynb), trainer_state.json, TensorBoard, Weights & Biases, trackio, and our run folders; any of the texts as "
+    ".gz or on standard input (-)"
+)
+
+
+class LogError(ValueError):
+    """A log that cannot be read at all; the message names it, the cause and the remedy."""
