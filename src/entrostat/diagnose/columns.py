@@ -125,6 +125,8 @@ def number(value: Any) -> float | None:
 
 
 def _number_of_text(text: str) -> float | None:
+    if text[:1].isdecimal() and text[-1].isdecimal() and "_" not in text and "," not in text:
+        return float(text)
     if text.lower() in _ABSENT:
         return None
     if wrapped := _NUMPY.fullmatch(text):

@@ -106,6 +106,8 @@ def _parse(text: str, notes: tuple[str, ...], wanted: frozenset[str]) -> RawLog 
         return raw
     if notebook.is_page(text) and (raw := notebook.parse_page(text, notes)):
         return raw
+    if table.begins(text) and (raw := table.parse(text, notes)):
+        return raw
     if raw := console.parse(text, notes, wanted) or table.parse(text, notes):
         return raw
     return RawLog("JSON", [], notes=(*notes, "torn or damaged")) if start in ("{", "[") else None

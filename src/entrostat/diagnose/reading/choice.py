@@ -90,6 +90,14 @@ def _values(rows: Rows, names: tuple[str, ...], text: Counter[str]) -> tuple[tup
     """The mean of some columns in each row, and those that hold a number; other cells are counted in `text`."""
     values: list[float | None] = []
     live: dict[str, None] = {}
+    if len(names) == 1:
+        for row in rows:
+            try:
+                values.append(number(row.get(names[0])))
+            except ValueError:
+                text[names[0]] += 1
+                values.append(None)
+        return (names if any(value is not None for value in values) else ()), values
     for row in rows:
         own = []
         for name in names:

@@ -79,9 +79,9 @@ def _dictionaries(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int |
     seen = 0
     for index, before, cells in dictionaries(lines):
         bars.read(lines[seen : index + 1], before)
-        seen = index + 1
         row: dict[str, Any] = dict(cells)
-        told = before if before.strip() else lines[index - 1] if index else ""
+        told = before if before.strip() else lines[index - 1] if index > seen else ""
+        seen = index + 1
         kind = _stamp(row, told)
         row = as_evaluation(row) if kind or EVALUATES.search(told) else row
         if _known(row, wanted):

@@ -46,7 +46,8 @@ def kinds_apart(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _kind_column(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    for name in KIND_NAMES:
+    names = set[str]().union(*rows)
+    for name in (name for name in KIND_NAMES if name in names):
         kinds = {row[name] for row in rows if isinstance(row.get(name), str)}
         if 2 <= len(kinds) <= 12 and all(PLAIN.fullmatch(kind) for kind in kinds):
             return name

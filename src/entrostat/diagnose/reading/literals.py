@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
+
+from entrostat.diagnose.reading.jsonl import json_object
+from entrostat.diagnose.reading.log import flatten
 
 TOKEN = re.compile(
     r"""(?P<quote>['"])(?P<key>[^'"\\\n]{1,160})(?P=quote)\s*:\s*
@@ -21,8 +25,8 @@ OPENING = re.compile(r"""\{\s*(?:['"]|$)""")
 MOST_LINES = 2_000  # of one dictionary
 
 
-def dictionaries(lines: list[str]) -> Iterator[tuple[int, str, dict[str, str]]]:
-    """(index of its first line, what stands before it on that line, name -> cell as text) of every dictionary.
+def dictionaries(lines: list[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """(index of its first line, what stands before it on that line, name -> cell) of every dictionary.
 
     A dictionary ends with its closing brace, MOST_LINES lines later at most; nested ones give dotted names. Cells that
     are longer texts or lists are left out.
@@ -56,9 +60,12 @@ def _last_line(lines: list[str], first: int, start: int) -> int:
     return last if depth <= 0 else first
 
 
-def _split(body: str) -> Iterator[dict[str, str]]:
+def _split(body: str) -> Iterator[dict[str, Any]]:
     """Name -> cell of each outermost dictionary of a text."""
-    cells: dict[str, str] = {}
+    if '"' not in body and (plain := json_object(body.replace("'", '"'))) is not None:
+        yield flatten(plain)  # the usual case, ten times faster
+        return
+    cells: dict[str, Any] = {}
     path: list[str] = []
     depth = 0
     for token in TOKEN.finditer(body):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ class _Taken(Protocol):
     def values(self) -> list[float | None]: ...
 
 
+@lru_cache(maxsize=16384)
 def is_step_name(name: str) -> bool:
     """Whether a column's name is one of a step, or of the number of steps."""
     return _clock(name) is not None or canonical(name).rsplit("/", 1)[-1] in ENDS
@@ -78,6 +80,7 @@ def _whole(value: Any) -> int | None:
     return int(found) if found is not None and 0 <= found <= LARGEST_STEP and found == int(found) else None
 
 
+@lru_cache(maxsize=16384)
 def _clock(name: str) -> int | None:
     """The place of a step's name in `CLOCKS`; None for another column."""
     plain = canonical(name)
@@ -138,9 +141,11 @@ def _joined(
     steps: Sequence[int | None], values: Sequence[Mapping[str, float]], notes: list[str]
 ) -> dict[int, dict[str, float]]:
     """Step -> quantity -> value; what was averaged, replaced or moved is added to the notes."""
+    known = [step for step in steps if step is not None]
+    if len(known) == len(steps) and all(before < after for before, after in pairwise(known)):
+        return {step: dict(own) for step, own in zip(known, values, strict=True)}
     cells: dict[int, dict[str, tuple[int, list[float]]]] = {}
     resumed = replaced = averaged = moved = lost = 0
-    known = [step for step in steps if step is not None]
     last = 0 if known and known[0] > 0 else known[0] if known else 0
     for step, own in zip(steps, values, strict=True):
         if step is None:

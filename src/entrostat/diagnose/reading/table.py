@@ -35,6 +35,14 @@ def parse(text: str, notes: tuple[str, ...]) -> RawLog | None:
     return _read(lines[first:last], mark, notes)
 
 
+def begins(text: str) -> bool:
+    """Whether a text begins with headings and numbers below them."""
+    lines = [line for line in text[:100_000].splitlines() if line.strip() and not RULE.fullmatch(line)][:2]
+    mark = _heading_mark(lines[0], lines[1:]) if len(lines) == 2 else None
+    cells = _cells(lines[1], mark) if mark else []
+    return 2 * sum(_is_number(cell.strip()) or not cell.strip() for cell in cells) > len(cells)
+
+
 def rows_of(headings: Sequence[str], body: Sequence[Sequence[str]], notes: tuple[str, ...]) -> RawLog:
     """A log of cells under headings; of headings of one name the first is read."""
     names = [_plain(name) for name in headings]
