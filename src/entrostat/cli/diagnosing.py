@@ -15,16 +15,27 @@ from entrostat.cli.findings import COLOURS, all_findings
 from entrostat.cli.screen import AsJson, console, plain_errors, visible
 
 FOUND = 3  # exit status of a finding, which no error, no wrong usage and no interrupt has
+MOST_UNREAD = 30  # columns that are named on the terminal; --json names all
 ENOUGH = 20  # rows from which on every detector can speak
 
 Budget = Annotated[
     int | None, typer.Option(help="Last step of the run; by default what the log says, or as long again.", min=1)
 ]
 
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="QUANTITY=COLUMN",
+        help="Read a quantity from this column, as in entropy=my/column. May be given several times.",
+    ),
+]
+
 
 def diagnose(
-    log: Annotated[Path, typer.Argument(help="A log file, an event folder or a run folder.")],
+    log: Annotated[Path, typer.Argument(help="A log file, an event or run folder, or - for standard input.")],
     budget: Budget = None,
+    columns: Map = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,7 +47,7 @@ def diagnose(
     from entrostat.diagnose import read_log
 
     with plain_errors():
-        found = diagnose_log(read_log(log), budget)
+        found = diagnose_log(read_log(log, mapped(columns)), budget)
         if html:
             from entrostat.diagnose.page import write_page
 
@@ -55,6 +66,7 @@ def diagnose(
 def watch(
     log: Annotated[Path, typer.Argument(help="A log that is being written: a file, an event folder or a run folder.")],
     budget: Budget = None,
+    columns: Map = None,
     until: Annotated[
         Literal["warning", "critical"] | None,
         typer.Option(help="End with status 3 at the first finding of this severity."),
@@ -99,8 +111,19 @@ def watch(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--webhook") from error
     with plain_errors():
-        found = follow(log, budget, until, senders, every, patience, once)
+        found = follow(log, budget, until, senders, every, patience, once, mapped(columns))
     raise typer.Exit(FOUND if found else 0)
+
+
+def mapped(pairs: list[str] | None) -> dict[str, list[str]]:
+    """QUANTITY=COLUMN pairs as quantity -> columns. BadParameter: one that is no such pair."""
+    columns: dict[str, list[str]] = {}
+    for pair in pairs or ():
+        quantity, sign, column = pair.partition("=")
+        if not (quantity and sign and column):
+            raise typer.BadParameter(f"got {pair!r}; write QUANTITY=COLUMN", param_hint="--map")
+        columns.setdefault(quantity.strip(), []).append(column.strip())
+    return columns
 
 
 def shown(found: Any) -> RenderableType:
@@ -109,7 +132,7 @@ def shown(found: Any) -> RenderableType:
 
     log = found.log
     parts: list[RenderableType] = [
-        Text(f"{visible(log.name)}: {log.format}, {_rows(log.rows)}", style="bold"),
+        Text(visible(f"{_named(log)}: {log.format}, {_rows(log.rows)}"), style="bold"),
         *(Text(visible(f"note: {note}"), style="dim") for note in log.notes),
         *_in_short(found.findings),
         *all_findings(found.findings, found.first_steps, host_of(log)),
@@ -132,8 +155,15 @@ def _looked_at(found: Any) -> Iterator[str]:
     from entrostat.diagnose import DETECTORS
 
     used = found.log.used
-    columns = [name if own == (name,) else f"{name} ({', '.join(own)})" for name, own in used.items()]
+    how = {"name": "", "words": ", by its words", "map": ", by --map"}
+    by = found.log.by
+    columns = [
+        name if own == (name,) else f"{name} ({', '.join(own)}{how[by.get(name, 'name')]})"
+        for name, own in used.items()
+    ]
     yield "read: " + ", ".join(columns)
+    if unread := found.log.unread:
+        yield f"not read: {', '.join(unread[:MOST_UNREAD])}{', ...' if len(unread) > MOST_UNREAD else ''}"
     blind = [f"{each.kind} (no {' or '.join(each.columns)})" for each in DETECTORS if not set(each.columns) & set(used)]
     if blind:
         yield "not in the log, so not looked for: " + ", ".join(blind)
@@ -148,6 +178,10 @@ def _all_well(rows: list[Any]) -> list[RenderableType]:
     if len(rows) < ENOUGH:
         parts.append(Text(f"That says little yet: most detectors need {ENOUGH} rows.", style="yellow"))
     return parts
+
+
+def _named(log: Any) -> str:
+    return f"{log.name} ({log.file})" if log.file else str(log.name)
 
 
 def _rows(rows: list[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -25,14 +25,21 @@ SHOWN = ("heldout", "reward", "entropy", "clip_low", "clip_high", "clip", "lengt
 
 
 def follow(
-    path: Path, end: int | None, until: str | None, senders: Sequence[Sender], every: float, patience: float, once: bool
+    path: Path,
+    end: int | None,
+    until: str | None,
+    senders: Sequence[Sender],
+    every: float,
+    patience: float,
+    once: bool,
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> bool:
     """Follow a log until it is interrupted, or until a finding of the severity `until`; returns whether there was one.
 
     A log that is missing, cannot be read or has nothing in it that is understood is waited for, and said to be so.
     LogError: it is still so after `patience` seconds, or at once with `once`.
     """
-    follower = Follower(path, end)
+    follower = Follower(path, end, columns)
     blind_since = time.monotonic()
     said: str | None = None
     with Live(console=console, auto_refresh=False, screen=False) as live:

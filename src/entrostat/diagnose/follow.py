@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -18,8 +19,8 @@ class Follower:
     have changed, is a run begun anew or taken up from a checkpoint: it is diagnosed from its first row.
     """
 
-    def __init__(self, path: Path, end: int | None = None) -> None:
-        self.path, self.end = path, end
+    def __init__(self, path: Path, end: int | None = None, columns: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.path, self.end, self.columns = path, end, columns
         self.log: Log | None = None
         self.watchdog = Watchdog(end)
         self._known: set[tuple[str, str, int]] = set()
@@ -31,7 +32,7 @@ class Follower:
         if self.log is not None and files == self._seen:
             return []
         self._seen = files
-        before, self.log = self.log, read_log(self.path)
+        before, self.log = self.log, read_log(self.path, self.columns)
         done = len(before.rows) - 1 if before else 0  # the last row may still have been growing
         if before is None or done < 0 or self.log.rows[:done] != before.rows[:done]:
             self.watchdog, done = Watchdog(self.end or self.log.end), 0

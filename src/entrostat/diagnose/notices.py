@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from entrostat.diagnose.columns import QUANTITIES
 from entrostat.diagnose.diagnosis import diagnose
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.reading import read_log
 from entrostat.diagnose.settings import settings
 from entrostat.report import Change, Notice
-
-PANEL_OF = {  # quantity -> title of the report's figure that draws it
-    "heldout": "pass@1",
-    "entropy": "Entropy",
-    "clip_low": "Clipped tokens",
-    "clip_high": "Clipped tokens",
-    "clip": "Clipped tokens",
-    "all_right": "Verdicts",
-    "all_wrong": "Verdicts",
-    "reward": "Verdicts",
-    "length": "Length",
-    "truncated": "Length",
-    "grad_norm": "What may announce a cliff",
-}
 
 
 def run_notices(run: Path) -> list[Notice]:
@@ -44,5 +31,5 @@ def _notice(finding: Finding, first_step: int) -> Notice:
             Change(remedy.action, remedy.reason, remedy.source, settings(remedy.recipe, "recipe"))
             for remedy in finding.remedies
         ],
-        panel=next((PANEL_OF[name] for name in finding.columns if name in PANEL_OF), None),
+        panel=next((panel for name in finding.columns if (panel := QUANTITIES[name].panel)), None),
     )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from entrostat.diagnose.columns import BY_WORDS, QUANTITIES, mean, number, recognise
 from entrostat.diagnose.reading.errors import LogError
 from entrostat.diagnose.reading.questions import Question
-from entrostat.diagnose.reading.steps import is_step_name
+from entrostat.diagnose.reading.steps import STEP, is_step_name
 
 By = Literal["name", "words", "map"]
 Rows = Sequence[Mapping[str, Any]]
@@ -55,7 +55,7 @@ def take_columns(
             if judged is not None:
                 taken[quantity] = Taken(columns, judged, _by(rank))
                 break
-    used = {name for each in taken.values() for name in each.columns}
+    used = {name for each in taken.values() for name in each.columns} | set(mapped.get(STEP, ()))
     return taken, _unread(rows, counts, used), question.notes(used)
 
 
@@ -135,8 +135,8 @@ def _unread(rows: Rows, counts: Mapping[str, int], used: set[str]) -> tuple[str,
 
 def _require_known(mapped: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> None:
     for quantity, columns in mapped.items():
-        if quantity not in QUANTITIES:
-            raise LogError(f"--map: got quantity {quantity!r}; choose from {', '.join(QUANTITIES)}")
+        if quantity not in QUANTITIES and quantity != STEP:
+            raise LogError(f"--map: got quantity {quantity!r}; choose from {STEP}, {', '.join(QUANTITIES)}")
         for column in columns:
             if column not in counts:
                 near = difflib.get_close_matches(column, list(counts), 3, 0.4) or list(counts)[:8]

@@ -9,7 +9,7 @@ from typing import Any
 from entrostat.diagnose.columns import QUANTITIES
 from entrostat.diagnose.reading.choice import By, take_columns
 from entrostat.diagnose.reading.errors import LogError
-from entrostat.diagnose.reading.steps import numbered
+from entrostat.diagnose.reading.steps import STEP, numbered
 
 RawRow = Mapping[str, Any]
 Row = tuple[int, dict[str, float]]
@@ -60,10 +60,13 @@ class Log:
 def assemble(name: str, raw: RawLog, columns: Mapping[str, Sequence[str]] | None = None) -> Log:
     """Raw rows as a log: steps in order, each once, quantities by their columns, impossible numbers questioned.
 
-    columns: quantity -> columns to read it from, whatever they are called. LogError: an unknown quantity or column.
+    columns: quantity, or `step`, -> columns to read it from, whatever they are called. LogError: an unknown quantity
+    or column.
     """
-    taken, unread, notes = take_columns(raw.rows, columns or {})
-    rows, end, said = numbered(raw.rows, taken)
+    columns = dict(columns or {})
+    clock = columns.get(STEP, ())
+    taken, unread, notes = take_columns(raw.rows, columns)
+    rows, end, said = numbered(raw.rows, taken, clock)
     notes = (*raw.notes, *said, *notes)
     if not rows:
         notes = (*notes, nothing_known(raw.rows, unread))

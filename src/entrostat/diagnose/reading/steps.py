@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from entrostat.diagnose.columns import canonical, mean, number
 
+STEP = "step"  # what the step is called beside the quantities
 LARGEST_STEP = 2**53  # beyond it a float no longer tells two steps apart
 CLOCKS = (  # the last part of a step's name, best first
     *("step", "global_step", "global_steps", "current_steps", "training_step", "train_step", "trainer_step"),
@@ -37,20 +38,21 @@ def is_step_name(name: str) -> bool:
 
 
 def numbered(
-    rows: Sequence[Mapping[str, Any]], taken: Mapping[str, _Taken]
+    rows: Sequence[Mapping[str, Any]], taken: Mapping[str, _Taken], clock: Sequence[str] = ()
 ) -> tuple[list[tuple[int, dict[str, float]]], int | None, tuple[str, ...]]:
     """(step, quantity -> value) with growing steps; the last step of the run where a column says it; notes.
 
     Rows of one step are joined: of a quantity that comes several times in a row the mean is taken, as of several
     updates within one step; where the steps had gone back, as after a resume, the later value stands. A row without a
-    step gets that of the row before it. If no row has a step they are counted.
+    step gets that of the row before it. If no row has a step they are counted. clock: the columns of the step, if they
+    are to be chosen by no rule.
     """
     values = [
         {quantity: value for quantity, each in taken.items() if (value := each.values[index]) is not None}
         for index in range(len(rows))
     ]
     informative = [index for index, own in enumerate(values) if own]
-    names = _chosen_clock(rows, informative)
+    names = tuple(clock) or _chosen_clock(rows, informative)
     steps = [_step_of(rows[index], names) for index in informative]
     end = _end(rows, names)
     notes: list[str] = []
