@@ -32,7 +32,7 @@ def demo(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the embedded policy three times from one start: a collapse, the same stopped in time, and GRPO under ID.
+    """Train the embedded policy three times: a collapse, the same stopped in time, and GRPO at a lower rate.
 
     Example: entrostat demo --out runs/demo --set seed=1
     """

@@ -98,8 +98,9 @@ class EntropyOutliers(Reweighting):
 class SkipRegion(Reweighting):
     """No gradient on the tokens of one region E1-E4, by a convention of `entropy.regions`; all others as they are.
 
-    To skip E1 or E4 raises the entropy against the same run without a mask, to skip E2 or E3 lowers it.
-    Source: the region experiment of arXiv 2602.09782, which clips one region's tokens at a time.
+    Predicted: to skip E1 or E4 raises the entropy against the same run without a mask, to skip E2 or E3 lowers it.
+    Source: the region experiment of arXiv 2602.09782, which clips one region's tokens at a time. Ours, n = 5: E1 +.078
+    [.060, .097], E2 -.012 [-.020, -.004], E3 -.033 [-.040, -.026], E4 +.007 [.002, .012] nats (studies/regions).
     """
 
     region: Literal["E1", "E2", "E3", "E4"]

@@ -30,9 +30,9 @@ class PolarityAware(Reweighting):
         level   u = clip((R - E_k) / (scale R)),  R the reference: a curve, or None for the first entropy
         slope   u = clip(-(E_k - E_{k-lag}) / (scale E_{k-lag})),  0 until there are `lag` steps
     graded: the strength of a token is `strength` times its rank by abs(T) among the tokens given, from 0 to 1, for a
-    sign alone mostly relabels tokens whose T is near 0. With strength < 1 no branch is dropped and no advantage turns.
-    rewarded_only: punished tokens (A < 0) keep the weight 1. Most that expand are likely tokens of failed completions,
-    and pushing those down harder unlearns what the policy can do.
+    sign alone also relabels tokens whose T is near 0. With strength < 1 no branch is dropped and no advantage changes
+    its sign. rewarded_only: punished tokens (A < 0) keep the weight 1. Ours, pass@1 against GRPO, n = 5: without it and
+    R the first entropy -.245 [-.399, -.090], with it and a falling R +.020 [-.008, .048] (studies/polarity-control).
     Raises ValueError for a strength outside [0, 1), a scale that is not positive and a lag below 1.
     """
 

@@ -39,7 +39,7 @@ class Strategy(Resumable, ABC):
 
     @abstractmethod
     def phase(self, step: int, total_steps: int) -> Phase:
-        """What the rule of that step does to the entropy: a name that a report can draw."""
+        """What the rule of that step is meant to do to the entropy: a name that a report can draw."""
 
 
 def progress(step: int, total_steps: int) -> float:
@@ -103,10 +103,11 @@ class _TwoPhases(Strategy):
 
 @dataclass(frozen=True)
 class IncreaseThenDecrease(_TwoPhases):
-    """ID: entropy first up, then down.
+    """ID, increase then decrease: meant to raise the entropy in the first phase and to lower it in the second.
 
     k <= K: E+ = lambda upper + (1 - lambda) eps_std, E- = eps_std;  k > K: E+ = eps_std, E- = w lower + (1 - w) eps_std
-    with K = split T, lambda = 1 - k/K, w = 1 - (k - K)/(T - K). Source: arXiv 2602.09782, split .5 best of .3 to .6.
+    with K = split T, lambda = 1 - k/K, w = 1 - (k - K)/(T - K). Source: arXiv 2602.09782, where split .5
+    is the best of .3 to .6. Ours: at the end +.009 [-.001, .019] nats against GRPO, n = 5 (studies/entropy-strategies).
     """
 
     @override
@@ -124,7 +125,7 @@ class IncreaseThenDecrease(_TwoPhases):
 
 @dataclass(frozen=True)
 class DecreaseIncreaseDecrease(_TwoPhases):
-    """DID: entropy down under the standard band, up as the upper threshold opens, down as the lower one opens.
+    """DID, decrease, increase, decrease: the standard band, then the upper threshold opens, then the lower one.
 
     k <= K: E+ = lambda eps_std + (1 - lambda) upper, E- = eps_std;  k > K: E+ = upper, E- = w lower + (1 - w) eps_std
     with K = split T, lambda = 1 - k/K, w = 1 - (k - K)/(T - K). Source: arXiv 2602.09782.
@@ -146,7 +147,7 @@ class DecreaseIncreaseDecrease(_TwoPhases):
 
 @dataclass
 class OscillatoryDecay(Strategy):
-    """OD: entropy swings between a fixed floor and a falling ceiling.
+    """OD, oscillatory decay: boosts the entropy at a fixed floor and suppresses it above a falling ceiling.
 
         H_min = h_min_ratio H_init,  tau_low = H_min,  tau_high(k) = H_min + (H_init - H_min)(1 - k/T)
     Hysteresis: boost from the step where entropy <= tau_low to the step where it is > tau_high; suppress otherwise, and

@@ -29,7 +29,7 @@ def polarity(stats: TokenStats, advantages: Tensor) -> Tensor:
 
 @torch.no_grad()
 def entropy_flow(stats: TokenStats, advantages: Tensor, ratio: Tensor, clipped: Tensor) -> Tensor:
-    """r A T where the gradient survives and 0 where it is clipped: what the update really does to the entropy.
+    """r A T where the gradient survives and 0 where it is clipped: the token's part in the first-order change.
 
     ratio: pi/pi_old, or the slope of another objective; clipped: boolean. Multiply by the logit step size for nats.
     """

@@ -37,7 +37,8 @@ def regions(stats: TokenStats, advantages: Tensor, convention: Convention = "sur
 
     surprisal     likely: -ln p_a < H; rare: -ln p_a > H. The paper's table; where 0 < p_a (ln p_a + H) < C its E1 and
                   E3 name the wrong direction.
-    probability   likely: p_a > .7; rare: p_a < .3. The paper's heuristic; what lies between is NONE.
+    probability   likely: p_a > .7; rare: p_a < .3. The paper's heuristic; what lies between is NONE, and of the rare
+                  tokens those with T < 0, in flat distributions, have the other direction than E2 and E4 name.
     exact         likely: T < 0; rare: T > 0, T the sensitivity. The region's direction is that of the first order.
     `advantages` may broadcast. Raises ValueError for another convention.
     """

@@ -63,9 +63,10 @@ def _clip_higher() -> objective.ClipRule:
 
 
 def _clip_lower() -> objective.ClipRule:
-    """The constant band .9 <= r <= 1.2: the lower side tighter, which raises entropy.
+    """The constant band .9 <= r <= 1.2: the lower side tighter, meant to raise the entropy.
 
-    Source: arXiv 2509.26114; its .1 is our choice.
+    Source: arXiv 2509.26114; its .1 is our choice. Ours: +.007 [-.004, .017] nats against GRPO, n = 5
+    (studies/entropy-strategies).
     """
     return objective.CLIP_LOWER
 
