@@ -62,8 +62,15 @@ EXAMPLES: Mapping[tuple[str, str], dict[str, Any]] = {
     ("reweightings", "target-weights"): {"curve": {"points": [[0.0, 0.3], [1.0, 0.1]]}},
     ("reweightings", "entropic"): {"target": 0.3},
     ("reweightings", "gepo"): {"group_size": 8},
+    ("reweightings", "fixed"): {"expanding": 1.2, "contracting": 0.8},
     ("bonuses", "constant"): {"value": 0.001},
     ("bonuses", "adaptive"): {"target": 0.3},
+}
+
+# What an objective needs of the rest of a recipe.
+BESIDE: Mapping[str, dict[str, dict[str, Any]]] = {
+    **{name: {"update": {"aggregate": "sequence-mean"}} for name in ("gspo", "gmpo", "sapo")},
+    "clip-undetached": {"control": {"strategy": "id"}},
 }
 
 
@@ -132,7 +139,10 @@ def methods_page(page: str, title: str, key: str, table: Mapping[str, Callable[.
 def _method(name: str, key: str, table: Mapping[str, Callable[..., Any]], example: dict[str, Any]) -> str:
     section, field = key.split(".")
     choice = methods.resolved(table, {"name": name, **example})
-    recipe = yaml.safe_dump({section: {field: choice}}, sort_keys=False)
+    settings = {section: {field: choice}}
+    for key, needed in BESIDE.get(name, {}).items():
+        settings[key] = {**settings.get(key, {}), **needed}
+    recipe = yaml.safe_dump(settings, sort_keys=False)
     source = described(table[name])
     parts = [f"## {name}", _linked(inspect.cleandoc(source.__doc__ or "")), f"```yaml\n{recipe}```"]
     if example:

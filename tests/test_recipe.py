@@ -9,6 +9,7 @@ from entrostat.control import DecreaseIncreaseDecrease, IncreaseThenDecrease
 from entrostat.engine.estimate import estimate, parameter_count
 from entrostat.objective import ClipRule
 from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, load_study, parse_recipe
+from entrostat.recipe.loading import read_mapping
 from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES
 from entrostat.recipe.task_sets import task_splits
 from entrostat.tasks import TaskError
@@ -133,6 +134,9 @@ def test_overrides_win_over_the_file_and_are_checked_like_it(tmp_path):
         ("a: " + "[" * 5000, "not readable as YAML"),
         ("a: " + "9" * 5000, "not readable as YAML"),
         ("a: 2020-99-99", "not readable as YAML"),
+        ("name: x\nseed: 1\nseed: 2\n", r"seed: given in line 2 and again in line 3; keep one"),
+        ("name: x\nupdate:\n  epochs: 1\n  epochs: 1\n", r"epochs: given in line 3 and again in line 4"),
+        ("name: x\ncontrol: {ema: 0, ema: 0.5}\n", "ema: given in line 2 and again in line 2"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, message):
@@ -148,11 +152,22 @@ def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, message
             load_recipe(not_a_file)
 
 
+def test_what_a_merge_key_brings_may_be_overridden(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("name: x\nupdate: &a {epochs: 3}\n")
+    assert load_recipe(file).update.epochs == 3
+    shared = "name: x\nmethods: {a: &a {seed: 1, threads: 1}, b: {<<: *a, seed: 2}}\n"
+    file.write_text(shared)
+    assert read_mapping(file)["methods"]["b"] == {"seed": 2, "threads": 1}
+
+
 def test_a_clip_rule_that_can_never_act_is_said():
     once = {"name": "x", "update": {"epochs": 1, "minibatches": 1}}
     assert "inert" in str(parse_recipe(once).inert_control())
     assert parse_recipe({**once, "update": {"epochs": 2}}).inert_control() is None
     assert parse_recipe({**once, "update": {"epochs": 1, "objective": "reinforce"}}).inert_control() is None
+    with_term = {"epochs": 1, "objective": "reinforce", "kl_cov": {"share": 0.1}}
+    assert "KL-Cov" in str(parse_recipe({**once, "update": with_term}).inert_control())
 
 
 REQUIRED = {
@@ -160,10 +175,15 @@ REQUIRED = {
     "piecewise": {"stages": [{"until": 0.5, "phase": "increase"}, {"until": 1}]},
     "entropic": {"target": 0.3},
     "target-weights": {"curve": {"points": [[0, 0.3], [1, 0.1]]}},
-    "gepo": {"group_size": 4},
+    "gepo": {"group_size": 8},
+    "fixed": {"expanding": 1.2},
     "free-region": {"region": "E4"},
     "skip-region": {"region": "E1"},
     "adaptive": {"target": 0.3},
+}
+BESIDE = {
+    **{name: {"update": {"aggregate": "sequence-mean"}} for name in ("gspo", "gmpo", "sapo")},
+    "clip-undetached": {"control": {"strategy": "id"}},
 }
 PLACES = {
     "control.strategy": STRATEGIES,
@@ -176,7 +196,8 @@ PLACES = {
 def choice(place, name):
     section, key = place.split(".")
     required = {"value": 0.01} if (place, name) == ("control.bonus", "constant") else REQUIRED.get(name, {})
-    return {"name": "x", section: {key: {"name": name, **required}}}
+    beside = BESIDE.get(name, {})
+    return {"name": "x", **beside, section: {**beside.get(section, {}), key: {"name": name, **required}}}
 
 
 @pytest.mark.parametrize(("place", "name"), [(place, name) for place, table in PLACES.items() for name in table])
@@ -192,9 +213,9 @@ def test_a_method_resolves_to_settings_that_read_back_the_same(place, name):
 
 def test_without_a_strategy_the_objective_keeps_its_published_band():
     for name in ("clip", "gspo", "gmpo", "cispo"):
-        recipe = parse_recipe({"name": "x", "update": {"objective": name}})
+        recipe = parse_recipe(choice("update.objective", name))
         assert build_controller(recipe).rule() == build_objective(recipe).rule
-    assert build_objective(parse_recipe({"name": "x", "update": {"objective": "gspo"}})).rule != ClipRule.constant()
+    assert build_objective(parse_recipe(choice("update.objective", "gspo"))).rule != ClipRule.constant()
 
 
 def test_a_misspelt_setting_is_found_at_any_depth():

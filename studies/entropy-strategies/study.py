@@ -48,7 +48,7 @@ RIVALS = {
     "entropy bonus": bonus(name="constant", value=0.01),
     "Clip-Cov": Condition(RECIPE, ["control.reweighting=clip-cov"]),
     "GSPO": Condition(RECIPE, ["update.objective=gspo", "update.aggregate=sequence-mean", "control.strategy=null"]),
-    "SAPO": Condition(RECIPE, ["update.objective=sapo", "control.strategy=null"]),
+    "SAPO": Condition(RECIPE, ["update.objective=sapo", "update.aggregate=sequence-mean", "control.strategy=null"]),
     "ID": strategy("id"),
     "DID": strategy("did"),
     "OD": strategy("od"),

@@ -227,6 +227,13 @@ def test_flow_is_polarity_times_ratio_and_nothing_where_clipped() -> None:
     torch.testing.assert_close(flow[[1, 2, 4, 5]], expected[[1, 2, 4, 5]])
 
 
+def test_a_token_outside_the_support_has_the_limit_of_a_vanishing_one() -> None:
+    logits = torch.tensor([[0.0, 1.0, -torch.inf], [0.0, 1.0, -80.0]])
+    banned, rare = sensitivity(token_stats(logits, torch.tensor([2, 2])))
+    torch.testing.assert_close(banned, rare)
+    assert banned > 0
+
+
 def test_no_gradient_flows_through_any_of_them() -> None:
     logits = torch.randn(3, 5, requires_grad=True)
     stats = token_stats(logits, torch.tensor([0, 1, 2]), entropy_grad=True)

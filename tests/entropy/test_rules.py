@@ -43,3 +43,10 @@ def test_the_surprisal_rule_errs_in_sign_alone_and_only_about_likely_tokens() ->
     gap = flows["token_only"] - flows["exact"]
     torch.testing.assert_close(gap, -slope * advantages * stats.correction)
     assert bool((s < stats.correction)[wrong].all())
+
+
+def test_a_token_outside_the_support_has_a_finite_flow_under_every_rule():
+    stats = token_stats(torch.tensor([[0.0, 1.0, -torch.inf]]), torch.tensor([2]))
+    found = flow_by_rule(stats, torch.ones(1), torch.ones(1))
+    assert all(bool(flow.isfinite()) for flow in found.values())
+    assert found["exact"] > 0

@@ -130,9 +130,7 @@ def test_trl_follows_the_recipe_that_is_shipped():
     [
         ("update", "advantage", "reinforce"),
         ("update", "objective", "reinforce"),
-        ("update", "failure_reward", -1),
         ("update", "kl", {"kind": "fixed"}),
-        ("update", "kl_cov", {}),
         ("control", "measure_change", True),
         ("control", "first_order", True),
         ("campaign", "optimizer", "carried"),
@@ -143,4 +141,10 @@ def test_trl_follows_the_recipe_that_is_shipped():
 def test_what_trl_does_not_do_is_refused_by_name(section, field, value):
     changed = recipe(**{section: {**BASE.get(section, {}), field: value}})
     with pytest.raises(RecipeError, match=f"{section}.{field}: got .* engine trl cannot follow; set it to"):
+        build_engine(changed, None, None)
+
+
+def test_rewards_of_minus_one_are_refused_by_name():
+    changed = recipe(update={**BASE["update"], "advantage": "dr-grpo", "failure_reward": -1})
+    with pytest.raises(RecipeError, match=r"update\.failure_reward: got -1, which engine trl cannot follow"):
         build_engine(changed, None, None)

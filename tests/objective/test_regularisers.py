@@ -72,3 +72,39 @@ def test_ewc_is_quadratic_weighted_and_pulls_back_along_the_difference():
     assert float(penalty.detach()) == pytest.approx(1.5)
     (gradient,) = torch.autograd.grad(penalty, theta)
     assert gradient.tolist() == [3.0, 0.0]
+
+
+def padded(x, extra: int = 3):
+    """Logits with `extra` columns of -inf, as a vocabulary padded to a round number has."""
+    return torch.cat([x, x.new_full((*x.shape[:-1], extra), -torch.inf)], -1)
+
+
+def test_a_padded_vocabulary_changes_neither_the_divergence_nor_its_gradient() -> None:
+    logits, reference = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).double().unbind(0)
+    plain, wide = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    divergence = kl_to_reference(plain, reference)
+    divergence.sum().backward()
+    found = kl_to_reference(padded(wide), padded(reference))
+    found.sum().backward()
+    torch.testing.assert_close(found, divergence)
+    torch.testing.assert_close(wide.grad, plain.grad)
+
+
+def test_a_banned_token_costs_what_the_reference_gives_to_the_others_and_an_empty_row_nothing() -> None:
+    logits = torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]], requires_grad=True)
+    found = kl_to_reference(logits, torch.zeros(2, 2))
+    torch.testing.assert_close(found, torch.tensor([0.6931472, 0.0]))
+    assert float(kl_to_reference(torch.zeros(2), torch.tensor([0.0, -torch.inf]))) == torch.inf
+    found.sum().backward()
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("outside", [torch.nan, -torch.inf])
+def test_tokens_outside_the_mask_take_no_part_in_kl_cov(outside: float) -> None:
+    logp = torch.tensor([-0.1, -2.0, -1.0, outside], requires_grad=True)
+    old = torch.tensor([-0.2, -1.0, -1.5, outside])
+    term = kl_cov_penalty(logp, old, torch.tensor([1.0, -1.0, 0.5, 1.0]), torch.tensor([1, 1, 1, 0]), share=1.0)
+    term.sum().backward()
+    torch.testing.assert_close(term, torch.tensor([0.1, 1.0, 0.5, 0.0]))
+    torch.testing.assert_close(logp.grad, torch.tensor([1.0, -1.0, 1.0, 0.0]))

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from entrostat.objective import (
+    AbcClip,
     Bapo,
     CeGppo,
     Cispo,
     Clip,
     ClipRule,
+    DualClip,
     Gmpo,
     Gspo,
     LinearThreshold,
@@ -105,6 +107,19 @@ def test_ce_gppo_keeps_a_bounded_gradient_beyond_the_band() -> None:
     factor = torch.where(fixed < low, 0.75, 1.0)
     naive = torch.where(bound == fixed, batch.ratio, factor * bound / fixed * batch.ratio)
     batch.same(batch.loss("ce_gppo").per_token, -naive * batch.advantages)
+
+
+@pytest.mark.parametrize("objective", [CeGppo(), Nsr(width=10.0, keep=1.0)], ids=["ce-gppo", "nsr"])
+@pytest.mark.parametrize("rule", [DualClip(RULE, cap=1.5), AbcClip()], ids=["dual-clip", "abc"])
+def test_beyond_the_second_side_of_a_band_there_is_no_gradient_as_under_the_clip(objective, rule) -> None:
+    batch = Batch(spread=0.8)
+    clip, out = batch.loss("clip", rule), batch.loss(objective, rule)
+    second = (clip.clipped_low & (batch.advantages > 0)) | (clip.clipped_high & (batch.advantages < 0))
+    first = (clip.clipped_low | clip.clipped_high) & ~second
+    assert second.any() and first.any()  # noqa: PT018
+    assert (out.slope[second] == 0).all()
+    assert (out.slope[first] > 0).all()
+    assert (out.clipped_low | out.clipped_high)[second].all()
 
 
 def test_ce_gppo_with_zero_factors_has_the_gradient_of_the_clip() -> None:

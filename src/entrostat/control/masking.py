@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from entrostat.control.reweighting import Reweighting
-from entrostat.entropy import Convention, Region, regions
+from entrostat.entropy import Convention, Region, regions, sampled_part
 from entrostat.objective.regularisers import covariance_terms
 from entrostat.tokens import TokenStats
 
@@ -88,7 +88,7 @@ class EntropyOutliers(Reweighting):
     @override
     @torch.no_grad()
     def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
-        s = stats.logp.exp() * (stats.logp + stats.entropy)
+        s = sampled_part(stats)
         gap = s - (stats.correction if self.centred else s[mask].mean())
         outlier = gap.abs() > self.limit * gap[mask].std(unbiased=False)
         return (~(outlier & (advantages < 0))).to(stats.logp.dtype)

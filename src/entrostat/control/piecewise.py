@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -44,6 +45,10 @@ class Piecewise(Strategy):
         end = stage.start if stage.end is None else stage.end
         weight = 1 - (done - begin) / (stage.until - begin)
         return stage.start.mix(end, weight)
+
+    @override
+    def bands(self) -> Sequence[ClipRule]:
+        return [rule for stage in self.stages for rule in (stage.start, stage.end) if rule is not None]
 
     @override
     def phase(self, step: int, total_steps: int) -> Phase:

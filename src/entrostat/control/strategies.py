@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,6 +40,10 @@ class Strategy(Resumable, ABC):
     @abstractmethod
     def phase(self, step: int, total_steps: int) -> Phase:
         """What the rule of that step is meant to do to the entropy: a name that a report can draw."""
+
+    def bands(self) -> Sequence[ClipBand]:
+        """The rules between which it moves: what an objective must be able to follow."""
+        return [self.rule(step, 2) for step in range(3)]
 
 
 def progress(step: int, total_steps: int) -> float:
@@ -92,6 +96,10 @@ class _TwoPhases(Strategy):
     def standard(self) -> LinearThreshold:
         """eps_std as a threshold."""
         return LinearThreshold.constant(self.eps_std)
+
+    @override
+    def bands(self) -> Sequence[ClipRule]:
+        return ClipRule(self.upper, self.standard), ClipRule(self.standard, self.lower)
 
     def fade(self, step: int, total_steps: int) -> tuple[bool, float]:
         """Whether the first phase lasts, and the weight that falls from 1 to 0 in the phase: lambda, or w."""
@@ -189,6 +197,10 @@ class OscillatoryDecay(Strategy):
             elif entropy > floor + (self._ceiling - floor) * left:
                 self._boost = False
         return self._boosting if self._boost else self._suppressing
+
+    @override
+    def bands(self) -> Sequence[ClipRule]:
+        return self._boosting, self._suppressing
 
     @override
     def phase(self, step: int, total_steps: int) -> Phase:

@@ -5,7 +5,7 @@ Both are ours and published nowhere else; the law is that of `CurveFollower`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,10 @@ class TargetEntropy(Strategy):
             self._step = step
         action = self._follower.action
         return (self.raising if action > 0 else self.lowering).mix(self.neutral, abs(action))
+
+    @override
+    def bands(self) -> Sequence[ClipRule]:
+        return self.raising, self.neutral, self.lowering
 
     @override
     def phase(self, step: int, total_steps: int) -> Phase:

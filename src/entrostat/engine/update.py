@@ -148,7 +148,7 @@ class Learner:
             "grad_norm": norm,
             "lr": self.learning_rate(number),
             **self.controller.metrics(),
-            **({"bounds": None} if self.settings.objective["name"] == "reinforce" else {}),
+            **({} if self.objective.banded else {"bounds": None}),
             **metrics,
             "tokens": {"update": experience.rollout.token_count},
             "seconds": seconds,

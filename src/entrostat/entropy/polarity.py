@@ -17,8 +17,15 @@ from entrostat.tokens import TokenStats
 
 @torch.no_grad()
 def sensitivity(stats: TokenStats) -> Tensor:
-    """T = C - p_a (ln p_a + H), in nats a unit of logit step; 0 where p is uniform, C where p_a -> 0."""
-    return stats.correction - stats.logp.exp() * (stats.logp + stats.entropy)
+    """T = C - p_a (ln p_a + H), in nats per unit of logit step; 0 where p is uniform, C where p_a is 0 or nearly so."""
+    return stats.correction - sampled_part(stats)
+
+
+@torch.no_grad()
+def sampled_part(stats: TokenStats) -> Tensor:
+    """S_a = p_a (ln p_a + H), the sampled token's own part of the sensitivity; 0 for a token of probability 0."""
+    outside = stats.logp == -torch.inf
+    return (stats.logp.exp() * (stats.logp + stats.entropy)).masked_fill(outside, 0)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ def flow_by_rule(stats: TokenStats, advantages: Tensor, slope: Tensor) -> dict[s
                  rare tokens and wrong about likely ones with 0 < S_a < C
     Source: arXiv 2602.09782, section 1; arXiv 2605.11775.
     """
-    surplus = stats.logp + stats.entropy
+    surplus = (stats.logp + stats.entropy).masked_fill(stats.logp == -torch.inf, 0)
     exact = slope * advantages * sensitivity(stats)
     token_only = -slope * advantages * stats.logp.exp() * surplus
     return {"exact": exact, "token_only": token_only, "surprisal": exact.abs() * token_only.sign()}

@@ -115,7 +115,6 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
         "update.objective": (update.objective["name"], ("clip",)),
         "update.failure_reward": (update.failure_reward, (0,)),
         "update.kl": (update.kl and update.kl.kind, (None,)),
-        "update.kl_cov": (update.kl_cov, (None,)),
         "control.measure_change": (control.measure_change, (False,)),
         "control.first_order": (control.first_order, (False,)),
         "campaign.optimizer": (recipe.campaign.optimizer, ("reset",)),

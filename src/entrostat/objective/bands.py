@@ -35,6 +35,11 @@ class DualClip(ClipBand):
         if not self.cap > 1:
             raise ValueError(f"DualClip.cap is {self.cap}; a ratio above 1 is needed, 3 is published")
 
+    @property
+    @override
+    def per_token(self) -> bool:
+        return self.band.per_token
+
     @override
     def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
         return self.band.bounds(old_logp)
@@ -104,6 +109,11 @@ class AbcClip(ClipBand):
     def __post_init__(self) -> None:
         if not (min(self.e1, self.e3) >= 0 and 0 <= self.e2 <= 1 and 0 <= self.e4 <= 1):
             raise ValueError(f"AbcClip: {self}; e1 and e3 must be at least 0, e2 and e4 in [0, 1]")
+
+    @property
+    @override
+    def per_token(self) -> bool:
+        return False
 
     @override
     def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Clip rules: the band of probability ratios r = pi/pi_old in which a token keeps its gradient.
 
-Left out: anything that looks at the loss. A rule knows the old probability q = pi_old of the sampled token and the
+Clip rules never see the loss. A rule knows the old probability q = pi_old of the sampled token and the
 sign of its advantage, and answers with two ratios.
 """
 
@@ -16,6 +16,11 @@ from torch import Tensor
 
 class ClipBand(ABC):
     """A band of ratios around 1. A new rule is a small class with `bounds`; one that is not PPO's adds `limits`."""
+
+    @property
+    def per_token(self) -> bool:
+        """Whether the band depends on the token's old probability; False allows it on a sequence's ratio."""
+        return True
 
     @abstractmethod
     def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,6 +103,11 @@ class ClipRule(ClipBand):
                     f"ClipRule.{name}: {threshold} makes the denominator of its ratio bound vanish "
                     f"at q = {1 / slope:.4g}; keep the slope {'below 1' if name == 'upper' else 'above -1'}"
                 )
+
+    @property
+    def per_token(self) -> bool:
+        """Whether a threshold has a slope."""
+        return bool(self.upper.slope or self.lower.slope)
 
     @classmethod
     def constant(cls, lower: float = 0.2, upper: float = 0.2) -> ClipRule:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from typing_extensions import override
 
 from entrostat.objective.clipping import ClipBand, ClipRule
 from entrostat.objective.sequences import sequence_mean
+
+Aggregation = Literal["token-mean", "sequence-mean", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,19 @@ class Surrogate:
 
 
 class Objective(ABC):
-    """One policy-gradient objective."""
+    """One policy-gradient objective.
+
+    rule: the band of its publication. banded: whether it reads a band at all. aggregations: how its tokens may become
+    one number (see `aggregate`).
+    """
 
     rule: ClassVar[ClipBand] = ClipRule()
+    banded: ClassVar[bool] = True
+    aggregations: ClassVar[tuple[Aggregation, ...]] = get_args(Aggregation)
+
+    def refuses(self, bands: Sequence[ClipBand]) -> str | None:  # noqa: ARG002
+        """Why the objective cannot follow the bands that a strategy puts in force, or None where it can."""
+        return None if self.banded else "reads no clip band"
 
     @abstractmethod
     def __call__(self, tokens: Tokens) -> Surrogate:
@@ -79,6 +92,8 @@ class Bapo(Objective):
     The sums are over the tokens given, a micro-batch's where the batch is cut; the rule of the caller is not used.
     Source: arXiv 2510.18927; the step is our choice. Raises ValueError for bounds out of order.
     """
+
+    banded = False
 
     low: float = 0.6
     low_max: float = 0.9
@@ -124,6 +139,15 @@ class ClipUndetached(Objective):
     """
 
     @override
+    def refuses(self, bands: Sequence[ClipBand]) -> str | None:
+        rules = [band for band in bands if isinstance(band, ClipRule)]
+        if len(rules) < len(bands):
+            return "needs thresholds that are linear in p"
+        if not any(rule.per_token for rule in rules):
+            return "is `clip` where the thresholds have no slope"
+        return None
+
+    @override
     def __call__(self, tokens: Tokens) -> Surrogate:
         rule = tokens.rule
         if not isinstance(rule, ClipRule):
@@ -148,6 +172,8 @@ class Reinforce(Objective):
     With several inner epochs a batch it pushes punished tokens down without bound: the collapse testbed's objective.
     """
 
+    banded = False
+
     @override
     def __call__(self, tokens: Tokens) -> Surrogate:
         return _unclipped(tokens, tokens.ratio, tokens.ratio)
@@ -164,6 +190,12 @@ class Cispo(Objective):
     rule = ClipRule.constant(lower=1.0, upper=4.0)
 
     @override
+    def refuses(self, bands: Sequence[ClipBand]) -> str | None:
+        if any(type(band).limits is not ClipBand.limits for band in bands):
+            return "caps a token's weight by the bounds for either sign of A, and reads no limits beyond them"
+        return None
+
+    @override
     def __call__(self, tokens: Tokens) -> Surrogate:
         low, high = tokens.rule.bounds(tokens.old_logp)
         weight = tokens.ratio.clamp(low, high)
@@ -174,8 +206,11 @@ class Cispo(Objective):
 class Sapo(Objective):
     """SAPO, a soft gate in place of the clip: f = 4/tau sigmoid(tau (r - 1)), tau by the sign of A; no band.
 
-    Source: arXiv 2511.20347. Raises ValueError for a tau that is not positive.
+    Aggregate by "sequence-mean". Source: arXiv 2511.20347. Raises ValueError for a tau that is not positive.
     """
+
+    banded = False
+    aggregations = ("sequence-mean",)
 
     tau_rewarded: float = 1.0
     tau_punished: float = 1.05
@@ -197,6 +232,7 @@ class CeGppo(Objective):
     """CE-GPPO: beyond the band a bounded gradient in place of none.
 
     A < 0, r < low: f = punished low r / sg[r];  A > 0, r > high: f = rewarded high r / sg[r];  r inside as in `Clip`.
+    A rule that cuts another side too, such as a dual clip's A < 0, r > cap, leaves no gradient there, as in `Clip`.
     Source: arXiv 2509.20712; punished .75 at 7B (.5 elsewhere), rewarded 1. Raises ValueError for a negative factor.
     """
 
@@ -210,11 +246,10 @@ class CeGppo(Objective):
     @override
     def __call__(self, tokens: Tokens) -> Surrogate:
         inside = Clip()(tokens)
-        bound = inside.value
-        value = bound.where(~inside.clipped_low, self.punished * bound)
-        value = value.where(~inside.clipped_high, self.rewarded * bound)
-        slope = torch.where(inside.clipped_low | inside.clipped_high, value, inside.slope)
-        return Surrogate(value, slope, inside.clipped_low, inside.clipped_high)
+        below, above = _beyond(tokens, inside)
+        value = inside.value.where(~below, self.punished * inside.value)
+        value = value.where(~above, self.rewarded * inside.value)
+        return Surrogate(value, value.where(below | above, inside.slope), inside.clipped_low, inside.clipped_high)
 
 
 @dataclass(frozen=True)
@@ -222,6 +257,7 @@ class Nsr(Objective):
     """Near-boundary stochastic rescue: `Clip`, but a token that lies outside the band by at most `width` in r keeps its
     unclipped f = r with the probability `keep`, drawn from torch's global generator.
 
+    Outside is r < low for A < 0 and r > high for A > 0; what a rule cuts besides, such as a dual clip's cap, stays cut.
     Source: arXiv 2605.22703 for the rule; width and keep are our choice, for its values were not public in what we
     read. Raises ValueError for a negative width and a probability outside [0, 1].
     """
@@ -237,7 +273,9 @@ class Nsr(Objective):
     def __call__(self, tokens: Tokens) -> Surrogate:
         inside = Clip()(tokens)
         near = (tokens.ratio - inside.value).abs() <= self.width
-        rescued = near & (torch.rand_like(tokens.ratio) < self.keep)
+        below, above = _beyond(tokens, inside)
+        second_side = (inside.clipped_low & ~below) | (inside.clipped_high & ~above)
+        rescued = near & ~second_side & (torch.rand_like(tokens.ratio) < self.keep)
         value = tokens.ratio.where(rescued, inside.value)
         slope = tokens.ratio.where(rescued, inside.slope)
         return Surrogate(value, slope, inside.clipped_low & ~rescued, inside.clipped_high & ~rescued)
@@ -252,6 +290,11 @@ class Gspo(Objective):
     """
 
     rule = ClipRule.constant(lower=3e-4, upper=4e-4)
+    aggregations = ("sequence-mean",)
+
+    @override
+    def refuses(self, bands: Sequence[ClipBand]) -> str | None:
+        return "clips a sequence's ratio, which has no token's probability" if any(b.per_token for b in bands) else None
 
     @override
     def __call__(self, tokens: Tokens) -> Surrogate:
@@ -270,6 +313,7 @@ class Gmpo(Objective):
     """
 
     rule = ClipRule.constant(lower=1 - math.exp(-0.4), upper=math.exp(0.4) - 1)
+    aggregations = ("sequence-mean",)
 
     @override
     def __call__(self, tokens: Tokens) -> Surrogate:
@@ -282,3 +326,8 @@ class Gmpo(Objective):
 def _unclipped(tokens: Tokens, value: Tensor, slope: Tensor) -> Surrogate:
     never = torch.zeros_like(tokens.mask)
     return Surrogate(value, slope, never, never)
+
+
+def _beyond(tokens: Tokens, clipped: Surrogate) -> tuple[Tensor, Tensor]:
+    """Where PPO's minimum cuts: (below for A < 0, above for A > 0); not the further sides that a rule may cut."""
+    return clipped.clipped_low & (tokens.advantages < 0), clipped.clipped_high & (tokens.advantages > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, TypeVar
@@ -61,9 +61,27 @@ def parse_as(
         raise RecipeError("\n".join(_fault(origin, fault) for fault in error.errors())) from error
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML's own loader would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; yaml.YAMLError for a key that it has twice. What `<<` merges may be overridden, as YAML says."""
+        lines: dict[Any, int] = {}
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+            if not isinstance(key, Hashable):
+                continue
+            if key in lines:
+                raise yaml.YAMLError(f"{key}: given in line {lines[key]} and again in line {line}; keep one of the two")
+            lines[key] = line
+        return super().construct_mapping(node, deep)
+
+
 def _from_yaml(text: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _EachKeyOnce)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{origin}: not readable as YAML ({' '.join(str(error).split())})") from error
 
@@ -90,7 +108,7 @@ def _fault(origin: str, fault: Any) -> str:
         return f"{origin}: {field}: unknown key; remove it or look up its name with `entrostat train --help`"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":
-        return f"{origin}: {field}.{message}" if field else f"{origin}: {message}"
+        return "\n".join(f"{origin}: {field}.{line}" if field else f"{origin}: {line}" for line in message.split("\n"))
     if fault["type"] == "missing":
         return f"{origin}: {field}: missing; add it"
     return f"{origin}: {field}: got {shortened(fault['input'])}; {message[0].lower()}{message[1:]}"

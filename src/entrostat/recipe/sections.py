@@ -9,7 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from entrostat.diagnose import Acting
 from entrostat.diagnose.notify import require_variable
-from entrostat.recipe.methods import BonusChoice, ControllerChoice, ObjectiveChoice, ReweightingChoice, StrategyChoice
+from entrostat.recipe.combinations import faults
+from entrostat.recipe.methods import (
+    OBJECTIVES,
+    BonusChoice,
+    ControllerChoice,
+    ObjectiveChoice,
+    ReweightingChoice,
+    StrategyChoice,
+    build,
+)
 
 
 class Section(BaseModel):
@@ -133,12 +142,6 @@ class UpdateRecipe(Section):
     """AdamW's decay rates of the first and second moments."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm; null leaves the gradient as it is."""
-
-    @model_validator(mode="after")
-    def _rewards_suit_the_advantage(self) -> UpdateRecipe:
-        if self.advantage == "w-reinforce" and self.failure_reward != -1:
-            raise ValueError("failure_reward: got 0 with advantage w-reinforce, which learns from failures; set -1")
-        return self
 
     @property
     def steps_per_batch(self) -> int:
@@ -265,14 +268,9 @@ class Recipe(Section):
     """The watchdog over the run; null for none."""
 
     @model_validator(mode="after")
-    def _a_group_can_teach(self) -> Recipe:
-        update = self.update
-        relative = update.advantage in ("grpo", "dr-grpo", "qae") or update.baseline == "leave-one-out"
-        if relative and self.rollout.samples == 1:
-            raise ValueError(
-                f"rollout.samples: got 1, but {update.advantage!r} compares a prompt's completions with each other and "
-                "would learn nothing; raise it, or set update.advantage to reinforce with another baseline"
-            )
+    def _makes_sense(self) -> Recipe:
+        if found := list(faults(self)):
+            raise ValueError("\n".join(found))
         return self
 
     @model_validator(mode="after")
@@ -312,13 +310,13 @@ class Recipe(Section):
         return Recipe.model_validate(merged)
 
     def inert_control(self) -> str | None:
-        """Why the clip rule can do nothing in this run, or None where it can act."""
-        if self.update.objective["name"] == "reinforce":
-            return None
-        if self.update.steps_per_batch == 1:
+        """Why the clip rule or KL-Cov's term can do nothing in this run, or None where they can act."""
+        acting = "KL-Cov's term is" if self.update.kl_cov else "clipping and every strategy are"
+        banded = build(OBJECTIVES, self.update.objective).banded
+        if self.update.steps_per_batch == 1 and (banded or self.update.kl_cov):
             return (
-                "update.epochs x update.minibatches is 1: with one gradient step a rollout batch every ratio is 1, "
-                "so clipping and every strategy are inert; raise one of them"
+                "update.epochs x update.minibatches is 1: with one gradient step per rollout batch every ratio is 1, "
+                f"so {acting} inert; raise one of them"
             )
         return None
 

@@ -1,0 +1,101 @@
+"""Which parts of a recipe go together: objective, strategy, aggregation, advantage, KL and reweighting.
+
+A recipe is refused where a setting would be recorded and do nothing, or where a method is not the one that its name
+promises. Each fault is one line: the field, its value, the reason and the remedy. What an objective needs it says by
+itself (`Objective.refuses`, `aggregations`, `banded`), what a band needs `ClipBand.per_token`, what a strategy may put
+in force `Strategy.bands`; so a method of one's own is judged like ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from entrostat.control import FixedWeights, Gepo
+from entrostat.recipe.methods import OBJECTIVES, REWEIGHTINGS, STRATEGIES, build
+
+if TYPE_CHECKING:
+    from entrostat.recipe.sections import KlRecipe, Recipe
+
+GROUP_RELATIVE = ("grpo", "dr-grpo", "qae")
+
+
+def faults(recipe: Recipe) -> Iterator[str]:
+    """What does not go together in a recipe, one line per fault; nothing for one that makes sense."""
+    yield from _objective_and_band(recipe)
+    yield from _advantage(recipe)
+    yield from _penalties(recipe)
+    yield from _reweighting(recipe)
+
+
+def _objective_and_band(recipe: Recipe) -> Iterator[str]:
+    name, strategy = recipe.update.objective["name"], recipe.control.strategy
+    objective = build(OBJECTIVES, recipe.update.objective)
+    if strategy is not None:
+        if reason := objective.refuses(build(STRATEGIES, strategy).bands()):
+            yield (
+                f"control.strategy: got {strategy['name']!r}, but objective {name!r} {reason}; set it to null, which "
+                "keeps the objective's own band, or choose another of the two"
+            )
+    elif objective.banded and (reason := objective.refuses([objective.rule])):
+        yield (
+            f"update.objective: got {name!r}, which {reason}, and control.strategy is null; set a strategy whose "
+            "thresholds have a slope, such as id, or set the objective to clip"
+        )
+    if recipe.update.aggregate not in objective.aggregations:
+        yield (
+            f"update.aggregate: got {recipe.update.aggregate!r}, but objective {name!r} is a mean over sequences; set "
+            f"{' or '.join(objective.aggregations)}"
+        )
+
+
+def _advantage(recipe: Recipe) -> Iterator[str]:
+    update = recipe.update
+    if update.advantage == "w-reinforce" and update.failure_reward != -1:
+        yield "update.failure_reward: got 0 with advantage w-reinforce, which learns from failures; set -1"
+    if update.advantage != "reinforce" and update.baseline != "none":
+        yield (
+            f"update.baseline: got {update.baseline!r}, which advantage {update.advantage!r} does not subtract; set it "
+            "to none, or update.advantage to reinforce"
+        )
+    relative = update.advantage in GROUP_RELATIVE or update.baseline == "leave-one-out"
+    if relative and recipe.rollout.samples == 1:
+        yield (
+            f"rollout.samples: got 1, but {update.advantage!r} compares a prompt's completions with each other and "
+            "would learn nothing; raise it, or set update.advantage to reinforce with another baseline"
+        )
+
+
+def _penalties(recipe: Recipe) -> Iterator[str]:
+    update = recipe.update
+    if update.kl_cov and update.objective["name"] != "reinforce":
+        yield (
+            f"update.kl_cov: given with objective {update.objective['name']!r}, but KL-Cov takes the place of a clip; "
+            "set update.objective to reinforce, or kl_cov to null"
+        )
+    if update.kl_cov and update.kl_cov.coefficient == 0:
+        yield "update.kl_cov.coefficient: got 0, which adds nothing; raise it, or set update.kl_cov to null"
+    if update.kl:
+        for field, kind in (("target", "adaptive"), ("fisher_samples", "fisher")):
+            if update.kl.kind != kind and getattr(update.kl, field) != _default(update.kl, field):
+                yield (
+                    f"update.kl.{field}: got {getattr(update.kl, field)}, which kind {update.kl.kind!r} does not read; "
+                    f"remove it, or set update.kl.kind to {kind}"
+                )
+
+
+def _reweighting(recipe: Recipe) -> Iterator[str]:
+    if recipe.control.reweighting is None:
+        return
+    weighting = build(REWEIGHTINGS, recipe.control.reweighting)
+    if isinstance(weighting, Gepo) and weighting.group_size != recipe.rollout.samples:
+        yield (
+            f"control.reweighting.group_size: got {weighting.group_size}, but a group has rollout.samples "
+            f"{recipe.rollout.samples} completions; set the one to the other"
+        )
+    if isinstance(weighting, FixedWeights) and weighting.expanding == weighting.contracting == 1:
+        yield "control.reweighting: got 'fixed' with both factors 1, which does nothing; set expanding or contracting"
+
+
+def _default(section: KlRecipe, field: str) -> Any:
+    return type(section).model_fields[field].default

@@ -1,0 +1,245 @@
+"""Objective x strategy x aggregation x advantage x KL x reweighting: what is accepted acts, the rest is refused."""
+
+import re
+from dataclasses import replace
+from functools import cache
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from entrostat.engine.anchor import build_anchor
+from entrostat.engine.policy import embedded_folder, load_policy
+from entrostat.engine.rewards import Advantages
+from entrostat.engine.rollout import sample
+from entrostat.engine.update import Experience, Learner
+from entrostat.objective import Clip, policy_loss
+from entrostat.recipe import RecipeError, build_controller, build_objective, parse_recipe
+from entrostat.recipe.methods import OBJECTIVES, REWEIGHTINGS, STRATEGIES
+from entrostat.tasks import listcraft
+
+CURVE = {"points": [[0, 0.01]]}
+RULE = {"upper": {"slope": -0.2, "intercept": 0.5}, "lower": {"slope": 0.0, "intercept": 0.4}}
+GIVEN = {
+    "constant": {"upper": 0.1, "lower": 0.3},
+    "linear": RULE,
+    "free-region": {"region": "E1"},
+    "piecewise": {"stages": [{"until": 1, "start": RULE}]},
+    "target-entropy": {"curve": CURVE},
+    "target-weights": {"curve": CURVE},
+    "fixed": {"expanding": 1.3, "contracting": 0.7},
+    "gepo": {"group_size": 4},
+    "skip-region": {"region": "E1"},
+    "clip-cov": {"share": 0.2, "low": 0.0},
+    "stare": {"target": 99.0, "weight": 1.4, "share": 0.5},
+    "entropic": {"target": 9.0},
+    "entropy-outliers": {"limit": 0.5},
+}
+STRATEGY = [None, *STRATEGIES]
+REWEIGHTING = [None, *REWEIGHTINGS]
+AGGREGATE = ["token-mean", "sequence-mean", "constant"]
+ADVANTAGE = ["reinforce", "grpo", "dr-grpo", "qae", "w-reinforce"]
+BASELINE = ["none", "batch-mean", "ema", "leave-one-out"]
+KL = [None, {"kind": "fixed"}, {"kind": "adaptive"}, {"kind": "fisher"}]
+KL_COV = [None, {"share": 0.1}]
+FIELDS = {
+    "objective": list(OBJECTIVES),
+    "strategy": STRATEGY,
+    "aggregate": AGGREGATE,
+    "advantage": ADVANTAGE,
+    "baseline": BASELINE,
+    "failure_reward": [0, -1],
+    "kl": KL,
+    "kl_cov": KL_COV,
+    "reweighting": REWEIGHTING,
+}
+IN_CONTROL = ("strategy", "reweighting")
+
+
+def content(**chosen):
+    """A recipe of a small run with these choices; a method comes with settings that differ from the neutral ones."""
+    named = {
+        key: {"name": value, **GIVEN.get(value, {})} for key, value in chosen.items() if key in IN_CONTROL and value
+    }
+    update = {key: value for key, value in chosen.items() if key not in IN_CONTROL}
+    return {
+        "name": "x",
+        "rollout": {"prompts": 1, "samples": 4, "max_new_tokens": 12},
+        "update": {"warmup_steps": 0, "learning_rate": 1e-3, "max_grad_norm": None, **update},
+        "control": named,
+        "campaign": {"steps": 4},
+    }
+
+
+def accepted(**chosen):
+    """The recipe, or None where it is refused, by one line per fault that names field, value and remedy."""
+    try:
+        return parse_recipe(content(**chosen))
+    except RecipeError as error:
+        for line in str(error).splitlines():
+            said = re.fullmatch(r"recipe: (update|control|rollout)\.([a-z_.]+): (got|given) .+[;,] .+", line)
+            assert said, line
+            field = said[2].split(".")[0]
+            assert field in chosen, line
+            if said[3] == "got" and isinstance(chosen[field], str | int):
+                assert repr(chosen[field]) in line, line
+        return None
+
+
+@given(st.fixed_dictionaries({field: st.sampled_from(values) for field, values in FIELDS.items()}))
+@settings(max_examples=150, deadline=None)
+def test_any_choice_is_accepted_or_refused_with_field_value_and_remedy(chosen):
+    recipe = accepted(**chosen)
+    if recipe:
+        assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+@cache
+def world():
+    policy = load_policy()
+    state = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    rollout = sample(policy, [task.prompt for task in listcraft.tasks("train", 1)], 4, 12, seed=0)
+    away = torch.randn(rollout.old_logp.shape, generator=torch.Generator().manual_seed(1))
+    return policy, state, replace(rollout, old_logp=rollout.old_logp + away)
+
+
+def gradient(recipe):
+    """The gradient of a second step on stale completions, after the controller has had the entropy of the first."""
+    policy, state, rollout = world()
+    policy.model.load_state_dict(state)
+    torch.manual_seed(3)
+    anchor = build_anchor(recipe, embedded_folder(), ["a prompt"])
+    learner = Learner(policy, recipe, build_controller(recipe), anchor)
+    batch = Experience(rollout, Advantages(recipe.update)([[1.0, 0.0, 0.0, None]]))
+    for step in (1, 2):
+        torch.manual_seed(step)
+        line = learner.step(step, batch)
+    assert (line["bounds"] is None) or learner.objective.banded
+    found = torch.cat([p.grad.flatten() for p in policy.model.parameters()])
+    assert bool(found.isfinite().all())
+    return found
+
+
+@cache
+def plain(objective, aggregate):
+    """The gradient of an objective under its own band and nothing else."""
+    return gradient(accepted(objective=objective, aggregate=aggregate))
+
+
+def aggregate_of(objective):
+    return OBJECTIVES[objective].aggregations[0]
+
+
+PAIRS = [
+    (objective, strategy)
+    for objective, strategy in product(OBJECTIVES, STRATEGIES)
+    if accepted(objective=objective, strategy=strategy, aggregate=aggregate_of(objective))
+]
+
+
+def pull(objective, rule):
+    """The gradient of an objective at 600 stale tokens of 20 sequences under a rule."""
+    draw = torch.Generator().manual_seed(0)
+    old = -3 * torch.rand(20, 30, generator=draw)
+    logp = (old + 0.5 * torch.randn(20, 30, generator=draw)).requires_grad_()
+    advantages = torch.randn(20, 1, generator=draw)
+    torch.manual_seed(0)
+    policy_loss(logp, old, advantages, torch.ones(20, 30), rule=rule, objective=objective).per_token.sum().backward()
+    assert logp.grad is not None
+    assert bool(logp.grad.isfinite().all())
+    return logp.grad
+
+
+@pytest.mark.parametrize(("objective", "strategy"), PAIRS)
+def test_every_strategy_that_an_objective_accepts_changes_its_gradient(objective, strategy):
+    recipe = accepted(objective=objective, strategy=strategy, aggregate=aggregate_of(objective))
+    chosen, controller = build_objective(recipe), build_controller(recipe)
+    own = pull(Clip() if objective == "clip-undetached" else chosen, chosen.rule)
+    found = []
+    for step in range(1, 5):
+        controller.observe(step, 0.4, 1.0)
+        found.append(pull(chosen, controller.rule()))
+    assert any(not torch.equal(gradient, own) for gradient in found)
+
+
+def test_what_reads_no_band_takes_no_strategy_and_what_reads_one_takes_some():
+    takers = {objective for objective, _ in PAIRS}
+    assert takers == {name for name, objective in OBJECTIVES.items() if objective.banded}
+    assert {objective for objective, strategy in PAIRS if strategy == "id"} == {
+        "clip", "clip-undetached", "cispo", "gmpo", "ce-gppo", "nsr"
+    }  # fmt: skip
+    assert ("clip-undetached", "dppo") not in PAIRS
+    assert ("gspo", "constant") in PAIRS
+
+
+@pytest.mark.parametrize("name", REWEIGHTINGS)
+def test_every_reweighting_changes_the_gradient(name):
+    assert not torch.equal(gradient(accepted(reweighting=name)), plain("clip", "token-mean"))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_objective_is_refused_under_an_aggregation_that_is_not_its_own(objective):
+    strategy = "id" if objective == "clip-undetached" else None
+    own = [mode for mode in AGGREGATE if accepted(objective=objective, aggregate=mode, strategy=strategy)]
+    assert own == list(OBJECTIVES[objective].aggregations)
+
+
+def test_the_aggregations_have_different_gradients():
+    found = [gradient(accepted(aggregate=mode)) for mode in AGGREGATE]
+    assert all(not torch.equal(a, b) for i, a in enumerate(found) for b in found[:i])
+
+
+def test_every_accepted_advantage_baseline_and_failure_reward_gives_other_advantages():
+    groups = [[1.0, 0.0, 0.0, None], [1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    found = []
+    for advantage, baseline, failure in product(ADVANTAGE, BASELINE, (0, -1)):
+        recipe = accepted(advantage=advantage, baseline=baseline, failure_reward=failure)
+        if recipe:
+            judge = Advantages(recipe.update)
+            judge(groups[::-1])  # an EMA baseline begins with its first batch's own mean
+            judge([[0.0] * 4])
+            found.append(((advantage, baseline, failure), judge(groups)))
+    assert {name for (name, _, _), _ in found} == set(ADVANTAGE)
+    for i, (one, a) in enumerate(found):
+        for other, b in found[:i]:
+            inert = one[0] == other[0] and one[0] in ("grpo", "qae")  # the reward's scale: they divide by its deviation
+            if inert:
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+            else:
+                assert not torch.equal(a, b), (one, other)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [{"kl": {"coefficient": 0.5}}, {"kl": {"kind": "fisher", "fisher_samples": 4}}, {"kl_cov": {"share": 0.3}}],
+)
+def test_every_penalty_changes_the_gradient(penalty):
+    objective = "reinforce" if "kl_cov" in penalty else "clip"
+    assert not torch.equal(gradient(accepted(objective=objective, **penalty)), plain(objective, "token-mean"))
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        {"kl": {"kind": "fixed", "target": 0.3}},
+        {"kl": {"kind": "adaptive", "fisher_samples": 8}},
+        {"kl_cov": {"coefficient": 0}, "objective": "reinforce"},
+        {"kl_cov": {"share": 0.1}, "objective": "clip"},
+    ],
+)
+def test_a_setting_of_a_penalty_that_nothing_reads_is_refused(ignored):
+    assert accepted(**ignored) is None
+
+
+@pytest.mark.parametrize("given", [{"name": "fixed"}, {"name": "gepo", "group_size": 8}])
+def test_a_weighting_that_does_nothing_or_does_not_fit_the_groups_is_refused(given):
+    with pytest.raises(RecipeError, match=r"control\.reweighting.*: got .*; set "):
+        parse_recipe({**content(), "control": {"reweighting": given}})
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(content(objective="gspo", strategy="id", aggregate="token-mean", baseline="ema"))
+    assert len(str(caught.value).splitlines()) == 3
