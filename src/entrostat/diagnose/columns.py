@@ -68,6 +68,13 @@ def canonical(name: str) -> str:
     return REDUCED.sub("", re.sub(r"\.?\s+", "_", plain.rstrip(".")))
 
 
+def without_prefix(plain: str) -> str:
+    """A canonical name without `train/`, `rollout/` and the like before it."""
+    while found := NEUTRAL.match(plain):
+        plain = plain[found.end() :]
+    return plain
+
+
 @lru_cache(maxsize=16384)
 def recognise(name: str) -> Match | None:
     """The quantity that a log calls `name`; None for another column."""
@@ -76,10 +83,7 @@ def recognise(name: str) -> Match | None:
     plain = canonical(name)
     if plain in NEVER_READ:
         return None
-    bare = plain
-    while found := NEUTRAL.match(bare):
-        bare = bare[found.end() :]
-    for each in (plain, bare):
+    for each in (plain, without_prefix(plain)):
         if each in _EXACT:
             return _EXACT[each]
         if match := next((match for pattern, match in _PATTERNS if pattern.fullmatch(each)), None):

@@ -95,7 +95,9 @@ NO_LENGTH = (
     | EVALUATION
     | SHARE
     | REWARD
-    | _any("prompt prompts input context clip clipped truncated terminated correct incorrect total second throughput")
+    | _any(
+        "prompt prompts input context clip clipped truncated terminated correct incorrect total second throughput penalty"
+    )
 )
 NO_KL = NEVER | EVALUATION | REWARD | _any("cov ctl lr")
 
@@ -313,10 +315,10 @@ METRICS: Mapping[str, Metric] = {
     ),
     "mismatch": Metric(
         "nats per token",
-        "mean absolute difference of the trainer's and the sampler's log-probabilities",
+        "mean absolute difference of the trainer's and the sampler's log-probabilities (verl: of the probabilities)",
         aliases=_names(
             """sampling/sampling_logp_difference/mean train_rollout_logprob_abs_diff
-            policy/rollout_train_logprobs_abs_diff_mean training/rollout_probs_diff_mean"""
+            policy/rollout_train_logprobs_abs_diff_mean rollout_probs_diff_mean"""
         ),
         words=(Words((_any("logp logprob logprobs"), _any("diff difference")), STATISTICS | EVALUATION),),
     ),
@@ -350,7 +352,7 @@ METRICS: Mapping[str, Metric] = {
         record="learning_rate",
         aliases=_names("actor/lr lr actor_lr policy/policy_lr optim/lr lr-pg_0 act_lr"),
         words=(
-            Words((_any("lr"),), OTHER_NETWORK | _any("ctl")),
+            Words((_any("lr"),), OTHER_NETWORK | KL | _any("ctl")),
             Words((_any("learning"), _any("rate")), OTHER_NETWORK),
         ),
     ),

@@ -24,14 +24,14 @@ class Bars:
         self._states: list[tuple[int, int]] = []
         self._at: list[int] = []
         self._said_total: int | None = None
+        self._bar_total: int | None = None
         self._per_epoch: int | None = None
         self._epochs: int | None = None
 
     @property
     def total(self) -> int | None:
-        """What Trainer announced, else the total of the commonest bar."""
-        usual = self._totals.most_common(1)
-        return self._said_total or (usual[0][0] if usual and usual[0][1] >= 3 else None)
+        """What Trainer announced, else the total of the bar that gave the rows their steps."""
+        return self._said_total or self._bar_total
 
     def read(self, lines: Sequence[str], before: str | None = None) -> None:
         """Lines of the log in order; `before` is what of the last one stands before a row."""
@@ -67,17 +67,19 @@ class Bars:
         return ()
 
     def _by_bar(self, training: Sequence[int]) -> list[int]:
-        """The state of the training's bar when each row was printed."""
-        if self.total is None or not training or training[-1] >= len(self._at):
-            return []
-        steps = []
-        for index in training:
-            seen = self._states[: self._at[index]]
-            state = next((done for done, total in reversed(seen[-200:]) if total == self.total), None)
-            if not state:
-                return []
-            steps.append(state)
-        return steps
+        """The state of the training's bar when each row was printed: of the bar that has moved on before every row."""
+        for total, _ in self._totals.most_common(8) if training else ():
+            if self._said_total not in (None, total):
+                continue
+            steps = [self._state(self._at[index], total) for index in training]
+            if all(steps) and all(before < after for before, after in pairwise(steps)):
+                self._bar_total = total
+                return steps
+        return []
+
+    def _state(self, place: int, total: int) -> int:
+        """The last state of a bar before a place; 0 for none among the last 200."""
+        return next((done for done, own in reversed(self._states[max(place - 200, 0) : place]) if own == total), 0)
 
     def _by_epoch(self, rows: Sequence[dict[str, Any]], training: Sequence[int]) -> list[int]:
         per_epoch = self._per_epoch or (self.total / self._epochs if self.total and self._epochs else None)
@@ -88,7 +90,7 @@ class Bars:
 
     def _by_total(self, training: Sequence[int]) -> list[int]:
         """Evenly to the total, if the bar has reached it."""
-        if not self.total or not training or self.total % len(training) or not self._states:
+        if not self.total or not training or self.total % len(training):
             return []
         whole = any(done == total == self.total for done, total in self._states)
         every = self.total // len(training)

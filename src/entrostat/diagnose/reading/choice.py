@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from entrostat.diagnose.columns import BY_WORDS, QUANTITIES, mean, number, recognise
+from entrostat.diagnose.columns import BY_WORDS, QUANTITIES, canonical, mean, number, recognise, without_prefix
 from entrostat.diagnose.reading.errors import LogError
 from entrostat.diagnose.reading.questions import Question
 from entrostat.diagnose.reading.steps import STEP, is_step_name
@@ -81,9 +81,21 @@ def _by_rank(
     listed = max((count for rank, count in most.items() if rank < BY_WORDS), default=0)
     groups = []
     for rank, names in ranks.items():
+        names = _one_prefix(names)
         full = tuple(name for name in names if counts[name] >= FULL_ENOUGH * most[rank])
         groups.append((most[rank] < FULL_ENOUGH * listed, rank, full))
     return [(rank, names) for _, rank, names in sorted(groups)]
+
+
+def _one_prefix(names: Sequence[str]) -> list[str]:
+    """Of `reward`, `rollout/reward` and `train/reward` the first, in this order: they are not parts of one mean."""
+    best: dict[str, tuple[int, str]] = {}
+    for name in names:
+        plain = canonical(name)
+        bare = without_prefix(plain)
+        place = 0 if plain == bare else 1 if plain.startswith("rollout/") else 2
+        best[bare] = min(best.get(bare, (place, name)), (place, name), key=lambda each: each[0])
+    return [name for _, name in best.values()]
 
 
 def _values(rows: Rows, names: tuple[str, ...], text: Counter[str]) -> tuple[tuple[str, ...], list[float | None]]:

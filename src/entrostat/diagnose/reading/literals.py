@@ -23,6 +23,7 @@ TOKEN = re.compile(
 )
 OPENING = re.compile(r"""\{\s*(?:['"]|$)""")
 MOST_LINES = 2_000  # of one dictionary
+DEEPEST = 16  # dictionaries within one another; no row is so deep
 
 
 def dictionaries(lines: list[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -69,6 +70,8 @@ def _split(body: str) -> Iterator[dict[str, Any]]:
     path: list[str] = []
     depth = 0
     for token in TOKEN.finditer(body):
+        if depth > DEEPEST:
+            return
         if token["close"]:
             depth -= 1
             if path:

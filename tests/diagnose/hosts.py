@@ -1,0 +1,458 @@
+"""One small run as every host writes it: made anew from the hosts' line formats and metric names."""
+
+from __future__ import annotations
+
+import json
+import math
+import pprint
+from collections.abc import Callable
+from dataclasses import dataclass
+
+STEPS = 30
+TOTAL = 60
+EVERY = 10  # steps from one evaluation to the next
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the run measured at a step; `heldout` at every EVERY-th alone."""
+
+    step: int
+    entropy: float
+    reward: float
+    length: float
+    truncated: float
+    grad_norm: float
+    heldout: float | None = None
+
+
+def run() -> list[Step]:
+    """A run whose entropy falls while reward and held-out score rise, every number exact in four decimals."""
+    return [
+        Step(
+            step,
+            round(0.9 * math.exp(-step / 12), 4),
+            round(0.2 + 0.01 * step, 4),
+            200.0 + step,
+            round(0.002 * step, 4),
+            round(0.3 + 0.001 * step, 4),
+            round(0.1 + 0.01 * step, 4) if step % EVERY == 0 else None,
+        )
+        for step in range(1, STEPS + 1)
+    ]
+
+
+@dataclass(frozen=True)
+class Host:
+    """write: the run as the host's text. name: of the file. has: what stands in it. end: the last step, if it says."""
+
+    write: Callable[[list[Step]], str]
+    name: str = "train.log"
+    has: tuple[str, ...] = ("entropy", "reward", "length", "truncated", "grad_norm", "heldout")
+    end: int | None = None
+    first: int = 1
+
+
+def trl_row(step: Step, quoted: bool = False) -> dict[str, object]:
+    cell = str if quoted else lambda value: value
+    row = {
+        "loss": 0.01,
+        "grad_norm": step.grad_norm,
+        "learning_rate": 1e-06,
+        "num_tokens": 1000.0 * step.step,
+        "completions/mean_length": step.length,
+        "completions/max_length": 512.0,
+        "completions/clipped_ratio": step.truncated,
+        "rewards/accuracy_reward/mean": step.reward / 2,
+        "rewards/accuracy_reward/std": 0.1,
+        "reward": step.reward,
+        "reward_std": 0.3,
+        "entropy": step.entropy,
+        "epoch": round(step.step / TOTAL, 4),
+    }
+    return {name: cell(value) for name, value in row.items()}
+
+
+def trl_evaluation(step: Step, quoted: bool = False) -> dict[str, object]:
+    cell = str if quoted else lambda value: value
+    row = {"eval_loss": 0.2, "eval_reward": step.heldout, "eval_entropy": 7.0, "eval_runtime": 3.1, "epoch": 0.5}
+    return {name: cell(value) for name, value in row.items()}
+
+
+def bar(step: int) -> str:
+    return f"\r {step / TOTAL:4.0%}|██▌       | {step}/{TOTAL} [00:{step % 60:02d}<10:00,  1.00s/it]"
+
+
+def trl_console(steps: list[Step], quoted: bool = False, bars: bool = True) -> str:
+    lines = ["{'learning_rate': 1e-06, 'beta': 0.04, 'clip_ratio': 0.2}\n", "***** Running training *****\n"]
+    for step in steps:
+        lines += [bar(step.step) if bars else "", f"{trl_row(step, quoted)}\n"]
+        if step.heldout is not None:
+            lines.append(f"\r 50%|█████     | 4/8 [00:01<00:01,  2.00it/s]\n{trl_evaluation(step, quoted)}\n")
+    return "".join(lines)
+
+
+def trainer_state(steps: list[Step]) -> str:
+    rows: list[dict[str, object]] = []
+    for step in steps:
+        rows.append({**trl_row(step), "step": step.step})
+        if step.heldout is not None:
+            rows.append({**trl_evaluation(step), "step": step.step})
+    return json.dumps({"global_step": STEPS, "log_history": rows, "max_steps": TOTAL}, indent=2)
+
+
+def json_lines(rows: list[dict[str, object]]) -> str:
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
+def ms_swift(steps: list[Step]) -> str:
+    rows: list[dict[str, object]] = []
+    for step in steps:
+        row = trl_row(step)
+        row["entropy/mean"], row["entropy/max"] = row.pop("entropy"), 3.0
+        rows.append({**row, "global_step/max_steps": f"{step.step}/{TOTAL}", "elapsed_time": "1m 2s"})
+        if step.heldout is not None:
+            rows.append({**trl_evaluation(step), "global_step/max_steps": f"{step.step}/{TOTAL}"})
+    return json_lines(rows)
+
+
+def llama_factory(steps: list[Step]) -> str:
+    rows: list[dict[str, object]] = [
+        {
+            "current_steps": step.step,
+            "total_steps": TOTAL,
+            "loss": 0.1,
+            "lr": 1e-6,
+            "reward": step.reward,
+            "epoch": 0.1,
+            "percentage": 100 * step.step / TOTAL,
+            "elapsed_time": "0:00:05",
+            "remaining_time": "0:01:00",
+        }
+        for step in steps
+    ]
+    return json_lines(rows)
+
+
+def verl_console(steps: list[Step]) -> str:
+    lines = ["\x1b[36m(TaskRunner pid=7)\x1b[0m  'actor': {'entropy_coeff': 0, 'response_length': 128},"]
+    lines.append(f"(TaskRunner pid=7) Total training steps: {TOTAL}")
+    for step in steps:
+        cells = {
+            "actor/entropy": step.entropy,
+            "actor/pg_clipfrac": "np.float64(0.01)",
+            "actor/pg_clipfrac_lower": 0.9,
+            "actor/ppo_kl": 0.001,
+            "actor/grad_norm": f"np.float64({step.grad_norm})",
+            "training/global_step": step.step,
+            "critic/score/mean": step.reward,
+            "critic/score/max": 1.0,
+            "response_length/mean": step.length,
+            "response_length/clip_ratio": step.truncated,
+            "prompt_length/clip_ratio": 0.0,
+            "timing_s/step": 1.5,
+        }
+        if step.heldout is not None:
+            cells["val-core/gsm8k/acc/mean@1"] = step.heldout
+            cells["val-aux/gsm8k/score/mean@1"] = 0.9
+        pairs = " - ".join(f"{name}:{cell}" for name, cell in cells.items())
+        lines.append(f"\x1b[36m(TaskRunner pid=7)\x1b[0m step:{step.step} - {pairs}")
+    return "\n".join(lines)
+
+
+def openrlhf(steps: list[Step]) -> str:
+    lines = []
+    for step in steps:
+        status = {
+            "policy_loss": 0.1,
+            "actor_lr": 1e-6,
+            "actor_grad_norm": step.grad_norm,
+            "entropy_loss": step.entropy,
+            "reward": step.reward,
+            "return": 0.0,
+            "response_length": step.length,
+            "total_length": 900.0,
+            "truncated": step.truncated,
+            "kl": 0.01,
+            "vllm_kl": 0.002,
+            "timing/generation": 3.0,
+        }
+        head = "(PPOTrainer pid=9, ip=10.0.0.1) INFO 01-02 03:04:05 ppo_trainer.py:547] "
+        lines.append(f"{head}✨ Global step {step.step}: {status}")
+        if step.heldout is not None:
+            logs = {"eval_gsm8k_pass1": step.heldout, "eval_gsm8k_pass4": 0.9, "eval_response_length_mean": 9.0}
+            lines.append(f"{head}✨ Evaluation completed in 0:01:02, global_step {step.step}, eval_metrics: {logs}")
+    return "\n".join(lines)
+
+
+def slime(steps: list[Step], per_rollout: int = 1) -> str:
+    lines = []
+    for step in steps:
+        head = "(MegatronTrainRayActor pid=77) [2026-01-02 03:04:05] data.py:1 - "
+        index = step.step - 1
+        rollout, rest = divmod(index, per_rollout)
+        if not rest:
+            lengths = {"rollout/response_len/mean": step.length, "rollout/truncated_ratio": step.truncated}
+            rewards = {"rollout/rewards": 1e-9, "rollout/raw_reward": step.reward, "rollout/advantages": 1e-9}
+            lines += [f"{head}perf {rollout}: {lengths}", f"{head}rollout {rollout}: {rewards}"]
+        update = {"train/entropy_loss": step.entropy, "train/grad_norm": step.grad_norm, "train/step": index}
+        lines.append(f"{head}step {index}: {update}")
+        if step.heldout is not None and per_rollout == 1:
+            scores = {"eval/aime": step.heldout, "eval/aime-truncated_ratio": 0.9, "eval/aime/response_len/mean": 9.0}
+            lines.append(f"{head}eval {rollout}: {scores}")
+    return "\n".join(lines)
+
+
+def prime_rl(steps: list[Step]) -> str:
+    lines = []
+    for step in steps:
+        lines.append(
+            f"03:04:05 \x1b[32mSUCCESS\x1b[0m Step {step.step} |   1.23s | Loss 0.0100 | Entropy {step.entropy:.4f} | "
+            f"Mismatch KL 0.0010 | Grad. Norm {step.grad_norm:.4f} | LR 1.00e-06 | Throughput 900 tokens/s | MFU 9.1%"
+        )
+        lines.append(
+            f"03:04:06 SUCCESS Step {step.step} |   9.10s | Reward {step.reward:.4f} | Trainable 12/16 (75.0%) | "
+            f"Turns 1.0 | Max Off-Policy 2 | Error 0.0% | Truncation {step.truncated:.1%}"
+        )
+        if step.heldout is not None:
+            lines.append(
+                f"03:04:07 SUCCESS Evaluated aime24 (Step {step.step}) | Policy v{step.step} |  20.10s | "
+                f"Reward {step.heldout:.4f} | Turns 1.0 | Error 0.0% | Truncation 50.0%"
+            )
+    return "\n".join(lines)
+
+
+def skyrl(steps: list[Step]) -> str:
+    blocks = []
+    for step in steps:
+        cells = {
+            "policy/policy_entropy": f"{step.entropy:.4f}",
+            "policy/raw_grad_norm": f"{step.grad_norm:.4f}",
+            "policy/rollout_train_logprobs_abs_diff_mean": "0.0010",
+            "reward/avg_raw_reward": f"{step.reward:.4f}",
+            "reward/avg_pass_at_4": "0.9000",
+            "generate/avg_num_tokens": f"{step.length:.4f}",
+            "generate/avg_tokens_zero_rewards": "9.0000",
+            "loss/avg_final_rewards": "0.1000",
+            "trainer/global_step": step.step,
+        }
+        if step.heldout is not None:
+            cells["eval/all/avg_score"] = f"{step.heldout:.4f}"
+        body = "\n".join(
+            f"\x1b[36m(skyrl_entrypoint pid=5)\x1b[0m {line}" for line in pprint.pformat(cells).splitlines()
+        )
+        blocks.append(f"2026-01-02 03:04:05.678 | INFO     | tracking:log:189 - Step {step.step}: \n{body}")
+    return "\n".join(blocks)
+
+
+def nemo_rl(steps: list[Step]) -> str:
+    blocks = []
+    for step in steps:
+        block = f"\n{'=' * 25} Step {step.step}/{TOTAL} {'=' * 25}\n▶ Preparing batch...\n"
+        if step.heldout is not None:
+            block += (
+                f"\n📊 Validation Results:\n    • Accuracy: {step.heldout:.4f}\n"
+                "    • Average response length: 9.0 tokens\n    • Samples processed: 8\n"
+            )
+        block += (
+            "\n📊 Training Results:\n  • Loss: 0.0100\n  • Generation KL Error: 0.0010\n"
+            f"  • Avg Reward: {step.reward:.4f}\n  • Mean Generation Length: {step.length:.4f}\n"
+            "\n⏱️  Timing:\n  • Total step time: 3.20s\n  • generation: 1.20s (37.5%)\n"
+        )
+        blocks.append(block)
+    return "".join(blocks)
+
+
+def areal(steps: list[Step]) -> str:
+    """AReaL counts finished steps and prints a table of names and numbers, four pairs a line."""
+    lines = []
+    for step in steps:
+        cells = {
+            "ppo_actor/task_reward/avg": step.reward,
+            "ppo_actor/task_reward/max": 1.0,
+            "ppo_actor/seq_len/avg": step.length,
+            "ppo_actor/no_eos_ratios/avg": step.truncated,
+            "ppo_actor/update/entropy/avg": step.entropy,
+            "ppo_actor/update/grad_norm": step.grad_norm,
+            "ppo_actor/update/lr": 1e-6,
+        }
+        lines.append(f"[37m20260102-03:04:05.678 StatsLogger INFO: Epoch 1/5 Step {step.step % 7}/12 "
+                     f"Train step {step.step}/{TOTAL} done.[0m")  # fmt: skip
+        lines.append("20260102-03:04:05.679 StatsLogger INFO: Stats (1/1):")
+        lines.append("20260102-03:04:05.679 StatsLogger INFO:")
+        lines.append("╒" + "═" * 60 + "╕")
+        pairs = [f"│ {name:32} │ {value:.4e} " for name, value in cells.items()]
+        lines += ["".join(pairs[place : place + 4]) + "│" for place in range(0, len(pairs), 4)]
+        lines.append("╘" + "═" * 60 + "╛")
+    return "\n".join(lines)
+
+
+def roll(steps: list[Step]) -> str:
+    lines = []
+    for step in steps:
+        metrics = {
+            "critic/score/mean": step.reward,
+            "critic/rewards/mean": step.reward,
+            "actor/entropy@mean": step.entropy,
+            "actor/pg_loss@sum": 0.1,
+            "actor/grad_norm": step.grad_norm,
+            "tokens/response_length/mean": step.length,
+            "tokens/prompt_length/mean": 70.0,
+            "system/step": step.step,
+        }
+        if step.heldout is not None:
+            metrics["val_correct/all/mean"] = step.heldout
+        lines.append(
+            f"[2026-01-02 03:04:05] [agentic_pipeline.py (232)] pipeline rollout global step {step.step} start..."
+        )
+        lines.append(f"[2026-01-02 03:04:05] [agentic_pipeline.py (613)] [INFO] {json.dumps(metrics)}")
+        lines.append(f"[2026-01-02 03:04:06] [agentic_pipeline.py (619)] pipeline step {step.step} finished")
+    return "\n".join(lines)
+
+
+def tinker(steps: list[Step]) -> str:
+    rows = []
+    for step in steps:
+        row: dict[str, object] = {
+            "step": step.step - 1,
+            "progress/batch": step.step - 1,
+            "optim/lr": 1e-5,
+            "optim/entropy": step.entropy,
+            "optim/kl_sample_train_v1": 0.001,
+            "env/all/reward/total": step.reward,
+            "env/all/ac_tokens_per_turn": step.length,
+            "env/all/by_group/frac_all_good": 0.1,
+            "time/total": 7.8,
+        }
+        if step.heldout is not None:
+            row["test/env/all/reward/total"] = step.heldout
+        rows.append(row)
+    return json_lines(rows)
+
+
+def typed_rows(steps: list[Step]) -> str:
+    """A trainer of one's own: rows of several kinds in one file, each with its own `reward`."""
+    rows: list[dict[str, object]] = []
+    for step in steps:
+        rows.append(
+            {"type": "rollout", "grpo_step": step.step, "reward": step.reward, "avg_response_length": step.length}
+        )
+        for update in (0.9, 1.1):
+            entropy, norm = update * step.entropy, update * step.grad_norm
+            rows.append(
+                {"type": "train", "grpo_step": step.step, "token_entropy": entropy, "grad_norm": norm, "reward": 9}
+            )
+        if step.heldout is not None:
+            rows.append({"type": "eval", "grpo_step": step.step, "reward": step.heldout, "avg_response_length": 9.0})
+        rows.append({"type": "summary", "grpo_step": step.step, "best_reward": 0.99, "step_seconds": 3.0})
+    return json_lines(rows)
+
+
+TABLE = ("Step", "Training Loss", "reward", "reward_std", "completions / mean_length", "completions / clipped_ratio",
+         "rewards / check_answer / mean", "entropy")  # fmt: skip
+
+
+def table_rows(steps: list[Step]) -> list[list[str]]:
+    return [
+        [str(s.step), *(f"{x:.6f}" for x in (0.01, s.reward, 0.3, s.length, s.truncated, 0.5, s.entropy))]
+        for s in steps
+    ]
+
+
+def pasted(steps: list[Step], mark: str) -> str:
+    return "\n".join(mark.join(cells) for cells in [list(TABLE), *table_rows(steps)]) + "\n"
+
+
+def markdown(steps: list[Step]) -> str:
+    lines = [f"| {' | '.join(cells)} |" for cells in [list(TABLE), *table_rows(steps)]]
+    return "# My run\n\nIt went, well, as follows:\n\n" + "\n".join([lines[0], "|---" * len(TABLE) + "|", *lines[1:]])
+
+
+def aligned(steps: list[Step]) -> str:
+    rows = [list(TABLE), *table_rows(steps)]
+    return "\n".join("  ".join(f"{cell:>32}" for cell in cells) for cells in rows)
+
+
+def html(steps: list[Step]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in TABLE)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n" for cells in table_rows(steps))
+    progress = (
+        f"<div><progress value='{STEPS}' max='{TOTAL}'></progress>\n [ {STEPS}/{TOTAL} 0:10 &lt; 0:10, Epoch 0/1]</div>"
+    )
+    return f"{progress}<table border='1'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>"
+
+
+def notebook(steps: list[Step]) -> str:
+    small = "<table><tr><th>Step</th><th>Training Loss</th></tr><tr><td>1</td><td>2.0</td></tr></table>"
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": ["Unsloth: will patch, reward = 3\n"]},
+        {
+            "output_type": "display_data",
+            "data": {"text/html": html(steps).splitlines(keepends=True), "text/plain": ["<HTML>"]},
+        },
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": ["# GRPO"]},
+        {"cell_type": "code", "outputs": [{"output_type": "display_data", "data": {"text/html": small}}]},
+        {"cell_type": "code", "outputs": outputs},
+    ]
+    return json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 0})
+
+
+def columns_document(steps: list[Step]) -> str:
+    history = {
+        "step": [s.step for s in steps],
+        "entropy": [s.entropy for s in steps],
+        "mean_reward": [s.reward for s in steps],
+        "avg_completion_length": [s.length for s in steps],
+    }
+    return json.dumps({"config": {"lr": 1e-6, "tags": ["a"]}, "history": history}, indent=1)
+
+
+def script(steps: list[Step]) -> str:
+    return "\n".join(
+        f"[rank0]: 2026-01-02 03:04:05 step {s.step}/{TOTAL}: loss=0.01, mean_reward={s.reward}, entropy={s.entropy}, "
+        f"mean_len={s.length}, grad_norm={s.grad_norm}, time=3.2s"
+        for s in steps
+    )
+
+
+def wandb_export(steps: list[Step]) -> str:
+    lines = [",_step,_runtime,train/global_step,train/reward,train/entropy,train/grad_norm,eval/reward"]
+    lines += [
+        f"{i},{3 * s.step},{9.0},{s.step},{s.reward},{s.entropy},{s.grad_norm},{'' if s.heldout is None else s.heldout}"
+        for i, s in enumerate(steps)
+    ]
+    return "\n".join(lines)
+
+
+LEARNT = ("entropy", "reward", "length", "truncated", "grad_norm")
+TABLED = ("entropy", "reward", "length", "truncated")
+
+HOSTS = {
+    "trl": Host(trl_console, end=TOTAL),
+    "trl, quoted": Host(lambda steps: trl_console(steps, quoted=True), end=TOTAL),
+    "trl, no bars": Host(lambda steps: trl_console(steps, bars=False)),
+    "trainer_state": Host(trainer_state, "trainer_state.json", end=TOTAL),
+    "ms-swift": Host(ms_swift, "logging.jsonl", end=TOTAL),
+    "llama-factory": Host(llama_factory, "trainer_log.jsonl", has=("reward",), end=TOTAL),
+    "verl": Host(verl_console, end=TOTAL),
+    "openrlhf": Host(openrlhf),
+    "slime": Host(slime, first=0),
+    "prime-rl": Host(prime_rl, has=("entropy", "reward", "truncated", "grad_norm", "heldout")),
+    "skyrl": Host(skyrl, has=("entropy", "reward", "length", "grad_norm", "heldout")),
+    "nemo-rl": Host(nemo_rl, has=("reward", "length", "heldout"), end=TOTAL),
+    "areal": Host(areal, has=LEARNT, end=TOTAL),
+    "roll": Host(roll, has=("entropy", "reward", "length", "grad_norm", "heldout")),
+    "tinker": Host(tinker, "metrics.jsonl", has=("entropy", "reward", "length", "heldout"), first=0),
+    "typed rows": Host(typed_rows, "metrics.jsonl", has=("entropy", "reward", "length", "grad_norm", "heldout")),
+    "pasted table": Host(lambda steps: pasted(steps, "\t"), "table.txt", has=TABLED),
+    "csv": Host(lambda steps: pasted(steps, ","), "table.csv", has=TABLED),
+    "aligned table": Host(aligned, "table.txt", has=TABLED),
+    "markdown": Host(markdown, "table.md", has=TABLED),
+    "html": Host(html, "page.html", has=TABLED, end=TOTAL),
+    "notebook": Host(notebook, "train.ipynb", has=TABLED, end=TOTAL),
+    "json of columns": Host(columns_document, "history.json", has=("entropy", "reward", "length")),
+    "own script": Host(script, has=("entropy", "reward", "length", "grad_norm"), end=TOTAL),
+    "wandb export": Host(wandb_export, "export.csv", has=("entropy", "reward", "grad_norm", "heldout")),
+}
