@@ -95,9 +95,8 @@ NO_LENGTH = (
     | EVALUATION
     | SHARE
     | REWARD
-    | _any(
-        "prompt prompts input context clip clipped truncated terminated correct incorrect total second throughput penalty"
-    )
+    | _any("prompt prompts input context clip clipped truncated terminated correct incorrect total")
+    | _any("second throughput penalty")
 )
 NO_KL = NEVER | EVALUATION | REWARD | _any("cov ctl lr")
 
