@@ -5,7 +5,11 @@ READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs dist check-dist clean
+HOSTS := trl verl
+TESTS_trl := tests/integrations/test_trl_*.py tests/objective/test_parity_trl.py
+TESTS_verl := tests/integrations/test_verl*.py tests/objective/test_parity_verl.py tests/grading/test_ray_pool.py
+
+.PHONY: demo test lint docs dist check-dist clean $(HOSTS:%=test-%)
 
 demo: $(READY)
 	$(BIN)/entrostat demo
@@ -18,6 +22,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# the tests of one host trainer, in an environment of its own; a test that is skipped there is a failure
+$(HOSTS:%=test-%): test-%: $(VENV)-%/.ready
+	OMP_NUM_THREADS=1 REQUIRE_HOST=$* WITH_RAY=1 $(VENV)-$*/bin/python -m pytest $(TESTS_$*)
 
 # the documentation site, in site/; a warning is an error
 docs: $(DOCS_READY)
@@ -40,5 +48,10 @@ $(DOCS_READY): $(READY)
 	$(INSTALL) --editable '.[docs]'
 	touch $(DOCS_READY)
 
+$(VENV)-%/.ready: pyproject.toml constraints-%.txt
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --constraint constraints-$*.txt --editable '.[$*-tests]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site
+	rm -rf $(VENV) $(HOSTS:%=$(VENV)-%) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site

@@ -2,7 +2,36 @@
 
 import os
 
+import pytest
 import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+HOST = os.environ.get("REQUIRE_HOST")
+"""The host trainer that is installed for its tests: with it, a test that is skipped fails the run."""
+
+skipped: list[str] = []
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if HOST and report.skipped:
+        skipped.append(f"{report.nodeid}: {report.longrepr}")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if HOST and report.skipped:
+        skipped.append(f"{report.nodeid}: {report.longrepr}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if skipped:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if skipped:
+        terminalreporter.section(f"skipped, although {HOST} is installed")
+        for line in skipped:
+            terminalreporter.write_line(line)
