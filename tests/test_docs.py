@@ -133,6 +133,19 @@ def test_what_a_page_imports_from_us_is_there():
             assert re.search(rf"\b{name.name}\b", source.read_text()), (node.module, name.name)
 
 
+def test_what_an_example_sums_over_tokens_takes_the_mask():
+    sums = [
+        ast.unparse(node.func.value)
+        for page in EVERY_PAGE
+        for block in re.findall(r"^```py(?:thon)?\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("sum", "mean")
+    ]
+    over_tokens = [summed for summed in sums if re.search(r"stats\.|flow|polarity\(", summed)]
+    assert len(over_tokens) >= 5
+    assert all(summed.endswith("[mask]") for summed in over_tokens), over_tokens
+
+
 def test_no_page_or_help_kills_by_a_pattern_or_on_any_status():
     help_texts = [command.help for command in site.typer.main.get_command(site.app).commands.values()]
     for text in [
