@@ -2,13 +2,13 @@
 # Install the wheel in dist/ into a fresh environment and do from there what the README and the documentation show.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-room=$(mktemp -d)
-trap 'rm -rf "$room"' EXIT
-"${PYTHON:-python3}" -m venv "$room/venv"
-"$room/venv/bin/python" -m pip install --quiet --constraint "$root/constraints.txt" "$root"/dist/*.whl
-cp "$root/scripts/run_examples.py" "$room"
-cd "$room"
-export PATH="$room/venv/bin:$PATH" OMP_NUM_THREADS=1
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+"${PYTHON:-python3}" -m venv "$folder/venv"
+"$folder/venv/bin/python" -m pip install --quiet --constraint "$root/constraints.txt" "$root"/dist/*.whl
+cp "$root/scripts/run_examples.py" "$folder"
+cd "$folder"
+export PATH="$folder/venv/bin:$PATH" OMP_NUM_THREADS=1
 
 python -I -c "
 import pathlib, sys, entrostat
