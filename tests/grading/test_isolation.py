@@ -22,13 +22,17 @@ def test_the_code_is_the_only_process_of_an_unprivileged_user(inside):
     assert inside("return [os.getpid(), os.getppid(), os.getuid(), os.getgid()]") == "[1,0,65534,65534]"
 
 
+def test_the_code_has_a_session_and_a_process_group_of_its_own(inside):
+    assert inside("return [os.getpgrp(), os.getsid(0)]") == "[1,1]"
+
+
 def test_the_environment_is_empty_and_says_nothing_of_the_machine(inside):
     seen = inside("return [dict(os.environ), sys.argv, os.getcwd(), socket.gethostname(), os.listdir()]")
     assert seen == '[{"dict":[]},["solution.py"],"/tmp","sandbox",[]]'
 
 
-def test_only_the_null_device_and_the_channel_to_the_grader_are_open(inside):
-    assert inside("return sum(ctypes.CDLL(None).fcntl(fd, 1) >= 0 for fd in range(1024))") == "4"
+def test_only_the_null_device_two_socket_pairs_and_the_channel_to_the_grader_are_open(inside):
+    assert inside("return sum(ctypes.CDLL(None).fcntl(fd, 1) >= 0 for fd in range(1024))") == "8"
     assert (
         inside("return [os.fstat(fd).st_rdev == os.stat('/dev/null').st_rdev for fd in range(3)]") == "[true,true,true]"
     )

@@ -34,9 +34,12 @@ class CodeGrader:
     verdicts to remember by task content and code, 0 for none; timeouts and infrastructure errors are never
     remembered, and code whose answers vary from run to run keeps its first verdict while it is remembered. packages:
     import names of installed third-party packages that the code may use; all others are hidden. patience: seconds for
-    which a worker that fails is replaced and its grading tried again before it is an infrastructure error.
+    which a worker that fails is replaced and its grading tried again before it is an infrastructure error. secret: what
+    the seed of `random` in a task's assertion script is derived from, with the script and the code; None for this
+    user's own (entrostat.grading.secret). The same secret gives the same verdicts.
 
-    Raises ValueError for a setting out of range, IsolationError as above, WorkerError if no worker can be started.
+    Raises ValueError for a setting out of range or above a hard limit of this process, IsolationError as above,
+    WorkerError if no worker can be started or none can run code.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class CodeGrader:
         memo: int = 0,
         packages: Sequence[str] = (),
         patience: float = 30.0,
+        secret: bytes | None = None,
     ) -> None:
         _require("workers", workers, workers >= 1, "at least 1")
         _require("timeout", timeout, 0 < timeout < float("inf"), "a positive number of seconds")
@@ -57,9 +61,10 @@ class CodeGrader:
         _require("isolation", isolation, isolation in ("full", "best-effort"), "'full' or 'best-effort'")
         _require("memo", memo, memo >= 0, "0 or more verdicts")
         _require("patience", patience, 0 <= patience < float("inf"), "0 or more seconds")
-        self._limits = Limits(timeout=timeout, memory=memory, output=output)
+        self._limits = Limits(timeout=timeout, memory=memory, output=output).within_hard_limits(workers)
         self._packages = locate_packages(packages)
         self._isolation = isolation
+        self._secret = secret
         self._memo_size = memo
         self._memo: OrderedDict[tuple[str, str | None], Verdict] = OrderedDict()
         self._lock = threading.Lock()
@@ -70,6 +75,7 @@ class CodeGrader:
         try:
             for _ in range(workers):
                 self._slots.append(Slot(self._new_worker, patience))
+            self._slots[0].try_out()
         except BaseException:
             self.close()
             raise
@@ -146,7 +152,7 @@ class CodeGrader:
     def _new_worker(self) -> Worker:
         if sys.platform != "linux":
             raise IsolationError("isolating code takes Linux; run this in a Linux container or use RemoteGrader")
-        worker = Worker(self._limits, self._packages)
+        worker = Worker(self._limits, self._packages, self._secret)
         if self._isolation == "full" and worker.missing:
             worker.close()
             raise IsolationError(refusal(worker.missing))

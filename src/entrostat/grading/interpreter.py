@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from typing import Any
 
 from entrostat.grading import wire
 
+# What a script of assertions calls, with the number of the line, where an assertion does not hold. No class mangles it.
+NOTE_FAILURE = "__entrostat_note_failure__"
 _REQUEST_LIMIT = 1 << 30
 _PROGRAM = "<solution>"
 
@@ -116,9 +119,11 @@ def _replace_descriptor(number: int, content: bytes) -> int:
     return descriptor
 
 
-def _judge(conversation: Conversation, script: str, preamble: str, name: str) -> tuple[str, str]:
+def _judge(conversation: Conversation, script: str, preamble: str, name: str, seed: int) -> tuple[str, str]:
     """Run a task's assertions, asking the grader for each answer of the function under test."""
     asked = False
+    failed: list[int] = []
+    random.seed(seed)
 
     def candidate(*args: Any, **kwargs: Any) -> Any:
         nonlocal asked
@@ -129,12 +134,16 @@ def _judge(conversation: Conversation, script: str, preamble: str, name: str) ->
     assertions = types.ModuleType("assertions")
     try:
         exec(compile(preamble, "<preamble>", "exec"), assertions.__dict__)
-        vars(assertions).update({name: candidate, "candidate": candidate})
+        vars(assertions).update({name: candidate, "candidate": candidate, NOTE_FAILURE: failed.append})
         exec(compile(script, "<assertions>", "exec"), assertions.__dict__)
     except MemoryError:
         raise
     except BaseException as error:
+        if failed:
+            return "refuted", f"the assertion in line {failed[0]} does not hold"
         # What kind of argument the script gives is its own doing; how deep it is may be the answers'.
         unfit = not asked or (isinstance(error, wire.NotPlainError) and not isinstance(error, wire.TooDeepError))
         return "unfit" if unfit else "refuted", f"{type(error).__name__}: {error}"
+    if failed:
+        return ("refuted" if asked else "unfit"), f"the assertion in line {failed[0]} does not hold"
     return "upheld" if asked else "unfit", ""

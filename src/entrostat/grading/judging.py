@@ -12,6 +12,7 @@ from typing import Protocol
 
 from entrostat.grading import wire
 from entrostat.grading.extraction import extract_code
+from entrostat.grading.scripts import to_its_end
 from entrostat.grading.verdict import Outcome
 from entrostat.grading.worker import Failure, Interpreter
 from entrostat.tasks import Call, Expression, ProgramTask, ScriptTask, Task, TaskError
@@ -26,6 +27,9 @@ class Interpreters(Protocol):
 
     def start(self) -> AbstractContextManager[Interpreter]:
         """A fresh interpreter, ended when its context is left."""
+
+    def seed(self, *parts: str) -> int:
+        """A seed that the code cannot foresee; the same for the same parts."""
 
 
 class Tests(Protocol):
@@ -86,6 +90,11 @@ class Question:
     request: str
     right: tuple[str, ...]
 
+    @property
+    def longest(self) -> int:
+        """The number of characters that are enough to compare any answer."""
+        return max(map(wire.longest_match, self.right)) + 1
+
 
 @dataclass(frozen=True, slots=True)
 class CallTests:
@@ -99,11 +108,23 @@ class CallTests:
     equality: wire.Equality
 
     def judge(self, interpreters: Interpreters, code: str) -> str:
-        """Every question must be answered right."""
+        """Every question must be answered right. None is compared before the last one is answered.
+
+        Else whether and when the next call comes would tell the code whether its last answer was right.
+        """
+        answers: list[str] = []
+        failure = None
         with interpreters.start() as interpreter:
             _load(interpreter, self.preamble, code, self.setup)
-            for number, question in enumerate(self.questions, 1):
-                self.check(number, interpreter.ask(question.kind, question.request))
+            try:
+                for question in self.questions:
+                    answers.append(interpreter.ask(question.kind, question.request)[: question.longest])
+            except Failure as later:
+                failure = later
+        for number, answer in enumerate(answers, 1):
+            self.check(number, answer)
+        if failure:
+            raise failure
         return f"{len(self.questions)} tests"
 
     def check(self, number: int, answer: str) -> None:
@@ -124,9 +145,10 @@ class ScriptTests:
 
     def judge(self, interpreters: Interpreters, code: str) -> str:
         """The script must call the function and end without an exception."""
+        seed = interpreters.seed(self.digest, code)
         with interpreters.start() as interpreter, interpreters.start() as examiner:
             _load(interpreter, self.preamble, code)
-            examiner.judge(self.script, self.preamble, self.entry_point, interpreter.call)
+            examiner.judge(to_its_end(self.script), self.preamble, self.entry_point, seed, interpreter.call)
         return "all assertions"
 
 

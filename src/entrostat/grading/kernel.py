@@ -87,6 +87,11 @@ def allow_own_proc_files() -> None:
     _prctl(_PR_SET_DUMPABLE, 1)
 
 
+def forbid_core_dumps() -> None:
+    """No core dump of this process, not even for a crash handler that the machine pipes them to."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
 def die_with_parent(signal: int) -> None:
     """Receive `signal` when the parent process ends."""
     _prctl(_PR_SET_PDEATHSIG, signal)

@@ -2,8 +2,9 @@
 
 Once: a read-only root that holds nothing but Python's standard library and the shared libraries; user, process, mount,
 message, network and host-name namespaces. As root, the fork server becomes user 65534 first.
-Each grading: user, process, mount, message and network namespaces again, an empty /tmp with a size limit, Landlock
-where the kernel has it, resource limits, no capabilities, no new privileges, a seccomp filter.
+Each grading: user, process, mount, message and network namespaces again, a session and descriptors 0 to 2 of its own,
+an empty /tmp with a size limit, Landlock where the kernel has it, resource limits, no core dumps, no capabilities, no
+new privileges, a seccomp filter.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import resource
 import shutil
 import signal
 import socket
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from entrostat.grading import kernel, landlock
 from entrostat.grading.seccomp import grading_filter
@@ -31,6 +33,10 @@ _DEVICES = ("/dev/null", "/dev/urandom")
 _HIDDEN = ("*-packages", "*/*-packages")
 # The fork server holds a handful of descriptors, all below this number.
 _DESCRIPTORS_OF_SERVER = 256
+# With less, an interpreter cannot run code at all.
+_LEAST_DISK, _LEAST_DESCRIPTORS, _LEAST_THREADS = 1 << 20, 32, 2
+_STACK = 8 << 20
+_PENDING_SIGNALS = 64
 # When the machine runs out of memory, the kernel is to take a grading, not the trainer or the fork server.
 _FIRST_TO_GO = "1000"
 
@@ -74,6 +80,35 @@ class Limits:
     def cpu_seconds(self) -> int:
         """CPU time after which the kernel kills the grading, should the wall clock's kill fail."""
         return math.ceil(self.timeout) + 1
+
+    def within_hard_limits(self, workers: int) -> Limits:
+        """These limits under the hard limits of this process, for `workers` gradings at once.
+
+        What no setting names is made smaller where it must be: files, descriptors, threads. ValueError names a hard
+        limit that leaves too little, or less than the settings ask for.
+        """
+        limits = replace(
+            self,
+            disk=min(self.disk, _hard_limit(resource.RLIMIT_FSIZE)),
+            descriptors=min(self.descriptors, _hard_limit(resource.RLIMIT_NOFILE)),
+            # The user's processes and threads, the trainer's among them, count together: code may take a quarter.
+            threads=min(self.threads, _hard_limit(resource.RLIMIT_NPROC) // (4 * workers)),
+        )
+        needs = (
+            ("RLIMIT_FSIZE", "-f", limits.disk, _LEAST_DISK, "bytes of file size are needed"),
+            ("RLIMIT_NOFILE", "-n", limits.descriptors, _LEAST_DESCRIPTORS, "open files are needed"),
+            ("RLIMIT_NPROC", "-u", limits.threads, _LEAST_THREADS, f"threads for each of {workers} workers are needed"),
+            ("RLIMIT_CPU", "-t", _hard_limit(resource.RLIMIT_CPU), self.cpu_seconds, f"s for timeout {self.timeout:g}"),
+            ("RLIMIT_AS", "-v", _hard_limit(resource.RLIMIT_AS), self.memory, "bytes, which is `memory`"),
+            ("RLIMIT_DATA", "-d", _hard_limit(resource.RLIMIT_DATA), self.memory, "bytes, which is `memory`"),
+        )
+        for name, option, allowed, least, what in needs:
+            if allowed < least:
+                raise ValueError(
+                    f"the hard limit {name} (ulimit {option}) leaves {allowed} to a grading; allowed: at least {least} "
+                    f"{what}; raise the limit of this job, or ask the grader for less"
+                )
+        return limits
 
 
 class Sandbox:
@@ -135,19 +170,22 @@ class Sandbox:
                 kernel.join_namespace(self._pid_namespace, kernel.CLONE_NEWPID)
         return child
 
-    def seal(self, keep: int) -> None:
-        """Isolate the calling process, a fresh fork, for one grading; it keeps the descriptor `keep` and /dev/null."""
+    def seal(self, keep: Collection[int]) -> None:
+        """Isolate the calling process, a fresh fork, for one grading; of its descriptors it keeps those in `keep`."""
         with contextlib.suppress(OSError):
             self._write_own_proc_file("oom_score_adj", _FIRST_TO_GO)
         self._unshare(self._namespaces & ~(kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS), NOBODY)
-        os.closerange(3, keep)
-        os.closerange(keep + 1, _DESCRIPTORS_OF_SERVER)
+        # A signal to the own process group would reach the fork server's.
+        os.setsid()
+        _close_all_but(keep)
         if self._own_root:
             kernel.mount_tmpfs(self._tmp, self.limits.disk, self.limits.files)
         else:
             self._empty_tmp()
         os.chdir(self._tmp)
+        _open_own_descriptors()
         self._limit_resources()
+        kernel.forbid_core_dumps()
         kernel.drop_capabilities()
         kernel.forbid_new_privileges()
         with contextlib.suppress(OSError):
@@ -205,12 +243,36 @@ class Sandbox:
             resource.RLIMIT_FSIZE: self.limits.disk,
             resource.RLIMIT_NOFILE: self.limits.descriptors,
             resource.RLIMIT_NPROC: self.limits.threads,
+            resource.RLIMIT_STACK: min(_STACK, _hard_limit(resource.RLIMIT_STACK)),
+            resource.RLIMIT_DATA: self.limits.memory,
+            resource.RLIMIT_SIGPENDING: min(_PENDING_SIGNALS, _hard_limit(resource.RLIMIT_SIGPENDING)),
             resource.RLIMIT_MEMLOCK: 0,
             resource.RLIMIT_MSGQUEUE: 0,
             resource.RLIMIT_CORE: 0,
         }
         for kind, limit in limits.items():
             resource.setrlimit(kind, (limit, limit))
+
+
+def _hard_limit(kind: int) -> int:
+    hard = resource.getrlimit(kind)[1]
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def _close_all_but(kept: Collection[int]) -> None:
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, _DESCRIPTORS_OF_SERVER)
+
+
+def _open_own_descriptors() -> None:
+    """Make 0 to 2 this grading's own: what is set on an inherited one, a flag or a lock, would stay for the next."""
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        null = os.open(os.devnull, flags)
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 def _become_nobody() -> None:

@@ -34,6 +34,11 @@ class Slot:
             self._worker = None
             worker.close()
 
+    def try_out(self) -> None:
+        """WorkerError if this machine cannot start a grading."""
+        with self._healthy_worker().start():
+            pass
+
     def forgive(self) -> None:
         """Be patient anew."""
         self._ill_since = None

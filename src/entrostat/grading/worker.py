@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hmac
 import importlib.util
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 
 from entrostat.grading import wire
 from entrostat.grading.sandbox import REMEDIES, Limits
+from entrostat.grading.secret import installation_secret
 from entrostat.grading.verdict import Outcome
 
 # The fork server imports its own modules of this package without the package itself, which would load torch.
@@ -71,11 +73,13 @@ class Failure(Exception):  # noqa: N818  (an outcome on its way to a verdict, no
 class Worker:
     """One fork server. Used by one thread at a time; close() ends its processes.
 
-    packages: third-party packages that the code may import, by name, each with its folder or file.
+    packages: third-party packages that the code may import, by name, each with its folder or file. secret: what seeds
+    are derived from, None for the installation's.
     """
 
-    def __init__(self, limits: Limits, packages: Mapping[str, str]) -> None:
+    def __init__(self, limits: Limits, packages: Mapping[str, str], secret: bytes | None = None) -> None:
         self.limits = limits
+        self._secret = secret
         self._count = 0
         self._control, self._process = _launch()
         try:
@@ -111,6 +115,12 @@ class Worker:
                 channel.close()
                 raise WorkerError(f"the fork server is gone: {error}") from error
         return Interpreter(self, self._count, channel)
+
+    def seed(self, *parts: str) -> int:
+        """A seed for a script's random tests: the same for the same parts and secret, which the code cannot read."""
+        key = installation_secret() if self._secret is None else self._secret
+        text = json.dumps(parts).encode()
+        return int.from_bytes(hmac.digest(key, text, "sha256"), "big")
 
     def end(self, key: int, wait: bool) -> dict[str, Any]:
         """Kill an interpreter's processes; how it ended. SuspectError if they take too long to die."""
@@ -176,9 +186,12 @@ class Interpreter:
         """Run the code as a program on a text; what it printed."""
         return self._ask("run", wire.encode((preamble, code, stdin)), "answer")
 
-    def judge(self, script: str, preamble: str, name: str, answer: Callable[[str], str]) -> None:
-        """Run assertions about the function `name`, whose calls `answer` answers; Failure if one does not hold."""
-        status, text = self._exchange("judge", wire.encode((script, preamble, name)))
+    def judge(self, script: str, preamble: str, name: str, seed: int, answer: Callable[[str], str]) -> None:
+        """Run assertions about the function `name`, whose calls `answer` answers; Failure if one does not hold.
+
+        seed: of the script's `random`.
+        """
+        status, text = self._exchange("judge", wire.encode((script, preamble, name, seed)))
         while status == "asks":
             status, text = self._exchange("reply", answer(text))
         if status == "unfit":
@@ -229,7 +242,7 @@ class Interpreter:
         if not report["ended"]:
             return Failure(Outcome.RUNTIME_ERROR, "the code closed the grader's channel")
         if code == -signal.SIGKILL:
-            if report["cpu"] < self._worker.limits.cpu_seconds:
+            if report["charged"] < self._worker.limits.cpu_seconds:
                 if report["grown"] > _SUSPECT_GROWTH_KIB:
                     raise SuspectError(
                         Outcome.MEMORY, f"killed from outside, {report['grown']} KiB larger than at first"
