@@ -9,7 +9,7 @@ HOSTS := trl verl
 TESTS_trl := tests/integrations/test_trl_*.py tests/objective/test_parity_trl.py
 TESTS_verl := tests/integrations/test_verl*.py tests/objective/test_parity_verl.py tests/grading/test_ray_pool.py
 
-.PHONY: demo test lint docs dist check-dist clean $(HOSTS:%=test-%)
+.PHONY: demo test lint studies docs dist check-dist clean $(HOSTS:%=test-%)
 
 demo: $(READY)
 	$(BIN)/entrostat demo
@@ -26,6 +26,10 @@ lint: $(READY)
 # the tests of one host trainer, in an environment of its own; a test that is skipped there is a failure
 $(HOSTS:%=test-%): test-%: $(VENV)-%/.ready
 	OMP_NUM_THREADS=1 REQUIRE_HOST=$* WITH_RAY=1 $(VENV)-$*/bin/python -m pytest $(TESTS_$*)
+
+# statistics, tables and figures of every study from the data that it commits; `git status` stays clean where they agree
+studies: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python studies/read_all.py
 
 # the documentation site, in site/; a warning is an error
 docs: $(DOCS_READY)

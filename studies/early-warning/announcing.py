@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import rankdata
 
 DROP, SOON, SAFE = 0.2, 3, 10
 FALSE_ALARMS = 0.05
@@ -58,45 +57,42 @@ class Course:
         return self.signals[signal][self.watched - 1]
 
 
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive step has the larger signal than a negative one, ties half."""
-    ranks = rankdata(np.concatenate([positive, negative]))
-    n, m = len(positive), len(negative)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+def pairs(courses: Sequence[Course], signal: str, label: str, match: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a positive step of run i and a negative one of run j, as two matrices (runs, runs).
 
-
-def auc_of(courses: list[Course], signal: str, label: str) -> float:
-    """AUC over the watched steps of all runs; nan where a class is empty."""
-    values = np.concatenate([course.watch(signal) for course in courses])
-    labels = np.concatenate([getattr(course, label) for course in courses])
-    return auc(values[labels], values[~labels]) if labels.any() and not labels.all() else float("nan")
-
-
-def auc_matched(courses: list[Course], signal: str, label: str) -> float:
-    """AUC over pairs of steps at most MATCH steps apart in their runs: what remains when both are equally far along."""
+    The first counts those in which the positive step has the larger signal, ties half; the second all of them. match:
+    only pairs of steps at most so far apart in their runs.
+    """
     values = np.concatenate([course.watch(signal) for course in courses])
     labels = np.concatenate([getattr(course, label) for course in courses])
     steps = np.concatenate([course.watched for course in courses])
-    near = abs(steps[labels][:, None] - steps[~labels]) <= MATCH
-    higher = np.sign(values[labels][:, None] - values[~labels])[near]
-    return float((higher.mean() + 1) / 2) if higher.size else float("nan")
+    runs = np.repeat(np.arange(len(courses)), [len(course.watched) for course in courses])
+    member = runs[:, None] == np.arange(len(courses))
+    wins = (np.sign(values[labels][:, None] - values[~labels]) + 1) / 2
+    near = (
+        np.ones_like(wins) if match is None else (abs(steps[labels][:, None] - steps[~labels]) <= match).astype(float)
+    )
+    first, second = member[labels].astype(float), member[~labels].astype(float)
+    return first.T @ (wins * near) @ second, first.T @ near @ second
+
+
+def auc_of(courses: Sequence[Course], signal: str, label: str, match: int | None = None) -> float:
+    """Probability that a positive step has the larger signal than a negative one; nan where there is no such pair."""
+    wins, whole = pairs(courses, signal, label, match)
+    return float(wins.sum() / whole.sum()) if whole.sum() else float("nan")
 
 
 def interval(
-    measure: Callable[[list[Course], str, str], float],
-    courses: list[Course],
-    signal: str,
-    label: str,
-    resamples: int = 400,
+    courses: Sequence[Course], signal: str, label: str, match: int | None = None, resamples: int = 400
 ) -> tuple[float, float, float]:
-    """A measure with its 95 % percentile interval over resampled runs."""
+    """The AUC with its 95 % percentile interval over resampled runs."""
+    wins, whole = pairs(courses, signal, label, match)
     generator = np.random.default_rng(0)
-    drawn = [
-        measure([courses[i] for i in generator.integers(len(courses), size=len(courses))], signal, label)
-        for _ in range(resamples)
-    ]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return measure(courses, signal, label), float(low), float(high)
+    n = len(courses)
+    times = np.array([np.bincount(generator.integers(n, size=n), minlength=n) for _ in range(resamples)], dtype=float)
+    won, all_of = (((times @ counts) * times).sum(1) for counts in (wins, whole))
+    low, high = np.percentile(won[all_of > 0] / all_of[all_of > 0], [2.5, 97.5])
+    return float(wins.sum() / whole.sum()), float(low), float(high)
 
 
 def threshold(courses: list[Course], signal: str, rate: float = FALSE_ALARMS) -> float:
@@ -156,16 +152,3 @@ def transferred(courses: list[Course], signals: Sequence[str], rate: float = FAL
         own = [course for course in courses if course.condition == condition]
         total += alarms(own, {signal: threshold(others, signal, rate / len(signals)) for signal in signals})
     return total
-
-
-def stopped(courses: list[Course], signals: Sequence[str], rate: float = 0.0) -> list[tuple[Course, int]]:
-    """Each run with the step at which the rule stops it, the last one where it never alarms; limits as `transferred`.
-
-    Nothing but the signals up to that step decides.
-    """
-    found = []
-    for course in courses:
-        others = [other for other in courses if other.condition != course.condition]
-        rings = np.any([course.signals[s] > threshold(others, s, rate / len(signals)) for s in signals], axis=0)
-        found.append((course, int(rings.argmax()) + 1 if rings.any() else len(rings)))
-    return found

@@ -1,8 +1,7 @@
 """Does a signal of the training steps announce a collapse? Runs with several causes, evaluated at every step."""
 
-import csv
-import gzip
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from announcing import Course, auc_matched, auc_of, interval, stopped, threshold, transferred
-from common import Condition, Study, cell, main, write_csv
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from announcing import MATCH, SOON, Course, auc_of, interval, threshold, transferred
+from common import Condition, Study, main
 from matplotlib.figure import Figure
 from signals import signals, with_held
+from tables import add_rows, draw, fill, read_rows, table, write_rows
 
-from entrostat.runs import Trajectory
+from entrostat.report.style import BLUE, MUTED, ORANGE
+from entrostat.runs import Run, Trajectory
 
 HERE = Path(__file__).parent
 TABLE = HERE / "steps.csv.gz"
@@ -30,6 +30,30 @@ SHOWN = 14
 TITLES = {"fall": "AUC of a fall within 3 steps", "matched": "the same, among steps equally far along their runs"}
 RULE = ("entropy, rising", "share of mixed groups, low")
 LEVELS = ("entropy, low", "entropy, high", "entropy, falling", "learning rate")
+QUOTED = (
+    "learning rate",
+    "KL to the sampler, held",
+    "KL to the sampler, against its past, held",
+    "share outside .8-1.2, held",
+    "lowest punished log-ratio, held",
+    "net flow, expanding, held",
+    "expanding share of the flow, held",
+    "flow, highest token",
+    "flow, rms of a token",
+    "flow, lowest token",
+    "share of E4",
+    "share of E1, held",
+    "entropy, low, held",
+    "entropy, falling",
+    "entropy, rising, held",
+    "share of mixed groups, low",
+    "train reward, falling, held",
+    "reward variance, low",
+    "gradient norm, against its past, held",
+    "gradient norm against the first pass, held",
+    "length, rising",
+    "truncated",
+)
 ON_POLICY = ("update.epochs=1", "campaign.checkpoint_every=40")
 
 STUDY = Study(
@@ -56,72 +80,83 @@ STUDY = Study(
 )
 
 
+def collect() -> None:
+    """Add finished runs to steps.csv.gz: a row per step, pass@1 after it and every signal at it; none at step 0."""
+    rows = [
+        row for condition in STUDY.conditions for run in STUDY.finished(condition) for row in rows_of(condition, run)
+    ]
+    add_rows(TABLE, rows, KEYS[:3], list(STUDY.conditions), digits=5)
+
+
+def rows_of(condition: str, run: Run) -> list[dict[str, Any]]:
+    """The steps of a run as rows."""
+    passed = Trajectory.from_evals(run.evals("report")).pass_at_1
+    found = {name: values for name, values in signals(run.steps()).items() if not name.endswith(", held")}
+    return [
+        {
+            "condition": condition,
+            "seed": run.seed,
+            "step": step,
+            "pass_at_1": passed[step],
+            **{name: float(values[step - 1]) if step else None for name, values in found.items()},
+        }
+        for step in range(len(passed))
+    ]
+
+
 def courses() -> list[Course]:
-    """All finished runs: those of run folders, and those that only steps.csv.gz still knows."""
-    found = {(course.condition, course.seed): course for course in tabled()}
-    for condition in STUDY.conditions:
-        for run in STUDY.finished(condition):
-            trajectory = Trajectory.from_evals(run.evals("report"))
-            course = Course(condition, run.seed, np.array(trajectory.pass_at_1), signals(run.steps()))
-            found[condition, run.seed] = course
-    order = list(STUDY.conditions)
-    return sorted(found.values(), key=lambda course: (order.index(course.condition), course.seed))
-
-
-def tabled() -> list[Course]:
     """The runs of steps.csv.gz; where it has no step 0, pass@1 there stands as that of step 1."""
-    if not TABLE.exists():
-        return []
-    with gzip.open(TABLE, "rt", newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = []
-    for (condition, seed), group in groupby(rows, lambda row: (row["condition"], int(row["seed"]))):
+    rows, found = read_rows(TABLE), []
+    for (condition, seed), group in groupby(rows, lambda row: (row["condition"], row["seed"])):
         lines = list(group)
-        passed = [float(line["pass_at_1"]) for line in lines]
-        steps = [line for line in lines if line["step"] != "0"]
-        now = {name: np.array([float(line[name]) for line in steps]) for name in rows[0] if name not in KEYS}
+        passed = [line["pass_at_1"] for line in lines]
+        steps = [line for line in lines if line["step"] != 0]
+        now = {name: np.array([line[name] for line in steps], dtype=float) for name in rows[0] if name not in KEYS}
         before = passed[: 1 + len(steps) - len(passed)]
-        found.append(Course(condition, seed, np.array([*before, *passed]), with_held(now)))
+        found.append(Course(condition, seed, np.array([*before, *passed], dtype=float), with_held(now)))
     return found
 
 
-def table(found: list[Course]) -> None:
-    """Write steps.csv.gz: a row a step of a run, pass@1 after it and every signal at it; none at step 0."""
-    names = [name for name in found[0].signals if not name.endswith(", held")]
-    with gzip.open(TABLE, "wt", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*KEYS, *names])
-        for course in found:
-            for step, passed in enumerate(course.pass_at_1):
-                row = [f"{course.signals[name][step - 1]:.5g}" if step else "" for name in names]
-                writer.writerow([course.condition, course.seed, step, f"{passed:.4f}", *row])
-
-
 def read() -> None:
-    """Write steps.csv.gz, runs.csv, signals.csv and figure.png; print the best signals."""
+    """runs.csv, signals.csv, the README's tables and figure.png, from steps.csv.gz."""
     found = courses()
-    table(found)
-    write_csv(
-        HERE / "runs.csv",
-        [
-            {
-                "condition": course.condition,
-                "seed": course.seed,
-                "peak": float(course.pass_at_1.max()),
-                "end": float(course.pass_at_1[-1]),
-                "fall_step": course.fall if course.fall is not None else "",
-            }
-            for course in found
-        ],
+    write_rows(HERE / "runs.csv", [run_row(course) for course in found])
+    rows = signal_rows(found)
+    write_rows(HERE / "signals.csv", rows)
+    of = {row["signal"]: row for row in rows}
+    fill(
+        HERE / "README.md",
+        {
+            "runs": runs_table(found),
+            "signals": signals_table([of[name] for name in QUOTED]),
+            "pair": pair_table(found),
+        },
     )
-    counts = {name: sum(int(getattr(course, name).sum()) for course in found) for name in ("dropping", "falling")}
-    print(f"{len(found)} runs, {sum(c.fall is not None for c in found)} fall; watched steps", end=" ")
-    print(sum(len(course.watched) for course in found), counts)
-    rows, kinds = [], families(found)
+    runs = [
+        {
+            "condition": course.condition,
+            "fall": course.fall,
+            "pass_at_1": [round(float(p), 4) for p in course.pass_at_1],
+        }
+        for course in found
+    ]
+    shown = [row for i, row in enumerate(read_rows(HERE / "signals.csv")) if i < SHOWN or row["signal"] in LEVELS]
+    draw(HERE / "figure.png", {"runs": runs, "signals": shown}, drawn)
+
+
+def run_row(course: Course) -> dict[str, Any]:
+    """A run's rise and fall."""
+    peak, end = float(course.pass_at_1.max()), float(course.pass_at_1[-1])
+    return {"condition": course.condition, "seed": course.seed, "peak": peak, "end": end, "fall_step": course.fall}
+
+
+def signal_rows(found: list[Course]) -> list[dict[str, Any]]:
+    """How well every signal announces a drop and a fall, the best first."""
+    rows = []
     for signal in found[0].signals:
-        value, low, high = interval(auc_of, found, signal, "dropping")
-        before, before_low, before_high = interval(auc_of, found, signal, "falling")
-        matched, matched_low, matched_high = interval(auc_matched, found, signal, "falling")
+        value, low, high = interval(found, signal, "dropping")
+        before, before_low, before_high = interval(found, signal, "falling")
+        matched, matched_low, matched_high = interval(found, signal, "falling", MATCH)
         moved, strict = transferred(found, [signal]), transferred(found, [signal], rate=0.0)
         rows.append(
             {
@@ -137,7 +172,8 @@ def read() -> None:
                 "matched_high": matched_high,
                 **{f"auc_fall, {kind}": auc_of(own, signal, "falling") for kind, own in families(found).items()},
                 **{
-                    f"auc_matched, {kind}": auc_matched(own, signal, "falling") for kind, own in families(found).items()
+                    f"auc_matched, {kind}": auc_of(own, signal, "falling", MATCH)
+                    for kind, own in families(found).items()
                 },
                 "threshold": threshold(found, signal),
                 "falls": moved.falls,
@@ -151,66 +187,77 @@ def read() -> None:
                 "strict_sound_runs_stopped": strict.false_runs,
             }
         )
-    rows.sort(key=lambda row: -row["auc_fall"])
-    write_csv(HERE / "signals.csv", rows)
-    for row in rows:
-        print(
-            f"{row['signal']:<38} drop {row['auc_drop']:.2f} [{row['drop_low']:.2f}, {row['drop_high']:.2f}] "
-            f"fall {row['auc_fall']:.2f} [{row['fall_low']:.2f}, {row['fall_high']:.2f}] "
-            f"matched {row['auc_matched']:.2f} [{row['matched_low']:.2f}, {row['matched_high']:.2f}] "
-            + " ".join(f"{row[f'auc_fall, {family}']:.2f}" for family in kinds)
-            + f"  caught {row['caught']} of {row['falls']}, lead {row['median_lead']:.0f}, "
-            f"false {row['false_alarm_rate']:.3f}, sound {row['sound_runs_stopped']} of {row['sound_runs']}; "
-            f"strict {row['strict_caught']}, lead {row['strict_median_lead']:.0f}, {row['strict_sound_runs_stopped']}"
-        )
-    show_rule(found)
-    draw(found, rows)
+    return sorted(rows, key=lambda row: -row["auc_fall"])
 
 
-def show_rule(found: list[Course]) -> None:
-    """Print what stopping at the first alarm of RULE leaves of pass@1, beside never stopping and the best step."""
+def runs_table(found: Sequence[Course]) -> str:
+    """How many runs of each condition fell."""
+    own = {name: [course for course in found if course.condition == name] for name in STUDY.conditions}
+    lines = [(name, len(runs), sum(course.fall is not None for course in runs)) for name, runs in own.items()]
+    steps = [sum(int(getattr(course, name).sum()) for course in found) for name in ("dropping", "falling")]
+    watched = sum(len(course.watched) for course in found)
+    total = ("all", len(found), sum(course.fall is not None for course in found))
+    said = f"{watched} steps are watched; a drop comes within {SOON} steps of {steps[0]} of them, a fall of {steps[1]}."
+    return table(("condition", "runs", "fall"), [*lines, total]) + f"\n\n{said}"
+
+
+def signals_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The signals that the README shows."""
+    kinds = ("stale", "on-policy", "bonus")
+    head = ("signal", "drop", "fall", "matched", *(f"{kind} (matched)" for kind in kinds))
+    alarms = ("caught, lead", "sound stopped", "strict: caught, lead", "sound stopped")
+    return table(
+        (*head, *alarms),
+        [
+            (
+                row["signal"],
+                *(
+                    f"{row[f'auc_{name}']:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+                    for name in ("drop", "fall", "matched")
+                ),
+                *(f"{row[f'auc_fall, {kind}']:.2f} ({row[f'auc_matched, {kind}']:.2f})" for kind in kinds),
+                f"{row['caught']}, {row['median_lead']:.0f}",
+                row["sound_runs_stopped"],
+                f"{row['strict_caught']}, {row['strict_median_lead']:.0f}",
+                row["strict_sound_runs_stopped"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def pair_table(found: list[Course]) -> str:
+    """What strict thresholds on two signals together would have done."""
     moved = transferred(found, RULE, rate=0.0)
-    limits = {signal: round(threshold(found, signal, 0.0), 4) for signal in RULE}
-    print(f"rule {limits}: caught {moved.caught} of {moved.falls}, leads {sorted(moved.leads)},", end=" ")
-    print(f"sound runs stopped {moved.false_runs} of {moved.sound_runs}")
-    for name, kept in (("falling", True), ("sound", False)):
-        own = [(course, step) for course, step in stopped(found, RULE) if (course.fall is not None) == kept]
-        values = {
-            "stopped": [float(course.pass_at_1[step]) for course, step in own],
-            "end": [float(course.pass_at_1[-1]) for course, _ in own],
-            "peak": [float(course.pass_at_1.max()) for course, _ in own],
-        }
-        print(f"{name} runs, n={len(own)}:", *(f"{key} {cell(value)}" for key, value in values.items()))
+    line = (" and ".join(RULE), f"{moved.caught} of {moved.falls}", f"{moved.false_runs} of {moved.sound_runs}")
+    return table(("strict thresholds on", "falls caught", "sound runs stopped"), [line])
 
 
-def draw(found: list[Course], rows: list[dict[str, Any]]) -> None:
+def drawn(data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """pass@1 of every run by condition (top), and the AUC of the best signals beside that of the entropy (bottom)."""
     figure = Figure(figsize=(13, 8.4), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.25))
     axes = above.subplots(2, len(STUDY.conditions) // 2, sharex=True, sharey=True)
     for axis, condition in zip(axes.flat, STUDY.conditions, strict=True):
-        for course in (course for course in found if course.condition == condition):
-            axis.plot(course.pass_at_1, color="#0072b2", linewidth=1.1, alpha=0.75)
-            if course.fall is not None:
-                axis.plot(course.fall, course.pass_at_1[course.fall], "o", color="#d55e00", markersize=4)
-        axis.set_title(condition, fontsize=9, loc="left")
+        for run in (run for run in data["runs"] if run["condition"] == condition):
+            axis.plot(run["pass_at_1"], color=BLUE, linewidth=1.1, alpha=0.75)
+            if run["fall"] is not None:
+                axis.plot(run["fall"], run["pass_at_1"][run["fall"]], "o", color=ORANGE, markersize=4)
+        axis.set_title(condition)
         axis.set_ylim(0, 0.85)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
     above.supylabel("pass@1, report split", fontsize=9)
     above.supxlabel("optimizer step", fontsize=9)
-    shown = [row for i, row in enumerate(rows) if i < SHOWN or row["signal"] in LEVELS]
+    shown = data["signals"]
     for axis, label in zip(below.subplots(1, 2, sharey=True), ("fall", "matched"), strict=True):
         for place, row in enumerate(reversed(shown)):
-            color = "#d55e00" if row["signal"] in LEVELS else "#0072b2"
-            axis.plot([row[f"{label}_low"], row[f"{label}_high"]], [place, place], color=color, linewidth=1.5)
-            axis.plot(row[f"auc_{label}"], place, "o", color=color, markersize=5)
-        axis.axvline(0.5, color="#999", linewidth=0.8)
+            colour = ORANGE if row["signal"] in LEVELS else BLUE
+            axis.plot([row[f"{label}_low"], row[f"{label}_high"]], [place, place], color=colour, linewidth=1.5)
+            axis.plot(row[f"auc_{label}"], place, "o", color=colour, markersize=5)
+        axis.axvline(0.5, color=MUTED, linewidth=0.8)
         axis.set_yticks(range(len(shown)), [row["signal"] for row in reversed(shown)], fontsize=8)
-        axis.set_title(TITLES[label], fontsize=9, loc="left")
+        axis.set_title(TITLES[label])
         axis.set_xlim(0, 1)
-        axis.spines[["top", "right"]].set_visible(False)
-    FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
+    return figure
 
 
 def families(found: list[Course]) -> dict[str, list[Course]]:
@@ -221,4 +268,4 @@ def families(found: list[Course]) -> dict[str, list[Course]]:
 
 
 if __name__ == "__main__":
-    main(STUDY, read)
+    main(STUDY, read, collect)

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from entrostat.control import Curve
-from entrostat.report.style import BLUE, CYCLE, GRID, INK, MUTED, ORANGE, SETTINGS
+from entrostat.report.style import BLUE, CYCLE, GRID, INK, MUTED, ORANGE
 
 HANDS = {"target": "TargetEntropy", "adaptive bonus": "adaptive bonus"}
-
-
-@contextmanager
-def _figure(file: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=size, layout="constrained")
-        yield figure
-        FigureCanvasAgg(figure).print_figure(file, dpi=150)
 
 
 def _entropies(table: Sequence[Mapping[str, Any]], condition: str) -> np.ndarray:
@@ -33,66 +21,67 @@ def _entropies(table: Sequence[Mapping[str, Any]], condition: str) -> np.ndarray
     return np.array([[height for key, height in row.items() if key not in ("condition", "seed")] for row in own])
 
 
-def courses(table: Sequence[Mapping[str, Any]], conditions: Sequence[str], file: Path) -> None:
+def courses(table: Sequence[Mapping[str, Any]], conditions: Sequence[str]) -> Figure:
     """The entropy of the training steps: a panel a condition, a line a seed, the mean, and GRPO's mean behind."""
     columns = 4
     lines = -(-len(conditions) // columns)
     base = _entropies(table, "GRPO").mean(0)
-    with _figure(file, (10, 1.9 * lines + 0.4)) as figure:
-        axes = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
-        for axis, condition in zip(axes, conditions, strict=False):
-            found = _entropies(table, condition)
-            at = np.arange(1, len(base) + 1)
-            axis.plot(at, base, color=MUTED, linewidth=1.2, linestyle="--")
-            for one in found:
-                axis.plot(at, one, color=BLUE, linewidth=0.6, alpha=0.45)
-            if len(found):
-                axis.plot(at, found.mean(0), color=BLUE, linewidth=1.8)
-            axis.set_title(condition)
-        for axis in axes[len(conditions) :]:
-            axis.set_visible(False)
-        figure.supxlabel("optimizer step (dashed: mean of GRPO)", fontsize=9, color=MUTED)
-        figure.supylabel("entropy, nats", fontsize=9, color=MUTED)
+    figure = Figure(figsize=(10, 1.9 * lines + 0.4), layout="constrained")
+    axes = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for axis, condition in zip(axes, conditions, strict=False):
+        found = _entropies(table, condition)
+        at = np.arange(1, len(base) + 1)
+        axis.plot(at, base, color=MUTED, linewidth=1.2, linestyle="--")
+        for one in found:
+            axis.plot(at, one, color=BLUE, linewidth=0.6, alpha=0.45)
+        if len(found):
+            axis.plot(at, found.mean(0), color=BLUE, linewidth=1.8)
+        axis.set_title(condition)
+    for axis in axes[len(conditions) :]:
+        axis.set_visible(False)
+    figure.supxlabel("optimizer step (dashed: mean of GRPO)", fontsize=9, color=MUTED)
+    figure.supylabel("entropy, nats", fontsize=9, color=MUTED)
+    return figure
 
 
-def passes(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], ks: Sequence[int], file: Path) -> None:
+def passes(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], ks: Sequence[int]) -> Figure:
     """pass@k over k at the middle and the end, the mean over seeds of each condition."""
-    with _figure(file, (10, 4.2)) as figure:
-        axes = figure.subplots(1, 2, sharey=True)
-        for axis, place, title in zip(
-            axes, ("_middle", ""), ("pass@k at the middle", "pass@k at the end"), strict=True
-        ):
-            for number, condition in enumerate(conditions):
-                own = [row for row in rows if row["condition"] == condition]
-                if own:
-                    style = {"color": CYCLE[number % len(CYCLE)], "linestyle": ("-", "--")[number // len(CYCLE)]}
-                    heights = [fmean(row[f"pass_{k}{place}"] for row in own) for k in ks]
-                    axis.plot(ks, heights, marker="o", markersize=3, linewidth=1.3, label=condition, **style)
-            axis.set_xscale("log", base=2)
-            axis.set_xticks(ks, [str(k) for k in ks])
-            axis.set_title(title)
-            axis.set_xlabel("k")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, place, title in zip(axes, ("_middle", ""), ("pass@k at the middle", "pass@k at the end"), strict=True):
+        for number, condition in enumerate(conditions):
+            own = [row for row in rows if row["condition"] == condition]
+            if own:
+                style = {"color": CYCLE[number % len(CYCLE)], "linestyle": ("-", "--")[number // len(CYCLE)]}
+                heights = [fmean(row[f"pass_{k}{place}"] for row in own) for k in ks]
+                axis.plot(ks, heights, marker="o", markersize=3, linewidth=1.3, label=condition, **style)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(ks, [str(k) for k in ks])
+        axis.set_title(title)
+        axis.set_xlabel("k")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
 
 
-def tracking(table: Sequence[Mapping[str, Any]], curves: Mapping[str, Curve], file: Path, start: int) -> None:
+def tracking(table: Sequence[Mapping[str, Any]], curves: Mapping[str, Curve], start: int) -> Figure:
     """How the followers hold each curve, from the step on that the yardstick counts: mean and seeds."""
-    with _figure(file, (10, 3.2)) as figure:
-        axes = figure.subplots(1, len(curves), sharey=True)
-        for axis, (name, curve) in zip(axes, curves.items(), strict=True):
-            for (hand, label), colour in zip(HANDS.items(), (BLUE, ORANGE), strict=True):
-                found = _entropies(table, f"{hand}, {name}")
-                if not len(found):
-                    continue
-                at = np.arange(1, found.shape[1] + 1)
-                wanted = np.array([curve.at(step / len(at)) for step in at])
-                for one in found:
-                    axis.plot(at, one, color=colour, linewidth=0.5, alpha=0.4)
-                axis.plot(at, found.mean(0), color=colour, label=label)
-            axis.fill_between(at, 0.85 * wanted, 1.15 * wanted, color=GRID)
-            axis.plot(at, wanted, color=INK, linewidth=1.2, label="wanted, ±15 %")
-            axis.axvline(start, color=MUTED, linewidth=0.6, linestyle=":")
-            axis.set_title(name)
-        axes[0].set_ylabel("entropy, nats")
-        figure.supxlabel(f"optimizer step; the error counts from step {start} on", fontsize=9, color=MUTED)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(curves), sharey=True)
+    for axis, (name, curve) in zip(axes, curves.items(), strict=True):
+        for (hand, label), colour in zip(HANDS.items(), (BLUE, ORANGE), strict=True):
+            found = _entropies(table, f"{hand}, {name}")
+            if not len(found):
+                continue
+            at = np.arange(1, found.shape[1] + 1)
+            wanted = np.array([curve.at(step / len(at)) for step in at])
+            for one in found:
+                axis.plot(at, one, color=colour, linewidth=0.5, alpha=0.4)
+            axis.plot(at, found.mean(0), color=colour, label=label)
+        axis.fill_between(at, 0.85 * wanted, 1.15 * wanted, color=GRID)
+        axis.plot(at, wanted, color=INK, linewidth=1.2, label="wanted, ±15 %")
+        axis.axvline(start, color=MUTED, linewidth=0.6, linestyle=":")
+        axis.set_title(name)
+    axes[0].set_ylabel("entropy, nats")
+    figure.supxlabel(f"optimizer step; the error counts from step {start} on", fontsize=9, color=MUTED)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure

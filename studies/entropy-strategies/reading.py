@@ -12,13 +12,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from common import Study, cell, contrast, with_committed, write_csv
+from common import Study
+from tables import add_rows, cell, contrast_table, contrasts, draw, fill, read_rows, table, write_rows
 
 from entrostat.control import Curve
-from entrostat.runs import Run, holm
+from entrostat.runs import Run, t_interval
 
 KS = (1, 2, 4, 8, 16, 32)
-FROM, WARM = 20, 8
+FROM, WARM, PASSES = 20, 8, 8
+SHOWN = ("entropy_end", "pass_1", "pass_32_middle", "pass_32")
 FIELDS = (
     "entropy_middle",
     "entropy_end",
@@ -64,21 +66,6 @@ def error(steps: Sequence[Mapping[str, Any]], curve: Curve) -> float:
     return fmean(abs(step["entropy"] / curve.at(step["step"] / total) - 1) for step in steps if step["step"] >= FROM)
 
 
-def contrasts(
-    rows: Sequence[Mapping[str, Any]], others: Sequence[str], base: str, fields: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The paired differences of each condition from one, with p-values corrected over all of them (Holm)."""
-    found = [
-        {"condition": other, **one}
-        for field in fields
-        for other in others
-        if other != base and (one := contrast(rows, other, base, field))
-    ]
-    for one, p in zip(found, holm([one["p"] for one in found]), strict=True):
-        one["p_holm"] = p
-    return found
-
-
 def courses_of(study: Study) -> list[dict[str, Any]]:
     """The entropy of every step of every finished run, a row a run."""
     return [
@@ -88,54 +75,71 @@ def courses_of(study: Study) -> list[dict[str, Any]]:
     ]
 
 
-def response(study: Study, conditions: Sequence[str]) -> list[dict[str, Any]]:
-    """How far one update moved ln H on its own batch: by what the rule in force was to do, and by first or later pass.
-
-    Beside them the jump from a batch's last entropy to the next batch's first, which holds the change of prompts.
-    """
-    moved: dict[tuple[str, str], list[float]] = {}
-    for condition in conditions:
-        for run in study.finished(condition):
-            for before, after in pairwise(run.steps()):
-                if before["step"] <= WARM:
-                    continue
-                place = "first pass" if before["epoch"] == 0 else "later pass"
-                key = (before["phase"], place) if before["batch"] == after["batch"] else ("any", "next batch")
-                moved.setdefault(key, []).append(math.log(after["entropy"] / before["entropy"]))
+def phases_of(study: Study) -> list[dict[str, Any]]:
+    """What the rule of every step was to do, in the finished runs under `TargetEntropy`, a row a run."""
     return [
-        {"rule": rule, "where": place, "n": len(found), "mean": fmean(found), "deviation": stdev(found)}
-        for (rule, place), found in sorted(moved.items())
-        if len(found) > 1
+        {"condition": condition, "seed": run.seed, **{str(step["step"]): step["phase"] for step in run.steps()}}
+        for condition in study.conditions
+        if condition.startswith("target, ")
+        for run in study.finished(condition)
     ]
 
 
-def print_response(study: Study, followers: Sequence[str], here: Path) -> None:
-    """Write response.csv of the runs under TargetEntropy, where they are at hand, and print it."""
-    moved = response(study, [name for name in followers if name.startswith("target,")])
-    if not moved:
-        return
-    write_csv(here / "response.csv", moved)
-    print("| rule | where | n | mean change of ln H | standard error | deviation |\n|---|---|---|---|---|---|")
-    for one in moved:
-        error = one["deviation"] / one["n"] ** 0.5
-        print(f"| {one['rule']} | {one['where']} | {one['n']} | {one['mean']:+.4f} | {error:.4f} ", end="")
-        print(f"| {one['deviation']:.3f} |")
-    print()
+def response(courses: Sequence[Mapping[str, Any]], phases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How far one update moved ln H on its own batch: by what the rule in force was to do, and by first or later pass.
+
+    Intervals are over passes, as if these were independent. Beside them the jump from a batch's last entropy to the
+    next batch's first, which holds the change of prompts.
+    """
+    heights = {(row["condition"], row["seed"]): _steps(row) for row in courses}
+    moved: dict[tuple[str, str], list[float]] = {}
+    for row in phases:
+        changes = pairwise(heights[row["condition"], row["seed"]])
+        for step, (phase, (before, after)) in enumerate(zip(_steps(row), changes, strict=False), start=1):
+            if step <= WARM:
+                continue
+            place = "first pass" if step % PASSES == 1 else "later pass"
+            key = (phase, place) if step % PASSES else ("any", "next batch")
+            moved.setdefault(key, []).append(math.log(after / before))
+    rows = []
+    for (rule, place), found in sorted(moved.items()):
+        one = t_interval(found)
+        own = {"rule": rule, "where": place, "n": one.n, "mean": one.mean, "low": one.low, "high": one.high}
+        rows.append({**own, "deviation": stdev(found)})
+    return rows
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], fields: Sequence[str]) -> None:
-    """A row of Markdown a condition, with means and intervals over its seeds."""
-    print("| condition | n |", " | ".join(fields), "|")
-    print("|---|---|" + "---|" * len(fields))
+def _steps(row: Mapping[str, Any]) -> list[Any]:
+    return [value for name, value in row.items() if name not in ("condition", "seed")]
+
+
+def collect(study: Study, curves: Mapping[str, Curve], here: Path) -> None:
+    """Add finished runs to results.csv, courses.csv and phases.csv."""
+    keys, order = ("condition", "seed"), list(study.conditions)
+    add_rows(here / "results.csv", rows_of(study, curves), keys, order)
+    add_rows(here / "courses.csv", courses_of(study), keys, order)
+    add_rows(here / "phases.csv", phases_of(study), keys, order)
+
+
+def lines_of(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], fields: Sequence[str]) -> str:
+    """A row per condition, with means and intervals over its seeds."""
+    lines = []
     for condition in conditions:
         own = [row for row in rows if row["condition"] == condition]
-        if own:
-            print(f"| {condition} | {len(own)} |", *(f"{cell([row[field] for row in own], 3)} |" for field in fields))
-    print()
+        lines.append((condition, len(own), *(cell([row[f] for row in own], 3, 0, _most(f)) for f in fields)))
+    return table(("condition", "n", *(_title(field) for field in fields)), lines)
+
+
+def _most(field: str) -> float:
+    return math.inf if field.startswith(("entropy", "error")) else 1.0
+
+
+def _title(field: str) -> str:
+    name = field.removeprefix("error, ").replace("pass_", "pass@").replace("_", " ")
+    return f"{name.removesuffix(' middle')}, middle" if name.endswith(" middle") else name
 
 
 def read_all(
-    study: Study,
     rivals: Sequence[str],
     followers: Sequence[str],
     splits: Sequence[str],
@@ -143,31 +147,68 @@ def read_all(
     curves: Mapping[str, Curve],
     here: Path,
 ) -> None:
-    """Write results.csv, contrasts.csv and the figures; print the tables."""
+    """contrasts.csv, response.csv, the README's tables and the figures, from the other CSV files."""
     import drawing
 
-    keys = ("condition", "seed")
-    rows = with_committed(rows_of(study, curves), here / "results.csv", keys)
-    table = with_committed(courses_of(study), here / "courses.csv", keys)
-    write_csv(here / "results.csv", rows)
-    write_csv(here / "courses.csv", table)
-    print_response(study, followers, here)
-    print_table(rows, list(regime), ("entropy_end", "clipped_low", "clipped_high", "pass_1"))
+    rows, courses = read_rows(here / "results.csv"), read_rows(here / "courses.csv")
     own = [f"target, {next(iter(curves))}", f"adaptive bonus, {next(iter(curves))}"]
     compared = [*rivals, *own]
-    print_table(rows, compared, FIELDS)
-    print_table(rows, [*splits, "ID", "DID"], ("entropy_middle", "entropy_end", "pass_1", "pass_32_middle", "pass_32"))
-    print_table(rows, [*followers, "ID", "DID", "OD", "GRPO"], [f"error, {name}" for name in curves])
-    found = [
-        *contrasts(rows, [*compared, *splits], "GRPO", ("entropy_middle", "entropy_end", "pass_1")),
-        *contrasts(rows, compared, own[0], ("pass_8_middle", "pass_32_middle", "pass_8", "pass_32")),
+    against_grpo = [
+        (condition, "GRPO", field)
+        for field in ("entropy_middle", "entropy_end", "pass_1", "pass_32_middle")
+        for condition in (*compared, *splits)
+        if condition != "GRPO"
     ]
-    write_csv(here / "contrasts.csv", found)
-    for one in found:
-        print(
-            f"{one['condition']:<24} - {one['other']:<16} {one['field']:<15} {one['difference']:+.3f} "
-            f"[{one['low']:+.3f}, {one['high']:+.3f}] n={one['n']} p {one['p']:.3f}, Holm {one['p_holm']:.2f}"
-        )
-    drawing.courses(table, [*rivals, own[0]], here / "figure.png")
-    drawing.passes(rows, compared, KS, here / "passes.png")
-    drawing.tracking(table, curves, here / "tracking.png", FROM)
+    against_target = [
+        (condition, own[0], field)
+        for field in ("pass_8_middle", "pass_32_middle", "pass_8", "pass_32")
+        for condition in compared
+        if condition != own[0]
+    ]
+    found = contrasts(rows, against_grpo + against_target)
+    write_rows(here / "contrasts.csv", found)
+    followed = {name: f"target, {name}" for name in curves}
+    errors = contrasts(rows, [(condition, "GRPO", f"error, {name}") for name, condition in followed.items()])
+    write_rows(here / "errors.csv", errors)
+    moved = response(courses, read_rows(here / "phases.csv"))
+    write_rows(here / "response.csv", moved)
+    fill(
+        here / "README.md",
+        {
+            "regime": lines_of(rows, regime, ("entropy_end", "clipped_low", "clipped_high", "pass_1")),
+            "response": response_table(moved),
+            "rivals": lines_of(rows, compared, FIELDS),
+            "contrasts": contrast_table(
+                [one for one in found if one["condition"] in compared and one["field"] in SHOWN]
+            ),
+            "splits": lines_of(
+                rows, [*splits, "ID", "DID"], ("entropy_middle", "entropy_end", "pass_1", "pass_32_middle", "pass_32")
+            ),
+            "error contrasts": contrast_table(errors),
+            "errors": lines_of(rows, [*followers, "ID", "DID", "OD", "GRPO"], [f"error, {name}" for name in curves]),
+        },
+    )
+    shown = [row for row in courses if row["condition"] in {*compared, *followers}]
+    draw(here / "figure.png", shown, lambda data: drawing.courses(data, [*rivals, own[0]]))
+    passes = [f"pass_{k}{place}" for k in KS for place in ("_middle", "")]
+    kept = [{name: row[name] for name in ("condition", *passes)} for row in rows if row["condition"] in compared]
+    draw(here / "passes.png", kept, lambda data: drawing.passes(data, compared, KS))
+    shown = [row for row in courses if row["condition"] in followers]
+    draw(here / "tracking.png", shown, lambda data: drawing.tracking(data, curves, FROM))
+
+
+def response_table(moved: Sequence[Mapping[str, Any]]) -> str:
+    """The response of ln H as a table."""
+    return table(
+        ("rule", "where", "n", "mean change of ln H [95 % interval]", "standard deviation"),
+        [
+            (
+                one["rule"],
+                one["where"],
+                one["n"],
+                f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]",
+                f"{one['deviation']:.3f}",
+            )
+            for one in moved
+        ],
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, Study, main
-from reading import read_all
+from reading import collect, read_all
 
 from entrostat.control import Curve
 from entrostat.control.strategies import LOWER, UPPER
@@ -80,4 +80,8 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    main(STUDY, lambda: read_all(STUDY, RIVALS, FOLLOWERS, SPLITS, REGIME, CURVES, HERE))
+    main(
+        STUDY,
+        lambda: read_all(list(RIVALS), list(FOLLOWERS), list(SPLITS), list(REGIME), CURVES, HERE),
+        lambda: collect(STUDY, CURVES, HERE),
+    )

@@ -1,6 +1,7 @@
 """Polarity-aware reweighting beside its rivals at equal compute: entropy, pass@1, pass@k, steps to a given pass@1."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,18 +10,29 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import numpy as np
-from common import Condition, Study, cell, contrast, end_row, main, measure_end, write_csv
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from common import Condition, Study, end_row, main, measure_end
 from matplotlib.figure import Figure
+from tables import add_rows, cell, contrast_table, contrasts, dots, draw, fill, read_rows, table, write_rows
 
-from entrostat.runs import Run, Trajectory, holm
+from entrostat.runs import Run, Trajectory
 
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/polarity")
 GRPO = RECIPES / "grpo.yaml"
 OURS = "polarity-aware, rewarded"
 LEVEL = 0.6
+AGAINST = ("pass_1", "pass_16", "entropy")
+CONTRASTED = ("pass_1", "pass_8", "pass_16", "entropy")
+SHOWN = {
+    "entropy": "entropy at the end",
+    "pass_1": "pass@1",
+    "pass_8": "pass@8",
+    "pass_16": "pass@16",
+    "distinct": "distinct solutions",
+    "steps_to_level": "steps to .6",
+}
+LIMITS = {"entropy": (0.0, math.inf), "distinct": (0.0, math.inf), "steps_to_level": (0.0, 48.0)}
+SHOWN_DIGITS = {"entropy": 3, "pass_1": 3, "pass_8": 3, "pass_16": 3, "distinct": 2, "steps_to_level": 1}
 
 
 def weighted(name: str, **settings: object) -> Condition:
@@ -66,63 +78,43 @@ def row_of(condition: str, run: Run) -> dict[str, Any]:
     }
 
 
+def collect() -> None:
+    """Add finished runs to results.csv."""
+    rows = [row_of(condition, run) for condition in STUDY.conditions for run in STUDY.finished(condition)]
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(STUDY.conditions))
+
+
 def read() -> None:
-    """Write results.csv, contrasts.csv and figure.png; print a row a condition and a row a contrast with GRPO."""
-    rows = [row_of(condition, run) for condition in STUDY.conditions for run in list(STUDY.finished(condition))]
-    write_csv(HERE / "results.csv", rows)
-    fields = ("entropy", "clipped", "pass_1", "pass_8", "pass_16", "distinct", "steps_to_level")
-    for condition in STUDY.conditions:
-        own = [row for row in rows if row["condition"] == condition]
-        if own:
-            cells = [f"{field} {cell([row[field] for row in own], 3)}" for field in fields]
-            print(f"{condition:<16} n={len(own)}", *cells)
-    contrasts = [
-        contrast(rows, OURS, other, field)
-        for field in ("pass_1", "pass_8", "pass_16", "entropy")
-        for other in STUDY.conditions
-        if other != OURS
+    """contrasts.csv, the README's tables and figure.png, from results.csv."""
+    rows = read_rows(HERE / "results.csv")
+    of = {c: [row for row in rows if row["condition"] == c] for c in STUDY.conditions}
+    planned = [(OURS, other, field) for field in CONTRASTED for other in STUDY.conditions if other != OURS]
+    found = contrasts(rows, planned)
+    write_rows(HERE / "contrasts.csv", found)
+    others = [c for c in STUDY.conditions if c != "GRPO"]
+    against = contrasts(rows, [(other, "GRPO", field) for field in AGAINST for other in others])
+    write_rows(HERE / "against-grpo.csv", against)
+    head = ("method", "n", *SHOWN.values())
+    ends = [
+        (c, len(own), *(cell([row[f] for row in own], SHOWN_DIGITS[f], *LIMITS.get(f, (0.0, 1.0))) for f in SHOWN))
+        for c, own in of.items()
     ]
-    contrasts = [one for one in contrasts if one]
-    adjusted = holm([one["p"] for one in contrasts])
-    for one, p in zip(contrasts, adjusted, strict=True):
-        one["p_holm"] = p
-        print(
-            f"{OURS} - {one['other']:<20} {one['field']:<8} {one['difference']:+.3f} "
-            f"[{one['low']:+.3f}, {one['high']:+.3f}] n={one['n']} p {one['p']:.2f}, Holm {p:.2f}"
-        )
-    write_csv(HERE / "contrasts.csv", contrasts)
-    draw(rows)
+    fill(
+        HERE / "README.md",
+        {"ends": table(head, ends), "contrasts": contrast_table(found), "against GRPO": contrast_table(against)},
+    )
+    base = {row["seed"]: row for row in of["GRPO"]}
+    panels = {
+        f"{SHOWN[field]} minus GRPO's": {c: [row[field] - base[row["seed"]][field] for row in of[c]] for c in others}
+        for field in ("entropy", "pass_1", "pass_16")
+    }
+    draw(HERE / "figure.png", panels, differences)
 
 
-def draw(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Entropy and pass@1 over the steps, the mean over seeds of each condition; pass@k at the end."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
-    entropy, passed, passes = figure.subplots(1, 3)
-    for place, condition in enumerate(STUDY.conditions):
-        runs = list(STUDY.finished(condition))
-        if not runs:
-            continue
-        ours = condition == OURS
-        style = {"color": "black" if ours else f"C{place % 10}", "linewidth": 2.4 if ours else 1.2, "label": condition}
-        style["linestyle"] = "-" if place < 10 else "--"
-        curves = np.mean([[step["entropy"] for step in run.steps()] for run in runs], axis=0)
-        entropy.plot(range(1, len(curves) + 1), curves, **style)
-        reports = [Trajectory.from_evals(run.evals("report")) for run in runs]
-        passed.plot(reports[0].steps, np.mean([report.pass_at_1 for report in reports], axis=0), **style)
-        ks = (1, 2, 4, 8, 16)
-        own = [row for row in rows if row["condition"] == condition]
-        passes.plot(ks, [fmean(row[f"pass_{k}"] for row in own) for k in ks], marker="o", markersize=3, **style)
-    passes.set_xscale("log", base=2)
-    passes.set_xticks((1, 2, 4, 8, 16), ("1", "2", "4", "8", "16"))
-    titles = ("entropy, nats", "pass@1, report split", "pass@k at the end, report split")
-    for axis, title, label in zip((entropy, passed, passes), titles, ("step", "step", "k"), strict=True):
-        axis.set_title(title, fontsize=10, loc="left")
-        axis.set_xlabel(label, fontsize=9)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(*passes.get_legend_handles_labels(), loc="outside right center", fontsize=9, frameon=False)
-    FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
+def differences(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Each seed's difference from GRPO, a line per method."""
+    return dots(panels, zero=True)
 
 
 if __name__ == "__main__":
-    main(STUDY, read, measure_end)
+    main(STUDY, read, collect, measure_end)

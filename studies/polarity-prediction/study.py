@@ -8,9 +8,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from common import Condition, Study, cell, main, with_committed, write_csv
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from common import Condition, Study, main
 from matplotlib.figure import Figure
+from tables import add_rows, cell, dots, draw, fill, read_rows, table
 
 from entrostat.control import FlowCalibration
 from entrostat.runs import Run
@@ -35,6 +35,7 @@ BRANCHES = Study(
     "polarity-branches", {name: Condition(RECIPES) for name in ("both", "expanding only", "contracting only")}
 )
 
+CONDITIONS = [*STUDY.conditions, *BRANCHES.conditions]
 PREDICTORS = (
     "flow",
     "flow without C",
@@ -48,7 +49,7 @@ PREDICTORS = (
 
 
 def predictions(steps: Sequence[Mapping[str, Any]], betas: tuple[float, float]) -> dict[str, np.ndarray]:
-    """What each predictor said of every step, nan where it said nothing; a calibration speaks before it hears."""
+    """What each predictor said of every step, nan where it said nothing; a calibration predicts before it learns."""
     lr, change = _column(steps, "lr"), _column(steps, "measured_change")
     by_rule = {rule: lr * [step["flow_by_rule"][rule] for step in steps] for rule in steps[0]["flow_by_rule"]}
     flow = by_rule["exact"]
@@ -86,44 +87,62 @@ def _online(features: Sequence[np.ndarray], change: np.ndarray) -> np.ndarray:
     return np.array(said)
 
 
+def collect() -> None:
+    """Add finished runs to results.csv: a row per run and predictor."""
+    rows = [row for condition, runs in conditions().items() for run in runs for row in rows_of(condition, run)]
+    add_rows(HERE / "results.csv", rows, ("condition", "seed", "predictor"), CONDITIONS)
+
+
+def rows_of(condition: str, run: Run) -> list[dict[str, Any]]:
+    """How well each predictor announced the measured changes of a run."""
+    steps = run.steps()
+    change = _column(steps, "measured_change")
+    rows = []
+    for predictor, values in predictions(steps, tuple(run.recipe["update"]["betas"])).items():
+        seen = np.isfinite(values) & (np.arange(len(values)) >= SKIP)
+        said, measured = values[seen], change[seen]
+        rows.append(
+            {
+                "condition": condition,
+                "seed": run.seed,
+                "predictor": predictor,
+                "steps": int(seen.sum()),
+                "correlation": float(np.corrcoef(said, measured)[0, 1]),
+                "sign_agreement": float(np.mean(np.sign(said) == np.sign(measured))),
+                "rms_error": float(np.sqrt(np.mean((said - measured) ** 2))),
+                "rms_change": float(np.sqrt(np.mean(measured**2))),
+            }
+        )
+    return rows
+
+
 def read() -> None:
-    """Write results.csv, steps.csv.gz and figure.png; print a row a condition and predictor."""
-    rows, points = [], {}
-    for condition, runs in conditions().items():
-        for run in runs:
-            steps = run.steps()
-            change = _column(steps, "measured_change")
-            said = predictions(steps, tuple(run.recipe["update"]["betas"]))
-            points.setdefault(condition, []).append((said, change))
-            for predictor, values in said.items():
-                seen = np.isfinite(values) & (np.arange(len(values)) >= SKIP)
-                rows.append(
-                    {
-                        "condition": condition,
-                        "seed": run.seed,
-                        "predictor": predictor,
-                        "steps": int(seen.sum()),
-                        "correlation": float(np.corrcoef(values[seen], change[seen])[0, 1]),
-                        "sign_agreement": float(np.mean(np.sign(values[seen]) == np.sign(change[seen]))),
-                        "rms_error": float(np.sqrt(np.mean((values[seen] - change[seen]) ** 2))),
-                        "rms_change": float(np.sqrt(np.mean(change[seen] ** 2))),
-                    }
-                )
-    rows = with_committed(rows, HERE / "results.csv", ("condition", "seed"))
-    write_csv(HERE / "results.csv", rows)
-    for condition in (*STUDY.conditions, *BRANCHES.conditions):
-        for predictor in PREDICTORS:
-            own = [row for row in rows if (row["condition"], row["predictor"]) == (condition, predictor)]
-            if own:
-                cells = [cell([row[field] for row in own]) for field in ("correlation", "sign_agreement")]
-                print(f"{condition:<20} n={len(own)} {predictor:<42} correlation {cells[0]}  sign {cells[1]}")
-    for name in ("flow", "flow without C", "flow by the surprisal rule"):
-        branches = [(s[name], c) for k in ("both", "expanding only", "contracting only") for s, c in points.get(k, [])]
-        if branches:
-            x, y = (np.concatenate(part) for part in zip(*branches, strict=True))
-            print(f"steps of the three branch runs together, {len(x)}: {name} {np.corrcoef(x, y)[0, 1]:.2f}")
-    if all(points.get(condition) for condition in (*STUDY.conditions, *BRANCHES.conditions)):
-        draw(points)
+    """The README's tables and figure.png, from results.csv."""
+    rows = read_rows(HERE / "results.csv")
+    n = {c: len({row["seed"] for row in rows if row["condition"] == c}) for c in CONDITIONS}
+
+    def values(condition: str, predictor: str, field: str) -> list[float]:
+        return [row[field] for row in rows if (row["condition"], row["predictor"]) == (condition, predictor)]
+
+    def lines(field: str, least: float) -> list[list[str]]:
+        own = ((predictor, [values(c, predictor, field) for c in CONDITIONS]) for predictor in PREDICTORS)
+        return [
+            [predictor, *(cell(found, 2, least, 1.0) if found else "-" for found in cells)] for predictor, cells in own
+        ]
+
+    head = [f"{condition} (n = {n[condition]})" for condition in CONDITIONS]
+    tables = {
+        "correlation": table(["correlation", *head], lines("correlation", -1.0)),
+        "sign agreement": table(["sign agreement", *head], lines("sign_agreement", 0.0)),
+    }
+    fill(HERE / "README.md", tables)
+    panels = {c: {predictor: values(c, predictor, "correlation") for predictor in PREDICTORS} for c in CONDITIONS}
+    draw(HERE / "figure.png", panels, drawn)
+
+
+def drawn(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """The correlation of each predictor with the measured change, a panel per condition."""
+    return dots(panels, width=1.7, zero=True)
 
 
 def conditions() -> dict[str, list[Run]]:
@@ -132,27 +151,5 @@ def conditions() -> dict[str, list[Run]]:
     return own | {condition: list(BRANCHES.finished(condition)) for condition in BRANCHES.conditions}
 
 
-def draw(points: Mapping[str, Sequence[tuple[Mapping[str, np.ndarray], np.ndarray]]]) -> None:
-    """Measured change against what announced it, a dot a step: flow, first order in the weights, flow of a branch."""
-    figure = Figure(figsize=(10, 8.6), layout="constrained")
-    own, branches = list(STUDY.conditions), list(BRANCHES.conditions)
-    panels = (
-        [(c, "flow") for c in own] + [(c, "first order in the weights") for c in own] + [(c, "flow") for c in branches]
-    )
-    for axis, (condition, predictor) in zip(figure.subplots(3, 3).flat, panels, strict=True):
-        scale, unit = (1e6, "learning rate x flow, $10^{-6}$") if predictor == "flow" else (1.0, f"{predictor}, nats")
-        for said, change in points.get(condition, ()):
-            axis.scatter(scale * said[predictor], change, s=8, color="#0072b2", alpha=0.5, linewidths=0)
-        axis.axhline(0, color="#999", linewidth=0.6)
-        axis.axvline(0, color="#999", linewidth=0.6)
-        axis.set_xlabel(unit, fontsize=8)
-        axis.set_title(condition, fontsize=9, loc="left")
-        axis.tick_params(labelsize=7)
-        axis.locator_params(nbins=5)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.supylabel("measured change of entropy, nats", fontsize=9)
-    FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
-
-
 if __name__ == "__main__":
-    main(STUDY, read)
+    main(STUDY, read, collect)

@@ -8,13 +8,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import matplotlib as mpl
-from common import Condition, Study, contrast, main, with_committed, write_csv
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from common import Condition, Study, main
 from matplotlib.figure import Figure
+from tables import add_rows, contrasts, differs, draw, fill, read_rows, table, write_rows
 
-from entrostat.report.style import BLUE, GREEN, MUTED, ORANGE, PURPLE, SETTINGS
-from entrostat.runs import Run, holm
+from entrostat.report.style import BLUE, GREEN, MUTED, ORANGE, PURPLE
+from entrostat.runs import Run
 
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/flexible-entropy/regions")
@@ -62,67 +61,68 @@ def predicted(condition: str) -> int:
     return (1 if region in RISES_WHEN_CLIPPED else -1) * (1 if action == "clip" else -1)
 
 
+def collect() -> None:
+    """Add finished runs to results.csv."""
+    rows = [row_of(condition, run) for condition in STUDY.conditions for run in STUDY.finished(condition)]
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(STUDY.conditions))
+
+
 def read() -> None:
-    """Write results.csv, contrasts.csv and figure.png; print a row a condition."""
-    measured = [row_of(condition, run) for condition in STUDY.conditions for run in STUDY.finished(condition)]
-    rows = with_committed(measured, HERE / "results.csv", ("condition", "seed"))
-    write_csv(HERE / "results.csv", rows)
-    found = [
-        {"condition": condition, "predicted": predicted(condition), **one}
-        for condition in STUDY.conditions
-        if condition != BASE and (one := contrast(rows, condition, BASE, "entropy_last"))
-    ]
-    for one, p in zip(found, holm([one["p"] for one in found]), strict=True):
-        one["p_holm"] = p
-    write_csv(HERE / "contrasts.csv", found)
+    """contrasts.csv, the README's table and figure.png, from results.csv."""
+    rows = read_rows(HERE / "results.csv")
+    planned = [(condition, BASE, "entropy_last") for condition in STUDY.conditions if condition != BASE]
+    found = [{"predicted": predicted(one["condition"]), **one} for one in contrasts(rows, planned)]
+    write_rows(HERE / "contrasts.csv", found)
     base = {row["seed"]: row["entropy_last"] for row in rows if row["condition"] == BASE}
-    print("| condition | predicted | entropy against standard | as predicted | Holm p | clipped low, high |")
-    print("|---|---|---|---|---|---|")
+    lines = []
     for one in found:
         own = [row for row in rows if row["condition"] == one["condition"]]
         clipped = [f"{fmean(row[side] for row in own):.3f}" for side in ("clipped_low", "clipped_high")]
         sign = "up" if one["predicted"] > 0 else "down"
         agree = sum((row["entropy_last"] - base[row["seed"]]) * one["predicted"] > 0 for row in own)
-        print(
-            f"| {one['condition']} | {sign} | {one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] "
-            f"| {agree} of {one['n']} | {one['p_holm']:.3f} | {', '.join(clipped)} |"
-        )
-    draw(rows, found)
+        p = f"{one['p_holm']:.3f}"
+        lines.append((one["condition"], sign, differs(one), f"{agree} of {one['n']}", p, ", ".join(clipped)))
+    head = ("condition", "predicted", "entropy against standard", "as predicted", "Holm p", "clipped low, high")
+    fill(HERE / "README.md", {"regions": table(head, lines)})
+    kept = ("condition", "difference", "low", "high")
+    intervals = [
+        {name: value for name, value in one.items() if name in kept} for one in read_rows(HERE / "contrasts.csv")
+    ]
+    heights = [{name: row[name] for name in ("condition", "seed", "entropy_last")} for row in rows]
+    draw(HERE / "figure.png", {"rows": heights, "found": intervals}, drawn)
 
 
-def draw(rows: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> None:
-    """Every seed's difference from the standard run, its mean and interval; a group a region."""
+def drawn(data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Every seed's difference from the standard run, its mean and interval; a group per region."""
+    rows, found = data["rows"], data["found"]
     base = {row["seed"]: row["entropy_last"] for row in rows if row["condition"] == BASE}
     hands = {**{f"clip {{}}, {name}": name for name in CONVENTIONS}, "free {}": "freed"}
-    with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(8, 3.6), layout="constrained")
-        axis = figure.subplots()
-        for offset, ((pattern, label), colour) in enumerate(
-            zip(hands.items(), (BLUE, GREEN, PURPLE, ORANGE), strict=True)
-        ):
-            for place, region in enumerate(REGIONS):
-                x, condition = place + 0.18 * (offset - 1.5), pattern.format(region)
-                own = [row for row in rows if row["condition"] == condition and row["seed"] in base]
-                one = next((one for one in found if one["condition"] == condition), None)
-                if one is None:
-                    continue
-                differences = [row["entropy_last"] - base[row["seed"]] for row in own]
-                axis.scatter([x] * len(own), differences, color=colour, s=9, alpha=0.5, linewidths=0)
-                named = {"label": label if label == "freed" else f"clipped, {label}"} if place == 0 else {}
-                bars = [[one["difference"] - one["low"]], [one["high"] - one["difference"]]]
-                axis.errorbar(x, one["difference"], bars, color=colour, fmt="_", markersize=11, **named)
-        axis.axhline(0, color=MUTED, linewidth=0.8)
-        signs = {1: "up", -1: "down"}
-        titles = [
-            f"{region}\nclipped: {signs[predicted(f'clip {region}')]}\nfreed: {signs[predicted(f'free {region}')]}"
-            for region in REGIONS
-        ]
-        axis.set_xticks(range(len(REGIONS)), titles)
-        axis.set_ylabel("entropy minus the standard run's, nats")
-        axis.set_title("Change of entropy seed by seed; below each region what was predicted")
-        figure.legend(loc="outside right center", frameon=False)
-        FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=150)
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for offset, ((pattern, label), colour) in enumerate(zip(hands.items(), (BLUE, GREEN, PURPLE, ORANGE), strict=True)):
+        for place, region in enumerate(REGIONS):
+            x, condition = place + 0.18 * (offset - 1.5), pattern.format(region)
+            own = [row for row in rows if row["condition"] == condition and row["seed"] in base]
+            one = next((one for one in found if one["condition"] == condition), None)
+            if one is None:
+                continue
+            differences = [row["entropy_last"] - base[row["seed"]] for row in own]
+            axis.scatter([x] * len(own), differences, color=colour, s=9, alpha=0.5, linewidths=0)
+            named = {"label": label if label == "freed" else f"clipped, {label}"} if place == 0 else {}
+            bars = [[one["difference"] - one["low"]], [one["high"] - one["difference"]]]
+            axis.errorbar(x, one["difference"], bars, color=colour, fmt="_", markersize=11, **named)
+    axis.axhline(0, color=MUTED, linewidth=0.8)
+    signs = {1: "up", -1: "down"}
+    titles = [
+        f"{region}\nclipped: {signs[predicted(f'clip {region}')]}\nfreed: {signs[predicted(f'free {region}')]}"
+        for region in REGIONS
+    ]
+    axis.set_xticks(range(len(REGIONS)), titles)
+    axis.set_ylabel("entropy minus the standard run's, nats")
+    axis.set_title("Change of entropy seed by seed; below each region what was predicted")
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
 
 
 if __name__ == "__main__":
-    main(STUDY, read)
+    main(STUDY, read, collect)

@@ -1,89 +1,131 @@
-"""Tables and figures of the study: from study folders, and from the tables here for chains whose folders are gone.
+"""Tables and figures of the study, from the tables here of every chain.
 
-    entrostat chain recipes/chains/embedded.yaml --workers 2 --set seeds=[5]        # what is to be added
-    python studies/rise-and-collapse/study.py runs/rise-and-collapse
-
-Writes campaigns.csv and evaluations.csv.gz (every row of every chain), headline.csv and the figures beside this file.
+entrostat chain recipes/chains/embedded.yaml --workers 2 --set seeds=[5]              # what is to be added
+python studies/rise-and-collapse/study.py collect runs/rise-and-collapse              # into the tables here
+python studies/rise-and-collapse/study.py read                                        # statistics, README, figures
 """
 
-import csv
-import gzip
-import io
+import argparse
 import json
-import shutil
 import sqlite3
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tables import Row, cell, contrasts, differs, draw, fill, read_rows, table, write_rows
 
 from entrostat.campaign.database import TABLES, read_results
 from entrostat.recipe import load_study
-from entrostat.report.study import build_study_report
+from entrostat.report.study import HeadlineRow, headline
+from entrostat.report.study_figures import FIGURES
+from entrostat.report.study_reading import read_study
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parents[1] / "recipes/chains/embedded.yaml"
-FIGURES = ("rise-and-fall", "ends", "gaps", "efficiency", "cliffs")
+SHOWN = ("rise-and-fall", "ends", "gaps", "efficiency", "cliffs")
 KEPT = {"campaigns": HERE / "campaigns.csv", "evaluations": HERE / "evaluations.csv.gz"}
 LEFT_OUT = ("pass_at_k", "distinct_solutions", "hard", "verdicts", "seconds")  # of an evaluation
+LATE = 15
 
-Row = dict[str, Any]
+
+def collect(folders: Sequence[Path]) -> None:
+    """Put the chains of `folders` in place of those of the same method and seed."""
+    for name, file in KEPT.items():
+        rows = read_rows(file) if file.exists() else []
+        for folder in folders:
+            new = [{k: v for k, v in row.items() if k not in _left_out(name)} for row in read_results(folder, name)]
+            chains = {(row["method"], row["seed"]) for row in new}
+            rows = [row for row in rows if (row["method"], row["seed"]) not in chains] + new
+        write_rows(file, sorted(rows, key=lambda row: (row["method"], row["seed"], row["campaign"])), digits=6)
 
 
-def main(folders: list[Path]) -> None:
-    """Put the chains of `folders` in place of those of the same method and seed, and report on all."""
-    tables = {table: _merged(_read(file), folders, table) for table, file in KEPT.items()}
+def _left_out(name: str) -> tuple[str, ...]:
+    return LEFT_OUT if name == "evaluations" else ()
+
+
+def read() -> None:
+    """headline.csv, the README's tables and the figures, from campaigns.csv and evaluations.csv.gz."""
+    tables = {name: read_rows(file) for name, file in KEPT.items()}
     with TemporaryDirectory() as place:
-        study = load_study(RECIPE)
-        seeds = tuple(sorted({int(row["seed"]) for row in tables["campaigns"]}))
-        content = study.model_copy(update={"seeds": seeds}).model_dump(mode="json")
-        (Path(place) / "study.json").write_text(json.dumps(content))
-        _write_database(Path(place) / "results.sqlite", tables)
-        build_study_report(Path(place))
-        for name in ("headline.csv", *(f"{figure}.png" for figure in FIGURES)):
-            shutil.copy(Path(place) / "report" / name, HERE / name)
-    for table, rows in tables.items():
-        _write(KEPT[table], rows, LEFT_OUT if table == "evaluations" else ())
+        folder = Path(place)
+        recipe = load_study(RECIPE).model_copy(
+            update={"seeds": tuple(sorted({r["seed"] for r in tables["campaigns"]}))}
+        )
+        (folder / "study.json").write_text(json.dumps(recipe.model_dump(mode="json")))
+        _write_database(folder / "results.sqlite", tables)
+        rows, study = headline(folder), read_study(folder)
+    write_rows(HERE / "headline.csv", [row.plain() for row in rows])
+    made = {"headline": headline_table(rows), "facts": facts(tables["campaigns"])}
+    fill(HERE / "README.md", made)
+    for figure in FIGURES:
+        if figure.name in SHOWN:
+            draw(HERE / f"{figure.name}.png", tables, lambda _, drawn=figure.draw: drawn(study))
 
 
-def _merged(rows: list[Row], folders: Iterable[Path], table: str) -> list[Row]:
-    for folder in folders:
-        new = read_results(folder, table)
-        chains = {(row["method"], row["seed"]) for row in new}
-        rows = [row for row in rows if (row["method"], int(row["seed"])) not in chains] + new
-    return sorted(rows, key=lambda row: (row["method"], int(row["seed"]), int(row["campaign"])))
+def headline_table(rows: Sequence[HeadlineRow]) -> str:
+    """The headline table, narrower than the CSV."""
+    head = ("method", "n", "end", "seeds", "of the oracle", "gap (noise floor)", "collapsed", "steps", "evaluations")
+    lines = []
+    for row in (row.plain() for row in rows):
+        seeds = " ".join(f"{float(seed):.2f}" for seed in row["seeds"].split())
+        gap = f"{row['gap']} ({row['floor']})"
+        own = (row["method"], row["n"], row["end"], seeds, row["of oracle"], gap, row["collapsed"], row["steps"])
+        lines.append((*own, row["evaluations"], row["points/100 steps"], row["difference"]))
+    return table((*head, "per 100 steps", f"against {rows[0].method}"), lines)
 
 
-def _read(file: Path) -> list[Row]:
-    if not file.exists():
-        return []
-    text = gzip.decompress(file.read_bytes()).decode() if file.suffix == ".gz" else file.read_text()
-    return [{name: value or None for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+def facts(campaigns: Sequence[Row]) -> str:
+    """What the text says of single campaigns."""
+    crest = [row for row in campaigns if row["method"] == "crest"]
+    evaluations: Counter[int] = Counter()
+    for row in crest:
+        evaluations[row["seed"]] += row["select_evaluations"]
+    fallen = [row for row in campaigns if row["collapsed"] and row["phase_score"] is not None]
+    lost = sum(row["handed_over"] < row["start"] - 0.02 for row in crest)
+    late = sum(row["onset"] >= LATE for row in fallen)
+    steep = sum(0.2 <= row["phase_score"] <= 0.5 for row in fallen)
+    phase = [fmean(row["phase_score"] for row in fallen if row["seed"] == seed) for seed in evaluations]
+    lines = [
+        ("end of crest's chains minus es-online's", differs(ends(campaigns, "crest", "es-online"))),
+        ("evaluations in a chain of crest", cell(list(evaluations.values()), 1)),
+        ("crest's campaigns that handed over more than .02 below their start", f"{lost} of {len(crest)}"),
+        ("collapsed campaigns, evaluated at every step", str(len(fallen))),
+        (f"of them, largest drop at step {LATE} or later", str(late)),
+        ("of them, largest drop between .2 and .5 of the fall", str(steep)),
+        ("their largest drop as a share of the fall, mean per seed", cell(phase)),
+        ("campaign time of all chains, in seconds", f"{sum(row['seconds'] for row in campaigns):.0f}"),
+    ]
+    return table(("of single campaigns", ""), lines)
 
 
-def _write(file: Path, rows: list[Row], left_out: tuple[str, ...]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [name for name in rows[0] if name not in left_out], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        short = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
-        writer.writerow({name: value for name, value in short.items() if name not in left_out})
-    plain = text.getvalue().encode()
-    file.write_bytes(gzip.compress(plain, mtime=0) if file.suffix == ".gz" else plain)
+def ends(campaigns: Sequence[Row], one: str, other: str) -> Row:
+    """The paired difference of what two methods' chains end with."""
+    last = max(row["campaign"] for row in campaigns)
+    rows = [{**row, "condition": row["method"]} for row in campaigns if row["campaign"] == last]
+    return contrasts(rows, [(one, other, "handed_over")])[0]
 
 
 def _write_database(path: Path, tables: dict[str, list[Row]]) -> None:
     with closing(sqlite3.connect(path)) as base, base:
-        for table, rows in tables.items():
-            base.execute(f"CREATE TABLE {table} ({', '.join(TABLES[table])})")
-            names = [column.split()[0] for column in TABLES[table]]
-            marks = ", ".join(f":{name}" for name in names)
-            base.executemany(
-                f"INSERT INTO {table} VALUES ({marks})", [{name: row.get(name) for name in names} for row in rows]
-            )
+        for name, rows in tables.items():
+            base.execute(f"CREATE TABLE {name} ({', '.join(TABLES[name])})")
+            columns = [column.split()[0] for column in TABLES[name]]
+            marks = ", ".join(f":{column}" for column in columns)
+            base.executemany(f"INSERT INTO {name} VALUES ({marks})", [{c: row.get(c) for c in columns} for row in rows])
 
 
 if __name__ == "__main__":
-    main([Path(folder) for folder in sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["collect", "read"])
+    parser.add_argument("folders", nargs="*", type=Path, help="study folders, for collect")
+    args = parser.parse_args()
+    if args.action == "read":
+        read()
+    else:
+        collect(args.folders)

@@ -1,28 +1,26 @@
-"""Run the study: the demo's REINFORCE run, and the same with one suspect removed at a time.
+"""What makes the demo's REINFORCE run fall: the same run with one suspect removed at a time."""
 
-python studies/what-makes-the-cliff/study.py run [CONDITION ...] [--seeds 0 1 2 3 4]   # resumes what was killed
-python studies/what-makes-the-cliff/study.py read                                      # results.csv, figure.png
-"""
-
-from __future__ import annotations
-
-import argparse
-import csv
+import sys
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from common import Condition, Study, main
 from matplotlib.figure import Figure
+from tables import add_rows, cell, contrast_table, contrasts, draw, fill, read_rows, table, write_rows
 
-from entrostat.engine.train import train
-from entrostat.recipe import load_recipe
-from entrostat.runs import Run, Trajectory, bootstrap_mean
+from entrostat.report.style import BLUE, MUTED, ORANGE
+from entrostat.runs import Run, Trajectory
 
 HERE = Path(__file__).parent
-RUNS = Path("runs/what-makes-the-cliff")
 BASE = Path(str(resources.files("entrostat.assets") / "demo" / "reinforce.yaml"))
+FALLEN = 0.2
+LIMITS = {"peak": (0.0, 1.0), "end": (0.0, 1.0), "gap": (-1.0, 1.0)}
 
-CONDITIONS = {
+CHANGES = {
     "as in the demo": [],
     "one pass a batch": ["update.epochs=1", "campaign.checkpoint_every=20"],
     "clip at .2": ["update.objective=clip"],
@@ -46,97 +44,87 @@ CONDITIONS = {
         "update.warmup_steps=33",
     ],
 }
+EVERY_STEP = "as in the demo"
+
+STUDY = Study(
+    "what-makes-the-cliff",
+    {
+        name: Condition(BASE, changes if name == EVERY_STEP else [*changes, "evaluation.every=4"])
+        for name, changes in CHANGES.items()
+    },
+)
+PLANNED = [(name, EVERY_STEP, "gap") for name in CHANGES if name != EVERY_STEP] + [
+    ("GRPO, ID, 5e-4", "GRPO, 5e-4", "gap"),
+    ("GRPO, ID", "GRPO, clip at .2", "gap"),
+]
 
 
-def folder(condition: str, seed: int) -> Path:
-    """Where a run of the study lives."""
-    name = condition.lower().replace(",", "").replace(" ", "-").replace(".", "")
-    return RUNS / name / str(seed)
+def row_of(condition: str, run: Run) -> dict[str, Any]:
+    """A run as a row: rise and fall on report, the peak chosen on select; entropy; the extremes of the ratios."""
+    report, select = (Trajectory.from_evals(run.evals(split)) for split in ("report", "select"))
+    steps = run.steps()
+    return {
+        "condition": condition,
+        "seed": run.seed,
+        "start": report.pass_at_1[0],
+        "peak_step": select.peak_step,
+        "peak": report.at(select.peak_step),
+        "end": report.end,
+        "gap": report.at(select.peak_step) - report.end,
+        "entropy_start": steps[0]["entropy"],
+        "entropy_end": steps[-1]["entropy"],
+        "steps": steps[-1]["step"],
+        "ratio_outside_max": max(line["ratio_outside"] for line in steps),
+        "log_ratio_min_punished": min(line["log_ratio_min_punished"] or 0.0 for line in steps),
+    }
 
 
-def run(conditions: list[str], seeds: list[int]) -> None:
-    """Train every condition on every seed."""
-    for seed in seeds:
-        for condition in conditions:
-            often = [] if condition == "as in the demo" else ["evaluation.every=4"]
-            recipe = load_recipe(BASE, [*CONDITIONS[condition], *often, f"seed={seed}"])
-            train(recipe, folder(condition, seed))
-            print(condition, seed, "done", flush=True)
+def collect() -> None:
+    """Add finished runs to results.csv."""
+    rows = [row_of(condition, run) for condition in STUDY.conditions for run in STUDY.finished(condition)]
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(STUDY.conditions))
 
 
 def read() -> None:
-    """Write results.csv, a row a run, and figure.png; print a row a condition."""
-    rows, curves = [], {}
-    for condition in CONDITIONS:
-        for path in sorted((RUNS / folder(condition, 0).parent.name).glob("*")):
-            record = Run.open(path)
-            report = Trajectory.from_evals(record.evals("report"))
-            select = Trajectory.from_evals(record.evals("select"))
-            steps = record.steps()
-            curves.setdefault(condition, []).append(report)
-            rows.append(
-                {
-                    "condition": condition,
-                    "seed": record.seed,
-                    "start": report.pass_at_1[0],
-                    "peak_step": select.peak_step,
-                    "peak": report.at(select.peak_step),
-                    "end": report.end,
-                    "gap": report.at(select.peak_step) - report.end,
-                    "entropy_start": steps[0]["entropy"],
-                    "entropy_end": steps[-1]["entropy"],
-                    "steps": steps[-1]["step"],
-                    "ratio_outside_max": max(line["ratio_outside"] for line in steps),
-                    "log_ratio_min_punished": min(line["log_ratio_min_punished"] or 0.0 for line in steps),
-                }
-            )
-    with (HERE / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    for condition in curves:
-        own = [row for row in rows if row["condition"] == condition]
-        cells = [f"{condition:<22} n={len(own)}"]
-        for field in ("peak", "end", "gap"):
-            values = [row[field] for row in own]
-            found = bootstrap_mean(values)
-            interval = f"[{found.low:.2f}, {found.high:.2f}]" if len(values) > 1 else ""
-            cells.append(f"{field} {found.mean:.2f} {interval}")
-        print("  ".join(cells), " collapsed", sum(row["gap"] > 0.2 for row in own))
-    draw(curves)
+    """contrasts.csv, the README's tables and figure.png, from results.csv."""
+    rows = read_rows(HERE / "results.csv")
+    of = {name: [row for row in rows if row["condition"] == name] for name in STUDY.conditions}
+    found = contrasts(rows, PLANNED)
+    write_rows(HERE / "contrasts.csv", found)
+    lines = {
+        name: (*(cell([row[f] for row in own], 2, *LIMITS[f]) for f in LIMITS), fallen(own)) for name, own in of.items()
+    }
+    head = ("condition", "n", "peak", "end", "gap", "collapsed (gap > .2)")
+    ends = table(head, [(name, len(of[name]), *line) for name, line in lines.items()])
+    fill(HERE / "README.md", {"ends": ends, "contrasts": contrast_table(found)})
+    kept = ("condition", "seed", "start", "peak", "end")
+    draw(HERE / "figure.png", [{name: row[name] for name in kept} for row in rows], drawn)
 
 
-def draw(curves: dict[str, list[Trajectory]]) -> None:
-    """Small multiples: pass@1 on the report split over optimizer steps, a line a seed."""
-    columns = 5
-    figure = Figure(figsize=(13, 2.6 * -(-len(curves) // columns)), layout="constrained")
-    axes = figure.subplots(-(-len(curves) // columns), columns, sharex=True, sharey=True, squeeze=False).flat
-    for axis, (condition, trajectories) in zip(axes, curves.items(), strict=False):
-        for trajectory in trajectories:
-            axis.plot(trajectory.steps, trajectory.pass_at_1, color="#0072b2", linewidth=1.1, alpha=0.75)
-        axis.set_title(condition, fontsize=10, loc="left")
+def fallen(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the runs fell."""
+    return f"{sum(row['gap'] > FALLEN for row in rows)} of {len(rows)}"
+
+
+def drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Start, peak and end of every run, a panel per condition, a line per seed; a run that fell in orange."""
+    columns = 6
+    lines = -(-len(STUDY.conditions) // columns)
+    figure = Figure(figsize=(11, 2.1 * lines), layout="constrained")
+    axes = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for axis, condition in zip(axes, STUDY.conditions, strict=False):
+        for row in (row for row in rows if row["condition"] == condition):
+            colour = ORANGE if row["peak"] - row["end"] > FALLEN else BLUE
+            heights = [row[place] for place in ("start", "peak", "end")]
+            axis.plot(range(3), heights, color=colour, marker="o", markersize=3, linewidth=1.1, alpha=0.8)
+        axis.set_title(condition)
+        axis.set_xticks(range(3), ("start", "peak", "end"))
         axis.set_ylim(0, 0.85)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    for axis in list(axes):
+    for axis in axes[len(STUDY.conditions) :]:
         axis.set_visible(False)
-    figure.supxlabel("optimizer step", fontsize=10)
-    figure.supylabel("pass@1, report split", fontsize=10)
-    FigureCanvasAgg(figure).print_figure(HERE / "figure.png", dpi=160)
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["run", "read"])
-    parser.add_argument("conditions", nargs="*", default=list(CONDITIONS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    args = parser.parse_args()
-    if args.action == "run":
-        run(args.conditions, args.seeds)
-    else:
-        read()
+    figure.supylabel("pass@1, report split", color=MUTED, fontsize=9)
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    main(STUDY, read, collect)
