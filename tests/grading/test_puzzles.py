@@ -49,3 +49,25 @@ def test_a_slow_answer_is_a_timeout_or_wrong(grader):
     (task,) = puzzles("polynomial_equations", 1, seed=0)
     verdict = grader.grade([(task, "9**9**9**9**9")])[0]
     assert verdict.outcome in (Outcome.TIMEOUT, Outcome.WRONG, Outcome.MEMORY, Outcome.RUNTIME_ERROR)
+
+
+def test_the_last_marked_answer_counts_and_marks_cost_no_time(grader):
+    (task,) = puzzles("chain_sum", 1, seed=0)
+    right = task.entry["answer"]
+    for text, passes in (
+        (f"<answer>no</answer> wait <answer> {right} </answer> done", True),
+        (f"<answer>{right}</answer> and a stray </answer>", True),
+        (f"<answer>{right}</answer><answer>no</answer>", False),
+        (f"<answer>no <answer>{right}</answer>", True),
+        (right, True),
+        ("<answer>" * 100_000, False),
+        ("<answer>" * 100_000 + "</answer>" * 100_000, False),
+    ):
+        verdict = grader.grade([(task, text)])[0]
+        assert verdict.outcome is (Outcome.PASSED if passes else Outcome.WRONG), (text[:60], verdict)
+
+
+def test_nothing_is_searched_for_in_the_trainer(grader):
+    (task,) = puzzles("chain_sum", 1, seed=0)
+    text = "<answer>" * 1000
+    assert grader.arguments(task, text)[-1] is text

@@ -126,6 +126,72 @@ def test_dictionaries_keep_their_order_on_the_wire_and_match_in_any():
     assert not wire.matches('{"dict":[[1,2]]}', '{"dict":"[[1,2]]"}')
 
 
+NUMBERS = (
+    st.booleans() | st.integers(-4, 4) | st.integers() | st.floats(allow_nan=False) | st.integers(-4, 4).map(float)
+)
+
+
+@given(st.lists(NUMBERS, max_size=4), st.lists(NUMBERS, max_size=4), st.randoms())
+def test_sets_and_keys_are_equal_as_python_says(left, right, rng):
+    right = rng.choice([right, [rng.choice([float, int, complex])(x) if abs(x) < 9 else x for x in left[::-1]]])
+    for make in (set, frozenset, lambda items: dict.fromkeys(items, "v"), lambda items: {(x, "t") for x in items}):
+        one, other = make(left), make(right)
+        assert wire.matches(wire.encode(one), wire.encode(other), equality="python") is (one == other)
+
+
+@given(st.lists(NUMBERS, max_size=4))
+def test_exact_sets_are_equal_if_their_items_are_of_equal_types(items):
+    as_set = set(items)
+    floats = {float(x) for x in as_set if abs(x) < 2**53}
+    assert wire.matches(wire.encode(as_set), wire.encode({-0.0 if x == 0 and type(x) is float else x for x in as_set}))
+    same_types = as_set == floats and all(type(x) is float for x in as_set)
+    assert wire.matches(wire.encode(as_set), wire.encode(floats)) is same_types
+
+
+@given(st.lists(st.floats(-4, 4), min_size=1, max_size=5), st.randoms())
+def test_the_tolerance_reaches_into_sets_and_keys(items, rng):
+    wanted = {(x, i) for i, x in enumerate(items)}
+    near = [(x + rng.uniform(-0.09, 0.09), i) for x, i in wanted]
+    rng.shuffle(near)
+    assert wire.matches(wire.encode(wanted), wire.encode(set(near)), 0.1)
+    assert wire.matches(wire.encode(dict.fromkeys(wanted, 1.0)), wire.encode(dict.fromkeys(near, 1.05)), 0.1)
+    far = {(x + 0.2, i) for x, i in wanted}
+    assert not wire.matches(wire.encode(wanted), wire.encode(far), 0.1)
+
+
+def test_items_are_matched_one_to_one():
+    assert wire.matches(wire.encode({0.0, 0.6}), wire.encode({0.6, 1.2}), 0.7)
+    assert not wire.matches(wire.encode({0.0, 0.1}), wire.encode({0.0, 5.0}), 0.7)
+    crossed = {(0.0, 1.0), (0.05, 0.0)}, {(0.06, 1.0), (0.01, 0.0)}
+    assert wire.matches(*map(wire.encode, crossed), 0.1)
+    assert wire.matches(wire.encode(1 + 2j), wire.encode(1.00001 + 2j), 0.1)
+
+
+@pytest.mark.parametrize("equality", ["exact", "python"])
+def test_hostile_sets_take_no_more_than_their_size(equality):
+    """Numbers that share a hash, or that all are near one another, cost no square of their number."""
+    modulus = (1 << 61) - 1
+    texts = (f'{{"int":"{n * modulus:#x}"}}' for n in range(9, 20_000))  # a set of them would itself take long to make
+    colliding = f'{{"set":[{",".join(texts)}]}}'
+    close = wire.encode({n * 1e-9 for n in range(20_000)})
+    far = wire.encode({n * 1e-9 + 1 for n in range(20_000)})
+    calls = 0
+    original = wire._same
+
+    def counted(*arguments, **keywords):
+        nonlocal calls
+        calls += 1
+        return original(*arguments, **keywords)
+
+    wire._same = counted
+    try:
+        assert not wire.matches(colliding.replace("1", "3"), colliding, 1e-6, equality)
+        assert not wire.matches(close, far, 1e-6, equality)
+    finally:
+        wire._same = original
+    assert calls < 100_000
+
+
 def test_depth_is_limited_and_cycles_are_too_deep():
     loop: list[object] = []
     loop.append(loop)

@@ -4,12 +4,8 @@
 
 from __future__ import annotations
 
-import re
-
 from entrostat.grading.answers import AnswerGrader
 from entrostat.tasks import PuzzleTask
-
-_MARKED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class PuzzleGrader(AnswerGrader[PuzzleTask]):
@@ -19,11 +15,16 @@ class PuzzleGrader(AnswerGrader[PuzzleTask]):
     JUDGE = """
 from reasoning_gym import get_score_answer_fn
 
-def judge(family, entry, answer):
-    return get_score_answer_fn(family)(answer, entry) >= 1
+def answer_in(completion):
+    opening = completion.rfind("<answer>", 0, max(0, completion.rfind("</answer>")))
+    if opening < 0:
+        return completion.strip()
+    return completion[opening + len("<answer>") :].partition("</answer>")[0].strip()
+
+def judge(family, entry, completion):
+    return get_score_answer_fn(family)(answer_in(completion), entry) >= 1
 """
 
     def arguments(self, task: PuzzleTask, completion: str) -> tuple[object, ...]:
-        """The puzzle's family and entry, and the answer."""
-        marked: list[str] = _MARKED.findall(completion)
-        return (task.family, dict(task.entry), (marked[-1] if marked else completion).strip())
+        """The puzzle's family and entry, and the completion."""
+        return (task.family, dict(task.entry), completion)

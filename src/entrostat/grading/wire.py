@@ -11,7 +11,9 @@ A frame is a 4-byte big-endian length, a 16-byte nonce and a body.
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import socket
 import time
 from collections import Counter, OrderedDict, defaultdict
@@ -22,7 +24,8 @@ Equality = Literal["exact", "python", "json"]
 
 MAX_DEPTH = 100
 NONCE_BYTES = 16
-_NUMBERS = (int, float, complex)
+# Sets and dictionaries of up to so many items are matched in every way where floats may differ; larger ones in order.
+_MOST_MATCHED = 64
 _JSON_INTS = range(-(2**63), 2**63)
 _MAPPINGS: dict[str, Callable[[Any], Any]] = {
     "dict": dict,
@@ -30,6 +33,9 @@ _MAPPINGS: dict[str, Callable[[Any], Any]] = {
     "defaultdict": lambda pairs: defaultdict(None, pairs),
     "OrderedDict": OrderedDict,
 }
+
+
+_UNORDERED = {"set", "frozenset", *_MAPPINGS}
 
 
 class NotPlainError(ValueError):
@@ -58,9 +64,9 @@ def matches(expected: str, answer: str, atol: float | None = None, equality: Equ
     """Whether two texts stand for the same value.
 
     equality "exact": the same types throughout. "python": what == accepts, so 1, 1.0 and True are the same, sets and
-    frozensets, dictionaries of every kind. "json": in addition tuples and lists are the same. Floats may differ by
-    atol, or must be equal without it; 0.0 equals -0.0 and NaN equals NaN. The answer is untrusted text: the work is
-    bounded by the expected one's size.
+    frozensets, dictionaries of every kind. "json": in addition tuples and lists are the same. Items of sets and keys of
+    dictionaries are equal as other values are. Floats may differ by atol, or must be equal without it; 0.0 equals -0.0
+    and NaN equals NaN. The answer is untrusted text: the work is bounded by the expected one's size.
     """
     if expected == answer:
         return True
@@ -162,42 +168,134 @@ def _from_json(tree: Any) -> Any:
     raise ValueError("malformed plain data")
 
 
-def _same(expected: Any, answer: Any, atol: float, equality: Equality) -> bool:
-    if equality != "exact":
-        expected, answer = _loosen(expected, equality), _loosen(answer, equality)
-    if isinstance(expected, _NUMBERS) and isinstance(answer, _NUMBERS):
-        return (equality != "exact" or type(expected) is type(answer)) and _near(expected, answer, atol)
-    if type(expected) is not type(answer):
-        return False
-    if isinstance(expected, list):
-        pairs = zip(expected, answer, strict=False)
-        return len(expected) == len(answer) and all(_same(e, a, atol, equality) for e, a in pairs)
-    if isinstance(expected, dict):
-        if expected.keys() != answer.keys():
-            return False
-        ((tag, body),) = expected.items()
-        if tag in _MAPPINGS and isinstance(answer[tag], list):
-            return _same(sorted(body, key=_dumps), sorted(answer[tag], key=_dumps), atol, equality)
-        return _same(body, answer[tag], atol, equality)
-    return bool(expected == answer)
+def _canonical(tree: Any, equality: Equality) -> str:
+    """A text that equal values share and others do not; ValueError if the tree is no plain data."""
+    if tree is None or isinstance(tree, str):
+        return _dumps(tree)
+    if (number := _number(tree)) is not None:
+        return _canonical_number(number, equality)
+    kind, items = _container(tree, equality)
+    if kind == "bytes":
+        return _dumps([kind, *items])
+    texts = [_canonical(item, equality) for item in items]
+    return f"{kind}({','.join(sorted(texts) if kind in _UNORDERED else texts)})"
 
 
-def _near(expected: complex, answer: complex, atol: float) -> bool:
-    if expected == answer or (expected != expected and answer != answer):
-        return True
-    return isinstance(expected, float) | isinstance(answer, float) and abs(expected - answer) <= atol
+def _canonical_number(number: complex, equality: Equality) -> str:
+    kind = type(number).__name__ if equality == "exact" else ""
+    if isinstance(number, complex):
+        real, imaginary = (_canonical_real(part) for part in (number.real, number.imag))
+        return real if equality != "exact" and number.imag == 0 else f"{kind}({real},{imaginary})"
+    return kind + _canonical_real(number)
 
 
-def _loosen(tree: Any, equality: Equality) -> Any:
+def _canonical_real(number: float) -> str:
+    """An odd number times a power of two; the same for 1, 1.0 and True, and for 0.0 and -0.0."""
+    if number in (math.inf, -math.inf) or number != number:
+        return str(number)
+    numerator, denominator = number.as_integer_ratio()
+    twos = max((numerator & -numerator).bit_length() - 1, 0)
+    return f"{numerator >> twos:x}p{twos - denominator.bit_length() + 1}"
+
+
+def _number(tree: Any) -> complex | None:
+    """The number that a tree stands for, or None if it is none."""
     match tree:
+        case bool() | int() | float():
+            return tree
         case {"int": str(text)}:
             return int(text, 16)
-        case {"complex": [float(real), float(imag)]}:
-            return complex(real, imag)
-        case {"frozenset": list(items)}:
-            return {"set": items}
-        case {"Counter": items} | {"defaultdict": items} | {"OrderedDict": items}:
-            return {"dict": items}
-        case {"tuple": list(items)} if equality == "json":
-            return items
-    return tree
+        case {"complex": [float(real), float(imaginary)]}:
+            return complex(real, imaginary)
+    return None
+
+
+def _container(tree: Any, equality: Equality) -> tuple[str, list[Any]]:
+    """The kind of a container, as far as it counts, and its items: pairs for a dictionary."""
+    if isinstance(tree, list):
+        return "list", tree
+    match tree:
+        case {"bytes": str(text)} if len(tree) == 1:
+            return "bytes", [bytes.fromhex(text).hex()]
+        case {"tuple": list(items)} if len(tree) == 1:
+            return "list" if equality == "json" else "tuple", items
+        case {"set": list(items)} if len(tree) == 1:
+            return "set", items
+        case {"frozenset": list(items)} if len(tree) == 1:
+            return "set" if equality != "exact" else "frozenset", items
+        case dict() if len(tree) == 1:
+            ((tag, items),) = tree.items()
+            if tag in _MAPPINGS and isinstance(items, list):
+                return tag if equality == "exact" else "dict", items
+    raise ValueError("malformed plain data")
+
+
+def _same(expected: Any, answer: Any, atol: float, equality: Equality) -> bool:
+    """Whether two trees stand for equal values, where floats may differ by atol."""
+    wanted, given = _number(expected), _number(answer)
+    if wanted is not None and given is not None:
+        return _same_number(wanted, given, atol, equality)
+    if wanted is not given or any(tree is None or isinstance(tree, str) for tree in (expected, answer)):
+        return bool(expected == answer)
+    (kind, items), (other, others) = _container(expected, equality), _container(answer, equality)
+    if kind != other or len(items) != len(others):
+        return False
+    if kind == "bytes":
+        return items == others
+    same = functools.partial(_same, atol=atol, equality=equality)
+    if kind not in _UNORDERED:
+        return all(map(same, items, others))
+    canonical = functools.partial(_canonical, equality=equality)
+    if sorted(map(canonical, items)) == sorted(map(canonical, others)):
+        return True
+    if not atol:
+        return False
+    rank = functools.partial(_rank, equality=equality)
+    if all(map(same, sorted(items, key=rank), sorted(others, key=rank))):
+        return True
+    return len(items) <= _MOST_MATCHED and _can_be_paired(items, others, same)
+
+
+def _same_number(expected: complex, answer: complex, atol: float, equality: Equality) -> bool:
+    if equality == "exact" and type(expected) is not type(answer):
+        return False
+    if _canonical_number(expected, equality) == _canonical_number(answer, equality):
+        return True
+    if not (isinstance(expected, float | complex) or isinstance(answer, float | complex)):
+        return False
+    parts = ((expected.real, answer.real), (expected.imag, answer.imag))
+    return all(_canonical_real(e) == _canonical_real(a) or abs(e - a) <= atol for e, a in parts)
+
+
+def _rank(tree: Any, equality: Equality) -> tuple[str, list[float]]:
+    """Orders the items of a set or dictionary so that items that differ by little stand at like places."""
+    numbers: list[float] = []
+
+    def shape(tree: Any) -> str:
+        number = _number(tree)
+        if isinstance(number, int | float):
+            numbers.append(float(number))
+            return "number"
+        if number is not None or tree is None or isinstance(tree, str):
+            return _canonical(tree, equality)
+        kind, items = _container(tree, equality)
+        return f"{kind}({','.join(map(shape, items)) if kind != 'bytes' else items})"
+
+    return shape(tree), numbers
+
+
+def _can_be_paired(items: list[Any], others: list[Any], same: Callable[[Any, Any], bool]) -> bool:
+    """Whether all items can be given a same one of the others, each its own (Kuhn's augmenting paths)."""
+    allowed = [[index for index, other in enumerate(others) if same(item, other)] for item in items]
+    owner: dict[int, int] = {}
+
+    def place(item: int, tried: set[int]) -> bool:
+        for index in allowed[item]:
+            if index not in tried:
+                tried.add(index)
+                if index not in owner or place(owner[index], tried):
+                    owner[index] = item
+                    return True
+        return False
+
+    return all(place(item, set()) for item in range(len(items)))
