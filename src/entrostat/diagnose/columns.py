@@ -83,7 +83,8 @@ def recognise(name: str) -> Match | None:
     plain = canonical(name)
     if plain in NEVER_READ:
         return None
-    for each in (plain, without_prefix(plain)):
+    slashed = plain.replace(".", "/")  # nested objects of JSON lines, as in `metrics.actor/entropy`
+    for each in dict.fromkeys((plain, without_prefix(plain), slashed, without_prefix(slashed))):
         if each in _EXACT:
             return _EXACT[each]
         if match := next((match for pattern, match in _PATTERNS if pattern.fullmatch(each)), None):

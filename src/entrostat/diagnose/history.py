@@ -35,8 +35,9 @@ class History:
     def append(self, step: int, values: Mapping[str, float]) -> set[str]:
         """Add what was logged at `step`; returns the quantities that have a new value.
 
-        A value that is not finite, or so large that its square would not be, goes to `broken`, quantity -> steps. A
-        quantity that has this step or a later one already keeps what it has.
+        A value that is not finite, or so large that its square would not be, goes to `broken`, quantity -> steps. Of a
+        quantity that has this step already the new value stands, as of a line that was read half-written; one that has
+        a later step keeps what it has.
         """
         fresh = set()
         for quantity, value in values.items():
@@ -72,7 +73,10 @@ class _Column:
 
     def append(self, step: int, value: float) -> bool:
         if self.size and step <= self.steps[self.size - 1]:
-            return False
+            grown = step == self.steps[self.size - 1] and value != self.values[self.size - 1]
+            if grown:
+                self.values[self.size - 1] = value
+            return bool(grown)
         if self.size == len(self.steps):
             self.steps = np.concatenate([self.steps, np.empty_like(self.steps)])
             self.values = np.concatenate([self.values, np.empty_like(self.values)])

@@ -241,7 +241,8 @@ METRICS: Mapping[str, Metric] = {
         aliases=_names(
             r"""completions/mean_length response_length/mean completion_length response_length response_len/mean
             response_lengths policy/response_length generate/avg_num_tokens avg_num_tokens mean_gen_tokens_per_sample
-            mean_generation_length env/all/ac_tokens_per_turn gen_len /(ppo|grpo)_actor\/seq_len\/avg/"""
+            mean_generation_length val/sequence_lengths env/all/ac_tokens_per_turn gen_len
+            /(ppo|grpo)_actor\/seq_len\/avg/"""
         ),
         words=(
             Words((COMPLETION, LENGTH), NO_LENGTH),

@@ -87,7 +87,7 @@ def _read_file(path: Path, wanted: frozenset[str] = frozenset()) -> RawLog:
     raw = _parse(text, notes, wanted)
     if raw is None:
         raise LogError(f"{path}: no format that is known. {FORMATS}")
-    return raw
+    return table.named_by_file(raw, path.name)
 
 
 def _parse(text: str, notes: tuple[str, ...], wanted: frozenset[str]) -> RawLog | None:

@@ -1,11 +1,12 @@
 """What trainers print to the console, among progress bars, warnings and whatever else stands there.
 
-Four shapes, of which the one that gives the most rows is read:
+Five shapes, of which the first that gives a few rows is read:
 
     {'loss': 0.01, 'reward': '0.5'}                TRL, ms-swift, OpenRLHF, slime, miles, SkyRL, ROLL, LLaMA-Factory
     step:12 - actor/entropy:0.41 - ...             verl
     Step 12 | Loss 0.01 | Entropy: 0.41            prime-rl, and scripts that print pairs on a line
     == Step 12/400 ==, then a pair per line        NeMo RL, AReaL's and tinker's tables, torchforge
+    12/400 [00:12<03:10, reward=0.5]               progress bars of OpenRLHF and of scripts
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from entrostat.diagnose.columns import recognise
 from entrostat.diagnose.reading import verl
-from entrostat.diagnose.reading.bars import Bars
+from entrostat.diagnose.reading.bars import BAR, Bars
 from entrostat.diagnose.reading.kinds import as_evaluation
 from entrostat.diagnose.reading.literals import dictionaries
 from entrostat.diagnose.reading.log import RawLog
@@ -29,7 +30,7 @@ Rows = list[dict[str, Any]]
 ENOUGH = 3  # rows of one shape by which it is the log's
 SETTINGS = frozenset({"learning_rate", "step_time", "throughput", "clip"})
 
-NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?%?|[-+]?(?:nan|inf)\b|np\.\w+\([^()]{0,40}\)"
+NUMBER = r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?%?|[-+]?(?:nan|inf)\b|np\.\w+\([^()]{0,40}\)"
 STEP = re.compile(
     r"\b(?P<what>global[ _]?step|train(?:ing)?[ _]?step|optim(?:izer)?[ _]?step|step|rollout|perf|passrate"
     r"|eval(?:uation)?|iter(?:ation)?|update|batch|episode)s?\b(?: step| at step)?\s*[:=#]?\s*(?P<step>\d{1,12})"
@@ -38,6 +39,8 @@ STEP = re.compile(
 )
 EVALUATES = re.compile(r"\b(eval|evaluat\w*|val|validation)\b", re.IGNORECASE)
 PAIR = re.compile(rf"(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NUMBER})(?![\w.])", re.IGNORECASE)
+INDEX = re.compile(r"\[\s*(?P<step>\d{1,9})\s*/\s*(?P<total>\d{1,9})\s*\]")
+SPACED = re.compile(rf"(?:^|\s)(?P<name>[A-Za-z][\w./@-]{{1,60}})\s+(?P<cell>{NUMBER})(?=[\s,;|]|$)", re.IGNORECASE)
 PIPED = re.compile(rf"^\s*(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]?\s*(?P<cell>{NUMBER})(?![\w.])", re.IGNORECASE)
 BULLET = re.compile(rf"^[\s•*\-│|]*(?P<name>[A-Za-z][\w./@ +()-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NUMBER})", re.IGNORECASE)
 HEADING = re.compile(r"^\W*(?:.*\W)?(?:step|iteration|update)\W", re.IGNORECASE)
@@ -80,7 +83,8 @@ def _dictionaries(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int |
     for index, before, cells in dictionaries(lines):
         bars.read(lines[seen : index + 1], before)
         row: dict[str, Any] = dict(cells)
-        told = before if before.strip() else lines[index - 1] if index > seen else ""
+        above = lines[index - 1].rstrip() if index > seen else ""
+        told = before if before.strip() else above if above.endswith(":") else ""
         seen = index + 1
         kind = _stamp(row, told)
         row = as_evaluation(row) if kind or EVALUATES.search(told) else row
@@ -137,27 +141,28 @@ def _shares_a_shape(row: dict[str, Any], shapes: Counter[frozenset[str]]) -> boo
 
 
 def _pairs(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
-    """Lines that name a step and at least one quantity in `name: number`, `name=number` or `| name number |`."""
+    """Lines with a step, or with `[12/400]`, and a quantity: `name: number`, `name=number`, `name number`."""
     rows: Rows = []
     for line in lines:
-        step = STEP.search(line)
+        step = STEP.search(line) or INDEX.search(line)
         if step is None:
             continue
         row: dict[str, Any] = {}
-        rest = line[step.end() :]
-        if "|" in rest:
-            found: Iterator[Any] = (PIPED.match(part) for part in rest.split("|"))
-        else:
-            found = PAIR.finditer(rest)
-        for pair in found:
-            if pair:
-                row.setdefault(pair["name"].strip(), pair["cell"])
+        for pair in _line_pairs(line[step.end() :]):
+            row.setdefault(pair["name"].strip(), pair["cell"])
         row = {name: cell for name, cell in row.items() if not STEP.fullmatch(f"{name} {cell}")}
-        if EVALUATES.search(line[: step.start()]) or step["what"].lower().startswith("eval"):
+        if EVALUATES.search(line[: step.end()]):
             row = as_evaluation(row)
         if _known(row, wanted):
             rows.append({"step": step["step"], **({"total_steps": step["total"]} if step["total"] else {}), **row})
     return rows, None, ()
+
+
+def _line_pairs(rest: str) -> list[re.Match[str]]:
+    """The pairs of name and number after a line's step."""
+    if rest.count("|") >= 2:
+        return [pair for part in rest.split("|") if (pair := PIPED.match(part))]
+    return list(PAIR.finditer(rest)) or list(SPACED.finditer(rest))
 
 
 def _blocks(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
@@ -196,8 +201,26 @@ def _block_pairs(line: str) -> Iterator[tuple[str, str]]:
         for name, cell in zip(inner[::2], inner[1::2], strict=False):
             if re.fullmatch(NUMBER, cell, re.IGNORECASE) and name[:1].isalpha():
                 yield name, cell
+        if len(inner) == 1 and (found := BULLET.match(inner[0])):
+            yield found["name"], found["cell"]
     elif found := BULLET.match(line):
         yield found["name"], found["cell"]
+
+
+def _postfixes(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
+    """Progress bars with pairs at their end: of each bar's state the last; of many short bars each one's end."""
+    states: list[tuple[int, int, dict[str, Any]]] = []
+    for line in lines:
+        bar = BAR.search(line) if "/" in line and "=" in line else None
+        if bar is None:
+            continue
+        row = {pair["name"].strip(): pair["cell"] for pair in PAIR.finditer(line[bar.end() :])}
+        if _known(row, wanted):
+            states.append((int(bar[1]), int(bar[2]), row))
+    done = [state for state, _, _ in states]
+    if len({total for _, total, _ in states}) == 1 and done == sorted(done) and done[0] < done[-1]:
+        return list({state: {"step": state, **row} for state, _, row in states}.values()), states[0][1], ()
+    return [row for state, total, row in states if state == total], None, ()
 
 
 SHAPES = {
@@ -205,4 +228,5 @@ SHAPES = {
     "console, dictionaries": _dictionaries,
     "console, pairs on a line": _pairs,
     "console, blocks": _blocks,
+    "console, progress bars": _postfixes,
 }

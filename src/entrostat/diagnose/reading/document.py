@@ -9,6 +9,7 @@ from typing import Any
 
 from entrostat.diagnose.reading.kinds import kinds_apart
 from entrostat.diagnose.reading.log import RawLog, flatten
+from entrostat.diagnose.reading.steps import is_step_name
 
 HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 MAX_STEPS = re.compile(r'"max_steps"\s*:\s*(\d{1,15})')
@@ -72,11 +73,37 @@ def _tables(value: Any, where: str, depth: int) -> Iterator[tuple[str, list[dict
         lengths = {len(own) for own in columns.values()}
         if len(columns) > 1 and len(lengths) == 1:
             yield where, [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        yield where, _series(value)
         by_step = {str(name): own for name, own in value.items() if str(name).isdecimal() and isinstance(own, dict)}
         if len(by_step) > 1 and len(by_step) == len(value):
             yield where, [{"step": step, **flatten(own)} for step, own in by_step.items()]
         for name, own in value.items():
             yield from _tables(own, f"{where}.{name}" if where else str(name), depth - 1)
+
+
+def _series(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of an object that gives for each name its values by step: `[[1, .5], ...]`, or `{"1": .5, ...}`.
+
+    So do exports of trackers, and pandas' `to_json`, whose steps are row numbers.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for name, own in value.items():
+        for step, cell in own.items() if isinstance(own, dict) else _points(own):
+            if isinstance(cell, dict | list) or not str(step).isdecimal():
+                return []  # something else in between: this is no set of series
+            rows.setdefault(int(step), {})[str(name)] = cell
+    numbered = any(is_step_name(str(name)) for name in value)
+    return [row if numbered else {"step": step, **row} for step, row in sorted(rows.items())]
+
+
+def _points(own: Any) -> list[tuple[Any, Any]]:
+    """The points of a list of [step, value], or of objects with `step` and `value`."""
+    points = own if isinstance(own, list) else []
+    if all(isinstance(point, list) and len(point) == 2 for point in points):
+        return [(step, cell) for step, cell in points]
+    if all(isinstance(point, dict) and {"step", "value"} <= point.keys() for point in points):
+        return [(point["step"], point["value"]) for point in points]
+    return []
 
 
 def _plain(cells: list[Any]) -> bool:

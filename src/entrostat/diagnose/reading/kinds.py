@@ -9,6 +9,8 @@ from typing import Any
 from entrostat.diagnose.reading.steps import is_step_name
 
 KIND_NAMES = ("type", "kind", "event", "split", "phase", "mode", "stage", "record_type", "row_type", "_type")
+METRIC_NAMES = ("metric", "metric_name", "tag", "key", "name", "variable")
+VALUE_NAMES = ("value", "metric_value", "scalar")
 EVALUATION = re.compile(r"(?:^|[/_\s.-])(eval\w*|val|valid|validation|test|heldout|held_out|dev)(?:$|[/_\s.-])", re.I)
 PLAIN = re.compile(r"[A-Za-z][\w./ -]{0,40}")
 
@@ -25,6 +27,7 @@ def kinds_apart(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     `{"type": "eval", "reward": 0.3}` gives `eval/reward`. Only a column of a few short words is one of kinds.
     """
+    rows = wide(rows)
     name = _kind_column(rows)
     if name is None:
         return [dict(row) for row in rows]
@@ -43,6 +46,20 @@ def kinds_apart(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return apart
+
+
+def wide(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one value each, as in `step,metric,value`, with a column per metric; other rows as they are."""
+    columns = set[str]().union(*rows[:50])
+    name = next((each for each in METRIC_NAMES if each in columns), None)
+    cell = next((each for each in VALUE_NAMES if each in columns), None)
+    if name is None or cell is None or not any(map(is_step_name, columns)):
+        return [dict(row) for row in rows]
+    return [
+        {**{own: value for own, value in row.items() if own not in (name, cell)}, str(row[name]): row.get(cell)}
+        for row in rows
+        if name in row
+    ]
 
 
 def _kind_column(rows: Sequence[Mapping[str, Any]]) -> str | None:

@@ -62,7 +62,7 @@ def _last_line(lines: list[str], first: int, start: int) -> int:
 
 
 def _split(body: str) -> Iterator[dict[str, Any]]:
-    """Name -> cell of each outermost dictionary of a text."""
+    """Name -> cell of each outermost dictionary of a text; one that is cut off may end in half a number: left out."""
     if '"' not in body and (plain := json_object(body.replace("'", '"'))) is not None:
         yield flatten(plain)  # the usual case, ten times faster
         return
@@ -89,5 +89,3 @@ def _split(body: str) -> Iterator[dict[str, Any]]:
         elif token["text"] or token["bare"]:
             name = ".".join([*(part for part in path if part), token["key"]])
             cells[name] = token["text"][1:-1] if token["text"] else token["bare"]
-    if cells:
-        yield cells

@@ -7,13 +7,18 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from entrostat.diagnose.columns import number, recognise
+from entrostat.diagnose.reading.kinds import kinds_apart
 from entrostat.diagnose.reading.log import RawLog
 from entrostat.diagnose.reading.steps import is_step_name
 
 DELIMITERS = ",;\t|"
 EXPORTED = re.compile(r"^.+ - (?P<name>.+?)(?P<bound>__MIN|__MAX)?$")
+DECIMAL_COMMA = re.compile(r"^\s*([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)\s*$")  # of a spreadsheet in most of Europe
+ONE_SCALAR = frozenset({"Wall time", "step", "Value"})  # what TensorBoard exports, named after the tag
+TAG = re.compile(r"tag-(.+?)(?:\s*\(\d+\))?\.csv$")
 RULE = re.compile(r"[\s|:+=─━│┃┼╪-]*")
 GAP = re.compile(r"\s{2,}|\t")  # between cells of a table aligned with blanks
 INNER_BLANKS = re.compile(r"\s+/\s+")
@@ -35,6 +40,14 @@ def parse(text: str, notes: tuple[str, ...]) -> RawLog | None:
     return _read(lines[first:last], mark, notes)
 
 
+def named_by_file(raw: RawLog, name: str) -> RawLog:
+    """A table of one scalar, as TensorBoard exports it, with its column named by the file, `..-tag-NAME.csv`."""
+    tag = TAG.search(name)
+    if not raw.rows or set(raw.rows[0]) != ONE_SCALAR or tag is None:
+        return raw
+    return replace(raw, rows=[{"step": row.get("step"), tag[1]: row.get("Value")} for row in raw.rows])
+
+
 def begins(text: str) -> bool:
     """Whether a text begins with headings and numbers below them."""
     lines = [line for line in text[:100_000].splitlines() if line.strip() and not RULE.fullmatch(line)][:2]
@@ -54,7 +67,7 @@ def rows_of(headings: Sequence[str], body: Sequence[Sequence[str]], notes: tuple
     if ragged:
         are = "row is" if ragged == 1 else "rows are"
         notes = (*notes, f"{ragged} {are} of another length than the headings, read as far as they go")
-    return RawLog("table", rows, notes=notes)
+    return RawLog("table", kinds_apart(rows), notes=notes)
 
 
 def _tables(lines: list[str]) -> list[tuple[int, int, str]]:
@@ -118,6 +131,8 @@ def _read(lines: list[str], mark: str, notes: tuple[str, ...]) -> RawLog:
         body.extend(cells for cells in reader if cells)
     except csv.Error as error:
         notes = (*notes, f"line {reader.line_num + 1}: {error}; read up to there")
+    if mark == ";":
+        body = [[DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells] for cells in body]
     return rows_of(headings, body, notes)
 
 
