@@ -11,8 +11,9 @@ import pkgutil
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import typer
 import yaml
@@ -154,8 +155,7 @@ def _method(name: str, key: str, table: Mapping[str, Callable[..., Any]], exampl
 
 def described(method: Callable[..., Any]) -> Any:
     """The class or function whose docstring says what a method is."""
-    source = method.band if isinstance(method, methods.Kept) else method
-    return source if source.__doc__ else get_type_hints(source)["return"]
+    return method.func if isinstance(method, partial) else method
 
 
 def _linked(text: str) -> str:

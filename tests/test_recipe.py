@@ -64,7 +64,10 @@ def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
             "recipe: update.learning_rate: got -1; input should be greater",
         ),
         ({"name": "x", "rollout": {"temperature": 0}}, "recipe: rollout.temperature: got 0; input should be greater"),
-        ({"name": "x", "campaign": {"controller": "never"}}, "recipe: campaign.controller.name is 'never'; choose one"),
+        (
+            {"name": "x", "campaign": {"controller": "never"}},
+            "recipe: campaign.controller.name: 'never' is no campaign rule; ",
+        ),
         ({"name": "x", "campaign": {"controller": {"name": "naive", "steps": 3}}}, "steps: unknown setting"),
         ({"name": "x", "campaign": {"controller": {"name": "es-budget", "mode": "online"}}}, "mode: unknown setting"),
         ({"name": "x", "campaign": {"controller": {"name": "care", "low": 0.9}}}, "low is 0.9, above high 0.7"),
@@ -84,7 +87,7 @@ def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
         ({"name": "x", "update": {"minibatches": 3}}, "update.minibatches: got 3, which does not divide"),
         (
             {"name": "x", "control": {"strategy": {"name": "up"}}},
-            "recipe: control.strategy.name is 'up'; choose one of constant",
+            "recipe: control.strategy.name: 'up' is no strategy; choose one of abc",
         ),
         ({"name": "x", "update": {"advantage": "w-reinforce"}}, "update.failure_reward: got 0 with advantage w-rein"),
         ({"name": "../x"}, "recipe: name: got '../x'"),

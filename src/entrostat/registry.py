@@ -42,7 +42,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     are imported before the first look-up, so that their decorators have run. group: the group of entry points.
     """
 
-    def __init__(self, kind: str, makes: type[T], *homes: str, group: str = GROUP) -> None:
+    def __init__(self, kind: str, makes: type, *homes: str, group: str = GROUP) -> None:
         self.kind, self.makes, self.homes, self.group = kind, makes, homes, group
         self._own: dict[str, Callable[..., T]] = {}
         self._read = False

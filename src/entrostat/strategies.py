@@ -5,7 +5,8 @@ from entrostat.control.strategies import (
     DecreaseIncreaseDecrease,
     IncreaseThenDecrease,
     OscillatoryDecay,
+    Schedule,
     Strategy,
 )
 
-__all__ = ["Constant", "DecreaseIncreaseDecrease", "IncreaseThenDecrease", "OscillatoryDecay", "Strategy"]
+__all__ = ["Constant", "DecreaseIncreaseDecrease", "IncreaseThenDecrease", "OscillatoryDecay", "Schedule", "Strategy"]

@@ -8,13 +8,21 @@ import torch
 
 from entrostat.control import (
     Constant,
+    ConstantBonus,
+    DualClipped,
     EntropyController,
     FixedWeights,
     IncreaseThenDecrease,
+    Measured,
     OscillatoryDecay,
+    Part,
+    TokenBatch,
 )
+from entrostat.control.part import bonus, weighting
 from entrostat.entropy import polarity
-from entrostat.tokens import token_stats
+from entrostat.objective import ClipRule, DppoClip, DualClip
+from entrostat.recipe.methods import STRATEGIES, build
+from entrostat.tokens import TokenStats, token_stats
 
 TOTAL = 40
 
@@ -171,3 +179,143 @@ def test_the_state_of_a_run_of_another_length_is_refused_and_changes_nothing():
     assert other.state_dict()["step"] == 0
     other.load_state_dict(whole.state_dict(), extended=True)
     assert other.rule() == IncreaseThenDecrease().rule(3, 8)
+
+
+class Recorder(Part):
+    """Keeps what it is told and asked."""
+
+    def __init__(self) -> None:
+        self.told: list[Measured] = []
+        self.asked: list[TokenBatch] = []
+
+    def observe(self, step: Measured) -> None:
+        self.told.append(step)
+
+    def weights(self, batch: TokenBatch) -> torch.Tensor:
+        self.asked.append(batch)
+        return torch.full_like(batch.stats.logp, 0.5)
+
+    def bonus(self) -> float:
+        return 0.25
+
+
+def test_weights_multiply_bonuses_add_and_one_part_owns_the_band() -> None:
+    controller = EntropyController(
+        FixedWeights(1.3, 0.6), DppoClip(0.1), Recorder(), ConstantBonus(0.5), total_steps=TOTAL
+    )
+    assert controller.rule() == DppoClip(0.1)
+    assert controller.entropy_coef() == 0.75
+    stats = token_stats(torch.randn(9, 6), torch.arange(9) % 6)
+    alone = EntropyController(Constant(), TOTAL, reweighting=FixedWeights(1.3, 0.6))
+    advantages = torch.linspace(-1, 1, 9)
+    expected = 0.5 * alone.weights(stats, advantages)
+    torch.testing.assert_close(controller.weights(stats, advantages), expected)
+    with pytest.raises(ValueError, match=r"Constant and IncreaseThenDecrease each own the clip band"):
+        EntropyController(ClipRule(), IncreaseThenDecrease())
+
+
+def test_a_part_is_told_the_step_and_sees_the_tokens_under_the_band_in_force() -> None:
+    part = Recorder()
+    controller = EntropyController(ClipRule.constant(0.2, 0.2), part, total_steps=10, ema=0.5)
+    controller.observe(1, 8.0, 4, kl_old=0.1, pass_rate=0.25)
+    controller.observe(2, 0.0, 4, kl_sampler=0.2)
+    assert part.told == [
+        Measured(1, 0.1, 2.0, kl_old=0.1, pass_rate=0.25),
+        Measured(2, 0.2, 1.0, kl_sampler=0.2),
+    ]
+    stats = token_stats(torch.zeros(3, 4), torch.tensor([0, 1, 2]))
+    old = stats.logp - torch.tensor([0.0, 0.5, -0.5])
+    mask = torch.tensor([1, 1, 1])
+    controller.weights(
+        stats, torch.tensor([1.0, 1.0, -1.0]), mask, old_logp=old, token_weights=torch.tensor([1.0, 2, 3])
+    )
+    batch = part.asked[0]
+    torch.testing.assert_close(batch.ratio, torch.tensor([0.0, 0.5, -0.5]).exp())
+    assert batch.clipped_high.tolist() == [False, True, False]
+    assert batch.clipped_low.tolist() == [False, False, True]
+    assert batch.token_weights.tolist() == [1, 2, 3]
+
+
+def test_weights_outside_the_mask_are_one_whatever_stands_there() -> None:
+    stats = token_stats(torch.randn(4, 6), torch.arange(4))
+    last, others = torch.tensor([3]), (stats.entropy, stats.collision, stats.correction)
+    stats = TokenStats(stats.logp.index_fill(0, last, -math.inf), *(x.index_fill(0, last, math.nan) for x in others))
+    advantages = torch.tensor([1.0, -1.0, 0.5, math.nan])
+    mask = torch.tensor([True, True, True, False])
+    for name in weighting:
+        if name == "gepo":
+            continue
+        part = build(weighting, {"name": name, **REQUIRED.get(name, {})})
+        found = EntropyController(part, total_steps=TOTAL).weights(stats, advantages, mask)
+        assert bool(found.isfinite().all()), name
+        assert found[3] == 1
+
+
+CURVE = {"points": [[0, 0.5], [1, 0.2]]}
+REQUIRED = {
+    "skip-region": {"region": "E1"},
+    "target-weights": {"curve": CURVE},
+    "target-entropy": {"curve": CURVE},
+    "entropic": {"target": 0.5},
+    "gepo": {"group_size": 2},
+    "free-region": {"region": "E1"},
+    "piecewise": {"stages": [{"until": 1}]},
+    "adaptive": {"target": 0.5},
+}
+EVERY = [
+    *((STRATEGIES, name) for name in STRATEGIES),
+    *((weighting, name) for name in weighting),
+    (bonus, "adaptive"),
+]
+
+
+@pytest.mark.parametrize(("table", "name"), EVERY, ids=lambda value: value if isinstance(value, str) else value.kind)
+def test_asking_a_part_changes_nothing_however_often_and_it_resumes_from_its_state(table, name) -> None:
+    course = [0.6, 0.1, 0.3, 0.05, 0.7, 0.2]
+
+    def made() -> EntropyController:
+        return EntropyController(build(table, {"name": name, **REQUIRED.get(name, {})}), total_steps=len(course))
+
+    def answers(controller: EntropyController) -> tuple[object, ...]:
+        torch.manual_seed(0)
+        weights = controller.weights(STATS, SIGNS, old_logp=STATS.logp - 0.1)
+        return controller.rule(), controller.phase, controller.entropy_coef(), weights.tolist()
+
+    asked, silent = made(), made()
+    for step, entropy in enumerate(course, start=1):
+        for _ in range(3):
+            answers(asked)
+        asked.observe(step, entropy, 1)
+        silent.observe(step, entropy, 1)
+        assert asked.state_dict() == silent.state_dict()
+        assert answers(asked) == answers(silent)
+        if step == 3:
+            silent, before = made(), silent
+            silent.load_state_dict(json.loads(json.dumps(before.state_dict())))
+            assert answers(silent) == answers(before)
+
+
+STATS = token_stats(torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20).view(4, 5) % 6)
+SIGNS = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_schedule_stands_over_a_dual_clip() -> None:
+    plain, dual = IncreaseThenDecrease(), DualClipped(IncreaseThenDecrease(), cap=3.0)
+    one, other = EntropyController(plain, total_steps=8), EntropyController(dual, total_steps=8)
+    for step in range(1, 9):
+        for controller in (one, other):
+            controller.observe(step, 0.5, 1)
+        assert other.rule() == DualClip(one.rule(), 3.0)
+        assert other.phase == one.phase
+    with pytest.raises(ValueError, match="the strategy is a dual clip already"):
+        DualClipped(Constant(DualClip()))
+
+
+def test_the_state_of_a_controller_that_had_roles_is_read() -> None:
+    controller = EntropyController(OscillatoryDecay(), FixedWeights(), total_steps=TOTAL)
+    controller.observe(1, 1.0, 1)
+    state = controller.state_dict()
+    roles = {**state, "parts": dict(zip(("strategy", "reweighting"), state["parts"], strict=True))}
+    other = EntropyController(OscillatoryDecay(), FixedWeights(), total_steps=TOTAL)
+    other.load_state_dict(roles)
+    assert other.state_dict() == state

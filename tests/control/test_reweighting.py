@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from parts import measured, weights_of
 from torch import Tensor
 
 from entrostat.control import (
@@ -19,8 +20,8 @@ from entrostat.control import (
     Gepo,
     HighEntropyTokens,
     Opefo,
+    Part,
     PolarityAware,
-    Reweighting,
     SkipRegion,
     Stare,
     Steer,
@@ -43,13 +44,13 @@ class Batch:
         self.advantages = torch.randn(12, 20, generator=generator, dtype=F64)
         self.mask = torch.rand(12, 20, generator=generator) < 0.8
 
-    def weights(self, weighting: Reweighting) -> Tensor:
-        return weighting.weights(self.stats, self.advantages, self.mask)
+    def weights(self, weighting: Part) -> Tensor:
+        return weights_of(weighting, self.stats, self.advantages, self.mask)
 
 
-def heard(weighting: Reweighting, *entropies: float, progress: float = 0.5) -> Reweighting:
+def told(weighting: Part, *entropies: float, progress: float = 0.5) -> Part:
     for entropy in entropies:
-        weighting.observe(entropy, progress)
+        weighting.observe(measured(entropy, progress))
     return weighting
 
 
@@ -60,15 +61,15 @@ def stats_of(p: list[float], entropy: list[float]) -> TokenStats:
 
 EVERY = [
     lambda: FixedWeights(1.2, 0.8),
-    lambda: heard(PolarityAware(), 1.0, 0.5),
-    lambda: heard(PolarityAware(graded=True, signal="slope", lag=1), 1.0, 0.5),
+    lambda: told(PolarityAware(), 1.0, 0.5),
+    lambda: told(PolarityAware(graded=True, signal="slope", lag=1), 1.0, 0.5),
     Opefo,
-    lambda: heard(Stare(), 0.1),
+    lambda: told(Stare(), 0.1),
     Steer,
     lambda: Steer(form="exponential"),
-    lambda: heard(EntroPic(target=1.0), 0.2),
-    lambda: heard(TargetWeights(Curve.constant(1.0)), 0.2),
-    lambda: heard(Entrocraft(), 0.1),
+    lambda: told(EntroPic(target=1.0), 0.2),
+    lambda: told(TargetWeights(Curve.constant(1.0)), 0.2),
+    lambda: told(Entrocraft(), 0.1),
     lambda: Gepo(group_size=4),
     HighEntropyTokens,
     lambda: ClipCov(low=0.1),
@@ -107,20 +108,20 @@ def test_tokens_outside_the_mask_do_not_change_the_weights_of_the_others(build) 
 def test_polarity_aware_level_expands_below_its_reference_and_contracts_above() -> None:
     batch = Batch()
     expands = polarity(batch.stats, batch.advantages) > 0
-    low = heard(PolarityAware(strength=0.4, scale=0.5), 1.0, 0.75)
-    assert low.phase == pytest.approx(0.5)
+    low = told(PolarityAware(strength=0.4, scale=0.5), 1.0, 0.75)
+    assert low.push == pytest.approx(0.5)
     torch.testing.assert_close(batch.weights(low), torch.where(expands, 1.2, 0.8).to(F64))
-    high = heard(PolarityAware(strength=0.4, scale=0.5), 1.0, 9.0)
-    assert high.phase == -1
+    high = told(PolarityAware(strength=0.4, scale=0.5), 1.0, 9.0)
+    assert high.push == -1
     torch.testing.assert_close(batch.weights(high), torch.where(expands, 0.6, 1.4).to(F64))
 
 
 def test_polarity_aware_rewarded_only_leaves_punished_tokens_alone() -> None:
-    plain, rewarded = (heard(PolarityAware(rewarded_only=only), 1.0, 0.5) for only in (False, True))
+    plain, rewarded = (told(PolarityAware(rewarded_only=only), 1.0, 0.5) for only in (False, True))
     advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     mask = torch.ones(1, 4, dtype=torch.bool)
     stats = token_stats(torch.randn(1, 4, 9, generator=torch.Generator().manual_seed(0)), torch.tensor([[0, 1, 2, 3]]))
-    both, own = plain.weights(stats, advantages, mask), rewarded.weights(stats, advantages, mask)
+    both, own = weights_of(plain, stats, advantages, mask), weights_of(rewarded, stats, advantages, mask)
     assert own[advantages < 0].tolist() == [1.0, 1.0]
     assert torch.equal(own[advantages > 0], both[advantages > 0])
     assert not torch.equal(own, both)
@@ -128,25 +129,25 @@ def test_polarity_aware_rewarded_only_leaves_punished_tokens_alone() -> None:
 
 def test_polarity_aware_follows_a_scheduled_reference() -> None:
     weighting = PolarityAware(scale=1.0, reference=Curve.between(2.0, 1.0))
-    weighting.observe(1.0, 0.0)
-    assert weighting.phase == pytest.approx(0.5)
-    weighting.observe(1.0, 1.0)
-    assert weighting.phase == 0
+    weighting.observe(measured(1.0, 0.0))
+    assert weighting.push == pytest.approx(0.5)
+    weighting.observe(measured(1.0, 1.0))
+    assert weighting.push == 0
 
 
 def test_polarity_aware_slope_waits_for_its_lag_and_answers_a_fall_by_expansion() -> None:
     weighting = PolarityAware(signal="slope", lag=2, scale=0.5)
     phases = []
     for entropy in (1.0, 0.9, 0.8, 0.9):
-        weighting.observe(entropy, 0.0)
-        phases.append(weighting.phase)
+        weighting.observe(measured(entropy, 0.0))
+        phases.append(weighting.push)
     assert phases == pytest.approx([0.0, 0.0, 0.4, 0.0])
 
 
 def test_graded_weights_grow_with_the_size_of_the_sensitivity() -> None:
     batch = Batch()
     size = sensitivity(batch.stats).abs()[batch.mask]
-    push = (batch.weights(heard(PolarityAware(graded=True), 1.0, 0.1))[batch.mask] - 1).abs()
+    push = (batch.weights(told(PolarityAware(graded=True), 1.0, 0.1))[batch.mask] - 1).abs()
     assert push.min() == 0
     assert push.max() == pytest.approx(0.5)
     assert torch.equal(size.argsort(), push.argsort())
@@ -175,36 +176,36 @@ def test_opefo_keeps_within_its_bound_and_leaves_a_batch_without_flow_alone() ->
 
 def test_stare_lifts_the_most_surprising_tenth_of_the_rewarded_tokens_while_entropy_is_low() -> None:
     batch = Batch()
-    weights = batch.weights(heard(Stare(), 0.2))
+    weights = batch.weights(told(Stare(), 0.2))
     lifted = weights > 1
     rewarded = batch.mask & (batch.advantages > 0)
     assert int(lifted.sum()) == int(0.1 * rewarded.sum())
     assert not (lifted & ~rewarded).any()
     assert batch.stats.logp[lifted].max() <= batch.stats.logp[rewarded & ~lifted].min()
     torch.testing.assert_close(weights[lifted], torch.full_like(weights[lifted], 1.1))
-    assert (batch.weights(heard(Stare(), 0.4)) == 1).all()
+    assert (batch.weights(told(Stare(), 0.4)) == 1).all()
 
 
 def test_adaptive_stare_moves_in_steps_of_a_hundredth_within_its_range() -> None:
-    weighting = heard(Stare(adaptive=True), *[0.1] * 3)
+    weighting = told(Stare(adaptive=True), *[0.1] * 3)
     assert weighting.state_dict()["weight"] == pytest.approx(1.03)
-    assert heard(Stare(adaptive=True), *[0.1] * 99).state_dict()["weight"] == 1.5
-    assert heard(weighting, *[0.5] * 9).state_dict()["weight"] == 1.0
+    assert told(Stare(adaptive=True), *[0.1] * 99).state_dict()["weight"] == 1.5
+    assert told(weighting, *[0.5] * 9).state_dict()["weight"] == 1.0
 
 
 def test_steer_worked_numbers() -> None:
     stats = stats_of([0.5, 0.1, 0.9], [1.0, 1.0, 0.3])
     adv, mask = torch.tensor([1.0, -2.0, 0.0], dtype=F64), torch.ones(3, dtype=torch.bool)
     omega = [0.5 * (1 - math.log(2)), 2 * 0.9 * (math.log(10) - 1), 0.0]
-    linear = Steer().weights(stats, adv, mask)
+    linear = weights_of(Steer(), stats, adv, mask)
     torch.testing.assert_close(linear, torch.tensor([1.2 - 0.4 * omega[0] / omega[1], 0.8, 1.2], dtype=F64))
-    exponential = Steer(form="exponential", rate=0.5).weights(stats, adv, mask)
+    exponential = weights_of(Steer(form="exponential", rate=0.5), stats, adv, mask)
     torch.testing.assert_close(exponential, torch.tensor([math.exp(-omega[0] / 2), 0.8, 1.0], dtype=F64))
 
 
 def test_entropic_answers_low_entropy_by_learning_from_failures() -> None:
     batch = Batch()
-    weights = batch.weights(heard(EntroPic(target=1.0, kp=0.5, ki=0.1), 0.8))
+    weights = batch.weights(told(EntroPic(target=1.0, kp=0.5, ki=0.1), 0.8))
     expected = torch.where(batch.advantages > 0, 1 - 0.12, 1 + 0.12).to(F64)
     torch.testing.assert_close(weights, expected)
 
@@ -213,18 +214,18 @@ def test_entropic_integral_grows_with_a_lasting_error_and_stops_at_the_bound() -
     balances = []
     weighting = EntroPic(target=1.0, kp=0.5, ki=0.1)
     for _ in range(60):
-        weighting.observe(0.8, 0.0)
+        weighting.observe(measured(0.8, 0.0))
         balances.append(weighting.state_dict()["balance"])
     assert balances[:3] == pytest.approx([0.12, 0.14, 0.16])
     assert balances[-1] == pytest.approx(0.9)
-    weighting.observe(1.2, 0.0)
+    weighting.observe(measured(1.2, 0.0))
     assert weighting.state_dict()["balance"] < 0.75
 
 
 def test_entrocraft_learns_from_rewarded_tokens_above_its_falling_band_and_from_punished_ones_below() -> None:
     batch = Batch()
     kept = {
-        entropy: batch.weights(heard(Entrocraft(), entropy, progress=share)) > 0
+        entropy: batch.weights(told(Entrocraft(), entropy, progress=share)) > 0
         for entropy, share in ((0.65, 0.0), (0.55, 0.0), (0.71, 0.0), (0.551, 1.0))
     }
     assert kept[0.65].all()
@@ -237,7 +238,7 @@ def test_gepo_shrinks_rewards_in_low_and_punishment_in_high_entropy_groups() -> 
     entropy = torch.tensor([0.1, 0.3, 0.5, 0.5, 0.9, 1.1], dtype=F64)[:, None].expand(6, 2)
     stats = TokenStats(-entropy, entropy, entropy, entropy)
     adv = torch.tensor([1.0, -1.0], dtype=F64).expand(6, 2)
-    weights = Gepo(group_size=2).weights(stats, adv, torch.ones(6, 2, dtype=torch.bool))
+    weights = weights_of(Gepo(group_size=2), stats, adv, torch.ones(6, 2, dtype=torch.bool))
     expected = [[0.5, 1.0]] * 2 + [[1.0, 1.0]] * 2 + [[1.0, 0.5]] * 2
     torch.testing.assert_close(weights, torch.tensor(expected, dtype=F64))
 
@@ -298,9 +299,9 @@ def test_entropy_outliers_are_dropped_among_punished_tokens_only(centred: bool) 
 @pytest.mark.parametrize("cut", [1, 4])
 def test_a_resumed_weighting_goes_on_as_if_it_had_never_stopped(build, cut: int) -> None:
     course = [0.9, 0.7, 0.55, 0.3, 0.2, 0.45]
-    whole, before, after = heard(build(), *course), heard(build(), *course[:cut]), build()
+    whole, before, after = told(build(), *course), told(build(), *course[:cut]), build()
     after.load_state_dict(json.loads(json.dumps(before.state_dict())))
-    heard(after, *course[cut:])
+    told(after, *course[cut:])
     assert after.state_dict() == whole.state_dict()
     batch = Batch()
     assert torch.equal(batch.weights(after), batch.weights(whole))
@@ -311,7 +312,7 @@ def test_the_controller_tells_its_weighting_the_smoothed_entropy_and_the_progres
     controller = EntropyController(Constant(), 4, reweighting=weighting, ema=0.5)
     controller.observe(1, 1.0, 1)
     controller.observe(2, 0.5, 1)
-    assert weighting.phase == pytest.approx((1.5 - 0.75) / 1.5)
+    assert weighting.push == pytest.approx((1.5 - 0.75) / 1.5)
     resumed = EntropyController(Constant(), 4, reweighting=PolarityAware(scale=1.0), ema=0.5)
     resumed.load_state_dict(json.loads(json.dumps(controller.state_dict())))
     batch = Batch()

@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import told
 
 from entrostat.control import Constant, DecreaseIncreaseDecrease, IncreaseThenDecrease, OscillatoryDecay, Strategy
 from entrostat.objective import ClipRule, LinearThreshold
@@ -62,8 +63,10 @@ def test_the_split_moves_the_turn_and_stretches_both_fades(strategy, split: floa
 @steady
 @given(step=st.integers(0, 500), entropy=st.floats(0, 5))
 def test_every_step_has_a_valid_rule_and_asking_again_changes_nothing(strategy, step: int, entropy: float) -> None:
-    held = strategy()
-    assert held.rule(step, TOTAL, entropy) == held.rule(step, TOTAL, entropy)
+    held = told(strategy(), step, TOTAL, entropy)
+    first, state = (held.clip(), held.phase), held.state_dict()
+    assert (held.clip(), held.phase) == first
+    assert held.state_dict() == state
 
 
 @pytest.mark.parametrize("strategy", [Constant, IncreaseThenDecrease, DecreaseIncreaseDecrease])
@@ -73,16 +76,16 @@ def test_after_the_last_step_the_last_rule_stays(strategy) -> None:
 
 
 def test_constant_is_grpo_by_default_and_any_rule_if_given() -> None:
-    assert Constant().rule(17, TOTAL, 0.3) == ClipRule(STANDARD, STANDARD)
+    assert Constant().rule(17, TOTAL) == ClipRule(STANDARD, STANDARD)
     higher = ClipRule.constant(upper=0.28)
     assert Constant(higher).rule(17, TOTAL) == higher
-    assert Constant().phase(17, TOTAL) == "hold"
+    assert Constant().phase_at(17 / TOTAL) == "hold"
 
 
 def test_phases_turn_where_the_thresholds_do() -> None:
-    by_id = [IncreaseThenDecrease().phase(step, TOTAL) for step in (0, 100, 200, 201, 400)]
+    by_id = [IncreaseThenDecrease().phase_at(step / TOTAL) for step in (0, 100, 200, 201, 400)]
     assert by_id == ["increase", "increase", "increase", "decrease", "decrease"]
-    by_did = [DecreaseIncreaseDecrease().phase(step, TOTAL) for step in (0, 100, 101, 200, 201, 400)]
+    by_did = [DecreaseIncreaseDecrease().phase_at(step / TOTAL) for step in (0, 100, 101, 200, 201, 400)]
     assert by_did == ["decrease", "decrease", "increase", "increase", "decrease", "decrease"]
 
 
@@ -103,22 +106,22 @@ def test_oscillation_boosts_at_the_floor_until_the_falling_ceiling() -> None:
         (399, 0.203, suppress),
     ]
     for step, entropy, expected in course:
-        assert strategy.rule(step, TOTAL, entropy) == expected, (step, entropy)
-        assert strategy.phase(step, TOTAL) == ("increase" if expected == boost else "decrease")
+        assert told(strategy, step, TOTAL, entropy).clip() == expected, (step, entropy)
+        assert strategy.phase == ("increase" if expected == boost else "decrease")
 
 
 def test_oscillation_starts_suppressing_and_takes_the_first_entropy_for_its_ceiling() -> None:
     strategy = OscillatoryDecay()
-    assert strategy.rule(0, TOTAL) == ClipRule(STANDARD, M)
-    strategy.rule(1, TOTAL, 0.5)
-    assert strategy.rule(2, TOTAL, 0.11) == ClipRule(STANDARD, M)
-    assert strategy.rule(3, TOTAL, 0.10) == ClipRule(H, STANDARD)
+    assert strategy.clip() == ClipRule(STANDARD, M)
+    told(strategy, 1, TOTAL, 0.5)
+    assert told(strategy, 2, TOTAL, 0.11).clip() == ClipRule(STANDARD, M)
+    assert told(strategy, 3, TOTAL, 0.10).clip() == ClipRule(H, STANDARD)
 
 
 def test_a_configured_ceiling_wins_over_the_first_entropy() -> None:
     strategy = OscillatoryDecay(h_init=2.0)
-    assert strategy.rule(1, TOTAL, 0.5) == ClipRule(STANDARD, M)
-    assert strategy.rule(2, TOTAL, 0.4) == ClipRule(H, STANDARD)
+    assert told(strategy, 1, TOTAL, 0.5).clip() == ClipRule(STANDARD, M)
+    assert told(strategy, 2, TOTAL, 0.4).clip() == ClipRule(H, STANDARD)
 
 
 @steady
@@ -126,11 +129,11 @@ def test_a_configured_ceiling_wins_over_the_first_entropy() -> None:
 def test_oscillation_resumes_on_the_same_course(course: list[float], data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(course) - 1))
     whole, before, after = OscillatoryDecay(), OscillatoryDecay(), OscillatoryDecay()
-    expected = [whole.rule(step, TOTAL, entropy) for step, entropy in enumerate(course)]
+    expected = [told(whole, step, TOTAL, entropy).clip() for step, entropy in enumerate(course)]
     for step, entropy in enumerate(course[:cut]):
-        before.rule(step, TOTAL, entropy)
+        told(before, step, TOTAL, entropy)
     after.load_state_dict(json.loads(json.dumps(before.state_dict())))
-    assert [after.rule(cut + i, TOTAL, entropy) for i, entropy in enumerate(course[cut:])] == expected[cut:]
+    assert [told(after, cut + i, TOTAL, entropy).clip() for i, entropy in enumerate(course[cut:])] == expected[cut:]
 
 
 def test_a_strategy_without_memory_refuses_another_ones_state() -> None:
@@ -152,7 +155,7 @@ def test_a_strategy_without_memory_refuses_another_ones_state() -> None:
         (lambda: OscillatoryDecay(h_init=math.nan), "h_init is nan"),
         (lambda: OscillatoryDecay(h_min_ratio=1.0), "h_min_ratio is 1"),
         (lambda: OscillatoryDecay(upper=LinearThreshold(0.0, -0.1)), "inverts the band"),
-        (lambda: OscillatoryDecay().rule(3, TOTAL, math.nan), "entropy is nan at step 3"),
+        (lambda: told(OscillatoryDecay(), 3, TOTAL, math.nan), "entropy is nan at step 3"),
         (lambda: Constant().rule(-1, TOTAL), "step is -1"),
         (lambda: IncreaseThenDecrease().rule(0, 0), "total_steps is 0"),
     ],

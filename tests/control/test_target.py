@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import told, weights_of
 
 from entrostat.control import (
     Curve,
@@ -55,13 +56,13 @@ class Plant:
 
 def by_thresholds(curve: Curve, plant: Plant) -> Iterator[None]:
     strategy = TargetEntropy(curve)
-    rule = strategy.rule(0, TOTAL)
+    rule = strategy.clip()
     for step in range(1, TOTAL + 1):
         entropy = plant.measure()
         width = rule.lower.intercept
         plant.respond((0.2 - width) / 0.19 if width < 0.2 else (0.2 - width) / 0.3)
         yield
-        rule = strategy.rule(step, TOTAL, entropy)
+        rule = told(strategy, step, TOTAL, entropy).clip()
 
 
 def by_weights(curve: Curve, plant: Plant) -> Iterator[None]:
@@ -69,9 +70,9 @@ def by_weights(curve: Curve, plant: Plant) -> Iterator[None]:
     expanding = token_stats(torch.tensor([[2.0, 0.0]]), torch.tensor([1]))
     for step in range(1, TOTAL + 1):
         entropy = plant.measure()
-        plant.respond((weighting.weights(expanding, torch.ones(1), mask).item() - 1) / 0.6)
+        plant.respond((weights_of(weighting, expanding, torch.ones(1), mask).item() - 1) / 0.6)
         yield
-        weighting.observe(entropy, step / TOTAL)
+        told(weighting, step, TOTAL, entropy)
 
 
 def by_nothing(curve: Curve, plant: Plant) -> Iterator[None]:
@@ -100,29 +101,29 @@ def test_without_feedback_the_same_drift_leaves_the_curve() -> None:
 
 def test_far_from_the_curve_the_rule_is_the_end_of_its_range() -> None:
     below, above = TargetEntropy(Curve.constant(1.0)), TargetEntropy(Curve.constant(1.0))
-    assert below.rule(1, TOTAL, 0.01) == RAISING
-    assert above.rule(1, TOTAL, 100.0) == LOWERING
-    assert (below.phase(1, TOTAL), above.phase(1, TOTAL)) == ("increase", "decrease")
+    assert told(below, 1, TOTAL, 0.01).clip() == RAISING
+    assert told(above, 1, TOTAL, 100.0).clip() == LOWERING
+    assert (below.phase, above.phase) == ("increase", "decrease")
 
 
 def test_the_ends_of_its_range_are_the_callers() -> None:
     wide, tight = ClipRule.constant(0.1, 2.0), ClipRule.constant(0.5, 0.1)
     strategy = TargetEntropy(Curve.constant(1.0), raising=wide, lowering=tight)
-    assert strategy.rule(1, TOTAL, 0.01) == wide
-    assert strategy.rule(2, TOTAL, 100.0) == tight
+    assert told(strategy, 1, TOTAL, 0.01).clip() == wide
+    assert told(strategy, 2, TOTAL, 100.0).clip() == tight
 
 
 def test_before_any_entropy_it_holds_the_standard_band() -> None:
     strategy = TargetEntropy(Curve.constant(1.0))
-    assert strategy.rule(0, TOTAL) == ClipRule(STANDARD, STANDARD)
-    assert strategy.phase(0, TOTAL) == "hold"
+    assert strategy.clip() == ClipRule(STANDARD, STANDARD)
+    assert strategy.phase == "hold"
 
 
 def test_asking_again_at_the_same_step_changes_nothing() -> None:
     strategy = TargetEntropy(Curve.constant(1.0))
-    strategy.rule(1, TOTAL, 0.9)
-    first, state = strategy.rule(2, TOTAL, 0.95), strategy.state_dict()
-    assert strategy.rule(2, TOTAL, 0.95) == first
+    told(strategy, 1, TOTAL, 0.9)
+    first, state = told(strategy, 2, TOTAL, 0.95).clip(), strategy.state_dict()
+    assert strategy.clip() == first
     assert strategy.state_dict() == state
 
 
@@ -130,24 +131,24 @@ def test_asking_again_at_the_same_step_changes_nothing() -> None:
 def test_a_resumed_target_goes_on_as_if_it_had_never_stopped(cut: int) -> None:
     whole, before, after = (TargetEntropy(CURVES["rise then fall"]) for _ in range(3))
     course = [math.exp(-0.01 * step + 0.05 * math.sin(step)) for step in range(1, 101)]
-    expected = [whole.rule(step, TOTAL, entropy) for step, entropy in enumerate(course, start=1)]
+    expected = [told(whole, step, TOTAL, entropy).clip() for step, entropy in enumerate(course, start=1)]
     for step, entropy in enumerate(course[:cut], start=1):
-        before.rule(step, TOTAL, entropy)
+        told(before, step, TOTAL, entropy)
     after.load_state_dict(json.loads(json.dumps(before.state_dict())))
-    resumed = [after.rule(step, TOTAL, entropy) for step, entropy in enumerate(course[cut:], start=cut + 1)]
+    resumed = [told(after, step, TOTAL, entropy).clip() for step, entropy in enumerate(course[cut:], start=cut + 1)]
     assert resumed == expected[cut:]
 
 
 def test_a_policy_without_any_entropy_left_is_pushed_up() -> None:
     strategy = TargetEntropy(Curve.constant(1.0))
-    strategy.rule(1, TOTAL, 0.5)
-    assert strategy.rule(2, TOTAL, 0.0) == RAISING
+    told(strategy, 1, TOTAL, 0.5)
+    assert told(strategy, 2, TOTAL, 0.0).clip() == RAISING
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_an_entropy_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match=r"entropy is .* at the share 0\.015"):
-        TargetEntropy(Curve.constant(1.0)).rule(3, TOTAL, bad)
+        told(TargetEntropy(Curve.constant(1.0)), 3, TOTAL, bad)
 
 
 def test_bad_settings_of_the_target_are_refused() -> None:
@@ -192,7 +193,7 @@ def test_piecewise_contains_id_and_did(step: int) -> None:
         for side in ("upper", "lower"):
             for p in (0.0, 1.0):
                 assert getattr(rule, side).at(p) == pytest.approx(getattr(expected, side).at(p))
-    assert by_id.phase(step, 400) == IncreaseThenDecrease(split=0.3).phase(step, 400)
+    assert by_id.phase_at(min(step / 400, 1)) == IncreaseThenDecrease(split=0.3).phase_at(min(step / 400, 1))
 
 
 def test_a_stage_without_an_end_keeps_its_rule() -> None:

@@ -13,6 +13,7 @@ import math
 
 import pytest
 import torch
+from parts import measured, weights_of
 from torch import Tensor
 
 from entrostat.control import (
@@ -22,8 +23,8 @@ from entrostat.control import (
     Gepo,
     HighEntropyTokens,
     Opefo,
+    Part,
     PolarityAware,
-    Reweighting,
     Stare,
     Steer,
 )
@@ -37,10 +38,10 @@ ADVANTAGES = torch.tensor([1.0, 1.0, -1.0, -0.5], dtype=F64)
 EVERY = torch.ones(4, dtype=torch.bool)
 
 
-def weights(weighting: Reweighting, *entropies: float, progress: float = 0.5) -> list[float]:
+def weights(weighting: Part, *entropies: float, progress: float = 0.5) -> list[float]:
     for entropy in entropies:
-        weighting.observe(entropy, progress)
-    return weighting.weights(STATS, ADVANTAGES, EVERY).tolist()
+        weighting.observe(measured(entropy, progress))
+    return weights_of(weighting, STATS, ADVANTAGES, EVERY).tolist()
 
 
 def test_the_batch_is_what_its_hand_computation_says() -> None:
@@ -51,7 +52,7 @@ def test_the_batch_is_what_its_hand_computation_says() -> None:
 
 def test_fixed_weights_go_by_the_sign_of_the_polarity_and_leave_a_polarity_of_zero_alone() -> None:
     assert weights(FixedWeights(expanding=1.2, contracting=0.0)) == [0.0, 1.2, 1.2, 0.0]
-    still = FixedWeights(1.2, 0.0).weights(STATS, torch.zeros(4, dtype=F64), EVERY)
+    still = weights_of(FixedWeights(1.2, 0.0), STATS, torch.zeros(4, dtype=F64), EVERY)
     assert still.tolist() == [1, 1, 1, 1]
 
 
@@ -128,7 +129,7 @@ def of_entropy(rows: list[list[float]]) -> TokenStats:
 def gepo(gepo: Gepo, entropy: list[list[float]], mask: Tensor | None = None) -> list[list[float]]:
     stats = of_entropy(entropy)
     advantages = torch.tensor([1.0, -1.0], dtype=F64).expand(len(entropy), 2)
-    return gepo.weights(stats, advantages, torch.ones(len(entropy), 2).bool() if mask is None else mask).tolist()
+    return weights_of(gepo, stats, advantages, torch.ones(len(entropy), 2).bool() if mask is None else mask).tolist()
 
 
 def test_gepo_takes_its_thresholds_from_quantiles_between_the_groups_entropies() -> None:
@@ -151,5 +152,5 @@ def test_a_gepo_groups_entropy_is_the_mean_over_its_unmasked_tokens_not_over_its
 def test_eighty_twenty_keeps_the_two_most_uncertain_of_ten_tokens() -> None:
     stats = of_entropy([[0.1 * i for i in range(10)]])
     mask = torch.ones(1, 10, dtype=torch.bool)
-    kept = HighEntropyTokens().weights(stats, torch.ones(1, 10), mask)
+    kept = weights_of(HighEntropyTokens(), stats, torch.ones(1, 10), mask)
     assert kept.tolist() == [[0] * 8 + [1, 1]]

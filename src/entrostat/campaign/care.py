@@ -15,12 +15,13 @@ import numpy as np
 from scipy import stats
 
 from entrostat.campaign.engine import CampaignTrace, Plan
-from entrostat.campaign.stopping import StopRule, at_least_one
+from entrostat.campaign.stopping import StopRule, at_least_one, campaign_rule
 from entrostat.runs import end_to_peak
 
 CAPABILITIES = ("pass@1", "diversity", "hard")
 
 
+@campaign_rule("care-v1")
 @dataclass(frozen=True, slots=True)
 class CareV1(StopRule):
     """`care-v1`: the learning rate is halved at each detection, cumulatively; whole campaigns, the end handed over.
@@ -44,6 +45,7 @@ class CareV1(StopRule):
         return Plan(self.steps, self.factor**detections, cause=cause if detections else None)
 
 
+@campaign_rule("care-v2")
 @dataclass(frozen=True, slots=True)
 class CareV2(StopRule):
     """`care-v2`: after a campaign with end / peak < threshold the next has `pilot` steps; the end is handed over.
@@ -89,6 +91,9 @@ class Belief:
     deviation: np.ndarray
 
 
+@campaign_rule("care")
+@campaign_rule("care-memory-only", gate=False)
+@campaign_rule("care-gate-only", memory=False)
 @dataclass(frozen=True, slots=True)
 class Care(StopRule):
     """`care`: memory, gate and revision. The end is handed over.

@@ -24,7 +24,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from entrostat.campaign.engine import CampaignTrace, Checkpoint, Evaluate, GoOn, Line, Order, Plan, Progress, Stop
-from entrostat.campaign.stopping import StopRule, at_least_one
+from entrostat.campaign.stopping import StopRule, at_least_one, campaign_rule
 
 Results = Mapping[str, float]  # task: share of its samples that are correct
 
@@ -38,6 +38,7 @@ class Comparison:
     tasks: int
 
 
+@campaign_rule("crest")
 @dataclass(frozen=True, slots=True)
 class Crest(StopRule):
     """`crest`, as the module says. Every number is a setting.

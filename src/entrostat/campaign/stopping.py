@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from entrostat.campaign.engine import CampaignTrace, Checkpoint, GoOn, Order, Plan, Progress, Stop
+from entrostat.registry import Registry
 from entrostat.runs import Trajectory
 
 
+@runtime_checkable
 class Controller(Protocol):
     """Decides over a campaign: its plan, what happens after each step, and its hand-over."""
 
@@ -37,6 +39,9 @@ class Controller(Protocol):
     def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:
         """What is remembered of a finished campaign: a decision line's `kind`, `cause` and more; None for nothing."""
         ...
+
+
+campaign_rule: Registry[Controller] = Registry("campaign rule", Controller, "entrostat.campaign")
 
 
 class StopRule:
@@ -78,6 +83,7 @@ class StopRule:
         return None
 
 
+@campaign_rule("naive")
 @dataclass(frozen=True, slots=True)
 class Naive(StopRule):
     """Run all `steps` and hand over the end. ValueError: steps < 1."""
@@ -88,6 +94,8 @@ class Naive(StopRule):
         at_least_one("steps", self.steps)
 
 
+@campaign_rule("es-online", mode="online")
+@campaign_rule("es-budget", mode="budget")
 @dataclass(frozen=True, slots=True)
 class EarlyStop(StopRule):
     """Hand over the peak; spend at most `patience` steps beyond it.

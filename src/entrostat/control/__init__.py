@@ -1,33 +1,35 @@
-"""Deciding: strategies, weightings, the controller that a trainer talks to, and the diagnostics of a step."""
+"""Deciding: the parts of a controller, the controller that a trainer talks to, and the diagnostics of a step."""
 
-from entrostat.control.bonus import AdaptiveBonus, Bonus, ConstantBonus
+from entrostat.control.bonus import AdaptiveBonus, ConstantBonus
 from entrostat.control.calibration import FlowCalibration, Prediction
 from entrostat.control.controller import EntropyController
 from entrostat.control.curves import Curve
 from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.control.masking import ClipCov, EntropyOutliers, HighEntropyTokens, SkipRegion
+from entrostat.control.part import Measured, Part, Phase, TokenBatch
 from entrostat.control.piecewise import Piecewise, Stage
 from entrostat.control.polarity_aware import PolarityAware
-from entrostat.control.reweighting import FixedWeights, Reweighting
+from entrostat.control.reweighting import FixedWeights
 from entrostat.control.rivals import Entrocraft, EntroPic, Gepo, Opefo, Stare, Steer
 from entrostat.control.strategies import (
     Constant,
     DecreaseIncreaseDecrease,
+    DualClipped,
     IncreaseThenDecrease,
     OscillatoryDecay,
-    Phase,
+    Schedule,
     Strategy,
 )
 from entrostat.control.target import TargetEntropy, TargetWeights
 
 __all__ = [
     "AdaptiveBonus",
-    "Bonus",
     "ClipCov",
     "Constant",
     "ConstantBonus",
     "Curve",
     "DecreaseIncreaseDecrease",
+    "DualClipped",
     "EntroPic",
     "Entrocraft",
     "EntropyController",
@@ -37,13 +39,15 @@ __all__ = [
     "Gepo",
     "HighEntropyTokens",
     "IncreaseThenDecrease",
+    "Measured",
     "Opefo",
     "OscillatoryDecay",
+    "Part",
     "Phase",
     "Piecewise",
     "PolarityAware",
     "Prediction",
-    "Reweighting",
+    "Schedule",
     "SkipRegion",
     "Stage",
     "Stare",
@@ -51,6 +55,7 @@ __all__ = [
     "Strategy",
     "TargetEntropy",
     "TargetWeights",
+    "TokenBatch",
     "TokenSums",
     "token_sums",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,19 +9,12 @@ from typing import Any
 from typing_extensions import override
 
 from entrostat.control.curves import Curve
-from entrostat.control.state import Listener, State
+from entrostat.control.part import Measured, Part, State, bonus
 
 
-class Bonus(Listener, ABC):
-    """What a controller asks for the coefficient of the next step."""
-
-    @abstractmethod
-    def coefficient(self) -> float:
-        """The coefficient of the mean entropy in the next step's loss, >= 0."""
-
-
-@dataclass(frozen=True)
-class ConstantBonus(Bonus):
+@bonus("constant")
+@dataclass
+class ConstantBonus(Part):
     """The same coefficient at every step. Raises ValueError for a negative one."""
 
     value: float
@@ -32,17 +24,20 @@ class ConstantBonus(Bonus):
             raise ValueError(f"ConstantBonus.value is {self.value}; give a coefficient of at least 0")
 
     @override
-    def coefficient(self) -> float:
+    def bonus(self) -> float:
         return self.value
 
 
-class AdaptiveBonus(Bonus):
+@bonus("adaptive")
+class AdaptiveBonus(Part):
     """A coefficient that rises by `delta` after each step with entropy <= target and falls by it after each other one.
 
     It stays within [least, most] and is in force only after a step with entropy <= target; before the first, not at
     all. target: nats, or a curve of them over the run. Source: arXiv 2505.22312 (Skywork-OR1), whose target is a
     number. Raises ValueError for delta <= 0, target <= 0 or start outside the range.
     """
+
+    needs_entropy = True
 
     def __init__(
         self, target: float | Curve, *, delta: float = 0.005, start: float = 0.0, least: float = 0.0, most: float = 1.0
@@ -57,13 +52,13 @@ class AdaptiveBonus(Bonus):
         self._value, self._in_force = start, False
 
     @override
-    def observe(self, entropy: float, progress: float) -> None:
-        self._in_force = entropy <= self.curve.at(progress)
+    def observe(self, step: Measured) -> None:
+        self._in_force = step.entropy <= self.curve.at(step.progress)
         moved = self._value + (self.delta if self._in_force else -self.delta)
         self._value = min(max(moved, self.least), self.most)
 
     @override
-    def coefficient(self) -> float:
+    def bonus(self) -> float:
         return self._value if self._in_force else 0.0
 
     @override

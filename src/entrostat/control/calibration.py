@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from entrostat.control.state import Resumable, State
+from entrostat.control.part import Resumable, State
 
 Features = float | Sequence[float]
 Array = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""The one object a trainer talks to: it hears the entropy of each optimizer step, and answers for the next."""
+"""The one object a trainer talks to: it records the entropy of each optimizer step, and answers for the next."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from entrostat.control.bonus import Bonus
-from entrostat.control.reweighting import Reweighting
-from entrostat.control.state import Resumable, State
-from entrostat.control.strategies import Phase, Strategy, progress
+from entrostat.control.part import Measured, Part, Phase, State, TokenBatch
+from entrostat.control.strategies import Constant, progress
 from entrostat.objective import ClipBand, ClipRule
 from entrostat.tokens import TokenStats
 
@@ -20,50 +18,83 @@ from entrostat.tokens import TokenStats
 class EntropyController:
     """Turns the measured entropy into a clip rule, weights for the advantages and the coefficient of a bonus.
 
-    strategy: which clip rule is in force when. total_steps: optimizer steps of the run, >= 1; None where the trainer
-    tells them by `begin`. reweighting: factors for the advantages, None for ones. bonus: the coefficient of an entropy
-    bonus, None for none. ema: beta of the smoothed entropy E <- beta E + (1 - beta) H that all of them see, from the
-    first H on; 0 leaves it as measured.
-    Raises ValueError for ema outside [0, 1) and total_steps < 1.
+        EntropyController(IncreaseThenDecrease(), HighEntropyTokens(0.2), AdaptiveBonus(target=0.2))
+
+    parts: each decides on what it implements. One part owns the clip band, and a clip rule may be given for it; without
+    any the band is the constant .2. Weights multiply, bonuses add. total_steps: optimizer steps of the run, >= 1; None
+    where the trainer tells them by `begin`. ema: beta of the smoothed entropy E <- beta E + (1 - beta) H that all parts
+    see, from the first H on; 0 leaves it as measured. The form EntropyController(strategy, total_steps,
+    reweighting=..., bonus=...) is read, too.
+    Raises ValueError for ema outside [0, 1), total_steps < 1 and two parts that own the band.
     """
 
     def __init__(
         self,
-        strategy: Strategy,
+        *parts: Part | ClipBand | int,
         total_steps: int | None = None,
-        *,
-        reweighting: Reweighting | None = None,
-        bonus: Bonus | None = None,
         ema: float = 0.0,
+        strategy: Part | None = None,
+        reweighting: Part | None = None,
+        bonus: Part | None = None,
     ) -> None:
         if not 0 <= ema < 1:
             raise ValueError(f"EntropyController.ema is {ema}; give a number in [0, 1)")
-        self.strategy, self.ema = strategy, ema
-        self.reweighting, self.bonus = reweighting, bonus
+        self.ema = ema
+        self.parts = _parts([part for part in (*parts, strategy, reweighting, bonus) if not isinstance(part, int)])
+        given = [part for part in parts if isinstance(part, int)]
         self._step = 0
         self._smoothed: float | None = None
-        self.begin(total_steps)
         self._metrics: dict[str, Any] = {}
+        self.begin(given[0] if given else total_steps)
 
     def begin(self, total_steps: int | None) -> None:
         """Take the run's optimizer steps; the rule in force is that of the present step. ValueError below 1."""
+        done = progress(self._step, 1 if total_steps is None else total_steps)
         self.total_steps = total_steps
-        progress(self._step, self._horizon())
-        self._rule: ClipBand = self.strategy.rule(self._step, self._horizon(), self._smoothed)
+        for part in self.parts:
+            part.progress = done
+
+    @property
+    def strategy(self) -> Part:
+        """The part that owns the clip band."""
+        return next(part for part in self.parts if part.owns_band)
+
+    @property
+    def reweighting(self) -> Part | None:
+        """The first part that weighs tokens, None for none."""
+        return next((part for part in self.parts if part.weighs), None)
+
+    @property
+    def bonus(self) -> Part | None:
+        """The first part that may give an entropy bonus, None for none."""
+        return next((part for part in self.parts if part.pays), None)
 
     @property
     def phase(self) -> Phase:
-        """What the rule in force does to the entropy: "increase", "decrease" or "hold"."""
-        return self.strategy.phase(self._step, self._horizon())
+        """What the rule in force is meant to do to the entropy: "increase", "decrease" or "hold"."""
+        return self.strategy.phase
 
-    def observe(self, step: int, entropy_sum: float, token_count: float) -> None:
-        """Hear the entropy of an optimizer step and decide for the next one.
+    def observe(
+        self,
+        step: int,
+        entropy_sum: float,
+        token_count: float,
+        *,
+        kl_old: float | None = None,
+        kl_reference: float | None = None,
+        kl_sampler: float | None = None,
+        pass_rate: float | None = None,
+    ) -> None:
+        """Record an optimizer step, and let every part decide for the next one.
 
         step: optimizer steps done, this one included, so 1 after the first. entropy_sum: sum of H over the step's
-        tokens in nats; token_count: their number; both all-reduced over micro-batches and ranks.
+        tokens in nats; token_count: their number; both all-reduced over micro-batches and ranks. The others are as in
+        `Measured`, None where they are not measured.
         Raises ValueError, with the state as it was, for a step that is not larger than the last, for a count that is
         not positive, for an entropy that is not finite, and where nobody told total_steps.
         """
+        if self.total_steps is None:
+            raise ValueError("EntropyController.total_steps was left out, and no trainer told it; give the run's steps")
         if step <= self._step:
             raise ValueError(f"step is {step} after step {self._step}; call observe once an optimizer step, in order")
         if not token_count > 0:
@@ -76,33 +107,59 @@ class EntropyController:
             )
         past = entropy if self._smoothed is None else self._smoothed
         smoothed = self.ema * past + (1 - self.ema) * entropy
-        if self.total_steps is None:
-            raise ValueError("EntropyController.total_steps was left out, and no trainer told it; give the run's steps")
-        in_force = {"bounds": _thresholds(self._rule), "phase": self.phase, "entropy_coef": self.entropy_coef()}
-        self._rule = self.strategy.rule(step, self.total_steps, smoothed)
-        for listener in (self.reweighting, self.bonus):
-            if listener is not None:
-                listener.observe(smoothed, progress(step, self.total_steps))
+        in_force = {"bounds": _thresholds(self.rule()), "phase": self.phase, "entropy_coef": self.entropy_coef()}
+        done = progress(step, self.total_steps)
+        measured = Measured(step, done, smoothed, kl_old, kl_reference, kl_sampler, pass_rate)
+        for part in self.parts:
+            part.progress = done
+            part.observe(measured)
         self._step, self._smoothed = step, smoothed
         self._metrics = {"entropy": entropy, "entropy_smoothed": smoothed, **in_force}
 
     def rule(self) -> ClipBand:
         """The clip rule in force for the next optimizer step."""
-        return self._rule
+        band = self.strategy.clip()
+        if band is None:
+            raise ValueError(f"{type(self.strategy).__name__}.clip returned None; give the band that it owns")
+        return band
 
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Factors >= 0 for the advantages of the next optimizer step, (...), detached.
+    def weights(
+        self,
+        stats: TokenStats,
+        advantages: Tensor,
+        mask: Tensor | None = None,
+        *,
+        old_logp: Tensor | None = None,
+        sampler_logp: Tensor | None = None,
+        token_weights: Tensor | None = None,
+    ) -> Tensor:
+        """Factors >= 0 for the advantages of the next optimizer step, (...), detached; 1 outside the mask.
 
-        mask (...): the tokens that count in the statistics of the batch, all by default.
+        mask (...): the tokens that count in the statistics of the batch, all by default. old_logp: ln pi_old, that of
+        the statistics by default; the others as in `TokenBatch`.
         """
+        found = torch.ones_like(stats.logp)
         if self.reweighting is None:
-            return torch.ones_like(stats.logp)
-        everything = torch.ones_like(stats.logp, dtype=torch.bool)
-        return self.reweighting.weights(stats, advantages, everything if mask is None else mask.bool())
+            return found
+        mask = torch.ones_like(stats.logp, dtype=torch.bool) if mask is None else mask.bool()
+        batch = TokenBatch(
+            stats,
+            advantages,
+            mask,
+            stats.logp.detach() if old_logp is None else old_logp,
+            self.rule(),
+            torch.ones_like(stats.logp) if token_weights is None else token_weights,
+            sampler_logp,
+        )
+        for part in self.parts:
+            weights = part.weights(batch)
+            if weights is not None:
+                found = found * weights
+        return found.where(mask, 1)
 
     def entropy_coef(self) -> float:
         """The coefficient of an entropy bonus in the next step's loss, 0 for none."""
-        return 0.0 if self.bonus is None else self.bonus.coefficient()
+        return sum(part.bonus() for part in self.parts)
 
     def metrics(self) -> dict[str, Any]:
         """The record of the observed step: its entropy, smoothed too, and what was in force: the phase's name, the
@@ -117,45 +174,44 @@ class EntropyController:
             "step": self._step,
             "total_steps": self.total_steps,
             "entropy_smoothed": self._smoothed,
-            "parts": {
-                role: {"class": type(part).__name__, "state": part.state_dict()} for role, part in self._parts().items()
-            },
+            "parts": [{"class": type(part).__name__, "state": part.state_dict()} for part in self.parts],
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, extended: bool = False) -> None:
         """Continue from a `state_dict`.
 
         extended: the run is made longer or shorter on purpose, and the schedule is stretched over its new steps.
-        Raises ValueError, with the state as it was, when it belongs to another strategy, reweighting or bonus, or,
-        unless `extended`, to a run of another number of steps.
+        Raises ValueError, with the state as it was, when it belongs to other parts, or, unless `extended`, to a run of
+        another number of steps.
         """
-        parts = self._parts()
-        saved = {role: part["class"] for role, part in state["parts"].items()}
-        if saved != (ours := {role: type(part).__name__ for role, part in parts.items()}):
+        saved = state["parts"]
+        saved = list(saved.values()) if isinstance(saved, Mapping) else saved  # by role, before parts could be several
+        theirs, ours = [part["class"] for part in saved], [type(part).__name__ for part in self.parts]
+        if theirs != ours:
             raise ValueError(
-                f"controller state: it was saved by {saved}, the recipe has {ours}; "
+                f"controller state: it was saved by {', '.join(theirs)}; the recipe has {', '.join(ours)}; "
                 "resume with the recipe that the run began with"
             )
         before = state.get("total_steps")
-        if self.total_steps is None:
-            self.total_steps = before
-        elif before not in (None, self.total_steps) and not extended:
+        if self.total_steps is not None and before not in (None, self.total_steps) and not extended:
             raise ValueError(
                 f"total_steps is {self.total_steps}, and the run that is resumed had {before}: every schedule would "
                 f"jump; resume with {before} steps, or say that the run is extended on purpose"
             )
-        for role, part in parts.items():
-            part.load_state_dict(state["parts"][role]["state"])
+        for part, one in zip(self.parts, saved, strict=True):
+            part.load_state_dict(one["state"])
         self._step, self._smoothed = state["step"], state["entropy_smoothed"]
-        self._rule = self.strategy.rule(self._step, self._horizon(), self._smoothed)
+        self.begin(before if self.total_steps is None else self.total_steps)
 
-    def _horizon(self) -> int:
-        """total_steps; while nobody has told it no step is done, and the share of the run that is done is 0 anyhow."""
-        return 1 if self.total_steps is None else self.total_steps
 
-    def _parts(self) -> dict[str, Resumable]:
-        parts = {"strategy": self.strategy, "reweighting": self.reweighting, "bonus": self.bonus}
-        return {role: part for role, part in parts.items() if part is not None}
+def _parts(given: list[Part | ClipBand | None]) -> tuple[Part, ...]:
+    """The parts, the owner of the band first. ValueError: two own it."""
+    parts = [Constant(part) if isinstance(part, ClipBand) else part for part in given if part is not None]
+    owners = [part for part in parts if part.owns_band]
+    if len(owners) > 1:
+        names = " and ".join(type(part).__name__ for part in owners)
+        raise ValueError(f"EntropyController: {names} each own the clip band; keep one of them")
+    return (*(owners or [Constant()]), *(part for part in parts if not part.owns_band))
 
 
 def _thresholds(rule: ClipBand) -> dict[str, float] | None:

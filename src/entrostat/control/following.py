@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from entrostat.control.curves import Curve
-from entrostat.control.state import Resumable, State
+from entrostat.control.part import Resumable, State
 
 LEAST_ENTROPY = 1e-6
 PRIOR_GAIN = 0.05
@@ -46,7 +46,7 @@ class CurveFollower(Resumable):
         if not (self.memory >= 1 and self.reach >= 1):
             raise ValueError(f"memory {self.memory} and reach {self.reach} must be at least 1 step")
 
-    def hear(self, entropy: float, progress: float) -> float:
+    def observe(self, entropy: float, progress: float) -> float:
         """The action after a step that ends at the share `progress` of the run with this entropy in nats.
 
         Call it once a step. Raises ValueError for an entropy that is not finite.

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from entrostat.control.reweighting import Reweighting
+from entrostat.control.part import Part, TokenBatch, weighting
 from entrostat.entropy import Convention, Region, regions, sampled_part
 from entrostat.objective.regularisers import covariance_terms
-from entrostat.tokens import TokenStats
 
 
-@dataclass(frozen=True)
-class HighEntropyTokens(Reweighting):
+@weighting("80/20")
+@dataclass
+class HighEntropyTokens(Part):
     """80/20: gradient only on the share of the tokens with the highest entropy H, ties included.
 
     Source: arXiv 2506.01939. Raises ValueError for a share outside (0, 1].
@@ -34,15 +34,17 @@ class HighEntropyTokens(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, mask = batch.stats, batch.mask
         entropy = stats.entropy[mask]
         rank = math.ceil((len(entropy) - 1) * (1 - self.share))
         threshold = entropy.kthvalue(rank + 1).values
         return ((stats.entropy >= threshold) & mask).to(stats.logp.dtype)
 
 
-@dataclass(frozen=True)
-class ClipCov(Reweighting):
+@weighting("clip-cov")
+@dataclass
+class ClipCov(Part):
     """Clip-Cov: no gradient on a random `share` of the tokens, drawn from those with low < c < high, where
         c = (A - mean A) (ln p_a - mean ln p_a).
     At least one token is drawn where there are candidates, from torch's global generator. Source: arXiv 2505.22617.
@@ -60,7 +62,8 @@ class ClipCov(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
         product = covariance_terms(stats.logp, advantages, mask)
         candidates = ((product > self.low) & (product < self.high) & mask).flatten().nonzero()[:, 0]
         count = max(int(self.share * int(mask.sum())), 1)
@@ -68,8 +71,9 @@ class ClipCov(Reweighting):
         return torch.ones_like(stats.logp).flatten().index_fill(0, drawn, 0).view_as(stats.logp)
 
 
-@dataclass(frozen=True)
-class EntropyOutliers(Reweighting):
+@weighting("entropy-outliers")
+@dataclass
+class EntropyOutliers(Part):
     """Entropy-dynamics clipping: no gradient on punished tokens (A < 0) whose S = p_a (ln p_a + H) is an outlier.
 
     centred False:  abs(S - mean S) > limit std S over the batch       (limit 2.0 to 3.0)
@@ -87,15 +91,17 @@ class EntropyOutliers(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
         s = sampled_part(stats)
         gap = s - (stats.correction if self.centred else s[mask].mean())
         outlier = gap.abs() > self.limit * gap[mask].std(unbiased=False)
         return (~(outlier & (advantages < 0))).to(stats.logp.dtype)
 
 
-@dataclass(frozen=True)
-class SkipRegion(Reweighting):
+@weighting("skip-region")
+@dataclass
+class SkipRegion(Part):
     """No gradient on the tokens of one region E1-E4, by a convention of `entropy.regions`; all others as they are.
 
     Predicted: to skip E1 or E4 raises the entropy against the same run without a mask, to skip E2 or E3 lowers it.
@@ -108,6 +114,7 @@ class SkipRegion(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages = batch.stats, batch.advantages
         skipped = regions(stats, advantages, self.convention) == Region[self.region]
         return (~skipped).to(stats.logp.dtype)

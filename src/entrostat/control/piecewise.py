@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from entrostat.control.strategies import STANDARD, Phase, Strategy, progress
+from entrostat.control.part import Phase, strategy
+from entrostat.control.strategies import STANDARD, Schedule
 from entrostat.objective import ClipRule
 
 
@@ -23,8 +24,9 @@ class Stage:
     phase: Phase = "hold"
 
 
-@dataclass(frozen=True)
-class Piecewise(Strategy):
+@strategy("piecewise")
+@dataclass
+class Piecewise(Schedule):
     """Stages one after the other; a stage includes its last step, as the first phase of ID does.
 
     Raises ValueError when `until` does not increase within (0, 1] or the last stage does not end at 1.
@@ -38,8 +40,7 @@ class Piecewise(Strategy):
             raise ValueError(f"Piecewise.stages: until is {ends}; it must increase from above 0 to 1 at the last stage")
 
     @override
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
-        done = progress(step, total_steps)
+    def at(self, done: float) -> ClipRule:
         index = self._index(done)
         stage, begin = self.stages[index], self.stages[index - 1].until if index else 0.0
         end = stage.start if stage.end is None else stage.end
@@ -51,8 +52,8 @@ class Piecewise(Strategy):
         return [rule for stage in self.stages for rule in (stage.start, stage.end) if rule is not None]
 
     @override
-    def phase(self, step: int, total_steps: int) -> Phase:
-        return self.stages[self._index(progress(step, total_steps))].phase
+    def phase_at(self, done: float) -> Phase:
+        return self.stages[self._index(done)].phase
 
     def _index(self, done: float) -> int:
         return next(index for index, stage in enumerate(self.stages) if done <= stage.until)

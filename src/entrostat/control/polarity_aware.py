@@ -16,14 +16,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from entrostat.control.curves import Curve
-from entrostat.control.reweighting import Reweighting, by_polarity
-from entrostat.control.state import State
+from entrostat.control.part import Measured, Part, State, TokenBatch, weighting
+from entrostat.control.reweighting import by_polarity
 from entrostat.entropy import polarity, sensitivity
-from entrostat.tokens import TokenStats
 
 
+@weighting("polarity-aware")
 @dataclass
-class PolarityAware(Reweighting):
+class PolarityAware(Part):
     """Weights 1 + strength u on expanding tokens (P = A T > 0) and 1 - strength u on contracting ones (P < 0).
 
     The phase u in [-1, 1] follows the smoothed entropy E_k of the steps (the controller's `ema`):
@@ -35,6 +35,8 @@ class PolarityAware(Reweighting):
     R the first entropy -.245 [-.399, -.090], with it and a falling R +.020 [-.008, .048] (studies/polarity-control).
     Raises ValueError for a strength outside [0, 1), a scale that is not positive and a lag below 1.
     """
+
+    needs_entropy = True
 
     signal: Literal["level", "slope"] = "level"
     strength: float = 0.5
@@ -56,16 +58,17 @@ class PolarityAware(Reweighting):
             raise ValueError(f"PolarityAware: scale {self.scale} must be positive and lag {self.lag} at least 1")
 
     @property
-    def phase(self) -> float:
-        """u: 1 expands as much as it can, -1 contracts."""
+    def push(self) -> float:
+        """The phase u: 1 expands as much as it can, -1 contracts."""
         return self._phase
 
     @override
-    def observe(self, entropy: float, progress: float) -> None:
+    def observe(self, step: Measured) -> None:
+        entropy = step.entropy
         self._first = entropy if self._first is None else self._first
         self._past = [*self._past, entropy][-(self.lag + 1) :]
         if self.signal == "level":
-            goal = self._first if self.reference is None else self.reference.at(progress)
+            goal = self._first if self.reference is None else self.reference.at(step.progress)
         else:
             goal = self._past[0] if len(self._past) > self.lag else entropy
         relative = (goal - entropy) / (self.scale * goal) if goal > 0 else 0.0
@@ -73,7 +76,8 @@ class PolarityAware(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
         push: float | Tensor = self.strength * self._phase
         if self.graded:
             push = push * _rank(sensitivity(stats).abs(), mask)

@@ -15,14 +15,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from entrostat.control.curves import Curve
-from entrostat.control.reweighting import Reweighting, by_polarity
-from entrostat.control.state import State
+from entrostat.control.part import Measured, Part, State, TokenBatch, weighting
+from entrostat.control.reweighting import by_polarity
 from entrostat.entropy import polarity
-from entrostat.tokens import TokenStats
 
 
-@dataclass(frozen=True)
-class Opefo(Reweighting):
+@weighting("opefo")
+@dataclass
+class Opefo(Part):
     """OPEFO: weights 1 + lambda on expanding, 1 - lambda on contracting tokens, with the lambda of zero net flow,
         lambda = (D - U) / (D + U),   U, D: sums of P over expanding and of abs(P) over contracting tokens.
     It lies in [-1, 1]; `bound` caps its size. Source: arXiv 2605.11491; ours takes P exact and on-policy, r = 1.
@@ -37,15 +37,17 @@ class Opefo(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
         flow = polarity(stats, advantages)
         net, size = flow[mask].sum(), flow[mask].abs().sum()
         balance = (-net / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(-self.bound, self.bound)
         return by_polarity(flow, 1 + balance, 1 - balance)
 
 
+@weighting("stare")
 @dataclass
-class Stare(Reweighting):
+class Stare(Part):
     """STARE: rewarded tokens (A > 0) among the `share` of them with the largest surprisal weigh `weight`, while the
     last entropy is below `target`; all others 1.
 
@@ -53,6 +55,8 @@ class Stare(Reweighting):
     Source: arXiv 2606.19236; that the share is one of the rewarded tokens is our reading.
     Raises ValueError for a share outside (0, 1] and a weight or most below 1.
     """
+
+    needs_entropy = True
 
     share: float = 0.1
     weight: float = 1.1
@@ -67,8 +71,8 @@ class Stare(Reweighting):
             raise ValueError(f"Stare: {self}; share must be in (0, 1], weight and most at least 1")
 
     @override
-    def observe(self, entropy: float, progress: float) -> None:
-        low = entropy < self.target
+    def observe(self, step: Measured) -> None:
+        low = step.entropy < self.target
         if self.adaptive:
             self._weight = min(max(self._weight + (self.step if low else -self.step), 1.0), self.most)
         else:
@@ -76,7 +80,8 @@ class Stare(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
         rewarded = (advantages > 0).expand_as(stats.logp) & mask
         ones = torch.ones_like(stats.logp)
         count = int(self.share * int(rewarded.sum()))
@@ -94,8 +99,9 @@ class Stare(Reweighting):
         self._weight = state["weight"]
 
 
-@dataclass(frozen=True)
-class Steer(Reweighting):
+@weighting("steer")
+@dataclass
+class Steer(Part):
     """STEER: tokens with a large predicted change of entropy weigh less, Omega = A (1 - p) (ln p + H).
 
     exponential   exp(-rate abs(Omega)), at least `low`
@@ -117,7 +123,8 @@ class Steer(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
         omega = (advantages * -torch.expm1(stats.logp) * (stats.logp + stats.entropy)).abs()
         if self.form == "exponential":
             return (-self.rate * omega).exp().clamp_min(self.low)
@@ -125,14 +132,17 @@ class Steer(Reweighting):
         return self.high - (self.high - self.low) * (omega / largest).clamp_max(1)
 
 
+@weighting("entropic")
 @dataclass
-class EntroPic(Reweighting):
+class EntroPic(Part):
     """EntroPIC: proportional-integral control of the balance between rewarded and punished tokens.
 
     e = target - H,  a = clip(kp e + ki sum e),  weights 1 - a where A > 0 and 1 + a where A < 0: below the target
     it learns more from failures. Source: arXiv 2511.15248; kp, ki and the clip to [-bound, bound], within which the sum
     of e stops growing, are our choice. Raises ValueError for a target <= 0, gains < 0, bound outside (0, 1].
     """
+
+    needs_entropy = True
 
     target: float
     kp: float = 1.0
@@ -146,8 +156,8 @@ class EntroPic(Reweighting):
             raise ValueError(f"EntroPic: {self}; target must be positive, gains at least 0, bound in (0, 1]")
 
     @override
-    def observe(self, entropy: float, progress: float) -> None:
-        error = self.target - entropy
+    def observe(self, step: Measured) -> None:
+        error = self.target - step.entropy
         wanted = self.kp * error + self.ki * (self._sum + error)
         self._balance = min(max(wanted, -self.bound), self.bound)
         if wanted == self._balance or wanted * error < 0:
@@ -155,7 +165,8 @@ class EntroPic(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages = batch.stats, batch.advantages
         return (1 - self._balance * advantages.sign()).expand_as(stats.logp)
 
     @override
@@ -167,13 +178,16 @@ class EntroPic(Reweighting):
         self._balance, self._sum = state["balance"], state["sum"]
 
 
+@weighting("entrocraft")
 @dataclass
-class Entrocraft(Reweighting):
+class Entrocraft(Part):
     """Entrocraft: above a band of entropy only rewarded tokens learn, below it only punished ones, inside it all.
 
     Source: arXiv 2604.26326, bands whose edges fall along the run: .6 to .4 and .7 to .5. Raises ValueError when the
     lower edge does not lie below the upper one at the start and at the end.
     """
+
+    needs_entropy = True
 
     lower: Curve = field(default_factory=lambda: Curve.between(0.6, 0.4))
     upper: Curve = field(default_factory=lambda: Curve.between(0.7, 0.5))
@@ -184,15 +198,16 @@ class Entrocraft(Reweighting):
             raise ValueError(f"Entrocraft: {self}; the lower edge must lie below the upper one")
 
     @override
-    def observe(self, entropy: float, progress: float) -> None:
-        if entropy > self.upper.at(progress):
+    def observe(self, step: Measured) -> None:
+        if step.entropy > self.upper.at(step.progress):
             self._kept = "rewarded"
         else:
-            self._kept = "punished" if entropy < self.lower.at(progress) else "both"
+            self._kept = "punished" if step.entropy < self.lower.at(step.progress) else "both"
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages = batch.stats, batch.advantages
         keep = {"both": advantages == advantages, "rewarded": advantages > 0, "punished": advantages < 0}[self._kept]
         return keep.to(stats.logp.dtype).expand_as(stats.logp)
 
@@ -205,8 +220,9 @@ class Entrocraft(Reweighting):
         self._kept = state["kept"]
 
 
-@dataclass(frozen=True)
-class Gepo(Reweighting):
+@weighting("gepo")
+@dataclass
+class Gepo(Part):
     """GEPO: in groups of low entropy rewarded tokens weigh `factor`, in groups of high entropy punished ones do.
 
     A group is `group_size` consecutive rows of padded (B, T) tokens, its entropy their mean H; low and high are the
@@ -226,7 +242,8 @@ class Gepo(Reweighting):
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
         if mask.dim() != 2 or len(mask) % self.group_size:
             raise ValueError(
                 f"Gepo: tokens of shape {tuple(mask.shape)} are not whole groups of {self.group_size} rows; "

@@ -1,10 +1,9 @@
 """Strategies: which clip rule is in force at a step, to raise, lower or hold the policy's entropy.
 
-A strategy is a small class with `rule` and `phase`; one that remembers something adds `state_dict` and
-`load_state_dict`. k is the number of optimizer steps done, T the number in all; after T the last rule stays. To
-raise entropy the upper threshold (rewarded tokens) opens to `upper`, to lower it the lower threshold (punished tokens)
-opens to `lower`; `eps_std` is the constant threshold of either side otherwise. Inert with exactly one gradient step per
-rollout batch, where every ratio is 1. Source: arXiv 2602.09782; every mixture of thresholds stays linear in p.
+k is the number of optimizer steps done, T the number in all; after T the last rule stays. To raise entropy the upper
+threshold (rewarded tokens) opens to `upper`, to lower it the lower threshold (punished tokens) opens to `lower`;
+`eps_std` is the constant threshold of either side otherwise. Inert with exactly one gradient step per rollout batch,
+where every ratio is 1. Source: arXiv 2602.09782; every mixture of thresholds stays linear in p.
 """
 
 from __future__ import annotations
@@ -13,37 +12,53 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from typing_extensions import override
 
-from entrostat.control.state import Resumable, State
-from entrostat.objective import ClipBand, ClipRule, LinearThreshold
-
-Phase = Literal["increase", "decrease", "hold"]
+from entrostat.control.part import Measured, Part, Phase, State, strategy
+from entrostat.objective import ClipBand, ClipRule, DualClip, LinearThreshold
 
 UPPER = LinearThreshold(slope=-0.25, intercept=0.50)
 LOWER = LinearThreshold(slope=-0.13, intercept=0.30)
 STANDARD = ClipRule.constant()
 
 
-class Strategy(Resumable, ABC):
-    """What a controller asks for the rule of the next step."""
+class Strategy(Part, ABC):
+    """A part that owns the clip band."""
 
     @abstractmethod
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipBand:
-        """The rule after `step` of `total_steps` steps, at the last measured entropy in nats (None: none yet).
+    def clip(self) -> ClipBand:
+        """The band in force in the next step."""
 
-        Asking again with the same arguments gives the same rule. Raises ValueError for step < 0 or total_steps < 1.
-        """
+
+class Schedule(Strategy):
+    """A strategy that depends on the progress of the run alone: a small class with `at`, and `phase_at` for reports."""
 
     @abstractmethod
-    def phase(self, step: int, total_steps: int) -> Phase:
-        """What the rule of that step is meant to do to the entropy: a name that a report can draw."""
+    def at(self, done: float) -> ClipBand:
+        """The band when the share `done` of the run is done, in [0, 1]."""
 
+    def phase_at(self, done: float) -> Phase:  # noqa: ARG002
+        """What that band does to the entropy."""
+        return "hold"
+
+    def rule(self, step: int, total_steps: int) -> ClipBand:
+        """The band after `step` of `total_steps` steps. Raises ValueError for step < 0 or total_steps < 1."""
+        return self.at(progress(step, total_steps))
+
+    @override
+    def clip(self) -> ClipBand:
+        return self.at(self.progress)
+
+    @property
+    @override
+    def phase(self) -> Phase:
+        return self.phase_at(self.progress)
+
+    @override
     def bands(self) -> Sequence[ClipBand]:
-        """The rules between which it moves: what an objective must be able to follow."""
-        return [self.rule(step, 2) for step in range(3)]
+        return [self.at(done / 8) for done in range(9)]
 
 
 def progress(step: int, total_steps: int) -> float:
@@ -55,24 +70,72 @@ def progress(step: int, total_steps: int) -> float:
     return min(step / total_steps, 1.0)
 
 
-@dataclass(frozen=True)
-class Constant(Strategy):
+@dataclass
+class Constant(Schedule):
     """One rule at every step: the constant .2 of GRPO by default, clip-higher with ClipRule.constant(upper=0.28)."""
 
-    clip: ClipBand = STANDARD
+    band: ClipBand = STANDARD
 
     @override
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipBand:
-        progress(step, total_steps)
-        return self.clip
+    def at(self, done: float) -> ClipBand:
+        return self.band
+
+
+@dataclass
+class DualClipped(Strategy):
+    """Another strategy, and for A < 0 no gradient above the ratio `cap` either (see `DualClip`).
+
+    Source: arXiv 1912.09729. Raises ValueError for a cap of 1 or less, and for a strategy that has one already.
+    """
+
+    inner: Part
+    cap: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not self.inner.owns_band:
+            raise ValueError(f"DualClipped.inner is a {type(self.inner).__name__}, which owns no band; give a strategy")
+        if any(isinstance(band, DualClip) for band in self.inner.bands()):
+            raise ValueError(f"dual_clip is {self.cap}, but the strategy is a dual clip already; give one of the two")
+        self.clip()
+
+    @property
+    @override
+    def needs_entropy(self) -> bool:  # type: ignore[override]
+        """Whether the inner strategy reads the entropy."""
+        return self.inner.needs_entropy
 
     @override
-    def phase(self, step: int, total_steps: int) -> Phase:
-        return "hold"
+    def observe(self, step: Measured) -> None:
+        self.inner.progress = step.progress
+        self.inner.observe(step)
+
+    @override
+    def clip(self) -> ClipBand:
+        self.inner.progress = self.progress
+        band = self.inner.clip()
+        return DualClip(STANDARD if band is None else band, self.cap)
+
+    @property
+    @override
+    def phase(self) -> Phase:
+        self.inner.progress = self.progress
+        return self.inner.phase
+
+    @override
+    def bands(self) -> Sequence[ClipBand]:
+        return [DualClip(band, self.cap) for band in self.inner.bands()]
+
+    @override
+    def state_dict(self) -> State:
+        return self.inner.state_dict()
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.inner.load_state_dict(state)
 
 
-@dataclass(frozen=True)
-class _TwoPhases(Strategy):
+@dataclass
+class _TwoPhases(Schedule):
     """What ID and DID share: a first phase of the share `split` of the steps, and a second in which `lower` fades.
 
     With k the step and K = split T:
@@ -101,15 +164,15 @@ class _TwoPhases(Strategy):
     def bands(self) -> Sequence[ClipRule]:
         return ClipRule(self.upper, self.standard), ClipRule(self.standard, self.lower)
 
-    def fade(self, step: int, total_steps: int) -> tuple[bool, float]:
+    def fade(self, done: float) -> tuple[bool, float]:
         """Whether the first phase lasts, and the weight that falls from 1 to 0 in the phase: lambda, or w."""
-        done = progress(step, total_steps)
         if done <= self.split:
             return True, 1 - done / self.split
         return False, 1 - (done - self.split) / (1 - self.split)
 
 
-@dataclass(frozen=True)
+@strategy("id")
+@dataclass
 class IncreaseThenDecrease(_TwoPhases):
     """ID, increase then decrease: meant to raise the entropy in the first phase and to lower it in the second.
 
@@ -119,19 +182,20 @@ class IncreaseThenDecrease(_TwoPhases):
     """
 
     @override
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
-        first, weight = self.fade(step, total_steps)
+    def at(self, done: float) -> ClipRule:
+        first, weight = self.fade(done)
         if first:
             return ClipRule(self.upper.mix(self.standard, weight), self.standard)
         return ClipRule(self.standard, self.lower.mix(self.standard, weight))
 
     @override
-    def phase(self, step: int, total_steps: int) -> Phase:
+    def phase_at(self, done: float) -> Phase:
         """First "increase", then "decrease"."""
-        return "increase" if self.fade(step, total_steps)[0] else "decrease"
+        return "increase" if self.fade(done)[0] else "decrease"
 
 
-@dataclass(frozen=True)
+@strategy("did")
+@dataclass
 class DecreaseIncreaseDecrease(_TwoPhases):
     """DID, decrease, increase, decrease: the standard band, then the upper threshold opens, then the lower one.
 
@@ -140,19 +204,20 @@ class DecreaseIncreaseDecrease(_TwoPhases):
     """
 
     @override
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
-        first, weight = self.fade(step, total_steps)
+    def at(self, done: float) -> ClipRule:
+        first, weight = self.fade(done)
         if first:
             return ClipRule(self.standard.mix(self.upper, weight), self.standard)
         return ClipRule(self.upper, self.lower.mix(self.standard, weight))
 
     @override
-    def phase(self, step: int, total_steps: int) -> Phase:
+    def phase_at(self, done: float) -> Phase:
         """First "decrease", from lambda < 1/2 on "increase", in the second phase "decrease" again."""
-        first, weight = self.fade(step, total_steps)
+        first, weight = self.fade(done)
         return "increase" if first and weight < 0.5 else "decrease"
 
 
+@strategy("od")
 @dataclass
 class OscillatoryDecay(Strategy):
     """OD, oscillatory decay: boosts the entropy at a fixed floor and suppresses it above a falling ceiling.
@@ -164,6 +229,8 @@ class OscillatoryDecay(Strategy):
     Raises ValueError for h_init <= 0, h_min_ratio outside (0, 1), thresholds that are no clip rule, and an entropy that
     is not finite.
     """
+
+    needs_entropy = True
 
     upper: LinearThreshold = UPPER
     lower: LinearThreshold = LOWER
@@ -183,28 +250,30 @@ class OscillatoryDecay(Strategy):
         self._boosting, self._suppressing = ClipRule(self.upper, standard), ClipRule(standard, self.lower)
 
     @override
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
-        """The rule of the class; moves the hysteresis by the entropy, if one is measured."""
-        left = 1 - progress(step, total_steps)
-        if entropy is not None:
-            if not math.isfinite(entropy):
-                raise ValueError(f"entropy is {entropy} at step {step}; give a finite number of nats")
-            if self._ceiling is None:
-                self._ceiling = entropy
-            floor = self.h_min_ratio * self._ceiling
-            if entropy <= floor:
-                self._boost = True
-            elif entropy > floor + (self._ceiling - floor) * left:
-                self._boost = False
+    def observe(self, step: Measured) -> None:
+        """Move the hysteresis by the entropy of a step."""
+        if not math.isfinite(step.entropy):
+            raise ValueError(f"entropy is {step.entropy} at step {step.step}; give a finite number of nats")
+        if self._ceiling is None:
+            self._ceiling = step.entropy
+        floor = self.h_min_ratio * self._ceiling
+        if step.entropy <= floor:
+            self._boost = True
+        elif step.entropy > floor + (self._ceiling - floor) * (1 - step.progress):
+            self._boost = False
+
+    @override
+    def clip(self) -> ClipRule:
         return self._boosting if self._boost else self._suppressing
 
     @override
     def bands(self) -> Sequence[ClipRule]:
         return self._boosting, self._suppressing
 
+    @property
     @override
-    def phase(self, step: int, total_steps: int) -> Phase:
-        """By the state after the last call of `rule`: "increase" while boosting, else "decrease"."""
+    def phase(self) -> Phase:
+        """ "increase" while boosting, else "decrease"."""
         return "increase" if self._boost else "decrease"
 
     @override

@@ -15,17 +15,17 @@ from typing_extensions import override
 
 from entrostat.control.curves import Curve
 from entrostat.control.following import CurveFollower
-from entrostat.control.reweighting import Reweighting, by_polarity
-from entrostat.control.state import State
-from entrostat.control.strategies import STANDARD, Phase, Strategy, progress
+from entrostat.control.part import Measured, Part, Phase, State, TokenBatch, strategy, weighting
+from entrostat.control.reweighting import by_polarity
+from entrostat.control.strategies import STANDARD, Strategy
 from entrostat.entropy import polarity
 from entrostat.objective import ClipRule, LinearThreshold
-from entrostat.tokens import TokenStats
 
 RAISING = ClipRule(upper=LinearThreshold(slope=-0.1, intercept=0.1), lower=LinearThreshold(slope=0.3, intercept=0.01))
 LOWERING = ClipRule(upper=LinearThreshold(slope=0.5, intercept=0.0), lower=LinearThreshold.constant(0.5))
 
 
+@strategy("target-entropy")
 @dataclass
 class TargetEntropy(Strategy):
     """Moves both thresholds to steer the entropy towards `curve`; memory and reach are the follower's.
@@ -39,6 +39,8 @@ class TargetEntropy(Strategy):
     Raises ValueError for memory or reach below 1 and for an entropy that is not finite.
     """
 
+    needs_entropy = True
+
     curve: Curve
     raising: ClipRule = RAISING
     neutral: ClipRule = STANDARD
@@ -46,17 +48,16 @@ class TargetEntropy(Strategy):
     memory: float = 30.0
     reach: int = 5
     _follower: CurveFollower = field(init=False, repr=False)
-    _step: int = field(default=-1, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._follower = CurveFollower(self.curve, self.memory, self.reach)
 
     @override
-    def rule(self, step: int, total_steps: int, entropy: float | None = None) -> ClipRule:
-        done = progress(step, total_steps)
-        if entropy is not None and step > self._step:
-            self._follower.hear(entropy, done)
-            self._step = step
+    def observe(self, step: Measured) -> None:
+        self._follower.observe(step.entropy, step.progress)
+
+    @override
+    def clip(self) -> ClipRule:
         action = self._follower.action
         return (self.raising if action > 0 else self.lowering).mix(self.neutral, abs(action))
 
@@ -64,8 +65,9 @@ class TargetEntropy(Strategy):
     def bands(self) -> Sequence[ClipRule]:
         return self.raising, self.neutral, self.lowering
 
+    @property
     @override
-    def phase(self, step: int, total_steps: int) -> Phase:
+    def phase(self) -> Phase:
         """The side to which the last action pushes, "hold" below a twentieth of its range."""
         action = self._follower.action
         if abs(action) < 0.05:
@@ -74,21 +76,23 @@ class TargetEntropy(Strategy):
 
     @override
     def state_dict(self) -> State:
-        return {"step": self._step, "follower": self._follower.state_dict()}
+        return {"follower": self._follower.state_dict()}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._step = state["step"]
         self._follower.load_state_dict(state["follower"])
 
 
+@weighting("target-weights")
 @dataclass
-class TargetWeights(Reweighting):
+class TargetWeights(Part):
     """Weighs tokens by their polarity to steer the entropy towards `curve`; memory and reach are the follower's.
 
     Weights 1 + strength u on expanding tokens (P > 0) and 1 - strength u on contracting ones (P < 0), u the action.
     Raises ValueError for a strength outside [0, 1), memory or reach below 1, and an entropy that is not finite.
     """
+
+    needs_entropy = True
 
     curve: Curve
     strength: float = 0.5
@@ -102,14 +106,14 @@ class TargetWeights(Reweighting):
         self._follower = CurveFollower(self.curve, self.memory, self.reach)
 
     @override
-    def observe(self, entropy: float, progress: float) -> None:
-        self._follower.hear(entropy, progress)
+    def observe(self, step: Measured) -> None:
+        self._follower.observe(step.entropy, step.progress)
 
     @override
     @torch.no_grad()
-    def weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, batch: TokenBatch) -> Tensor:
         push = self.strength * self._follower.action
-        return by_polarity(polarity(stats, advantages), 1 + push, 1 - push)
+        return by_polarity(polarity(batch.stats, batch.advantages), 1 + push, 1 - push)
 
     @override
     def state_dict(self) -> State:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from entrostat.control import Constant, DecreaseIncreaseDecrease, IncreaseThenDecrease, Piecewise, Strategy
+from entrostat import control
+from entrostat.control import Constant, Strategy
 from entrostat.objective import ClipBand, PolicyLoss, policy_loss
-
-DEAF = (Constant, IncreaseThenDecrease, DecreaseIncreaseDecrease, Piecewise)
 
 
 class Schedule:
@@ -24,13 +23,13 @@ class Schedule:
     tier = "A"
 
     def __init__(self, strategy: Strategy | None = None, total_steps: int = 1, step: int = 0) -> None:
-        self.strategy = Constant() if strategy is None else strategy
-        if not isinstance(self.strategy, DEAF):
-            names = ", ".join(kind.__name__ for kind in DEAF)
+        chosen = Constant() if strategy is None else strategy
+        if not isinstance(chosen, control.Schedule):
             raise ValueError(
-                f"strategy is {type(self.strategy).__name__}, which follows the entropy, and this host hands over "
-                f"log-probabilities alone (tier A); choose one of {names}"
+                f"strategy is {type(chosen).__name__}, which follows the entropy, and this host hands over "
+                "log-probabilities alone (tier A); choose a Schedule, such as Constant or IncreaseThenDecrease"
             )
+        self.strategy = chosen
         self.total_steps, self.step = total_steps, step
         self.rule()
 

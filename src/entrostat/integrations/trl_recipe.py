@@ -117,6 +117,7 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
         "update.kl": (update.kl and update.kl.kind, (None,)),
         "control.measure_change": (control.measure_change, (False,)),
         "control.first_order": (control.first_order, (False,)),
+        "control.dual_clip": (control.dual_clip, (None,)),
         "campaign.optimizer": (recipe.campaign.optimizer, ("reset",)),
         "evaluation.report": (recipe.evaluation.report, ("peak",)),
         "tasks.ood": (recipe.tasks.ood, (0,)),

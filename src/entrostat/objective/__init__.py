@@ -3,7 +3,7 @@
 from entrostat.objective import advantages
 from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, DcpoClip, DppoClip, DualClip, FreeRegion
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
-from entrostat.objective.losses import ObjectiveName, PolicyLoss, aggregate, policy_loss
+from entrostat.objective.losses import PolicyLoss, aggregate, policy_loss
 from entrostat.objective.regularisers import (
     adapted_coefficient,
     entropy_bonus,
@@ -47,7 +47,6 @@ __all__ = [
     "LinearThreshold",
     "Nsr",
     "Objective",
-    "ObjectiveName",
     "PolicyLoss",
     "Reinforce",
     "Sapo",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from entrostat.objective.clipping import ClipBand, ClipRule
+from entrostat.objective.clipping import ClipBand, ClipRule, clip_rule
 
 CLIP_HIGHER = ClipRule.constant(lower=0.2, upper=0.28)
 CLIP_LOWER = ClipRule.constant(lower=0.1, upper=0.2)
@@ -50,7 +50,8 @@ class DualClip(ClipBand):
         return low, torch.where(advantages < 0, self.cap, high)
 
 
-@dataclass(frozen=True, slots=True)
+@clip_rule("dppo")
+@dataclass(frozen=True)
 class DppoClip(ClipBand):
     """DPPO with the binary total variation: the probability may move by delta, abs(pi - q) <= delta.
 
@@ -70,7 +71,8 @@ class DppoClip(ClipBand):
         return (1 - width).clamp_min(0), 1 + width
 
 
-@dataclass(frozen=True, slots=True)
+@clip_rule("dcpo")
+@dataclass(frozen=True)
 class DcpoClip(ClipBand):
     """DCPO: .5 + .5 sqrt(max(1 - 4 lower/q, 0)) <= r <= min(.5 + .5 sqrt(1 + 4 upper/q), cap).
 
@@ -93,7 +95,8 @@ class DcpoClip(ClipBand):
         return low, high.clamp_max(self.cap)
 
 
-@dataclass(frozen=True, slots=True)
+@clip_rule("abc")
+@dataclass(frozen=True)
 class AbcClip(ClipBand):
     """ABC-GRPO: a closed band for each sign, without the pessimistic minimum.
 
@@ -151,3 +154,43 @@ class FreeRegion(ClipBand):
             advantages > 0 if self.region in ("E1", "E2") else advantages < 0
         )
         return low.masked_fill(free, 0.0), high.masked_fill(free, math.inf)
+
+
+@clip_rule("constant")
+def _sides(upper: float = 0.2, lower: float = 0.2) -> ClipRule:
+    """One band at every step and probability: 1 - lower <= r <= 1 + upper. Source: arXiv 1707.06347 (PPO), both .2."""
+    return ClipRule.constant(upper=upper, lower=lower)
+
+
+@clip_rule("dual-clip")
+def _dual_clip(upper: float = 0.2, lower: float = 0.2, cap: float = 3.0) -> DualClip:
+    """`constant`, and for A < 0 no gradient above the ratio `cap` either: max(min(r A, clip(r) A), cap A).
+
+    Source: arXiv 1912.09729.
+    """
+    return DualClip(_sides(upper, lower), cap)
+
+
+@clip_rule("free-region")
+def _free_region(region: Literal["E1", "E2", "E3", "E4"], upper: float = 0.2, lower: float = 0.2) -> FreeRegion:
+    """`constant`, except that the tokens of one region are never clipped: q > .7 is likely (E1, E3), q < .3 rare.
+
+    Source: the region experiment of arXiv 2602.09782.
+    """
+    return FreeRegion(region, _sides(upper, lower))
+
+
+@clip_rule("clip-higher")
+def _clip_higher() -> ClipRule:
+    """The constant band .8 <= r <= 1.28: rare rewarded tokens may rise further. Source: arXiv 2503.14476 (DAPO)."""
+    return CLIP_HIGHER
+
+
+@clip_rule("clip-lower")
+def _clip_lower() -> ClipRule:
+    """The constant band .9 <= r <= 1.2: the lower side tighter, meant to raise the entropy.
+
+    Source: arXiv 2509.26114; its .1 is our choice. Ours: +.007 [-.004, .017] nats against GRPO, n = 5
+    (studies/entropy-strategies).
+    """
+    return CLIP_LOWER

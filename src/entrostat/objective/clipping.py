@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from entrostat.registry import Registry
+
 
 class ClipBand(ABC):
     """A band of ratios around 1. A new rule is a small class with `bounds`; one that is not PPO's adds `limits`."""
@@ -34,6 +36,9 @@ class ClipBand(ABC):
         """
         low, high = self.bounds(old_logp)
         return torch.where(advantages < 0, low, 0.0), torch.where(advantages > 0, high, math.inf)
+
+
+clip_rule: Registry[ClipBand] = Registry("clip rule", ClipBand, "entrostat.objective")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,8 @@ class LinearThreshold:
 PPO_THRESHOLD = LinearThreshold.constant(0.2)
 
 
-@dataclass(frozen=True, slots=True)
+@clip_rule("linear")
+@dataclass(frozen=True)
 class ClipRule(ClipBand):
     """The band 1 - lower(p) <= r <= 1 + upper(p) with thresholds linear in the current probability p = r q.
 

@@ -9,31 +9,14 @@ What lies outside the mask is never read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from entrostat.objective.clipping import ClipBand
 from entrostat.objective.sequences import sequence_count, sequence_sum
-from entrostat.objective.surrogates import (
-    Bapo,
-    CeGppo,
-    Cispo,
-    Clip,
-    ClipUndetached,
-    Gmpo,
-    Gspo,
-    Nsr,
-    Objective,
-    Reinforce,
-    Sapo,
-    Tokens,
-)
-
-ObjectiveName = Literal[
-    "clip", "clip_undetached", "reinforce", "cispo", "gspo", "gmpo", "sapo", "ce_gppo", "nsr", "bapo"
-]
+from entrostat.objective.surrogates import Objective, Tokens, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +42,15 @@ def policy_loss(
     mask: Tensor,
     *,
     rule: ClipBand | None = None,
-    objective: Objective | ObjectiveName = "clip",
+    objective: Objective | str = "clip",
     sequences: Tensor | None = None,
 ) -> PolicyLoss:
     """The loss of every token under an objective and a clip rule; the host aggregates.
 
     logp, old_logp: ln pi and ln pi_old of the sampled tokens, nats, shape (...); old_logp gets no gradient.
     advantages: broadcastable to (...), so (B, 1) will do for sequences. mask: (...), true where a token counts.
-    objective: a name (published defaults) or an object. rule: the clip rule, the objective's own by default.
+    objective: a recipe's name for it (published defaults) or an object. rule: the clip rule, the objective's own by
+    default.
     sequences: for packed tokens under an objective over sequences, the sequence number of each token; padded
     (B, T) tokens need none. Half precision is computed in float32.
     Raises ValueError for shapes that do not fit, an empty mask, and a number inside the mask that is not finite.
@@ -81,7 +65,7 @@ def policy_loss(
     log_ratio = fixed - old
     ratio = log_ratio.exp()
     _check_finite(logp=fixed, old_logp=old, advantages=adv, ratio=ratio)
-    chosen = _named(objective) if isinstance(objective, str) else objective
+    chosen = named(objective) if isinstance(objective, str) else objective
     found = chosen(Tokens(fixed, old, log_ratio, ratio, adv, mask, rule or chosen.rule, sequences))
     per_token = -adv * (found.value + found.slope * (logp - fixed))
     return PolicyLoss(per_token, ratio, found.slope, found.clipped_low & mask, found.clipped_high & mask)
@@ -118,32 +102,6 @@ def aggregate(
     if not denominator > 0:
         raise ValueError(f"denominator is {denominator}; give a positive count")
     return kept.sum() / denominator
-
-
-def _named(name: str) -> Objective:
-    match name:
-        case "clip":
-            return Clip()
-        case "clip_undetached":
-            return ClipUndetached()
-        case "reinforce":
-            return Reinforce()
-        case "cispo":
-            return Cispo()
-        case "gspo":
-            return Gspo()
-        case "gmpo":
-            return Gmpo()
-        case "sapo":
-            return Sapo()
-        case "ce_gppo":
-            return CeGppo()
-        case "nsr":
-            return Nsr()
-        case "bapo":
-            return Bapo()
-        case _:
-            raise ValueError(f"objective is {name!r}; give an Objective or one of {', '.join(get_args(ObjectiveName))}")
 
 
 def _checked_mask(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from entrostat.objective.clipping import ClipBand, ClipRule
 from entrostat.objective.sequences import sequence_mean
+from entrostat.registry import Registry
 
 Aggregation = Literal["token-mean", "sequence-mean", "constant"]
 
@@ -67,6 +68,10 @@ class Objective(ABC):
         """The value and slope of every token."""
 
 
+objective: Registry[Objective] = Registry("objective", Objective, "entrostat.objective")
+
+
+@objective("clip")
 @dataclass(frozen=True)
 class Clip(Objective):
     """PPO's pessimistic clip: f = min(r A, clip(r, low, high) A) / A, the gradient 0 where the rule's limits cut.
@@ -82,6 +87,7 @@ class Clip(Objective):
         return Surrogate(tokens.ratio.clamp(low, high), slope, below, above)
 
 
+@objective("bapo")
 @dataclass(frozen=True)
 class Bapo(Objective):
     """BAPO: `Clip` in a constant band that opens until rewarded tokens make up `share` of the surviving gradient.
@@ -128,6 +134,7 @@ class Bapo(Objective):
         return [start + i * self.step for i in range(count)] + [stop]
 
 
+@objective("clip-undetached")
 @dataclass(frozen=True)
 class ClipUndetached(Objective):
     """The clip whose thresholds eps(p) carry gradient.
@@ -165,6 +172,7 @@ class ClipUndetached(Objective):
         return Surrogate(value, slope, inside.clipped_low, inside.clipped_high)
 
 
+@objective("reinforce")
 @dataclass(frozen=True)
 class Reinforce(Objective):
     """The plain importance-weighted policy gradient, never clipped: f = r, so at r = 1 the gradient is -A grad ln pi.
@@ -179,6 +187,7 @@ class Reinforce(Objective):
         return _unclipped(tokens, tokens.ratio, tokens.ratio)
 
 
+@objective("cispo")
 @dataclass(frozen=True)
 class Cispo(Objective):
     """CISPO: f = sg[clip(r, low, high)] ln pi. Every token keeps a gradient; the band caps its weight, for either sign.
@@ -202,6 +211,7 @@ class Cispo(Objective):
         return Surrogate(weight * tokens.logp, weight, tokens.ratio < low, tokens.ratio > high)
 
 
+@objective("sapo")
 @dataclass(frozen=True)
 class Sapo(Objective):
     """SAPO, a soft gate in place of the clip: f = 4/tau sigmoid(tau (r - 1)), tau by the sign of A; no band.
@@ -227,6 +237,7 @@ class Sapo(Objective):
         return _unclipped(tokens, 4 / tau * gate, 4 * gate * (1 - gate) * tokens.ratio)
 
 
+@objective("ce-gppo")
 @dataclass(frozen=True)
 class CeGppo(Objective):
     """CE-GPPO: beyond the band a bounded gradient in place of none.
@@ -252,6 +263,7 @@ class CeGppo(Objective):
         return Surrogate(value, value.where(below | above, inside.slope), inside.clipped_low, inside.clipped_high)
 
 
+@objective("nsr")
 @dataclass(frozen=True)
 class Nsr(Objective):
     """Near-boundary stochastic rescue: `Clip`, but a token that lies outside the band by at most `width` in r keeps its
@@ -281,6 +293,7 @@ class Nsr(Objective):
         return Surrogate(value, slope, inside.clipped_low & ~rescued, inside.clipped_high & ~rescued)
 
 
+@objective("gspo")
 @dataclass(frozen=True)
 class Gspo(Objective):
     """GSPO: the clip on the ratio of the sequence, s = (pi(y)/pi_old(y))^(1/length): f = s pi / sg[pi] within the band.
@@ -304,6 +317,7 @@ class Gspo(Objective):
         return Surrogate(ratio.clamp(low, high), ratio.masked_fill(below | above, 0), below, above)
 
 
+@objective("gmpo")
 @dataclass(frozen=True)
 class Gmpo(Objective):
     """GMPO: the geometric mean over the sequence of its clipped token ratios, g = exp(mean ln clip(r)).
@@ -331,3 +345,9 @@ def _unclipped(tokens: Tokens, value: Tensor, slope: Tensor) -> Surrogate:
 def _beyond(tokens: Tokens, clipped: Surrogate) -> tuple[Tensor, Tensor]:
     """Where PPO's minimum cuts: (below for A < 0, above for A > 0); not the further sides that a rule may cut."""
     return clipped.clipped_low & (tokens.advantages < 0), clipped.clipped_high & (tokens.advantages > 0)
+
+
+def named(name: str) -> Objective:
+    """The objective that a recipe calls by this name, with its published settings. ValueError: there is none."""
+    known = name if ":" in name else name.replace("_", "-")
+    return objective.made(name, objective.find(known)())

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from entrostat.campaign import Controller
-from entrostat.control import Constant, EntropyController
+from entrostat.control import Constant, DualClipped, EntropyController
 from entrostat.objective import Objective
-from entrostat.recipe.methods import BONUSES, CONTROLLERS, OBJECTIVES, REWEIGHTINGS, STRATEGIES, build
+from entrostat.recipe.methods import BONUSES, CONTROLLERS, OBJECTIVES, PARTS, REWEIGHTINGS, STRATEGIES, build
 from entrostat.recipe.sections import Recipe
 
 
 def build_controller(recipe: Recipe) -> EntropyController:
     """The controller that a recipe describes."""
     control = recipe.control
-    strategy = build(STRATEGIES, control.strategy) if control.strategy else Constant(build_objective(recipe).rule)
+    owner = build(STRATEGIES, control.strategy) if control.strategy else Constant(build_objective(recipe).rule)
+    chosen = ((REWEIGHTINGS, control.reweighting), (BONUSES, control.bonus), *((PARTS, part) for part in control.parts))
     return EntropyController(
-        strategy,
+        owner if control.dual_clip is None else DualClipped(owner, control.dual_clip),
+        *(build(table, choice) for table, choice in chosen if choice),
         total_steps=recipe.campaign.steps,
-        reweighting=build(REWEIGHTINGS, control.reweighting) if control.reweighting else None,
-        bonus=build(BONUSES, control.bonus) if control.bonus else None,
         ema=control.ema,
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from entrostat.control import FixedWeights, Gepo
+from entrostat.objective import DualClip
 from entrostat.recipe.methods import OBJECTIVES, REWEIGHTINGS, STRATEGIES, build
 
 if TYPE_CHECKING:
@@ -29,19 +30,23 @@ def faults(recipe: Recipe) -> Iterator[str]:
 
 
 def _objective_and_band(recipe: Recipe) -> Iterator[str]:
-    name, strategy = recipe.update.objective["name"], recipe.control.strategy
+    name, control = recipe.update.objective["name"], recipe.control
     objective = build(OBJECTIVES, recipe.update.objective)
-    if strategy is not None:
-        if reason := objective.refuses(build(STRATEGIES, strategy).bands()):
-            yield (
-                f"control.strategy: got {strategy['name']!r}, but objective {name!r} {reason}; set it to null, which "
-                "keeps the objective's own band, or choose another of the two"
-            )
-    elif objective.banded and (reason := objective.refuses([objective.rule])):
+    owner = build(STRATEGIES, control.strategy) if control.strategy else None
+    bands = owner.bands() if owner else [objective.rule]
+    if (owner or objective.banded) and (reason := objective.refuses(bands)):
         yield (
-            f"update.objective: got {name!r}, which {reason}, and control.strategy is null; set a strategy whose "
+            f"control.strategy: got {control.strategy['name']!r}, but objective {name!r} {reason}; set it to null, the "
+            "objective's own band, or choose another of the two"
+            if control.strategy
+            else f"update.objective: got {name!r}, which {reason}, and control.strategy is null; set a strategy whose "
             "thresholds have a slope, such as id, or set the objective to clip"
         )
+    elif control.dual_clip is not None:
+        if any(isinstance(band, DualClip) for band in bands):
+            yield f"control.dual_clip: got {control.dual_clip} over a dual clip; set it to null"
+        elif reason := objective.refuses([DualClip(band, control.dual_clip) for band in bands]):
+            yield f"control.dual_clip: got {control.dual_clip}, but objective {name!r} {reason}; set it to null"
     if recipe.update.aggregate not in objective.aggregations:
         yield (
             f"update.aggregate: got {recipe.update.aggregate!r}, but objective {name!r} is a mean over sequences; set "

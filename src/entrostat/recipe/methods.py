@@ -8,129 +8,70 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from entrostat import control, objective
-from entrostat.campaign import Care, CareV1, CareV2, Controller, Crest, EarlyStop, Naive
-from entrostat.control import Bonus, Reweighting, Strategy
-from entrostat.objective import Objective
+from entrostat.campaign.stopping import campaign_rule
+from entrostat.control import Constant
+from entrostat.control.part import Part, bonus, strategy, weighting
+from entrostat.objective import ClipBand
+from entrostat.objective.clipping import clip_rule
+from entrostat.objective.surrogates import objective
+from entrostat.registry import Registry, UnknownMethodError
 
 Method = TypeVar("Method")
-Table = Mapping[str, Callable[..., Method]]
+Table = Registry[Method]
 
 
-@dataclasses.dataclass(frozen=True)
-class Kept:
-    """Makes the strategy that keeps one band at every step; its settings are the band's."""
+class _BandOwners(Registry[Part]):
+    """Clip rules, each of which stays in force at every step, and strategies."""
 
-    band: Callable[..., objective.ClipBand]
+    def __getitem__(self, name: str) -> Callable[..., Part]:
+        found: Callable[..., Any] = clip_rule[name] if name in clip_rule else strategy[name]
+        return found
 
-    def __call__(self, **settings: Any) -> Strategy:
-        """The strategy with the band of these settings."""
-        return control.Constant(self.band(**settings))
+    def __iter__(self) -> Iterator[str]:
+        yield from clip_rule
+        yield from strategy
 
+    def __len__(self) -> int:
+        return len(clip_rule) + len(strategy)
 
-def _sides(upper: float = 0.2, lower: float = 0.2) -> objective.ClipRule:
-    """One band at every step and probability: 1 - lower <= r <= 1 + upper. Source: arXiv 1707.06347 (PPO), both .2."""
-    return objective.ClipRule.constant(upper=upper, lower=lower)
-
-
-def _dual_clip(upper: float = 0.2, lower: float = 0.2, cap: float = 3.0) -> objective.DualClip:
-    """`constant`, and for A < 0 no gradient above the ratio `cap` either: max(min(r A, clip(r) A), cap A).
-
-    Source: arXiv 1912.09729.
-    """
-    return objective.DualClip(_sides(upper, lower), cap)
-
-
-def _free_region(
-    region: Literal["E1", "E2", "E3", "E4"], upper: float = 0.2, lower: float = 0.2
-) -> objective.FreeRegion:
-    """`constant`, except that the tokens of one region are never clipped: q > .7 is likely (E1, E3), q < .3 rare.
-
-    Source: the region experiment of arXiv 2602.09782.
-    """
-    return objective.FreeRegion(region, _sides(upper, lower))
+    def made(self, name: str, method: Any) -> Part:
+        """The part; a clip rule becomes the strategy that keeps it."""
+        part = Constant(method) if isinstance(method, ClipBand) else super().made(name, method)
+        if not part.owns_band:
+            raise ValueError(
+                f"{name!r} makes a {type(part).__name__}, which has no `clip`; give a part that owns the band"
+            )
+        return part
 
 
-def _clip_higher() -> objective.ClipRule:
-    """The constant band .8 <= r <= 1.28: rare rewarded tokens may rise further. Source: arXiv 2503.14476 (DAPO)."""
-    return objective.CLIP_HIGHER
+STRATEGIES = _BandOwners("strategy", Part)
 
 
-def _clip_lower() -> objective.ClipRule:
-    """The constant band .9 <= r <= 1.2: the lower side tighter, meant to raise the entropy.
+class _OtherParts(Registry[Part]):
+    """Reweightings and bonuses, of which a controller may have several."""
 
-    Source: arXiv 2509.26114; its .1 is our choice. Ours: +.007 [-.004, .017] nats against GRPO, n = 5
-    (studies/entropy-strategies).
-    """
-    return objective.CLIP_LOWER
+    def __getitem__(self, name: str) -> Callable[..., Part]:
+        return weighting[name] if name in weighting else bonus[name]
 
+    def __iter__(self) -> Iterator[str]:
+        yield from weighting
+        yield from bonus
 
-STRATEGIES: Table[Strategy] = {
-    "constant": Kept(_sides),
-    "clip-higher": Kept(_clip_higher),
-    "clip-lower": Kept(_clip_lower),
-    "linear": Kept(objective.ClipRule),
-    "dual-clip": Kept(_dual_clip),
-    "dppo": Kept(objective.DppoClip),
-    "dcpo": Kept(objective.DcpoClip),
-    "abc": Kept(objective.AbcClip),
-    "free-region": Kept(_free_region),
-    "id": control.IncreaseThenDecrease,
-    "did": control.DecreaseIncreaseDecrease,
-    "od": control.OscillatoryDecay,
-    "piecewise": control.Piecewise,
-    "target-entropy": control.TargetEntropy,
-}
-
-REWEIGHTINGS: Table[Reweighting] = {
-    "polarity-aware": control.PolarityAware,
-    "fixed": control.FixedWeights,
-    "target-weights": control.TargetWeights,
-    "80/20": control.HighEntropyTokens,
-    "clip-cov": control.ClipCov,
-    "skip-region": control.SkipRegion,
-    "entropy-outliers": control.EntropyOutliers,
-    "opefo": control.Opefo,
-    "stare": control.Stare,
-    "steer": control.Steer,
-    "entropic": control.EntroPic,
-    "entrocraft": control.Entrocraft,
-    "gepo": control.Gepo,
-}
-
-BONUSES: Table[Bonus] = {"constant": control.ConstantBonus, "adaptive": control.AdaptiveBonus}
-
-OBJECTIVES: Table[Objective] = {
-    "clip": objective.Clip,
-    "clip-undetached": objective.ClipUndetached,
-    "reinforce": objective.Reinforce,
-    "cispo": objective.Cispo,
-    "gspo": objective.Gspo,
-    "gmpo": objective.Gmpo,
-    "sapo": objective.Sapo,
-    "ce-gppo": objective.CeGppo,
-    "nsr": objective.Nsr,
-    "bapo": objective.Bapo,
-}
+    def __len__(self) -> int:
+        return len(weighting) + len(bonus)
 
 
-CONTROLLERS: Table[Controller] = {
-    "naive": Naive,
-    "es-online": partial(EarlyStop, mode="online"),
-    "es-budget": partial(EarlyStop, mode="budget"),
-    "care-v1": CareV1,
-    "care-v2": CareV2,
-    "care": Care,
-    "care-memory-only": partial(Care, gate=False),
-    "care-gate-only": partial(Care, memory=False),
-    "crest": Crest,
-}
+PARTS = _OtherParts("part", Part)
+REWEIGHTINGS = weighting
+BONUSES = bonus
+OBJECTIVES = objective
+CONTROLLERS = campaign_rule
 
 GIVEN = ("steps",)
 """Arguments that are no settings of a choice: the recipe has them elsewhere."""
@@ -151,9 +92,10 @@ def resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
 
 def _built(table: Table[Method], choice: Mapping[str, Any], **extra: Any) -> tuple[Method, BaseModel]:
     name = str(choice.get("name"))
-    if name not in table:
-        raise ValueError(f"name is {name!r}; choose one of {', '.join(table)}")
-    method = table[name]
+    try:
+        method = table.find(name)
+    except UnknownMethodError as error:
+        raise ValueError(f"name: {error}") from None
     given = {key: value for key, value in choice.items() if key != "name"}
     try:
         settings = _settings_of(method).model_validate(given)
@@ -165,7 +107,7 @@ def _built(table: Table[Method], choice: Mapping[str, Any], **extra: Any) -> tup
         known = ", ".join(type(settings).model_fields) or "no settings"
         raise ValueError(f"{unknown}: unknown setting; {name!r} takes {known}")
     own = {field: getattr(settings, field) for field in type(settings).model_fields}
-    return method(**own, **extra), settings
+    return table.made(name, method(**own, **extra)), settings
 
 
 def _unknown(given: Any, known: Any) -> str | None:
@@ -183,7 +125,7 @@ def _unknown(given: Any, known: Any) -> str | None:
 @cache
 def _settings_of(method: Callable[..., Any]) -> type[BaseModel]:
     """A model with the method's arguments as its fields."""
-    source = method.band if isinstance(method, Kept) else method.func if isinstance(method, partial) else method
+    source = method.func if isinstance(method, partial) else method
     fixed = (*GIVEN, *method.keywords) if isinstance(method, partial) else GIVEN
     hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
     fields: dict[str, Any] = {
@@ -209,5 +151,6 @@ def _choice(table: Table[Any]) -> Any:
 StrategyChoice = _choice(STRATEGIES)
 ReweightingChoice = _choice(REWEIGHTINGS)
 BonusChoice = _choice(BONUSES)
+PartChoice = _choice(PARTS)
 ObjectiveChoice = _choice(OBJECTIVES)
 ControllerChoice = _choice(CONTROLLERS)

@@ -15,6 +15,7 @@ from entrostat.recipe.methods import (
     BonusChoice,
     ControllerChoice,
     ObjectiveChoice,
+    PartChoice,
     ReweightingChoice,
     StrategyChoice,
     build,
@@ -158,6 +159,11 @@ class ControlRecipe(Section):
     """Factors for the advantages; null for none."""
     bonus: BonusChoice | None = None
     """The coefficient of an entropy bonus in the loss; null for none."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Ratio above which punished tokens (A < 0) keep no gradient, over any strategy; null for none, 3 is published."""
+    parts: tuple[PartChoice, ...] = ()
+    """Further reweightings and bonuses, or parts of your own as `my_package.module:Name`; weights multiply, bonuses
+    add."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Smoothing of the entropy that strategy, reweighting and bonus see; 0 leaves it as measured."""
     regions: Literal["surprisal", "probability", "exact"] = "surprisal"
