@@ -21,6 +21,7 @@ import yaml
 import entrostat
 from entrostat.cli import app
 from entrostat.recipe import methods
+from entrostat.runs.schema import METRICS, Metric
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = (".png", ".csv", ".json", ".yaml")
@@ -117,6 +118,7 @@ def pages() -> Iterator[tuple[str, str]]:
     for name, (title, key, table, about) in TABLES.items():
         yield f"methods/{name}.md", methods_page(name, title, key, table, about)
     yield "cli.md", commands_page()
+    yield "columns.md", columns_page()
     for name in packages():
         yield f"api/{name}.md", f"# {name}\n\n::: {name}\n"
     for path, source in {"index.md": "README.md", **PROJECT_PAGES}.items():
@@ -176,6 +178,30 @@ def commands_page() -> str:
     )
     commands = typer.main.get_command(app).commands
     return "\n\n".join([intro, *(_command(name, command) for name, command in commands.items())]) + "\n"
+
+
+def columns_page() -> str:
+    """What is read from a log: each quantity with its unit, its names in hosts' logs, and where sound runs lie."""
+    intro = (
+        "# Columns of logs\n\nThe quantities that `diagnose` and `watch` read, and the names that hosts log them under. "
+        "The first that a log has is read. `train/`, `rollout/` and the like before a name are ignored, and so are "
+        "capitals and blanks around a slash. `/.../` is a regular expression. Other names are found by their words."
+    )
+    rows = []
+    for quantity, metric in METRICS.items():
+        names = ", ".join(f"`{_cell(name)}`" for name in metric.names)
+        rows.append(f"| `{quantity}` | {metric.meaning} | {names} | {_healthy(metric)} |")
+    return "\n".join([intro, "", "| quantity | what it is | names | sound runs |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _healthy(metric: Metric) -> str:
+    if metric.healthy is None:
+        return ""
+    return f"at most {metric.healthy.greatest:g}: {metric.healthy.evidence}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _command(name: str, command: Any) -> str:

@@ -13,6 +13,7 @@ import yaml
 from entrostat.recipe.loading import parse_as, parse_recipe
 from entrostat.recipe.study import StudyRecipe
 from entrostat.runs import record
+from entrostat.runs.schema import METRICS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,6 +83,14 @@ def test_every_field_of_a_run_folder_is_explained():
 
 
 EVALUATED = {"split", "results", "pass_at", "distinct"}
+
+
+def test_every_quantity_is_on_the_page_of_columns_with_its_names():
+    page = site.columns_page()
+    for quantity, metric in METRICS.items():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{quantity}` |"))
+        assert metric.meaning in row
+        assert all(f"`{site._cell(name)}`" in row for name in metric.names)
 
 
 def test_every_command_is_on_the_page_of_commands_with_its_options():
