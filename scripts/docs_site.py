@@ -183,7 +183,7 @@ def commands_page() -> str:
 def columns_page() -> str:
     """What is read from a log: each quantity with its unit, its names in hosts' logs, and where sound runs lie."""
     intro = (
-        "# Columns of logs\n\nThe quantities that `diagnose` and `watch` read, and the names that hosts log them under. "
+        "# Columns of logs\n\nWhat `diagnose` and `watch` read, and the names that hosts log it under. "
         "The first that a log has is read. `train/`, `rollout/` and the like before a name are ignored, and so are "
         "capitals and blanks around a slash. `/.../` is a regular expression. Other names are found by their words."
     )
