@@ -11,22 +11,21 @@ from __future__ import annotations
 import inspect
 import json
 import secrets
+import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from entrostat.grading import interpreter, wire
 from entrostat.grading.judging import AnyTask, CallTests, Job, ProgramTests, prepare, same_lines
+from entrostat.grading.post import ExchangeError, ReplyTooLongError, post
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, WorkerError, failure_of
 from entrostat.tasks import ScriptTask, TaskError
 
 _ATTEMPTS = 2
-_PATIENCE = 30.0
-_REPLY_LIMIT = 64 << 20
+_STATUSES = ("Finished", "Error", "TimeLimitExceeded")
+_REPLY_LIMIT = 16 << 20
 # Carries out the requests on standard input with this package's own interpreter loop, and prints the replies last.
 _HARNESS = """
 import json, os, sys, types
@@ -70,16 +69,35 @@ class RemoteGrader:
     """Grades Tasks and ProgramTasks on a SandboxFusion-compatible server.
 
     url: the server's address, such as http://host:8080. concurrency: requests under way at once. timeout: seconds for
-    one request's run. memory: bytes. A request that fails is made once more, then it is an infrastructure error.
+    one request's run. memory: bytes. patience: seconds that a grading may take beyond its runs' time, waiting in the
+    server's queue included. A request that fails is made once more; then, or when its time is up, the grading is an
+    infrastructure error. When the server has done nothing but fail for `patience` seconds, so is what is left of the
+    batch. No reply raises: not one that is no HTTP, no JSON, of the wrong shape or without end. One above 16 MiB is the
+    code's output limit, for code can print so much.
+
+    Raises ValueError for a setting out of range.
     """
 
-    def __init__(self, url: str, concurrency: int = 8, timeout: float = 3.0, memory: int = 1 << 30) -> None:
+    def __init__(
+        self,
+        url: str,
+        concurrency: int = 8,
+        timeout: float = 3.0,
+        memory: int = 1 << 30,
+        patience: float = 10.0,
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"url is {url!r}; it must start with http:// or https://")
+        if concurrency < 1 or not 0 < timeout < float("inf") or not 0 <= patience < float("inf"):
+            raise ValueError(
+                f"concurrency is {concurrency}, timeout {timeout}, patience {patience}; allowed: at least 1, "
+                "a positive number of seconds, 0 or more seconds"
+            )
         self._url = url.rstrip("/") + "/run_code"
         self._concurrency = concurrency
         self._timeout = timeout
         self._memory = memory
+        self._patience = patience
 
     def grade(self, pairs: Iterable[tuple[AnyTask, str]], deadline: float | None = None) -> list[Verdict]:
         """The verdicts of (task, completion) pairs, in their order; deadline as in CodeGrader.grade.
@@ -90,52 +108,61 @@ class RemoteGrader:
         for task, _ in pairs:
             if isinstance(task, ScriptTask):
                 raise TaskError(f"task {task.id!r} is a script of assertions; grade it with CodeGrader")
-        until = None if deadline is None else time.monotonic() + deadline
+        until = float("inf") if deadline is None else time.monotonic() + deadline
+        health = _Health(self._patience)
         with ThreadPoolExecutor(self._concurrency) as pool:
-            return list(pool.map(lambda job: self._judge(job, until), prepare(pairs)))
+            return list(pool.map(lambda job: self._judge(job, until, health), prepare(pairs)))
 
-    def _judge(self, job: Job, until: float | None) -> Verdict:
+    def _judge(self, job: Job, until: float, health: _Health) -> Verdict:
         if job.code is None:
             return Verdict(Outcome.NO_CODE, "the completion contains no code")
         begun = time.monotonic()
+        runs = len(job.tests.exchanges) if isinstance(job.tests, ProgramTests) else 1
+        last = begun + runs * self._timeout + self._patience
         reason = "not graded before the batch's deadline"
         for _ in range(_ATTEMPTS):
-            if until is not None and time.monotonic() > until:
+            if time.monotonic() > min(until, last):
+                break
+            if health.lost():
+                reason = f"{self._url} has failed for {self._patience:g} s"
                 break
             try:
                 match job.tests:
                     case CallTests() as calls:
-                        self._judge_calls(calls, job.code)
+                        self._judge_calls(calls, job.code, last)
                     case ProgramTests() as program:
-                        self._judge_program(program, job.code)
+                        self._judge_program(program, job.code, last)
+                health.note(failed=False)
                 return Verdict(Outcome.PASSED, "", time.monotonic() - begun)
             except Failure as failure:
+                health.note(failed=False)
                 return Verdict(failure.outcome, failure.detail, time.monotonic() - begun)
             except WorkerError as error:
+                health.note(failed=True)
                 reason = str(error)
         return Verdict(Outcome.INFRASTRUCTURE_ERROR, reason, time.monotonic() - begun)
 
-    def _judge_calls(self, tests: CallTests, code: str) -> None:
+    def _judge_calls(self, tests: CallTests, code: str, until: float) -> None:
         nonce = secrets.token_hex(wire.NONCE_BYTES)
         loads = [("load", wire.encode(source)) for source in (tests.preamble, code, tests.setup) if source]
         requests = loads + [(question.kind, question.request) for question in tests.questions]
         stdin = json.dumps({"nonce": nonce, "modules": _MODULES, "requests": requests})
-        replies = _replies(self._run(_HARNESS, stdin), nonce, len(requests))
+        replies = _replies(self._run(_HARNESS, stdin, until), nonce, len(requests))
         for (status, text), (kind, _) in zip(replies, requests, strict=True):
             if status != ("loaded" if kind == "load" else "answer"):
                 raise failure_of(status, text)
         for number, (_, answer) in enumerate(replies[len(loads) :], 1):
             tests.check(number, answer)
 
-    def _judge_program(self, tests: ProgramTests, code: str) -> None:
+    def _judge_program(self, tests: ProgramTests, code: str, until: float) -> None:
         # Compiled by itself, the code may begin with a __future__ import all the same.
         program = f"{tests.preamble}\nexec(compile({code!r}, '<solution>', 'exec'))\n" if tests.preamble else code
         for number, (stdin, stdout) in enumerate(tests.exchanges, 1):
-            printed = self._run(program, stdin)
+            printed = self._run(program, stdin, until)
             if not same_lines(stdout, printed, tests.atol):
                 raise Failure(Outcome.WRONG, f"test {number} of {len(tests.exchanges)}: printed {printed[:200]!r}")
 
-    def _run(self, code: str, stdin: str) -> str:
+    def _run(self, code: str, stdin: str, until: float) -> str:
         """What the code prints; Failure if it does not end well, WorkerError if the server does not say."""
         body = {
             "code": code,
@@ -144,30 +171,66 @@ class RemoteGrader:
             "run_timeout": self._timeout,
             "memory_limit_MB": self._memory >> 20,
         }
-        request = urllib.request.Request(self._url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        seconds = max(0.0, min(self._timeout + self._patience, until - time.monotonic()))
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout + _PATIENCE) as response:
-                data = response.read(_REPLY_LIMIT + 1)
-            if len(data) > _REPLY_LIMIT:
-                raise Failure(Outcome.OUTPUT_LIMIT, f"a reply above {_REPLY_LIMIT} bytes")
-            reply: dict[str, Any] = json.loads(data)
-            if reply["status"] == "SandboxError":
-                raise WorkerError(f"the server failed: {str(reply.get('message'))[:200]}")
-            result = reply["run_result"]
-            status, exit_code, stdout = (
-                str(result["status"]),
-                result.get("return_code"),
-                str(result.get("stdout") or ""),
+            status, exit_code, stdout, stderr = _result(
+                post(self._url, json.dumps(body).encode(), seconds, _REPLY_LIMIT)
             )
-            stderr = str(result.get("stderr") or "")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise WorkerError(f"{self._url}: {type(error).__name__}: {error}") from error
+        except ReplyTooLongError as error:
+            # The code can print so much; were it the server's fault, code could take itself out of its group.
+            raise Failure(Outcome.OUTPUT_LIMIT, str(error)) from error
+        except ExchangeError as error:
+            raise WorkerError(str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise WorkerError(f"{self._url}: a reply that is no SandboxFusion result: {error}") from error
         if status == "TimeLimitExceeded":
             raise Failure(Outcome.TIMEOUT, f"no answer within {self._timeout:g} s")
         if exit_code != 0:
             kind = Outcome.SYNTAX_ERROR if "SyntaxError" in stderr.rsplit("\n", 2)[-2:][0] else Outcome.RUNTIME_ERROR
             raise Failure(kind, stderr[-200:] or f"exit status {exit_code}")
         return stdout
+
+
+class _Health:
+    """Whether a server has done nothing but fail for longer than `patience` seconds."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._failing_since: float | None = None
+        self._lock = threading.Lock()
+
+    def note(self, failed: bool) -> None:
+        """A request failed, or the server answered it."""
+        with self._lock:
+            if not failed:
+                self._failing_since = None
+            elif self._failing_since is None:
+                self._failing_since = time.monotonic()
+
+    def lost(self) -> bool:
+        """Whether it is no use to ask again."""
+        with self._lock:
+            return self._failing_since is not None and time.monotonic() > self._failing_since + self._patience
+
+
+def _result(reply: bytes) -> tuple[str, int | None, str, str]:
+    """Status, exit code, output and errors of a run; ValueError if the reply is none, or tells of a failure."""
+    body = json.loads(reply.decode())
+    if not isinstance(body, dict) or not isinstance(body.get("status"), str):
+        raise ValueError("no status")
+    if body["status"] == "SandboxError":
+        raise ValueError(f"the server failed: {str(body.get('message'))[:200]}")
+    result = body.get("run_result")
+    if not isinstance(result, dict):
+        raise ValueError("no run_result")
+    status, code, stdout, stderr = (result.get(name) for name in ("status", "return_code", "stdout", "stderr"))
+    if status not in _STATUSES or not (code is None or type(code) is int):
+        raise ValueError(f"status {str(status)[:50]!r}, return_code {str(code)[:50]!r}")
+    if not all(text is None or isinstance(text, str) for text in (stdout, stderr)):
+        raise ValueError("stdout or stderr is no text")
+    if status == "Finished" and code is None:
+        raise ValueError("a finished run without return_code")
+    return status, code, stdout or "", stderr or ""
 
 
 def _replies(printed: str, nonce: str, count: int) -> list[tuple[str, str]]:
