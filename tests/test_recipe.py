@@ -1,6 +1,8 @@
 """Recipes: every shipped one loads, and a faulty one is refused by field, value and remedy."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from entrostat.objective import ClipRule
 from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, load_study, parse_recipe
 from entrostat.recipe.loading import read_mapping
 from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES
-from entrostat.recipe.task_sets import task_splits
+from entrostat.recipe.study import StudyRecipe
+from entrostat.recipe.task_sets import TaskSplits, task_splits
 from entrostat.tasks import TaskError
 
 ROOT = Path(__file__).parents[1]
@@ -238,3 +241,38 @@ def test_a_family_without_splits_is_split_by_content_and_too_few_tasks_are_said(
     assert len(set(ids)) == 32
     with pytest.raises(TaskError, match=r"tasks\.train: got 48, but this split of jsonl holds \d+ of its 60 tasks"):
         task_splits(parse_recipe({"name": "x", "tasks": {**wanted, "train": 48}}).tasks)
+
+
+def drawn(**content: object) -> int:
+    return parse_recipe({"name": "x", **content}).tasks.seed
+
+
+def test_tasks_are_drawn_by_the_seed_unless_theirs_is_set():
+    assert drawn() == 0
+    assert drawn(seed=3) == drawn(seed=3, tasks={"train": 24}) == drawn(seed=3, tasks={"seed": None}) == 3
+    assert drawn(seed=3, tasks={"seed": 1}) == 1
+    again = parse_recipe({"name": "x", "seed": 3})
+    assert parse_recipe(again.model_dump(mode="json"), ["seed=5"]).tasks.seed == 3  # what is recorded stays
+    splits = [TaskSplits.of(parse_recipe({"name": "x", "seed": seed}).tasks).hashes() for seed in (0, 1)]
+    assert all(splits[0][name] != splits[1][name] for name in splits[0])
+
+
+def test_campaigns_of_a_chain_share_the_tasks_that_its_seed_draws():
+    content = {"name": "x", "methods": {"naive": {}, "fixed": {"tasks.seed": 7}}}
+    study = StudyRecipe.model_validate(content)
+    assert [study.recipe("naive", 2, campaign).tasks.seed for campaign in (0, 1)] == [2, 2]
+    assert study.recipe("fixed", 2, 0).tasks.seed == 7
+
+
+def test_committed_studies_share_their_tasks_over_seeds():
+    script = (
+        "import pathlib, runpy, sys\n"
+        "for path in sorted(pathlib.Path('studies').glob('*/study.py')):\n"
+        "    sys.path.insert(0, str(path.parent))\n"
+        "    study = runpy.run_path(str(path)).get('STUDY')\n"
+        "    for name in study.conditions if study else ():\n"
+        "        assert study.recipe(name, 8).tasks == study.recipe(name, 9).tasks, (path, name)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    chains = load_study(ROOT / "recipes/chains/embedded.yaml")
+    assert chains.recipe("naive", 0, 0).tasks == chains.recipe("naive", 4, 9).tasks

@@ -75,7 +75,7 @@ REGIME = {
 STUDY = Study(
     "entropy-strategies",
     {**RIVALS, **FOLLOWERS, **SPLITS, **REGIME},
-    common=("tasks.select=1", "tasks.report=16", "grading.workers=1"),
+    common=("tasks.seed=0", "tasks.select=1", "tasks.report=16", "grading.workers=1"),
 )
 
 

@@ -19,7 +19,7 @@ STUDY = Study(
         "expanding only": Condition(RECIPES / "expanding-only.yaml"),
         "contracting only": Condition(RECIPES / "contracting-only.yaml"),
     },
-    common=("tasks.select=8", "grading.workers=1"),
+    common=("tasks.seed=0", "tasks.select=8", "grading.workers=1"),
 )
 
 

@@ -57,7 +57,7 @@ STUDY = Study(
         "STEER": weighted("steer"),
         "EntroPIC": weighted("entropic", target=0.28),
     },
-    common=("tasks.select=8", "grading.workers=1", "control.measure_change=false"),
+    common=("tasks.seed=0", "tasks.select=8", "grading.workers=1", "control.measure_change=false"),
 )
 
 

@@ -22,9 +22,9 @@ SKIP = 4  # steps before which no calibration has spoken
 STUDY = Study(
     "polarity-prediction",
     {
-        "on-policy": Condition(RECIPES / "on-policy.yaml", ["campaign.steps=32"]),
+        "on-policy": Condition(RECIPES / "on-policy.yaml", ["tasks.seed=0", "campaign.steps=32"]),
         "four passes, 2e-4": Condition(
-            RECIPES / "grpo.yaml", ["control.first_order=true", "update.learning_rate=2e-4"]
+            RECIPES / "grpo.yaml", ["tasks.seed=0", "control.first_order=true", "update.learning_rate=2e-4"]
         ),
         "SmolLM2-135M": Condition(RECIPES / "smollm2.yaml"),
     },

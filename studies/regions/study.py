@@ -36,7 +36,7 @@ STUDY = Study(
         },
         **{f"free {region}": Condition(RECIPES / f"free-{region.lower()}.yaml") for region in REGIONS},
     },
-    common=("tasks.select=1", "tasks.report=1", "grading.workers=1"),
+    common=("tasks.seed=0", "tasks.select=1", "tasks.report=1", "grading.workers=1"),
 )
 
 

@@ -160,7 +160,7 @@ def test_resampled_tasks_change_from_campaign_to_campaign_and_held_out_ones_stay
     one, other = (own.recipe("care", 0, number) for number in (0, 1))
     assert one.tasks.train_seed != other.tasks.train_seed
     assert one.tasks.seed == other.tasks.seed
-    assert own.recipe("care", 1, 0).tasks == one.tasks
+    assert own.recipe("es-online", 0, 0).tasks == one.tasks
 
 
 def test_a_corrupt_hand_over_is_refused_by_name_and_a_copy_put_back_goes_on(finished, tmp_path):

@@ -63,7 +63,9 @@ class TasksRecipe(Section):
     ood_levels: tuple[int, ...] = (4,)
     """The levels of the `ood` tasks, which `levels` should not have."""
     seed: int = 0
-    """Which tasks are drawn, and how a family without splits is split; runs that are compared share it."""
+    """Which tasks are drawn, how a family without splits is split, and how it is evaluated. The run's own `seed` (in a
+    chain the chain's) unless it is set here: seeds then draw tasks anew, so intervals over seeds hold for new tasks.
+    Set it where runs of several seeds are to share their tasks."""
     train_seed: int | None = None
     """Which training tasks are drawn, where that should differ from `seed`; the other splits stay."""
 
@@ -273,6 +275,11 @@ class Recipe(Section):
     watch: WatchRecipe | None = None
     """The watchdog over the run; null for none."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_follow_the_seed(cls, content: Any) -> Any:
+        return with_task_seed(content, content.get("seed", 0)) if isinstance(content, Mapping) else content
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Recipe:
         if found := list(faults(self)):
@@ -325,6 +332,14 @@ class Recipe(Section):
                 f"so {acting} inert; raise one of them"
             )
         return None
+
+
+def with_task_seed(content: Mapping[str, Any], seed: Any) -> Mapping[str, Any]:
+    """A recipe's content whose tasks are drawn by `seed`, unless it says by which."""
+    tasks = content.get("tasks", {})
+    if isinstance(tasks, Mapping) and tasks.get("seed") is None and isinstance(seed, int):
+        return {**content, "tasks": {**tasks, "seed": seed}}
+    return content
 
 
 def _merged(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from entrostat.recipe.loading import RecipeError, parse_as, parse_recipe, read_mapping
-from entrostat.recipe.sections import Positive, Recipe, Section
+from entrostat.recipe.sections import Positive, Recipe, Section, with_task_seed
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 SEED_STRIDE = 1000  # more campaigns than any chain has, so that no two of them share a seed
@@ -60,7 +60,7 @@ class StudyRecipe(Section):
         content = {**self.base, "name": method.replace("+", "-")}
         for path, value in {**self.methods[method], "seed": SEED_STRIDE * seed + campaign}.items():
             content = _with(content, path.split("."), value)
-        recipe = parse_recipe(content, origin=method)
+        recipe = parse_recipe(with_task_seed(content, seed), origin=method)
         if self.tasks == "resampled":
             tasks = recipe.tasks.model_copy(update={"train_seed": SEED_STRIDE * recipe.tasks.seed + campaign})
             recipe = recipe.model_copy(update={"tasks": tasks})
