@@ -1,32 +1,92 @@
-"""AReaL: engine.train_batch(input_, loss_fn=functools.partial(loss_fn, ...), loss_weight_fn=loss_weight)
+"""AReaL: a line in the script that trains, before PPOTrainer is built, with ENTROSTAT_CONTROL=control.yaml:
 
-AReaL calls loss_fn(logprobs, entropy, input_data, ...) -> loss with packed tensors (N,): in input_data loss_mask,
-advantages, logprobs (of the sampler) and, where it is recomputed, prox_logp. It divides by the weights of all micro-
-batches itself, so the loss is the mean over this one's tokens. Tier A: the entropy comes without C, and no step can
-be told.
+    entrostat.integrations.areal.steer()
+
+AReaL's own `grpo_loss_fn` runs, reading our thresholds as eps_clip and eps_clip_higher: its rejection sampling,
+M2PO mask, dual clip, distillation and statistics are untouched. Tier A. A step is one version of the engine's weights;
+AReaL's recovery holds it. The engine, a class of ours on top of AReaL's, is named to its workers by AReaL itself; they
+need ENTROSTAT_CONTROL, too (env_vars of actor.scheduling_spec).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from torch import Tensor
 
-from entrostat.integrations.packed import Schedule, masked_mean
+from entrostat.integrations.steering import Steering, refuse, steering
 
 TIER = "A"
-SCHEDULE = Schedule()
+ENGINES = {  # where AReaL's trainer asks for a class, and where it is defined
+    "FSDPPPOActor": ("areal.engine", "areal.engine.fsdp_engine"),
+    "MegatronPPOActor": ("areal.engine", "areal.engine.megatron_engine"),
+    "ArchonPPOActor": ("areal.experimental.engine.archon_engine", "areal.experimental.engine.archon_engine"),
+}
 
 
-def loss_fn(logprobs: Tensor, entropy: Tensor, input_data: Mapping[str, Tensor], **_: Any) -> Tensor:  # noqa: ARG001
-    """The mean loss of the packed tokens under `SCHEDULE`; pi_old is prox_logp where it is there."""
-    mask = input_data["loss_mask"].bool()
-    old = input_data.get("prox_logp")
-    out = SCHEDULE.loss(logprobs, input_data["logprobs"] if old is None else old, input_data["advantages"], mask)
-    return (logprobs * 0).sum() if out is None else masked_mean(out.per_token, mask)
+def steer() -> None:
+    """From now on AReaL builds steered actors in this process, or names them to its workers.
+
+    An engine that cannot be imported here is left out; AReaL could not use it either. Raises ValueError for a faulty
+    control.
+    """
+    steering()
+    for name, (place, home) in ENGINES.items():
+        try:
+            ours = _actor(name)
+        except ImportError:
+            continue
+        for module in (place, home):
+            setattr(import_module(module), name, ours)
 
 
-def loss_weight(input_data: Mapping[str, Tensor]) -> Tensor:
-    """The number of tokens that count."""
-    return input_data["loss_mask"].count_nonzero()
+def steered_loss(loss_fn: Any, control: Steering, step: int) -> Callable[..., Tensor]:
+    """AReaL's loss, a functools.partial of `grpo_loss_fn` with its settings, under the thresholds of a step.
+
+    pi_old is the proximal policy, prox_logp of the batch. Raises ValueError for a ratio that is not a token's and for a
+    proximal policy that is only approximated.
+    """
+    settings = loss_fn.keywords
+    refuse(
+        "AReaL",
+        {
+            "actor.importance_sampling_level": (settings["importance_sampling_level"], ("token",)),
+            "actor.use_sapo_loss": (settings["use_sapo_loss"], (False,)),
+        },
+    )
+
+    def loss(logprobs: Tensor, entropy: Tensor, input_data: Any, **kwargs: Any) -> Tensor:
+        old = input_data.get("prox_logp")
+        if old is None:
+            refuse("AReaL", {"actor.prox_logp_method": (settings["prox_logp_method"], ("recompute", "metrics"))})
+            raise ValueError("AReaL: the batch has no prox_logp, the log-probabilities of the proximal policy")
+        low, high = control.thresholds(step, old)
+        found: Tensor = loss_fn(logprobs, entropy, input_data, eps_clip=low, eps_clip_higher=high, **kwargs)
+        return found
+
+    return loss
+
+
+class SteeredEngine:
+    """Mixed in before AReaL's PPO actors; the losses of its other users (a critic's) pass as they are."""
+
+    def train_batch(self, input_: Any, loss_fn: Any, loss_weight_fn: Any) -> Any:
+        """AReaL's own training step, with its policy loss steered."""
+        if getattr(getattr(loss_fn, "func", None), "__name__", "") == "grpo_loss_fn":
+            loss_fn = steered_loss(loss_fn, steering(), int(self.get_version()))  # type: ignore[attr-defined]
+        return super().train_batch(input_, loss_fn, loss_weight_fn)  # type: ignore[misc]
+
+
+@cache
+def _actor(name: str) -> type:
+    plain = getattr(import_module(ENGINES[name][1]), name)
+    return type(f"Entropy{name}", (SteeredEngine, plain), {"__module__": __name__, "__doc__": "AReaL's, steered."})
+
+
+def __getattr__(name: str) -> Any:
+    if name.removeprefix("Entropy") not in ENGINES or not name.startswith("Entropy"):
+        raise AttributeError(name)
+    return _actor(name.removeprefix("Entropy"))

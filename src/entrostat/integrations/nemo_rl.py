@@ -1,48 +1,84 @@
-"""NeMo RL: pass `ClippedLoss(...)` as grpo_train(loss_fn=...).
+"""NeMo RL: a line before grpo_train, in the script that calls it (run_grpo.py):
 
-NeMo calls loss(data, global_valid_seqs, global_valid_toks, next_token_logprobs=...) -> (loss, metrics) for an object
-whose loss_type and input_type are its enums TOKEN_LEVEL and LOGPROB. data: input_ids (B, S), token_mask (B, S),
-sample_mask (B,), advantages (B, S), prev_logprobs (B, S), next_token_logprobs (B, S - 1); what is of a token starts
-at the second. Tier A.
+    loss_fn = entrostat.integrations.nemo_rl.steer(policy, loss_fn, grpo_state)
+
+NeMo RL's own `ClippedPGLossFn` runs, reading our thresholds as ratio_clip_min and ratio_clip_max: its KL, dual clip,
+importance corrections, normalisers and metrics are untouched. Tier A. A step is one of grpo_train's, counted by the
+driver: the loss is serialised anew for every train call, and takes the step along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from entrostat.integrations.packed import Schedule, clip_fraction
+from entrostat.integrations.steering import Steering, refuse, steering
 
 TIER = "A"
+TRAINING = ("train", "train_from_meta")
 
 
-class ClippedLoss:
-    """The policy loss of a schedule, normalised by the tokens of the global batch."""
+def steer(policy: Any, loss_fn: Any, save_state: Any, control: Steering | None = None) -> SteeredLoss:
+    """The host's loss under our thresholds; it counts the calls of policy.train from the step that was resumed.
 
-    def __init__(self, schedule: Schedule | None = None) -> None:
-        from nemo_rl.algorithms.loss.interfaces import LossInputType, LossType
+    save_state: the grpo_state of `setup`. control: by default that of ENTROSTAT_CONTROL in this, the driver's process.
+    Raises ValueError for a loss whose ratio is not a token's or is not clipped.
+    """
+    steered = SteeredLoss(loss_fn, steering() if control is None else control, int(save_state.total_steps))
+    for name in TRAINING:
+        if hasattr(policy, name):
+            setattr(policy, name, _counted(getattr(policy, name), steered))
+    return steered
 
-        self.schedule = Schedule() if schedule is None else schedule
-        self.loss_type, self.input_type = LossType.TOKEN_LEVEL, LossInputType.LOGPROB
+
+def _counted(plain: Callable[..., Any], steered: SteeredLoss) -> Callable[..., Any]:
+    """A method of the policy that trains with the loss, after which a step is done."""
+
+    @functools.wraps(plain)
+    def train(*args: Any, **kwargs: Any) -> Any:
+        found = plain(*args, **kwargs)
+        if any(one is steered for one in (*args, *kwargs.values())):
+            steered.step += 1
+        return found
+
+    return train
+
+
+class SteeredLoss:
+    """NeMo RL's loss object, with the thresholds of step `step`; all else is asked of the host's own object."""
+
+    def __init__(self, loss_fn: Any, control: Steering, step: int = 0) -> None:
+        refuse(
+            "NeMo RL",
+            {
+                f"loss_fn.{name}": (getattr(loss_fn, name), (False,))
+                for name in (
+                    "sequence_level_importance_ratios",
+                    "use_cispo",
+                    "disable_ppo_ratio",
+                    "force_on_policy_ratio",
+                )
+            },
+        )
+        self.loss_fn, self.control, self.step = loss_fn, control, step
 
     def __call__(
-        self,
-        data: Mapping[str, Tensor],
-        global_valid_seqs: Tensor,  # noqa: ARG002
-        global_valid_toks: Tensor,
-        *,
-        next_token_logprobs: Tensor,
-        **_: Any,
+        self, next_token_logprobs: Tensor, data: Mapping[str, Any], *args: Any, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
-        """The sum of this micro-batch's tokens over the tokens of the global batch."""
-        mask = data["token_mask"][:, 1:].bool() & data["sample_mask"].bool().unsqueeze(-1)
-        out = self.schedule.loss(next_token_logprobs, data["prev_logprobs"][:, 1:], data["advantages"][:, 1:], mask)
-        per_token = next_token_logprobs * 0 if out is None else out.per_token
-        loss = per_token.sum() / global_valid_toks.clamp_min(1)
-        return loss, {
-            "loss": loss.detach().item(),
-            "clip_fraction": clip_fraction(out, mask).item(),
-            "num_valid_samples": int(data["sample_mask"].sum()),
-        }
+        """The host's loss and metrics. data: prev_logprobs (B, S), of which the first is of no token."""
+        host = self.loss_fn
+        plain = host.ratio_clip_min, host.ratio_clip_max
+        host.ratio_clip_min, host.ratio_clip_max = self.control.thresholds(self.step, data["prev_logprobs"][:, 1:])
+        try:
+            found: tuple[Tensor, dict[str, Any]] = host(next_token_logprobs, data, *args, **kwargs)
+        finally:
+            host.ratio_clip_min, host.ratio_clip_max = plain
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "loss_fn" not in self.__dict__:  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.loss_fn, name)

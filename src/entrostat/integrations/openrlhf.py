@@ -1,52 +1,73 @@
-"""OpenRLHF: replace the actor's PolicyLoss, trainer.actor_loss_fn = entrostat.integrations.openrlhf.PolicyLoss()
+"""OpenRLHF: its command, by way of this module, with ENTROSTAT_CONTROL=control.yaml:
 
-OpenRLHF calls module(log_probs, old_log_probs, advantages, action_mask=None, ...) with tensors (B, T). Its first
-answer is the loss; what follows grew over the versions: a clip ratio, then ppo_kl, then the sampler's KL, of which
-this gives the first `answers` - 1, the last as None. Tier A; OpenRLHF's entropy is outside the loss.
+    python -m entrostat.integrations.openrlhf ARGUMENTS     those of openrlhf.cli.train_ppo_ray
+
+OpenRLHF's own `PolicyLoss` runs, reading our thresholds as clip_eps_low and clip_eps_high: its dual clip, vLLM
+corrections, normalisers and metrics are untouched. Tier A. A step is one of the actor's learning-rate scheduler, an
+optimizer step; OpenRLHF's checkpoint holds it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import runpy
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from entrostat.integrations.packed import Schedule, clip_fraction, masked_mean
+from entrostat.integrations.steering import Steering, refuse, steering
 
 TIER = "A"
+COMMAND = "openrlhf.cli.train_ppo_ray"
+ACTORS = "openrlhf.trainer.ray.ppo_actor"
 
 
-class PolicyLoss(torch.nn.Module):
-    """The clipped loss under a schedule; token_level_loss averages over tokens, else over sequences first.
+class SteeredPolicyLoss(torch.nn.Module):
+    """OpenRLHF's PolicyLoss under the thresholds of `step()`. Raises ValueError for a ratio that is not a token's."""
 
-    answers: how many values this version of OpenRLHF unpacks, 2 to 4. Raises ValueError for another number.
-    """
-
-    def __init__(self, schedule: Schedule | None = None, token_level_loss: bool = True, answers: int = 4) -> None:
+    def __init__(self, host: Any, control: Steering, step: Callable[[], int]) -> None:
         super().__init__()
-        if answers not in (2, 3, 4):
-            raise ValueError(f"PolicyLoss.answers is {answers}; give 2, 3 or 4, as many as OpenRLHF unpacks")
-        self.answers = answers
-        self.schedule = Schedule() if schedule is None else schedule
-        self.token_level_loss = token_level_loss
+        refuse("OpenRLHF", {"actor.policy_loss_type": (host.policy_loss_type, ("ppo",))})
+        self.host, self.control, self.step = host, control, step
 
-    def forward(
-        self,
-        log_probs: Tensor,
-        old_log_probs: Tensor,
-        advantages: Tensor,
-        action_mask: Tensor | None = None,
-        rollout_log_probs: Tensor | None = None,  # noqa: ARG002
-        **_: Any,
-    ) -> tuple[Tensor | None, ...]:
-        """(loss, clip ratio, k1 KL to the old policy, None)."""
-        mask = torch.ones_like(log_probs, dtype=torch.bool) if action_mask is None else action_mask.bool()
-        out = self.schedule.loss(log_probs, old_log_probs, advantages, mask)
-        per_token = log_probs * 0 if out is None else out.per_token
-        if self.token_level_loss:
-            loss = masked_mean(per_token, mask)
-        else:
-            loss = torch.stack([masked_mean(row, kept) for row, kept in zip(per_token, mask, strict=True)]).mean()
-        kl = masked_mean((old_log_probs - log_probs).detach(), mask)
-        return (loss, clip_fraction(out, mask), kl, None)[: self.answers]
+    def forward(self, log_probs: Tensor, old_log_probs: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """What OpenRLHF's loss returns, whatever this version's."""
+        host = self.host
+        plain = host.clip_eps_low, host.clip_eps_high
+        host.clip_eps_low, host.clip_eps_high = self.control.thresholds(self.step(), old_log_probs)
+        try:
+            return host(log_probs, old_log_probs, *args, **kwargs)
+        finally:
+            host.clip_eps_low, host.clip_eps_high = plain
+
+
+def steered_actor(plain: type, control: Steering) -> type:
+    """The class of OpenRLHF's policy actors, whose trainer's loss is steered. `control` travels with the class."""
+
+    def init_model_from_pretrained(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = plain.init_model_from_pretrained(self, *args, **kwargs)  # type: ignore[attr-defined]
+        trainer = self.trainer
+        trainer.actor_loss_fn = SteeredPolicyLoss(
+            trainer.actor_loss_fn, control, lambda: int(trainer.actor_scheduler.last_epoch)
+        )
+        print(f"entrostat: tier A, {control.strategy}, {control.total_steps} steps", flush=True)
+        return found
+
+    return type(plain.__name__, (plain,), {"init_model_from_pretrained": init_model_from_pretrained})
+
+
+def main() -> None:
+    """OpenRLHF's command, its policy actors steered. Raises ValueError before anything starts for a faulty control."""
+    import ray
+
+    control = steering()
+    home = cast(Any, import_module(ACTORS))
+    plain = home.PolicyModelActor.__ray_metadata__.modified_class.__ray_actor_class__
+    home.PolicyModelActor = ray.remote(num_gpus=1)(steered_actor(plain, control))
+    runpy.run_module(COMMAND, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,41 +1,63 @@
-"""ROLL: actor_train.worker_cls: entrostat.integrations.roll.EntropyActorWorker
+"""ROLL: actor_train: {worker_cls: entrostat.integrations.roll.EntropyActorWorker}
 
-ROLL calls worker.loss_func(data, output_tensor) -> (loss, metrics); data.batch: input_ids and response_mask (B, S);
-old_log_probs, advantages (B, S - 1). The output is the logits (B, S, V), of which the worker's strategy makes ln p.
-Tier A.
+ROLL's own `ActorWorker.loss_func` runs, reading our thresholds as pipeline_config.pg_clip_low and pg_clip_high: its KL,
+dual clip, train-infer correction, sample weights and aggregation are untouched. Tier A. A step is one of its pipeline.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from torch import Tensor
 
-from entrostat.integrations.packed import Schedule, clip_fraction
+from entrostat.integrations.steering import Overlay, refuse, steering
 
 TIER = "A"
-SCHEDULE = Schedule()
 
 
-def loss_func(worker: Any, data: Any, output_tensor: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """The clipped loss under `SCHEDULE`, aggregated by ROLL's own function and mode."""
-    from roll.utils.functionals import agg_loss
+class SteeredLoss:
+    """Mixed in before ROLL's ActorWorker. Raises ValueError for a ratio that is not a token's, and without a step."""
 
-    batch = data.batch
-    mask = batch["response_mask"][:, 1:].long()
-    mask = batch.get("final_response_mask", mask)
-    logp = worker.strategy.op_compute_log_probs(
-        logits=output_tensor, input_ids=batch["input_ids"], attention_mask=batch["response_mask"]
+    pipeline_config: Any
+
+    def loss_func(self, data: Any, output_tensor: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """ROLL's loss and metrics, its thresholds set once it has found the old log-probabilities."""
+        plain = self.pipeline_config
+        refuse(
+            "ROLL",
+            {
+                "importance_sampling": (plain.importance_sampling, ("token",)),
+                "actor_train.pg_variant": (getattr(plain.actor_train, "pg_variant", None), (None, "ppo")),
+            },
+        )
+        self.pipeline_config = Overlay(plain, use_pg_clip_range=True)
+        try:
+            found: tuple[Tensor, dict[str, Any]] = super().loss_func(data, output_tensor)  # type: ignore[misc]
+        finally:
+            self.pipeline_config = plain
+        return found
+
+    def get_old_log_probs_with_cache(self, data: Any, log_probs: Tensor) -> Tensor:
+        """ROLL's own, of this forward pass or an earlier one; the thresholds follow from them."""
+        old: Tensor = super().get_old_log_probs_with_cache(data, log_probs)  # type: ignore[misc]
+        if "global_step" not in data.meta_info:
+            raise ValueError("ROLL: meta_info has no global_step, which tells the step of the schedule")
+        low, high = steering().thresholds(data.meta_info["global_step"], old)
+        self.pipeline_config.__dict__.update(pg_clip_low=low, pg_clip_high=high)
+        return old
+
+
+@cache
+def _worker() -> type:
+    from roll.pipeline.rlvr.actor_worker import ActorWorker
+
+    return type(
+        "EntropyActorWorker", (SteeredLoss, ActorWorker), {"__module__": __name__, "__doc__": "ROLL's actor, steered."}
     )
-    out = SCHEDULE.loss(logp, batch["old_log_probs"], batch["advantages"], mask)
-    per_token = logp * 0 if out is None else out.per_token
-    loss = agg_loss(loss_mat=per_token, loss_mask=mask, loss_agg_mode=worker.pipeline_config.loss_agg_mode)
-    return loss, {"actor/pg_loss": loss.detach().item(), "actor/ppo_ratio_clipfrac": clip_fraction(out, mask).item()}
 
 
 def __getattr__(name: str) -> Any:
     if name != "EntropyActorWorker":
         raise AttributeError(name)
-    from roll.pipeline.rlvr.actor_worker import ActorWorker
-
-    return type(name, (ActorWorker,), {"loss_func": loss_func, "__doc__": "ROLL's actor under `SCHEDULE`."})
+    return _worker()

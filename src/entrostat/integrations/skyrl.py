@@ -1,44 +1,86 @@
-"""SkyRL: call register() before the trainer starts, and set trainer.algorithm.policy_loss_type=entrostat
+"""SkyRL: its command, by way of its option for an entry point, with ENTROSTAT_CONTROL=control.yaml:
 
-SkyRL calls fn(log_probs, old_log_probs, advantages, config, loss_mask, ...) -> (loss, metrics) with tensors (B, T).
-The advantages come divided by the token count of the mini-batch, so the loss is a SUM over tokens: nothing here may
-depend on their size. Older versions take a clip ratio in place of the metrics. Tier A.
+    python -m skyrl.train.entrypoints.main_base trainer.override_entrypoint=entrostat.integrations.skyrl ...
+
+SkyRL's own policy loss runs ("regular", "dual_clip" or "clip_cov"), reading our thresholds as eps_clip_low and
+eps_clip_high: its off-policy corrections, reductions and metrics are untouched. Tier A. A step is one of the policy's
+learning-rate scheduler, an optimizer step; SkyRL's checkpoint holds it. Strategy fsdp alone.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
 
-import torch
 from torch import Tensor
 
-from entrostat.integrations.packed import Schedule, clip_fraction
+from entrostat.integrations.steering import Overlay, Steering, refuse, steering
 
 TIER = "A"
-NAME = "entrostat"
-SCHEDULE = Schedule()
+WORKERS = "skyrl.backends.skyrl_train.workers.fsdp.fsdp_worker"
 
 
-def policy_loss(
-    log_probs: Tensor,
-    old_log_probs: Tensor,
-    advantages: Tensor,
-    config: Any = None,  # noqa: ARG001
-    loss_mask: Tensor | None = None,
-    rollout_logprobs: Tensor | None = None,  # noqa: ARG001
-    **_: Any,
-) -> tuple[Tensor, dict[str, float]]:
-    """The sum of the tokens' losses under `SCHEDULE`."""
-    mask = torch.ones_like(log_probs) if loss_mask is None else loss_mask
-    out = SCHEDULE.loss(log_probs, old_log_probs, advantages, mask)
-    loss = (log_probs * 0).sum() if out is None else out.per_token.sum()
-    return loss, {"clip_ratio": clip_fraction(out, mask).item()}
+def steered_loss(plain: Callable[..., Any], control: Steering, step: Callable[[], int]) -> Callable[..., Any]:
+    """SkyRL's policy loss under the thresholds of `step()`, with the same arguments and answer."""
+
+    def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, config: Any, **kwargs: Any) -> Any:
+        refuse_algorithm(config)
+        low, high = control.thresholds(step(), old_log_probs)
+        steered = Overlay(config, eps_clip_low=low, eps_clip_high=high)
+        return plain(log_probs, old_log_probs, advantages, config=steered, **kwargs)
+
+    return policy_loss
 
 
-def register() -> None:
-    """Put the loss into SkyRL's registry, under the name `entrostat`."""
-    try:
-        from skyrl.backends.skyrl_train.utils.ppo_utils import PolicyLossRegistry
-    except ImportError:
-        from skyrl_train.utils.ppo_utils import PolicyLossRegistry
-    PolicyLossRegistry.register(NAME, policy_loss)
+def refuse_algorithm(algorithm: Any) -> None:
+    """Raise ValueError, naming it, for a policy loss that does not read the thresholds of a token's ratio."""
+    allowed = ("regular", "dual_clip", "clip_cov")
+    refuse("SkyRL", {"trainer.algorithm.policy_loss_type": (algorithm.policy_loss_type, allowed)})
+
+
+def steered_worker(plain: type, control: Steering) -> type:
+    """The class of SkyRL's policy workers, whose loss is steered. `control` travels with the class."""
+
+    def __init__(self: Any, **kwargs: Any) -> None:  # noqa: N807
+        plain.__init__(self, **kwargs)  # type: ignore[misc]
+        refuse_algorithm(self.cfg.algorithm)
+        self.policy_loss_fn = steered_loss(self.policy_loss_fn, control, lambda: int(self.scheduler.last_epoch))
+        print(f"entrostat: tier A, {control.strategy}, {control.total_steps} steps", flush=True)
+
+    return type(plain.__name__, (plain,), {"__init__": __init__})
+
+
+def steer(control: Steering) -> None:
+    """From now on SkyRL builds steered policy workers in this process."""
+    import ray
+
+    home = cast(Any, import_module(WORKERS))
+    home.PolicyWorker = ray.remote(num_gpus=1)(steered_worker(home.FSDPPolicyWorkerBase, control))
+
+
+def main() -> None:
+    """SkyRL's own entry point, its policy workers steered.
+
+    Raises ValueError before anything starts for a faulty control, a strategy other than fsdp and a policy loss that
+    reads no thresholds.
+    """
+    import ray
+    from skyrl.train.config import SkyRLTrainConfig
+    from skyrl.train.entrypoints.main_base import BasePPOExp
+    from skyrl.train.utils import initialize_ray, validate_cfg
+
+    control = steering()
+    arguments = [one for one in sys.argv[1:] if not one.startswith("trainer.override_entrypoint=")]
+    config = SkyRLTrainConfig.from_cli_overrides(arguments)
+    refuse("SkyRL", {"trainer.strategy": (config.trainer.strategy, ("fsdp",))})
+    refuse_algorithm(config.trainer.algorithm)
+    validate_cfg(config)
+    initialize_ray(config)
+
+    def train() -> None:
+        steer(control)
+        BasePPOExp(config).run()
+
+    ray.get(ray.remote(num_cpus=1)(train).remote())

@@ -1,8 +1,8 @@
-"""slime: --loss-type custom_loss --custom-loss-function-path entrostat.integrations.slime.loss_function
+"""slime: --loss-type custom_loss --custom-loss-function-path entrostat.integrations.slime.loss_function \\
+    --custom-megatron-before-train-step-hook-path entrostat.integrations.slime.before_train_step
 
-slime calls fn(args, batch, logits, sum_of_sample_mean) -> (loss, metrics). Packed: logits (1, T, V), in the batch a
-list entry a sample for log_probs, advantages and loss_masks. Tier A as shipped: the log-probabilities come from
-slime's own vocab-parallel function; its entropy is asked for only where `entropy_coef` is set.
+slime's own `policy_loss_function` runs, reading our thresholds as args.eps_clip and args.eps_clip_high: its TIS, OPSM,
+KL, dual clip, context parallelism and reducers are untouched. Tier A. A step is one of its rollouts.
 """
 
 from __future__ import annotations
@@ -14,42 +14,59 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from entrostat.integrations.packed import Schedule, clip_fraction
-from entrostat.objective import entropy_bonus
+from entrostat.integrations.steering import Overlay, refuse, steering
 
 TIER = "A"
-SCHEDULE = Schedule()
+HOST = "slime"
+LOSS = "slime.backends.megatron_utils.loss"
+ESTIMATORS = ("grpo", "ppo", "reinforce_plus_plus", "reinforce_plus_plus_baseline")
+
+_rollout: int | None = None
+
+
+def before_train_step(
+    args: Any,  # noqa: ARG001
+    rollout_id: int,
+    step_id: int,  # noqa: ARG001
+    model: Any,  # noqa: ARG001
+    optimizer: Any,  # noqa: ARG001
+    opt_param_scheduler: Any,  # noqa: ARG001
+) -> None:
+    """Note the rollout that is trained on; slime counts on from its checkpoint when it resumes."""
+    global _rollout
+    _rollout = rollout_id
 
 
 def loss_function(
     args: Any, batch: Mapping[str, Any], logits: Tensor, sum_of_sample_mean: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The policy loss of slime's batch under `SCHEDULE`, summed by slime's own reduction."""
-    found = _logp_and_entropy(args, batch, logits)
-    logp, entropy = torch.cat(found["log_probs"]), torch.cat(found["entropy"])
-    old = batch["rollout_log_probs"] if args.use_rollout_logprobs else batch["log_probs"]
-    mask = torch.cat([part.bool() for part in batch["loss_masks"]])
-    out = SCHEDULE.loss(logp, torch.cat(old), torch.cat(batch["advantages"]), mask)
-    per_token = logp * 0 if out is None else out.per_token
-    loss = sum_of_sample_mean(per_token + entropy_bonus(entropy, mask, args.entropy_coef))
-    metrics = {
-        "loss": loss.detach(),
-        "pg_clipfrac": clip_fraction(out, mask),
-        "entropy": sum_of_sample_mean(entropy).detach(),
-    }
-    return loss, metrics
+    """slime's policy loss and metrics under the thresholds of the present rollout. See `steered_loss` for errors."""
+    return steered_loss(HOST, LOSS, args, batch, logits, sum_of_sample_mean)
 
 
-def _logp_and_entropy(args: Any, batch: Mapping[str, Any], logits: Tensor) -> Mapping[str, list[Tensor]]:
-    """slime's own function; newer versions return a pair whose second part it is."""
-    home = import_module("slime.backends.megatron_utils.loss")
-    found = home.get_log_probs_and_entropy(
-        logits,
-        args=args,
-        unconcat_tokens=batch["unconcat_tokens"],
-        total_lengths=batch["total_lengths"],
-        response_lengths=batch["response_lengths"],
-        with_entropy=True,
-    )
-    answer: Mapping[str, list[Tensor]] = found[1] if isinstance(found, tuple) else found
-    return answer
+def steered_loss(
+    host: str,
+    home: str,
+    args: Any,
+    batch: Mapping[str, Any],
+    logits: Tensor,
+    sum_of_sample_mean: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`home`'s policy_loss_function with our thresholds.
+
+    Where the batch has no old log-probabilities they are those of this very forward pass: every ratio is 1, and the
+    thresholds are left as they are. Raises ValueError for an advantage estimator whose ratio is not a token's, and
+    where the hook that tells the rollout is not set.
+    """
+    refuse(host, {"advantage_estimator": (args.advantage_estimator, ESTIMATORS)})
+    if _rollout is None:
+        raise ValueError(
+            f"{host}: custom_megatron_before_train_step_hook_path does not lead to entrostat, which then cannot tell "
+            f"the step; set it to entrostat.integrations.{host}.before_train_step"
+        )
+    found: Callable[..., tuple[Tensor, dict[str, Tensor]]] = import_module(home).policy_loss_function
+    old = batch["rollout_log_probs"] if args.use_rollout_logprobs else batch.get("log_probs")
+    if not old:
+        return found(args, batch, logits, sum_of_sample_mean)
+    low, high = steering().thresholds(_rollout, torch.cat(list(old)))
+    return found(Overlay(args, eps_clip=low, eps_clip_high=high), batch, logits, sum_of_sample_mean)

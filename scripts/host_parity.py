@@ -1,0 +1,42 @@
+"""Hold a trainer's own loss beside its steered self, on a CPU, in seconds, without installing the trainer.
+
+    git clone https://github.com/OpenRLHF/OpenRLHF /path/to/checkout
+    python scripts/host_parity.py openrlhf --source /path/to/checkout
+
+The host's functions are pulled from the checkout by `ast` and run as they are. For every setting, on one batch, uneven
+micro-batches and two ranks, all padded: the host with two thresholds against the host steered with the same two as
+tensors (loss, gradient, metrics), and steered by ID against the host given every token's own two thresholds (gradient).
+moved counts the tokens whose gradient ID changes. Ends with status 1 where a difference is above 2e-6 or nothing moved.
+"""
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from parity.compare import compare
+
+HOSTS = ("areal", "miles", "nemo_rl", "openrlhf", "prime_rl", "roll", "skyrl", "slime")
+
+
+def main() -> int:
+    """Print a line per comparison; returns the number of those that do not agree, at most 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("host", choices=HOSTS)
+    parser.add_argument("--source", type=Path, required=True, help="a checkout of the host")
+    args = parser.parse_args()
+    print(f"{'setting':32} {'cut':22} {'band':9} {'loss':>9} {'gradient':>9} {'metrics':>9} {'moved':>6}")
+    rows = [row for case in import_module(f"parity.{args.host}").cases(args.source) for row in compare(case)]
+    for row in rows:
+        numbers = (f"{value:9.1e}" if value is not None else " " * 9 for value in (row.loss, row.gradient, row.metrics))
+        moved = "" if row.moved is None else row.moved
+        verdict = "" if row.agrees else "DIFFERS"
+        print(f"{row.case:32} {row.cut:22} {row.band:9} {' '.join(numbers)} {moved:>6} {verdict}")
+    failed = sum(not row.agrees for row in rows)
+    print(f"{args.host}: {len(rows) - failed} of {len(rows)} comparisons agree")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

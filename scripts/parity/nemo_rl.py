@@ -1,0 +1,106 @@
+"""NeMo RL: loss_functions.py's ClippedPGLossFn with calculate_kl and masked_mean of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Optional
+
+import torch
+from parity.batch import Tokens
+from parity.compare import Case, Cut, Rows
+from parity.source import pull
+
+from entrostat.integrations.nemo_rl import SteeredLoss
+
+DEFAULTS: dict[str, Any] = {
+    "disable_ppo_ratio": False,
+    "token_level_loss": True,
+    "sequence_level_importance_ratios": False,
+    "ratio_clip_c": None,
+    "reference_policy_kl_penalty": 0.01,
+    "reference_policy_kl_type": "k3",
+    "kl_input_clamp_value": 20.0,
+    "kl_output_clamp_value": 10.0,
+    "use_kl_in_reward": False,
+    "use_importance_sampling_correction": False,
+    "truncated_importance_sampling_type": None,
+    "truncated_importance_sampling_ratio": None,
+    "truncated_importance_sampling_ratio_min": None,
+    "use_on_policy_kl_approximation": False,
+    "force_on_policy_ratio": False,
+    "use_cispo": False,
+    "positive_example_nll_weight": 0.0,
+}
+IS = {"use_importance_sampling_correction": True}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain with KL": {},
+    "sequence mean": {"token_level_loss": False},
+    "dual clip": {"ratio_clip_c": 3.0},
+    "importance correction": IS,
+    "tis": {**IS, "truncated_importance_sampling_type": "tis", "truncated_importance_sampling_ratio": 1.1},
+    "icepop": {
+        **IS,
+        "truncated_importance_sampling_type": "icepop",
+        "truncated_importance_sampling_ratio": 1.1,
+        "truncated_importance_sampling_ratio_min": 0.9,
+    },
+    "seq-mask-tis": {
+        **IS,
+        "truncated_importance_sampling_type": "seq-mask-tis",
+        "truncated_importance_sampling_ratio": 1.05,
+        "truncated_importance_sampling_ratio_min": 0.95,
+    },
+    "on-policy KL, positive NLL": {"use_on_policy_kl_approximation": True, "positive_example_nll_weight": 0.1},
+}
+
+
+def cases(source: Path) -> Iterator[Case]:
+    """A case per setting."""
+    algorithms = source / "nemo_rl" / "algorithms"
+    utils = pull(algorithms / "utils.py", "calculate_kl masked_mean", "nemo_rl.algorithms.utils", Optional=Optional)
+    kinds = {
+        "LossType": Enum("LossType", "TOKEN_LEVEL SEQUENCE_LEVEL"),
+        "LossInputType": Enum("LossInputType", "LOGPROB LOGIT"),
+        "MetricNormalizer": Enum("MetricNormalizer", "TOKENS SEQUENCES NONE"),
+    }
+    given = {"calculate_kl": utils.calculate_kl, "masked_mean": utils.masked_mean, "LossFunction": object, **kinds}
+    module = pull(algorithms / "loss" / "loss_functions.py", "ClippedPGLossFn", "nemo_rl.algorithms.loss", **given)
+
+    def build(changes: dict[str, Any], low: float, high: float) -> Any:
+        settings = {**DEFAULTS, **changes, "ratio_clip_min": low, "ratio_clip_max": high}
+        return module.ClippedPGLossFn(SimpleNamespace(**settings))
+
+    for name, changes in SETTINGS.items():
+        yield Case(
+            name,
+            lambda low, high, changes=changes: step(build(changes, low, high)),
+            lambda steering, number, changes=changes: step(SteeredLoss(build(changes, 0.0, 0.0), steering, number)),
+        )
+
+
+def step(loss: Any) -> Any:
+    """A micro-batch with the counts of the global batch; the first token of a sequence is of no loss."""
+
+    def one(tokens: Tokens, rows: Rows, rank: int, cut: Cut) -> tuple[torch.Tensor, dict[str, Any]]:  # noqa: ARG001
+        chosen = list(rows)
+
+        def whole(values: torch.Tensor) -> torch.Tensor:
+            return torch.cat([torch.zeros(len(values), 1), values.float()], 1)
+
+        data = {
+            "token_mask": whole(tokens.mask[chosen]),
+            "sample_mask": torch.ones(len(chosen)),
+            "advantages": whole(tokens.advantages[chosen]),
+            "prev_logprobs": whole(tokens.old[chosen]),
+            "generation_logprobs": whole(tokens.sampler[chosen]),
+            "reference_policy_logprobs": whole(tokens.reference[chosen]),
+            "rewards": tokens.rewards[chosen],
+        }
+        counts = torch.tensor(float(len(tokens.mask))), tokens.mask.sum().float()
+        found, metrics = loss(tokens.logp[chosen], data, *counts)
+        return found * len(cut), metrics
+
+    return one

@@ -1,0 +1,66 @@
+"""OpenRLHF: models/loss.py's PolicyLoss and aggregate_loss, with the normalisers that ppo_actor.py passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from parity.batch import Tokens
+from parity.compare import Case, Cut, Rows
+from parity.source import pull
+
+from entrostat.integrations.openrlhf import SteeredPolicyLoss
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain, token mean": {},
+    "plain, sequence mean": {"token_level_loss": False},
+    "dual clip": {"dual_clip": 3.0},
+    "tis": {"enable_vllm_is_correction": True, "vllm_is_correction_type": "tis"},
+    "icepop": {"enable_vllm_is_correction": True, "vllm_is_correction_type": "icepop"},
+    "seq-mask-tis": {"enable_vllm_is_correction": True, "vllm_is_correction_type": "seq-mask-tis"},
+}
+
+
+def cases(source: Path) -> Iterator[Case]:
+    """A case per setting."""
+    models = source / "openrlhf" / "models"
+    utils = pull(models / "utils.py", "masked_mean", "openrlhf.models.utils", Optional=Optional)
+    given = {"masked_mean": utils.masked_mean, "Optional": Optional, "Tuple": tuple}
+    module = pull(models / "loss.py", "PolicyLoss aggregate_loss", "openrlhf.models.loss", **given)
+
+    def build(settings: dict[str, Any], low: float, high: float) -> Any:
+        thresholds = [0.9, 1.1] if settings.get("enable_vllm_is_correction") else None
+        return module.PolicyLoss(low, high, vllm_is_truncated_threshold=thresholds, **settings)
+
+    for name, settings in SETTINGS.items():
+        yield Case(
+            name,
+            lambda low, high, settings=settings: step(build(settings, low, high)),
+            lambda steering, number, settings=settings: step(
+                SteeredPolicyLoss(build(settings, 0.0, 0.0), steering, lambda: number)
+            ),
+        )
+
+
+def step(loss: Any) -> Any:
+    """OpenRLHF's training_step of one micro-batch: the normalisers are those of the optimizer step over all ranks."""
+
+    def one(tokens: Tokens, rows: Rows, rank: int, cut: Cut) -> tuple[torch.Tensor, dict[str, Any]]:  # noqa: ARG001
+        every = [row for micro_batches in cut for some in micro_batches for row in some]
+        chosen = list(rows)
+        found = loss(
+            tokens.logp[chosen],
+            tokens.old[chosen],
+            tokens.advantages[chosen],
+            action_mask=tokens.mask[chosen].float(),
+            rollout_log_probs=tokens.sampler[chosen],
+            dp_size=len(cut),
+            batch_num_tokens=float(tokens.mask[every].sum()),
+            global_batch_size=float(len(every)),
+        )
+        names = ("loss", "ppo_clip_ratio", "ppo_kl", "vllm_kl")
+        return found[0], {name: value.detach() for name, value in zip(names, found, strict=True) if value is not None}
+
+    return one

@@ -1,0 +1,120 @@
+"""ROLL: rlvr/actor_worker.py's ActorWorker.loss_func, with get_old_log_probs_with_cache of its base worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Optional
+from unittest.mock import Mock
+
+import numpy as np
+import torch
+from parity.batch import Tokens
+from parity.compare import Case, Cut, Rows
+from parity.source import pull
+from torch import Tensor
+
+import entrostat.integrations.roll as ours
+from entrostat.integrations.steering import Steering
+
+DEFAULTS: dict[str, Any] = {
+    "loss_agg_mode": "seq-mean-token-mean",
+    "importance_sampling": "token",
+    "use_pg_clip_range": True,
+    "pg_clip": 0.2,
+    "dual_clip_loss": False,
+    "use_kl_loss": False,
+    "kl_loss_coef": 0.1,
+    "rl_loss_coef": 1.0,
+    "entropy_loss_coef": 0.0,
+    "difficulty_loss_weight": False,
+    "length_loss_weight": False,
+    "enable_old_logprobs_recompute": True,
+    "ppo_epochs": 2,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "token mean": {"loss_agg_mode": "token-mean"},
+    "sequence sum": {"loss_agg_mode": "seq-mean-token-sum"},
+    "dual clip": {"dual_clip_loss": True},
+    "KL, entropy, rl_loss_coef": {"use_kl_loss": True, "entropy_loss_coef": 0.01, "rl_loss_coef": 0.5},
+    "train-infer weights": {"weights": True},
+    "sample weights, filter": {"length_loss_weight": True, "filter": True},
+    "cached old log-probs": {"enable_old_logprobs_recompute": False},
+}
+
+
+def cases(source: Path) -> Iterator[Case]:
+    """A case per setting."""
+    names = "agg_loss masked_mean masked_sum compute_approx_kl"
+    given = {"Optional": Optional, "Dict": dict, "Tuple": tuple, "np": np}
+    functions = pull(source / "roll" / "utils" / "functionals.py", names, "roll.utils.functionals", **given)
+    given |= {name: getattr(functions, name) for name in names.split()}
+    given["current_platform"] = SimpleNamespace(device_type="cpu")
+    base = pull(source / "roll" / "pipeline" / "base_worker.py", "ActorWorker", "roll.pipeline.base_worker",
+                Worker=object, register=lambda **_: lambda method: method, Dispatch=Mock(), **given)  # fmt: skip
+    given["compute_train_infer_correction"] = lambda old_log_probs, response_mask, **_: (
+        torch.ones_like(old_log_probs), torch.ones_like(response_mask), {},
+    )  # fmt: skip
+    file = source / "roll" / "pipeline" / "rlvr" / "actor_worker.py"
+    module = pull(file, "ActorWorker", "roll.pipeline.rlvr.actor_worker", BaseActorWorker=base.ActorWorker, **given)
+    ours._worker.cache_clear()
+    for name, changes in SETTINGS.items():
+
+        def host(low: float, high: float, changes: Any = changes) -> Any:
+            return step(build(module.ActorWorker, changes, low, high), changes)
+
+        def steered(steering: Steering, number: int, changes: Any = changes) -> Any:
+            ours.steering = lambda: steering  # type: ignore[assignment]
+            return step(build(ours.EntropyActorWorker, changes, 0.2, 0.28), changes, number)
+
+        yield Case(name, host, steered)
+
+
+def build(kind: Any, changes: dict[str, Any], low: float, high: float) -> Any:
+    """A worker of ROLL without its processes: settings, cache, and a strategy that returns log-probabilities."""
+    worker = kind.__new__(kind)
+    correction = SimpleNamespace(is_weight=SimpleNamespace(enabled="weights" in changes))
+    settings = {**DEFAULTS, **{k: v for k, v in changes.items() if k not in ("weights", "filter")}}
+    worker.pipeline_config = SimpleNamespace(
+        **settings, pg_clip_low=low, pg_clip_high=high, train_infer_correction=correction,
+        actor_train=SimpleNamespace(),
+    )  # fmt: skip
+    worker._logprobs_cache = {}
+    worker.strategy = SimpleNamespace(
+        op_compute_log_probs=lambda logits, input_ids, attention_mask: logits,
+        op_compute_entropy=lambda logits, attention_mask: -logits,
+    )
+    return worker
+
+
+def step(worker: Any, changes: dict[str, Any], number: int = 0) -> Any:
+    """A micro-batch with ROLL's counts of the global batch; the first token of a sequence is of no loss."""
+    recompute = worker.pipeline_config.enable_old_logprobs_recompute
+
+    def one(tokens: Tokens, rows: Rows, rank: int, cut: Cut) -> tuple[Tensor, dict[str, Any]]:  # noqa: ARG001
+        chosen = list(rows)
+        mask = tokens.mask[chosen]
+        kept = mask & (tokens.rewards[chosen, None] > 0) if "filter" in changes else mask
+        every = tokens.mask & (tokens.rewards[:, None] > 0) if "filter" in changes else tokens.mask
+        if not recompute:  # an earlier epoch's forward pass, which ROLL has kept
+            worker._logprobs_cache |= {row: tokens.old[row : row + 1] for row in rows}
+        batch = {
+            "input_ids": None,
+            "response_mask": torch.cat([torch.zeros(len(chosen), 1, dtype=torch.bool), mask], 1),
+            "final_response_mask": kept.long(),
+            "ref_log_probs": tokens.reference[chosen],
+            "old_log_probs": tokens.old[chosen] if recompute else torch.zeros_like(tokens.old[chosen]),
+            "infer_logprobs": tokens.sampler[chosen],
+            "advantages": tokens.advantages[chosen],
+            "train_infer_is_weight": (tokens.old - tokens.sampler)[chosen].exp().clamp(max=1.1),
+        }
+        counts = {"response_mask": float(tokens.mask.sum()), "final_response_mask": float(every.sum())}
+        samples = {"response_mask": float(len(tokens.mask)), "final_response_mask": float(every.any(1).sum())}
+        meta = {"batch_num_tokens": counts, "global_valid_samples": samples, "global_step": number}
+        data = SimpleNamespace(batch=batch, meta_info=meta, non_tensor_batch={"sample_uuid": np.array(rows)})
+        loss, metrics = worker.loss_func(data, tokens.logp[chosen])
+        return loss * len(cut), metrics
+
+    return one
