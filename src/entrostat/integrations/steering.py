@@ -15,18 +15,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from entrostat.control import Constant, DecreaseIncreaseDecrease, IncreaseThenDecrease, Piecewise, Strategy
+from entrostat.control import Schedule
 from entrostat.objective import ClipBand, ClipRule
 from entrostat.recipe import RecipeError, build_controller, parse_recipe
 from entrostat.recipe.loading import read_mapping
 
 CONTROL = "ENTROSTAT_CONTROL"
-ENTROPY_FREE = (Constant, IncreaseThenDecrease, DecreaseIncreaseDecrease, Piecewise)
 KEYS = ("strategy", "total_steps")
 
 Threshold = float | Tensor
@@ -40,27 +39,21 @@ class Steering:
     minimum, which is what the hosts compute, and for total_steps < 1.
     """
 
-    strategy: Strategy
+    strategy: Schedule
     total_steps: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.strategy, ENTROPY_FREE):
-            names = ", ".join(kind.__name__ for kind in ENTROPY_FREE)
+        if not isinstance(self.strategy, Schedule):
             raise ValueError(
                 f"strategy is {type(self.strategy).__name__}, which follows the entropy, and this host is steered by "
-                f"steps alone (tier A); choose one of {names}"
+                "steps alone (tier A); choose a Schedule, such as constant, id, did or piecewise"
             )
-        self.band(0)
-
-    def band(self, step: int) -> ClipBand:
-        """The band after `step` steps; after the run the last one. ValueError for one with limits of its own."""
-        band = self.strategy.rule(min(step, self.total_steps), self.total_steps)
-        if type(band).limits is not ClipBand.limits:
-            raise ValueError(
-                f"strategy: {type(band).__name__} cuts otherwise than PPO's minimum, which is the host's loss; "
-                "give a band with bounds alone, and set a dual clip in the host"
-            )
-        return band
+        for band in (self.strategy.rule(0, self.total_steps), *self.strategy.bands()):
+            if type(band).limits is not ClipBand.limits:
+                raise ValueError(
+                    f"strategy: {type(band).__name__} cuts otherwise than PPO's minimum, which is the host's loss; "
+                    "give a band with bounds alone, and set a dual clip in the host"
+                )
 
     @torch.no_grad()
     def thresholds(self, step: int, old_logp: Tensor) -> tuple[Threshold, Threshold]:
@@ -69,7 +62,7 @@ class Steering:
         Two numbers for a band that is the same for every token. A log-probability that is not finite (padding) counts
         as 0.
         """
-        band = self.band(step)
+        band = self.strategy.rule(step, self.total_steps)
         if isinstance(band, ClipRule) and band.lower.slope == band.upper.slope == 0:
             return band.lower.intercept, band.upper.intercept
         low, high = band.bounds(old_logp.float().nan_to_num(0.0, 0.0, 0.0))
@@ -90,7 +83,7 @@ class Steering:
             recipe = parse_recipe({"name": "host", "campaign": {"steps": steps}, "control": control}, origin=origin)
         except RecipeError as error:
             raise ValueError(str(error)) from error
-        return cls(build_controller(recipe).strategy, steps)
+        return cls(cast(Schedule, build_controller(recipe).strategy), steps)
 
 
 @cache
