@@ -5,7 +5,8 @@ A package of yours adds one by naming a function like `EngineMaker` in its own m
     [project.entry-points."entrostat.engines"]
     mine = "my_package.trainer:build"
 
-What the engine needs beyond the package's own requirements is an extra of the same name.
+Without metadata, a recipe names it as `engine: my_package.trainer:build`. What the engine needs beyond the package's
+own requirements is an extra of the same name.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from entrostat.campaign.engine import Engine, Listener
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, RecipeError
 from entrostat.recipe.task_sets import TaskSplits
+from entrostat.registry import Registry, UnknownMethodError
 
 GROUP = "entrostat.engines"
+_engines: Registry[Engine] = Registry("engine", object, group=GROUP)
 
 
 class EngineMaker(Protocol):
@@ -36,6 +39,11 @@ def build_engine(recipe: Recipe, tasks: TaskSplits, grader: CodeGrader, listener
     cannot follow the recipe.
     """
     known = {point.name: point for point in entry_points(group=GROUP)}
+    if ":" in recipe.engine:
+        try:
+            return cast(EngineMaker, _engines.find(recipe.engine))(recipe, tasks, grader, listener)
+        except UnknownMethodError as error:
+            raise RecipeError(f"engine: {error}") from error
     if recipe.engine not in known:
         raise RecipeError(f"engine: got {recipe.engine!r}; installed are {', '.join(sorted(known))}")
     point = known[recipe.engine]

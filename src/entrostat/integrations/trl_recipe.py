@@ -85,7 +85,7 @@ def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:
         temperature=rollout.temperature,
         max_completion_length=rollout.max_new_tokens,
         loss_type=LOSS_TYPES[update.aggregate],
-        scale_rewards=SCALED_BY[update.advantage],
+        scale_rewards=SCALED_BY[str(update.advantage)],
         beta=0.0,
         learning_rate=update.learning_rate,
         lr_scheduler_type="constant_with_warmup",

