@@ -36,7 +36,7 @@ def test_diagnose_prints_the_finding_with_its_remedy(log):
     assert result.exit_code == 0, result.output
     assert "truncation" in result.stdout
     assert "max_new_tokens" in result.stdout
-    assert "not looked for: rise-then-fall" in result.stdout
+    assert "rise-then-fall (no heldout or reward)" in " ".join(result.stdout.split())
 
 
 def test_diagnose_answers_in_json_and_writes_a_page_without_scripts(log, tmp_path):

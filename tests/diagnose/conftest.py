@@ -5,7 +5,7 @@ import pytest
 
 
 def make_rows(n=120, seed=0, **curves):
-    """A healthy run of `n` rows; `curves` replaces columns by values of t in 0 ... 1, a row each."""
+    """A healthy run of `n` rows; `curves` replaces columns by values of t in 0 ... 1, None by nothing."""
     rng = np.random.default_rng(seed)
     t = np.linspace(0, 1, n)
     base = {
@@ -19,8 +19,9 @@ def make_rows(n=120, seed=0, **curves):
         "clip_ratio/low_mean": np.full(n, 0.002),
         "clip_ratio/high_mean": np.full(n, 0.003),
         "loss": rng.normal(0, 0.01, n),
-        **{name: np.asarray(curve(t, rng), dtype=float) for name, curve in curves.items()},
+        **{name: np.asarray(curve(t, rng), dtype=float) for name, curve in curves.items() if curve},
     }
+    base = {name: column for name, column in base.items() if name not in curves or curves[name]}
     return [{"step": i + 1, **{name: float(column[i]) for name, column in base.items()}} for i in range(n)]
 
 

@@ -10,9 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-COLOURS = {"critical": "bold red", "warning": "bold yellow"}
-HOSTS = {"recipe": "recipe", "trl": "TRL", "verl": "verl"}
-OURS = "entrostat"  # label of our settings beside another host's
+COLOURS = {"critical": "bold red", "warning": "bold yellow", "note": "bold"}
 
 
 def all_findings(findings: Sequence[Any], first_steps: Any, host: str | None) -> Iterator[RenderableType]:
@@ -26,6 +24,18 @@ def all_findings(findings: Sequence[Any], first_steps: Any, host: str | None) ->
         told.update(remedy.action for remedy in finding.remedies)
 
 
+def past_findings(findings: Sequence[Any]) -> Iterator[RenderableType]:
+    """A line for each finding that later rows no longer show."""
+    if findings:
+        yield Text()
+    for finding in findings:
+        yield Text(
+            f"over: {finding.severity} {finding.kind}, from step {finding.onset} on, not shown any more since step "
+            f"{finding.over}",
+            style="dim",
+        )
+
+
 def heading(finding: Any, first_step: int) -> Text:
     """Severity, kind, and since when."""
     return Text.assemble(
@@ -36,7 +46,7 @@ def heading(finding: Any, first_step: int) -> Text:
 
 
 def remedies(found: Sequence[Any], host: str | None, told: Collection[str] = ()) -> RenderableType:
-    """Each remedy: action, settings, reason. host: show its settings alone, or ours where it has none; None for all."""
+    """Each remedy: action, settings in the host's words, what was measured, reason. host: None where it is unknown."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     for number, remedy in enumerate(found, 1):
         action = Text(remedy.action, style="bold")
@@ -44,26 +54,22 @@ def remedies(found: Sequence[Any], host: str | None, told: Collection[str] = ())
             grid.add_row(f"{number}.", action.append(" (as above)", "not bold dim"))
             continue
         reason = Text(f"{remedy.reason} ({remedy.source})", style="dim")
-        grid.add_row(f"{number}.", Group(action, *_settings(remedy, host), reason))
+        measured = [Text(f"measured: {remedy.evidence}", style="dim")] if remedy.evidence else []
+        grid.add_row(f"{number}.", Group(action, *_settings(remedy, host), *measured, reason))
     return Padding(grid, (0, 0, 0, 2), expand=False)
 
 
 def _settings(remedy: Any, host: str | None) -> Iterator[Text]:
-    changes = {name: getattr(remedy, name) for name in HOSTS if getattr(remedy, name)}
-    if host in changes:
-        changes = {host: changes[host]}
-    elif host:
-        changes = {name: own for name, own in changes.items() if name == "recipe"}
-    for name, own in changes.items():
-        label = OURS if name == "recipe" and host not in (None, "recipe") else HOSTS[name]
-        yield Text(f"{label:<6} {_one_line(own, name)}", style="cyan")
+    from entrostat.diagnose.hosts import HOSTS, as_text, shown_hosts
+
+    for name in shown_hosts(host):
+        changes = remedy.settings.get(name)
+        if changes:
+            text = as_text(changes, name) if name != "recipe" else _one_line(changes)
+            yield Text(f"{HOSTS[name]:<6} {text}", style="cyan")
 
 
-def _one_line(changes: Any, host: str) -> str:
-    from entrostat.diagnose.settings import settings
-
-    if host != "recipe":
-        return settings(changes, host)
+def _one_line(changes: Any) -> str:
     import yaml
 
     return yaml.safe_dump(dict(changes), default_flow_style=True, width=10_000).strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -13,10 +14,10 @@ from rich.text import Text
 
 from entrostat.cli.findings import heading, remedies
 from entrostat.cli.screen import console, visible
-from entrostat.diagnose import SEVERITIES, Finding, LogError, Series
+from entrostat.diagnose import SEVERITIES, Detector, Finding, LogError, Series
 from entrostat.diagnose.follow import Follower
+from entrostat.diagnose.hosts import host_of
 from entrostat.diagnose.notify import Sender, sentence
-from entrostat.diagnose.settings import host_of
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
@@ -25,43 +26,60 @@ SHOWN = ("heldout", "reward", "entropy", "clip_low", "clip_high", "clip", "lengt
 
 
 def follow(
-    path: Path,
+    logs: Sequence[tuple[Path, Sequence[Sender]]],
     end: int | None,
+    columns: Mapping[str, Sequence[str]],
+    detectors: Sequence[Detector],
     until: str | None,
-    senders: Sequence[Sender],
     every: float,
     patience: float,
     once: bool,
-    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> bool:
-    """Follow a log until it is interrupted, or until a finding of the severity `until`; returns whether there was one.
+    """Follow logs until interrupted, or until a finding of the severity `until`; returns whether there was one.
 
     A log that is missing, cannot be read or has nothing in it that is understood is waited for, and said to be so.
     LogError: it is still so after `patience` seconds, or at once with `once`.
     """
-    follower = Follower(path, end, columns)
-    blind_since = time.monotonic()
-    said: str | None = None
+    watched = [_Watched(Follower(path, end, columns, detectors), senders) for path, senders in logs]
     with Live(console=console, auto_refresh=False, screen=False) as live:
         while True:
             began = time.monotonic()
-            new, problem = _look(follower)
-            if problem is None:
-                blind_since = began
-            elif once or began - blind_since >= patience:
-                raise LogError(problem)
-            failures = [failure for finding in new for sender in senders if (failure := sender.send(finding))]
-            live.update(screen(follower, problem or next(iter(failures), None)), refresh=True)
-            if not console.is_terminal:
-                lines = [sentence(finding, path.name) for finding in new] + failures
-                for line in [*lines, *([problem] if problem and problem != said else [])]:
-                    console.print(visible(line), markup=False, soft_wrap=True)
-                said = problem
+            new = [finding for each in watched for finding in each.look(live, 0.0 if once else patience)]
+            live.update(Group(*(screen(each.follower, each.problem) for each in watched)), refresh=True)
             if until and any(as_bad_as(finding, until) for finding in new):
                 return True
             if once:
                 return False
             time.sleep(max(every, REST * (time.monotonic() - began)))
+
+
+@dataclass
+class _Watched:
+    """One log that is followed, and where its findings go. problem: what was wrong at the last look."""
+
+    follower: Follower
+    senders: Sequence[Sender]
+    problem: str | None = None
+    blind_since: float | None = None
+
+    def look(self, live: Live, patience: float) -> list[Finding]:
+        """What is new, sent on and told. LogError: nothing could be seen for `patience` seconds."""
+        new, blind = _look(self.follower)
+        now = time.monotonic()
+        if blind is None:
+            self.blind_since = None
+        else:
+            self.blind_since = self.blind_since or now
+            if now - self.blind_since >= patience:
+                raise LogError(blind)
+        failures = [failure for finding in new for sender in self.senders if (failure := sender.send(finding))]
+        problem = blind or next(iter(failures), None)
+        if not live.console.is_terminal:
+            told = [sentence(finding, self.follower.path.name) for finding in new]
+            for line in [*told, *failures, *([blind] if blind and blind != self.problem else [])]:
+                live.console.print(visible(line), markup=False, soft_wrap=True)
+        self.problem = problem
+        return new
 
 
 def as_bad_as(finding: Finding, severity: str) -> bool:
@@ -99,9 +117,9 @@ def screen(follower: Follower, problem: str | None = None) -> RenderableType:
     ]
     if problem:
         parts.append(Text(visible(problem), style="yellow"))
-    host = host_of(log) if log else None
-    for finding in follower.watchdog.worst():
-        parts += [Text(), heading(finding, follower.watchdog.first_step(finding.kind) or 0), Text(finding.summary)]
+    host = host_of(name for own in log.used.values() for name in own) if log else None
+    for finding in follower.watchdog.standing():
+        parts += [Text(), heading(finding, follower.watchdog.first_step(finding.kind)), Text(finding.summary)]
         parts.append(remedies(finding.remedies[:1], host))
     return Group(*parts)
 

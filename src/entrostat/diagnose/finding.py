@@ -6,24 +6,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Severity = Literal["warning", "critical"]
-SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
+Severity = Literal["note", "warning", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("note", "warning", "critical")  # a note is a remark, and no failure
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
     """One change to make.
 
-    action: in words. recipe: keys of our recipe with their values. trl, verl: the same in the host's own keys, where it
-    has them. reason: why it helps. source: where that is shown.
+    action: in words. reason: why it helps. evidence: what a study measured, with the number of runs and an interval or
+    a range; empty where nobody has measured it. source: where that is shown. settings: host -> keys of its
+    configuration with their values; `recipe` is ours. A host that has no such setting is left out.
     """
 
     action: str
     reason: str
     source: str
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    trl: Mapping[str, Any] = field(default_factory=dict)
-    verl: Mapping[str, Any] = field(default_factory=dict)
+    evidence: str = ""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Finding:
 
     kind: its name, as in `entropy-collapse`. step: the row at which the evidence sufficed. onset: where it began.
     evidence: numbers, by what they are. columns: the quantities to draw. levels: horizontal lines to draw, by their
-    names, in the unit of the first column.
+    names, in the unit of the first column. over: the step from which on later rows no longer showed it, None while it
+    stands.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Finding:
     columns: tuple[str, ...]
     levels: Mapping[str, float] = field(default_factory=dict)
     remedies: tuple[Remedy, ...] = ()
+    over: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as plain data, JSON-able."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 
+from entrostat.diagnose.detectors import DETECTORS, Detector
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.reading import Log, read_log
 from entrostat.diagnose.watchdog import Watchdog
@@ -19,10 +20,16 @@ class Follower:
     have changed, is a run begun anew or taken up from a checkpoint: it is diagnosed from its first row.
     """
 
-    def __init__(self, path: Path, end: int | None = None, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        self.path, self.end, self.columns = path, end, columns
+    def __init__(
+        self,
+        path: Path,
+        end: int | None = None,
+        columns: Mapping[str, Sequence[str]] | None = None,
+        detectors: Sequence[Detector] = DETECTORS,
+    ) -> None:
+        self.path, self.end, self.columns, self.detectors = path, end, columns, detectors
         self.log: Log | None = None
-        self.watchdog = Watchdog(end)
+        self.watchdog = Watchdog(end, detectors)
         self._known: set[tuple[str, str, int]] = set()
         self._seen: tuple[tuple[str, int, int], ...] = ()
 
@@ -35,7 +42,7 @@ class Follower:
         before, self.log = self.log, read_log(self.path, self.columns)
         done = len(before.rows) - 1 if before else 0  # the last row may still have been growing
         if before is None or done < 0 or self.log.rows[:done] != before.rows[:done]:
-            self.watchdog, done = Watchdog(self.end or self.log.end), 0
+            self.watchdog, done = Watchdog(self.end or self.log.end, self.detectors), 0
         elif self.log.rows[done : done + 1] == before.rows[done:]:
             done += 1
         for step, values in self.log.rows[done:]:

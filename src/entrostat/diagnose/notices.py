@@ -7,8 +7,8 @@ from pathlib import Path
 from entrostat.diagnose.columns import QUANTITIES
 from entrostat.diagnose.diagnosis import diagnose
 from entrostat.diagnose.finding import Finding
+from entrostat.diagnose.hosts import as_text
 from entrostat.diagnose.reading import read_log
-from entrostat.diagnose.settings import settings
 from entrostat.report import Change, Notice
 
 
@@ -28,7 +28,7 @@ def _notice(finding: Finding, first_step: int) -> Notice:
         summary=finding.summary,
         evidence=finding.evidence,
         changes=[
-            Change(remedy.action, remedy.reason, remedy.source, settings(remedy.recipe, "recipe"))
+            Change(remedy.action, remedy.reason, remedy.source, as_text(remedy.settings.get("recipe", {}), "recipe"))
             for remedy in finding.remedies
         ],
         panel=next((panel for name in finding.columns if (panel := QUANTITIES[name].panel)), None),

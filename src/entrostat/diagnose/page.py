@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from entrostat.diagnose.columns import QUANTITIES
 from entrostat.diagnose.diagnosis import Diagnosis
 from entrostat.diagnose.figures import draw_finding
-from entrostat.diagnose.settings import settings
+from entrostat.diagnose.hosts import HOSTS, as_text, host_of, shown_hosts
 from entrostat.report.style import PALETTE, svg
 from entrostat.runs import atomic_write
 
@@ -26,13 +26,15 @@ def write_page(diagnosis: Diagnosis, out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["settings"] = settings
+    environment.filters["settings"] = as_text
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["figure"] = lambda value: f"{value:.4g}"
     page = environment.get_template("diagnosis.html").render(
         diagnosis=diagnosis,
         palette=PALETTE,
         quantities=QUANTITIES,
+        hosts=HOSTS,
+        shown_hosts=shown_hosts(host_of(name for own in diagnosis.log.used.values() for name in own)),
         drawings={
             finding.kind: svg(draw_finding(finding, diagnosis.watchdog.history), finding.kind)
             for finding in diagnosis.findings

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from entrostat.diagnose.history import Values
+from entrostat.diagnose.history import Series, Values
 
+MEAN_TO_SIGMA = math.sqrt(math.pi / 2)  # mean absolute value of a normal -> standard deviation
 LOCAL = 400  # values that tell the noise of now: enough to know it to 5 %
 MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal -> standard deviation
 
@@ -27,13 +28,29 @@ def median(values: Values) -> float:
 def noise(values: Values) -> float:
     """Standard deviation of a series around its own slow course, robust to trends and to outliers.
 
-        sigma = 1.4826 median |x[t] - x[t-1]| / sqrt(2)        over the last `LOCAL` values
+        d = |x[t] - x[t-1]|  over the last `LOCAL` values
+        sigma = max(1.4826 median(d), sqrt(pi / 2) mean(d) / 2) / sqrt(2)
 
-    0 for fewer than two values.
+    The median alone is 0 for a series most of whose values are equal, such as a reward that is usually the same; half
+    of what the mean says then stands in. 0 for fewer than two values.
     """
     if len(values) < 2:
         return 0.0
-    return MAD_TO_SIGMA * median(np.abs(np.diff(values[-LOCAL:]))) / math.sqrt(2.0)
+    steps = np.abs(np.diff(values[-LOCAL:]))
+    return max(MAD_TO_SIGMA * median(steps), MEAN_TO_SIGMA / 2 * float(steps.mean())) / math.sqrt(2.0)
+
+
+def roughness(values: Values) -> float:
+    """Standard deviation of a series around its own slow course, by the mean square of its differences.
+
+        sigma = sqrt(mean (x[t] - x[t-1])^2 / 2)               over the last `LOCAL` values
+
+    Other than `noise` it counts rare large values in full, as the error of a mean does.
+    """
+    if len(values) < 2:
+        return 0.0
+    steps = np.diff(values[-LOCAL:])
+    return math.sqrt(float(steps @ steps) / len(steps) / 2)
 
 
 def rolling_mean(values: Values, window: int) -> Values:
@@ -58,6 +75,20 @@ def rolling_median(values: Values, window: Literal[3, 5]) -> Values:
         low, high = np.maximum(low, np.minimum(*first[2:])), np.minimum(high, np.maximum(*first[2:]))
         low, high = np.minimum(low, high), np.maximum(low, high)
     return np.asarray(np.maximum(low, np.minimum(high, last)))
+
+
+def began(series: Series, level: float, upwards: bool) -> int:
+    """The step at which a change began that has not been undone: the first from which on the series is past `level`.
+
+    Judged by medians of three values, so that a single value on either side moves nothing; of a jump it is the first
+    step after it. upwards: whether past means above.
+    """
+    steps, values = series
+    if len(values) < 3:
+        return int(steps[0])
+    smooth = rolling_median(values, 3)
+    before = np.flatnonzero(smooth <= level if upwards else smooth >= level)
+    return int(steps[min(int(before[-1]) + 2, len(steps) - 1)]) if len(before) else int(steps[0])
 
 
 def expected_maximum(count: float) -> float:

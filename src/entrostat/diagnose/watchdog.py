@@ -4,65 +4,130 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from entrostat.diagnose.detectors import DETECTORS, Detector
-from entrostat.diagnose.finding import SEVERITIES, Finding, Remedy
+from entrostat.diagnose.finding import SEVERITIES, Finding
 from entrostat.diagnose.history import History
 from entrostat.diagnose.remedies import with_half_the_rate
 
-WORST = len(SEVERITIES) - 1
+LOOKS = 500  # the detectors look at every row of a log of so many rows, and at every n / 500th of one of n
+
+
+@dataclass
+class _Case:
+    """What is known of one detector's failure.
+
+    recent: (step, rank of the severity found there, -1 for none) of the last looks. standing: the failure as it is now,
+    None where there is none. first: the step at which it was first reported. reported: the worst rank reported. quiet:
+    looks in a row that did not show it.
+    """
+
+    detector: Detector
+    recent: deque[tuple[int, int]] = field(init=False)
+    standing: Finding | None = None
+    first: int = 0
+    reported: int = -1
+    quiet: int = 0
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        self.recent = deque(maxlen=self.detector.confirm)
 
 
 class Watchdog:
-    """Hears what a run logs and reports each failure once, and once more when it becomes critical.
+    """Takes what a run logs and reports each failure once, and once more when it becomes critical.
 
-    A log that is read afterwards goes through here row by row, so it gets the very findings that a live run gets.
+    A failure that later rows no longer show is over; if it comes again it is reported again. A log that is read
+    afterwards goes through here row by row, so it gets the very findings that a live run gets.
     end: the last step that the run will take; where it is not known, a run of the length so far is thought to be as
     long again.
+    findings: every report, in order. standing(), past: what is true of the run now, and what was.
     """
 
     def __init__(self, end: int | None = None, detectors: Sequence[Detector] = DETECTORS) -> None:
         self.history = History()
         self.findings: list[Finding] = []
+        self.past: list[Finding] = []
         self.end = end
-        self._detectors = [(detector, deque[tuple[int, int]](maxlen=detector.confirm)) for detector in detectors]
-        self._reported: dict[str, int] = {}
+        self._cases = [_Case(detector) for detector in detectors]
+        self._rows = 0
+        self._looked = 0
 
     def observe(self, step: int, values: Mapping[str, float]) -> list[Finding]:
-        """Hear the quantities logged at `step`; returns what is found now for the first time.
+        """Take the quantities logged at `step`; returns what is found now for the first time.
 
         Rows come in the order of their steps; several rows of one step may each bring some of its quantities.
         """
+        self._rows += step > self.history.step
         fresh = self.history.append(step, values)
+        for case in self._cases:
+            case.fresh = case.fresh or not fresh.isdisjoint(case.detector.columns)
+        if self._looked < self._rows < self._looked + self._rows // LOOKS and not self._broken(step, fresh):
+            return []
+        self._looked = self._rows
         end = max(self.end or 2 * self.history.step, self.history.step)
         new = []
-        for detector, recent in self._detectors:
-            if not fresh.intersection(detector.columns) or self._reported.get(detector.kind) == WORST:
-                continue  # nothing new to look at, or nothing worse to say
-            finding = detector.find(self.history, end)
-            if recent and recent[-1][0] == step:
-                recent.pop()  # the same step again, with more of its quantities
-            recent.append((step, SEVERITIES.index(finding.severity) if finding else -1))
-            if finding is None or len(recent) < detector.confirm:
-                continue
-            agreed = min(rank for _, rank in recent)
-            if agreed > self._reported.get(finding.kind, -1):
-                self._reported[finding.kind] = agreed
-                new.append(replace(finding, severity=SEVERITIES[agreed], remedies=self._fitted(finding)))
+        for case in self._cases:
+            if case.fresh:
+                case.fresh = False
+                new += self._look(case, step, end)
         self.findings += new
         return new
 
-    def _fitted(self, finding: Finding) -> tuple[Remedy, ...]:
-        """Its remedies, with half of the highest learning rate that the run has logged."""
+    def standing(self) -> list[Finding]:
+        """The failures that the run has now, the worst first, then by their onset."""
+        found = [case.standing for case in self._cases if case.standing]
+        return sorted(found, key=lambda finding: (-SEVERITIES.index(finding.severity), finding.onset))
+
+    def first_step(self, kind: str) -> int:
+        """The step at which a failure that stands was first reported."""
+        return next(case.first for case in self._cases if case.detector.kind == kind and case.standing)
+
+    def _broken(self, step: int, fresh: set[str]) -> bool:
+        """Whether a number of this row is none: that is looked at at once."""
+        return any(self.history.broken.get(name, [-1])[-1] == step for name in fresh)
+
+    def _look(self, case: _Case, step: int, end: int) -> list[Finding]:
+        detector, recent = case.detector, case.recent
+        finding = detector.find(self.history, end)
+        if recent and recent[-1][0] == step:
+            recent.pop()  # the same step again, with more of its quantities
+        recent.append((step, SEVERITIES.index(finding.severity) if finding else -1))
+        if finding is None:
+            if case.standing and not detector.persists(self.history, case.standing):
+                self._not_shown(case, step)
+            return []
+        if case.standing and case.quiet and finding.onset > case.first:
+            self._end(case, finding.onset)  # it had healed, and has come again
+        case.quiet = 0
+        agreed = min(rank for _, rank in recent) if len(recent) == detector.confirm else -1
+        if case.standing is None and agreed < 0:
+            return []
+        new = agreed > case.reported
+        if new:
+            case.first = case.first if case.standing else step
+            case.reported = agreed
+        rank = max(agreed, min(case.reported, max(rank for _, rank in recent)))
+        onset = min(finding.onset, case.first)
+        case.standing = replace(
+            finding,
+            severity=SEVERITIES[rank],
+            onset=onset,
+            remedies=with_half_the_rate(finding.remedies, self._highest_rate()),
+        )
+        return [case.standing] if new else []
+
+    def _not_shown(self, case: _Case, step: int) -> None:
+        case.quiet += 1
+        if case.quiet >= case.detector.release:
+            self._end(case, step)
+
+    def _end(self, case: _Case, step: int) -> None:
+        if case.standing:
+            self.past.append(replace(case.standing, over=step))
+        case.standing, case.reported, case.quiet = None, -1, 0
+
+    def _highest_rate(self) -> float | None:
         rates = self.history.series("learning_rate").values
-        return with_half_the_rate(finding.remedies, float(rates.max()) if len(rates) else None)
-
-    def worst(self) -> list[Finding]:
-        """The last finding of each kind, the critical ones first, then by their onset."""
-        last = {finding.kind: finding for finding in self.findings}
-        return sorted(last.values(), key=lambda finding: (finding.severity != "critical", finding.onset))
-
-    def first_step(self, kind: str) -> int | None:
-        """The step at which a kind was first reported."""
-        return next((finding.step for finding in self.findings if finding.kind == kind), None)
+        return float(rates.max()) if len(rates) else None

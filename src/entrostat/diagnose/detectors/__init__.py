@@ -1,41 +1,25 @@
-"""The detectors, a file a subject."""
+"""The detectors, one file per subject. A new one is one file here with one decorated class.
 
-from entrostat.diagnose.detectors.clipping import ClipSaturation
-from entrostat.diagnose.detectors.detector import Detector
-from entrostat.diagnose.detectors.entropy import EntropyCollapse, EntropyExplosion
-from entrostat.diagnose.detectors.finite import NotFinite
-from entrostat.diagnose.detectors.gradient import GradientFade
-from entrostat.diagnose.detectors.groups import DegenerateGroups
-from entrostat.diagnose.detectors.kl import KlRunaway
-from entrostat.diagnose.detectors.length import LengthDegeneration, Truncation
-from entrostat.diagnose.detectors.performance import Divergence, RiseThenFall
+A detector of your own, in any package: `my_package.module:MyDetector`, wherever the name of one is taken.
+"""
 
-DETECTORS: tuple[Detector, ...] = (
-    NotFinite(),
-    EntropyCollapse(),
-    EntropyExplosion(),
-    RiseThenFall(),
-    Divergence(),
-    DegenerateGroups(),
-    ClipSaturation(),
-    Truncation(),
-    LengthDegeneration(),
-    KlRunaway(),
-    GradientFade(),
-)
+from __future__ import annotations
 
-__all__ = [
-    "DETECTORS",
-    "ClipSaturation",
-    "DegenerateGroups",
-    "Detector",
-    "Divergence",
-    "EntropyCollapse",
-    "EntropyExplosion",
-    "GradientFade",
-    "KlRunaway",
-    "LengthDegeneration",
-    "NotFinite",
-    "RiseThenFall",
-    "Truncation",
-]
+from collections.abc import Sequence
+
+from entrostat.diagnose.detectors.detector import Detector, detector, registry
+
+DETECTORS: tuple[Detector, ...] = tuple(make() for make in registry.values())
+"""Those that every log goes through."""
+
+
+def detectors_named(names: Sequence[str]) -> tuple[Detector, ...]:
+    """All of ours, and those of other packages: names of entry points, or `my_package.module:Name`.
+
+    ValueError: a name that no detector has, or that makes something else.
+    """
+    more = [registry.made(name, registry.find(name)()) for name in names if name not in registry]
+    return (*DETECTORS, *more)
+
+
+__all__ = ["DETECTORS", "Detector", "detector", "detectors_named", "registry"]

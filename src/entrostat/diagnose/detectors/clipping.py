@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 from typing_extensions import override
 
-from entrostat.diagnose.detectors.detector import Detector
+from entrostat.diagnose.detectors.detector import Detector, detector
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History
 from entrostat.diagnose.remedies import CLIPPING
-from entrostat.diagnose.statistics import median, rolling_median
+from entrostat.diagnose.score import has_risen
+from entrostat.diagnose.statistics import began, median
 
 SIDES = {"clip_low": "lower", "clip_high": "upper", "clip": "either"}
 
 
+@detector("clip-saturation")
 @dataclass(frozen=True, kw_only=True)
 class ClipSaturation(Detector):
     """A clip fraction that stays high: the update is mostly thrown away, and what is left of it is one-sided.
@@ -24,10 +25,10 @@ class ClipSaturation(Detector):
         median of the last `window` values of a side > limit
 
     Token-level clipping at .2 cuts less than 5 % of the tokens in healthy runs of ours; a fifth on one side is far
-    outside. Sides are told apart where the log does; critical from `worse` on.
+    outside. Sides are told apart where the log does; critical from `worse` on. No finding while the score has risen
+    with it: a rule that clips whole sequences (GSPO) cuts half of the tokens by design.
     """
 
-    kind: ClassVar = "clip-saturation"
     columns: ClassVar = ("clip_low", "clip_high", "clip")
     limit: float = 0.2
     worse: float = 0.4
@@ -47,13 +48,14 @@ class ClipSaturation(Detector):
         now = shares[name]
         if now <= self.limit:
             return None
-        steps, values = history.series(name)
-        below = np.flatnonzero(rolling_median(values, 3) <= self.limit)
+        onset = began(history.series(name), self.limit, upwards=True)
+        if has_risen(history, onset):
+            return None
         return Finding(
             kind=self.kind,
             severity="critical" if now > self.worse else "warning",
             step=history.step,
-            onset=int(steps[int(below[-1]) + 2]) if len(below) else int(steps[0]),
+            onset=onset,
             summary=f"{now:.0%} of the tokens are clipped at {_side(name)}: their gradient is lost.",
             evidence=shares,
             columns=tuple(shares),

@@ -7,43 +7,58 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from entrostat.diagnose.detectors.detector import Detector
+from entrostat.diagnose.detectors.detector import Detector, detector
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History
 from entrostat.diagnose.remedies import NOT_FINITE
 
 
+@detector("not-finite")
 @dataclass(frozen=True, kw_only=True)
 class NotFinite(Detector):
     """A NaN, an infinity or a number beyond 1e100 among loss, gradient norm, entropy, reward or KL at the last row.
 
-    Critical, for a step with such a number has usually spoilt the weights. One of the gradient norm alone is a warning
-    until it has come `patience` times: mixed precision skips single steps whose gradient overflowed.
+    Critical once a quantity has been so `patience` times in a row. Before that it is a warning, and over as soon as the
+    quantity is finite again: the mean of an empty mask is NaN, and mixed precision skips single steps whose gradient
+    overflowed, while weights that a NaN has passed through never bring back a finite number.
     """
 
-    kind: ClassVar = "not-finite"
     columns: ClassVar = ("loss", "grad_norm", "entropy", "reward", "kl")
     confirm: int = 1
+    release: int = 1
     patience: int = 3
 
     @override
     def find(self, history: History, end: int) -> Finding | None:
-        broken = {name: history.broken[name] for name in self.columns if name in history.broken}
-        now = [name for name, steps in broken.items() if steps[-1] == history.step]
-        if not now:
+        broken = {name: self._streak(history, name) for name in self.columns}
+        broken = {name: steps for name, steps in broken.items() if steps}
+        if not broken:
             return None
-        skipped = now == ["grad_norm"] and len(broken["grad_norm"]) < self.patience
-        name = now[0]
+        longest = max(len(steps) for steps in broken.values())
+        onset = min(steps[0] for steps in broken.values())
+        since = "" if onset == history.step else f", since step {onset}"
         return Finding(
             kind=self.kind,
-            severity="warning" if skipped else "critical",
+            severity="critical" if longest >= self.patience else "warning",
             step=history.step,
-            onset=broken[name][0],
-            summary=f"{_spoken(now)} NaN, infinite or beyond 1e100; {name} first at step {broken[name][0]}.",
+            onset=onset,
+            summary=f"{_spoken(list(broken))} NaN, infinite or beyond 1e100{since}.",
             evidence={f"{name}_broken_steps": len(steps) for name, steps in broken.items()},
-            columns=(name,),
+            columns=(next(iter(broken)),),
             remedies=NOT_FINITE,
         )
+
+    def _streak(self, history: History, name: str) -> list[int]:
+        """The steps of a quantity's last values in a row that were none."""
+        broken = history.broken.get(name, [])
+        finite = history.series(name).steps
+        last = int(finite[-1]) if len(finite) else -1
+        streak = []
+        for step in reversed(broken):
+            if step <= last:
+                break
+            streak.append(step)
+        return streak[::-1]
 
 
 def _spoken(names: list[str]) -> str:

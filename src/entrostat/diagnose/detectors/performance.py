@@ -9,27 +9,47 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
-from entrostat.diagnose.detectors.detector import Detector
+from entrostat.diagnose.detectors.detector import Detector, detector
 from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History, Series, Values
 from entrostat.diagnose.remedies import DIVERGENCE, RISE_THEN_FALL
-from entrostat.diagnose.statistics import Line, expected_maximum, fit_line, noise, rolling_mean
+from entrostat.diagnose.score import score_change
+from entrostat.diagnose.statistics import Line, began, expected_maximum, fit_line, rolling_mean, roughness
 from entrostat.runs import Cliff, cliff_of
+
+SPANS = (
+    2,
+    3,
+    5,
+    8,
+    13,
+    21,
+    34,
+    55,
+    89,
+)  # so many last values are averaged: a deep fall shows in few, a slight one in many
+FEW = 2
+MOVED = 4.0
+CERTAIN_OF_FEW = 6.0  # means of two values have heavier tails than a normal
 
 
 @dataclass(frozen=True, slots=True)
 class Fall:
     """How far a score has come down from its peak.
 
-    peak, now: means of `window` values. floor: the gap between the two that a score which never changes would show.
-    excess: gap - floor - certain x error; positive where the fall is no noise. scale: what the gap is a share of.
+    peak, now: means, of `width` and of `span` values. error: the standard error of their difference. floor: the gap
+    between the two that a score which never changes would show. excess: gap - floor - certain x error; positive where
+    the fall is no noise. scale: what the gap is a share of.
     """
 
     peak: float
     peak_step: int
     now: float
+    width: int
+    span: int
     floor: float
     excess: float
+    error: float
     scale: float
 
     @property
@@ -38,53 +58,67 @@ class Fall:
         return self.peak - self.now
 
 
-def fall_from_peak(series: Series, window: int, certain: float, error: float | None = None) -> Fall:
-    """The fall of a series of at least `window` values.
+def fall_from_peak(series: Series, window: int, certain: float, error: float | None = None) -> Fall | None:
+    """The fall of a series of at least `window` + 2 values; None while its peak is too near to tell.
 
-        m_t = mean of w values up to t,   peak = max m,   now = last m,   gap = peak - now,   w = max(window, n / 15)
-        sigma = error of one value: that given or noise (1 + 2 / sqrt(n)), whichever is larger,   s = sigma / sqrt(w)
-        floor = s E[max of n / w standard normals]                         the winner's curse of the peak
+        peak = max of means of w values,   now = mean of the last k values, all after the peak
+        sigma = error of one value: that given or roughness (1 + 2 / sqrt(n)), whichever is larger
+        floor = sigma / sqrt(w) E[max of n / w standard normals]           the winner's curse of the peak
+        excess = peak - now - floor - certain sigma sqrt(1 / w + 1 / k)
 
-    The noise is the series' own, by its differences, at the upper end of what n values tell of it. w grows with the
-    series, for what is looked at after every value shows a rare deviation sooner or later.
-
-    scale: the peak above 0 for scores within 0 ... 1, above the least value otherwise.
+    at the w and k of `SPANS`, w at least `window`, with the largest excess over its error: a deep fall shows after two
+    values, a slight one between the means of many. Of two values `CERTAIN_OF_FEW` errors are asked. The
+    roughness is the series' own, by its differences, at the upper end of what n values tell of it.
     """
-    steps, values = series
-    window = averaged(len(values), window)
-    means = rolling_mean(values, window)
-    top = int(means.argmax())
-    sigma = max(noise(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0) / math.sqrt(window)
-    floor = sigma * expected_maximum(len(values) / window)
-    base = 0.0 if values.min() >= 0 and values.max() <= 1 else float(values.min())
-    gap = float(means[top] - means[-1])
-    return Fall(
-        peak=float(means[top]),
-        peak_step=int(steps[top + window - 1]),
-        now=float(means[-1]),
-        floor=floor,
-        excess=gap - floor - certain * sigma,
-        scale=float(means[top]) - base,
-    )
+    values = series.values
+    sigma = max(roughness(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    best: tuple[float, Fall] | None = None
+    for width in _widths(window, len(values)):
+        means = (total[width:] - total[:-width]) / width
+        top = int(means.argmax())
+        peak, floor = float(means[top]), sigma / math.sqrt(width) * expected_maximum(len(values) / width)
+        for span in SPANS:
+            if span > len(values) - (top + width):
+                break
+            now = float(total[-1] - total[-1 - span]) / span
+            unsure = sigma * math.sqrt(1 / width + 1 / span)
+            certainty = max(certain, CERTAIN_OF_FEW) if span <= FEW else certain
+            excess = peak - now - floor - certainty * unsure
+            rank = excess / unsure if unsure > 0 else excess
+            if best is None or rank > best[0]:
+                step = int(series.steps[top + width - 1])
+                best = rank, Fall(peak, step, now, width, span, floor, excess, unsure, _scale(series, peak))
+    return best[1] if best else None
 
 
-def averaged(values: int, window: int) -> int:
-    """How many of a series' values are averaged: `window`, or a fifteenth of a long series."""
-    return max(window, values // 15)
+def _widths(window: int, count: int) -> list[int]:
+    """How many values a peak is the mean of: from `window` to a third of them."""
+    return [window, *(span for span in SPANS if window < span <= count // 3)]
 
 
+def _scale(series: Series, peak: float) -> float:
+    """What a gap is a share of: the peak above 0 for scores within 0 ... 1, above the least value otherwise."""
+    low, high = float(series.values.min()), float(series.values.max())
+    return peak - (0.0 if low >= 0 and high <= 1 else low)
+
+
+@detector("rise-then-fall")
 @dataclass(frozen=True, kw_only=True)
 class RiseThenFall(Detector):
     """A score that has fallen from its peak by more than its noise: the held-out score, or else the training reward.
 
-        gap > floor + certain x s   and   gap > share x scale          as in `fall_from_peak`
+        gap > floor + certain x error   and   gap > share x scale          as in `fall_from_peak`
 
-    Critical once half of the peak is lost. Onset and phase score: `entrostat.runs.find_cliff` of the means.
+    or a fall of the reward that is less certain by itself, while the length or the share of cut completions, which had
+    changed as the reward rose, goes back: together they have to be as certain.
+
+    Critical once half of the peak is lost. A reward that falls while the held-out score does not is none: the training
+    tasks have become harder. Phase score: `entrostat.runs.find_cliff` of the means.
     The window is 3 evaluations, and for the reward, which is noisier and logged more often, `reward_window`.
     Source: arXiv 2606.21090, sections on the metrics; the noise floor is ours.
     """
 
-    kind: ClassVar = "rise-then-fall"
     columns: ClassVar = ("heldout", "reward")
     share: float = 0.2
     certain: float = 4.5
@@ -92,6 +126,8 @@ class RiseThenFall(Detector):
     window: int = 3
     reward_window: int = 5
     least: int = 6
+    each: float = 2.0
+    confirm: int = 2
 
     @override
     def find(self, history: History, end: int) -> Finding | None:
@@ -99,19 +135,25 @@ class RiseThenFall(Detector):
 
     def _fallen(self, history: History, name: str, window: int) -> Finding | None:
         series = history.series(name)
-        if len(series) < max(2 * window, self.least):
+        if len(series) < max(window + 2, self.least):
             return None
         errors = history.series("heldout_error").values
         error = float(errors[-1]) if name == "heldout" and len(errors) else None
         fall = fall_from_peak(series, window, self.certain, error)
-        if fall.excess <= 0 or fall.gap <= self.share * fall.scale:
+        if fall is None or fall.gap <= self.share * fall.scale:
             return None
-        cliff = _cliff(series, averaged(len(series), window))
+        if float(series.values[-max(window, fall.span // 3) :].mean()) > fall.peak - fall.gap / 2:
+            return None  # it has come back since
+        if fall.excess <= 0 and not (name == "reward" and self._goes_back(history, fall)):
+            return None
+        if name == "reward" and self._heldout_holds(history, fall.peak_step):
+            return None
+        cliff = _cliff(series, fall.width)
         return Finding(
             kind=self.kind,
             severity="critical" if fall.gap > 0.5 * fall.scale else "warning",
             step=history.step,
-            onset=cliff.onset_largest if cliff else fall.peak_step,
+            onset=max(began(series, fall.peak - 0.3 * fall.gap, upwards=False), fall.peak_step),
             summary=(
                 f"The {_spoken(name)} has fallen from {fall.peak:.3g} (step {fall.peak_step}) to {fall.now:.3g}; "
                 f"noise explains {fall.floor:.2g} of that"
@@ -123,14 +165,30 @@ class RiseThenFall(Detector):
                 "now": fall.now,
                 "gap": fall.gap,
                 "noise_floor": fall.floor,
-                **({"phase_score": cliff.phase_score, "onset_half": cliff.onset_half} if cliff else {}),
+                **({"phase_score": cliff.phase_score} if cliff else {}),
             },
             columns=(name,),
             levels={"peak": fall.peak},
             remedies=RISE_THEN_FALL,
         )
 
+    def _goes_back(self, history: History, fall: Fall) -> bool:
+        """Whether what had changed while the reward rose goes back with it, so that together they are certain.
 
+        (z of the fall + z of the return) / sqrt(2) > certain,   each z above `each`
+        """
+        z = (fall.gap - fall.floor) / fall.error if fall.error > 0 else 0.0
+        if z < self.each:
+            return False
+        back = max(_return(history.series(name), fall) for name in ("length", "truncated"))
+        return back > self.each and (z + back) / math.sqrt(2) > self.certain
+
+    def _heldout_holds(self, history: History, peak_step: int) -> bool:
+        change = score_change("heldout", history.series("heldout"), peak_step)
+        return change is not None and change.z > -2
+
+
+@detector("divergence")
 @dataclass(frozen=True, kw_only=True)
 class Divergence(Detector):
     """A training reward that goes on rising while the held-out score falls.
@@ -146,7 +204,6 @@ class Divergence(Detector):
     heart. A gap between the two that only stays, or widens while both rise, is the usual one and no finding.
     """
 
-    kind: ClassVar = "divergence"
     columns: ClassVar = ("heldout",)
     recent: tuple[float, ...] = (0.4, 0.65)
     gain: float = 0.2
@@ -196,6 +253,28 @@ class Divergence(Detector):
             columns=("heldout", "reward"),
             remedies=DIVERGENCE,
         )
+
+
+def _return(series: Series, fall: Fall) -> float:
+    """How certainly, in standard errors, a quantity goes back to where it was before the score rose; 0 if it does not.
+
+    It has to have moved by `MOVED` errors from the first eighth of the values to the peak, and to have lost a third of
+    that since.
+    """
+    steps, values = series
+    if len(values) < 24:
+        return 0.0
+    top = int(steps.searchsorted(fall.peak_step, "right"))
+    start, peak, now = values[: max(8, top // 8)], values[max(top - fall.width, 0) : top], values[-fall.span :]
+    if top >= len(values) - fall.span + 1 or len(peak) < 3 or top - fall.width < len(start):
+        return 0.0
+    sigma = max(roughness(values), 1e-12)
+    moved, back = float(peak.mean() - start.mean()), float(peak.mean() - now.mean())
+    unsure = sigma * math.sqrt(1 / len(peak) + 1 / len(now))
+    if abs(moved) < MOVED * sigma * math.sqrt(1 / len(peak) + 1 / len(start)) or back / moved < 1 / 3:
+        return 0.0
+    floor = sigma / math.sqrt(len(peak)) * expected_maximum(len(values) / len(peak))
+    return max(abs(back) - floor, 0.0) / unsure
 
 
 def _trend(series: Series) -> Line:
