@@ -56,7 +56,7 @@ def test_names_that_nobody_listed_are_found_by_their_words(name, quantity):
 @pytest.mark.parametrize(
     "name",
     [
-        "entropy_coef", "entropy/max", "target_entropy", "eval_entropy", "kl_coef", "kl_penalty_weight",
+        "entropy_coef", "entropy/max", "eval_entropy", "kl_coef", "kl_penalty_weight",
         "rewards/format_reward/mean", "rewards/check_answer/mean", "eval_rewards/format/mean", "rollout/rewards",
         "best_eval_reward", "eval_loss", "eval_runtime", "eval_samples_per_second", "prompt_length/mean", "max_length",
         "completions/min_length", "completions/mean_terminated_length", "prompt_length/clip_ratio", "cliprange",

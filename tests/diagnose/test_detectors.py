@@ -244,7 +244,6 @@ CHANGES = {
     "length-degeneration": {
         "completions/mean_length": lambda t, rng: 400 * np.exp(-1.2 * ramp(t, 0.4, 0.2) + rng.normal(0, 0.03, len(t)))
     },
-    "truncation": {"completions/clipped_ratio": lambda t, _: 0.02 + 0.9 * ramp(t, 0.4, 0.2)},
     "clip-saturation": {"clip_ratio/low_mean": lambda t, _: 0.01 + 0.5 * ramp(t, 0.4, 0.1)},
     "kl-runaway": {"kl": lambda t, _: 0.02 * t + 0.01 * np.expm1(6 * ramp(t, 0.4, 0.5))},
     "gradient-explosion": {
@@ -263,6 +262,12 @@ def test_a_change_with_which_the_score_rises_is_no_failure_and_one_with_which_it
 def test_the_held_out_score_decides_before_the_reward(rows, kind):
     rising = rows(**CHANGES[kind], reward=score(-0.4), eval_reward=score(0.4))
     assert kind not in standing(rising)
+
+
+def test_completions_that_are_cut_more_and_more_are_less_grave_while_the_score_rises(rows):
+    cut = {"completions/clipped_ratio": lambda t, _: 0.02 + 0.9 * ramp(t, 0.4, 0.2)}
+    assert standing(rows(**cut, reward=score(0.4)))["truncation"].severity == "warning"
+    assert standing(rows(**cut, reward=score(-0.4)))["truncation"].severity == "critical"
 
 
 def test_an_entropy_that_follows_the_one_that_was_asked_for_is_no_collapse(rows):

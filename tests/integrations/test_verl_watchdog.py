@@ -31,11 +31,13 @@ def test_it_announces_itself(tmp_path, caplog):
 
 def test_findings_are_recorded_and_stop_ends_the_loop(tmp_path):
     log = WatchdogLogger(section(tmp_path, action="stop"))
-    log.log(ROW, step=1)
-    with pytest.raises(WatchdogStopError, match="not-finite at step 2"):
-        log.log(data={**ROW, "actor/pg_loss": math.nan}, step=2)
-    line, stop = map(json.loads, (tmp_path / "watchdog.jsonl").read_text().splitlines())
-    assert (stop["kind"], stop["step"]) == ("stop", 2)
+    for step in (1, 2, 3):
+        log.log({**ROW, **({"actor/pg_loss": math.nan} if step > 1 else {})}, step=step)
+    with pytest.raises(WatchdogStopError, match="not-finite at step 4"):
+        log.log(data={**ROW, "actor/pg_loss": math.nan}, step=4)
+    first, line, stop = map(json.loads, (tmp_path / "watchdog.jsonl").read_text().splitlines())
+    assert (first["severity"], first["action"]) == ("warning", "note")
+    assert (stop["kind"], stop["step"]) == ("stop", 4)
     assert (line["kind"], line["action"]) == ("not-finite", "stop")
 
 

@@ -10,8 +10,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
 HOSTS: Mapping[str, str] = {
     "recipe": "recipe",
     "trl": "TRL",
@@ -208,6 +206,8 @@ def as_text(changes: Mapping[str, Any], host: str) -> str:
     if not changes:
         return ""
     if host == "recipe":
+        import yaml  # what reads a log needs none
+
         return yaml.safe_dump(dict(changes), sort_keys=False).rstrip()
     if host == "trl":
         return "GRPOConfig(" + ", ".join(f"{key}={value!r}" for key, value in changes.items()) + ")"

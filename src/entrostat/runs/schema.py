@@ -368,6 +368,11 @@ METRICS: Mapping[str, Metric] = {
             actor/total_loss loss/policy_avg act_loss /(ppo|grpo)_actor\/(update\/)?(actor_)?loss\/avg/"""
         ),
     ),
+    "entropy_target": Metric(
+        "nats per token",
+        "entropy that a controller was to hold, nats per token",
+        aliases=_names("entropy_target target_entropy control/entropy_target entropy/target"),
+    ),
     "repetition": Metric(
         "share",
         "share of the completions that repeat themselves",

@@ -24,8 +24,8 @@ class Truncation(Detector):
         now = mean of the last `window` shares > limit,   now > start + rise        start = median of the first `window`
 
     or now > always, whatever the start. A truncated completion earns nothing, so its tokens are all punished. Above
-    `half` it is critical. No finding while the score is well above what it was before: where a completion earns its
-    reward before the limit, the cut does not matter.
+    `half` it is critical. While the score has risen with it, it is a warning; if it was so from the start, there is no
+    finding then: where a completion earns its reward before the limit, the cut does not matter.
     """
 
     columns: ClassVar = ("truncated",)
@@ -50,11 +50,12 @@ class Truncation(Detector):
             return None
         level = start + 0.3 * max(now - start, 0.0) if more else self.always
         onset = began(series, level, upwards=True)
-        if has_risen(history, onset):
+        risen = has_risen(history, onset)
+        if risen and not more:
             return None
         return Finding(
             kind=self.kind,
-            severity="critical" if now > self.half else "warning",
+            severity="critical" if now > self.half and not risen else "warning",
             step=history.step,
             onset=onset,
             summary=f"{now:.0%} of the completions are cut at the limit ({start:.0%} at the start).",
@@ -66,9 +67,11 @@ class Truncation(Detector):
 
     @override
     def persists(self, history: History, finding: Finding) -> bool:
-        """Until a good part of them ends by themselves again, or the score has risen."""
+        """Until a good part of them ends by themselves again, or, where they never did, the score has risen."""
         now = float(history.series("truncated").values[-self.window :].mean())
-        return now > max(self.limit, 0.7 * finding.evidence["now"]) and not has_risen(history, finding.onset)
+        more = now > finding.evidence["start"] + self.rise
+        lasts = now > max(self.limit, 0.7 * finding.evidence["now"])
+        return lasts and (more or not has_risen(history, finding.onset))
 
 
 @detector("length-degeneration")
