@@ -40,7 +40,7 @@ class Detector(ABC):
         return False
 
 
-registry: Registry[Detector] = Registry("detector", Detector, "entrostat.diagnose.detectors")  # type: ignore[type-abstract]
+registry: Registry[Detector] = Registry("detector", Detector, "entrostat.diagnose.detectors")
 
 Own = TypeVar("Own", bound=type[Detector])
 
