@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from evidence import write_evidence
 from tables import differs, read_rows, unfounded
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +29,7 @@ def main() -> None:
     """Read the studies one by one; exit with the pages that quote what nothing holds."""
     for study in sorted(HERE.glob("*/study.py")):
         subprocess.run([sys.executable, str(study), "read"], cwd=ROOT, check=True)
+    write_evidence()
     pages = [*HERE.glob("*/README.md"), *(ROOT / "benchmarks").glob("*/README.md")]
     evidence = "\n".join([*(page.read_text() for page in pages), *map(stated, HERE.glob("*/*.csv"))])
     faults = [

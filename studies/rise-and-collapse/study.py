@@ -61,6 +61,8 @@ def read() -> None:
         _write_database(folder / "results.sqlite", tables)
         rows, study = headline(folder), read_study(folder)
     write_rows(HERE / "headline.csv", [row.plain() for row in rows])
+    first, *others = recipe.methods
+    write_rows(HERE / "contrasts.csv", ends(tables["campaigns"], [(other, first) for other in others]))
     made = {"headline": headline_table(rows), "facts": facts(tables["campaigns"])}
     fill(HERE / "README.md", made)
     for figure in FIGURES:
@@ -92,7 +94,7 @@ def facts(campaigns: Sequence[Row]) -> str:
     steep = sum(0.2 <= row["phase_score"] <= 0.5 for row in fallen)
     phase = [fmean(row["phase_score"] for row in fallen if row["seed"] == seed) for seed in evaluations]
     lines = [
-        ("end of crest's chains minus es-online's", differs(ends(campaigns, "crest", "es-online"))),
+        ("end of crest's chains minus es-online's", differs(ends(campaigns, [("crest", "es-online")])[0])),
         ("evaluations in a chain of crest", cell(list(evaluations.values()), 1)),
         ("crest's campaigns that handed over more than .02 below their start", f"{lost} of {len(crest)}"),
         ("collapsed campaigns, evaluated at every step", str(len(fallen))),
@@ -104,11 +106,11 @@ def facts(campaigns: Sequence[Row]) -> str:
     return table(("of single campaigns", ""), lines)
 
 
-def ends(campaigns: Sequence[Row], one: str, other: str) -> Row:
-    """The paired difference of what two methods' chains end with."""
+def ends(campaigns: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> list[Row]:
+    """The paired differences of what the chains of two methods end with, corrected over all pairs."""
     last = max(row["campaign"] for row in campaigns)
     rows = [{**row, "condition": row["method"]} for row in campaigns if row["campaign"] == last]
-    return contrasts(rows, [(one, other, "handed_over")])[0]
+    return contrasts(rows, [(one, other, "handed_over") for one, other in pairs])
 
 
 def _write_database(path: Path, tables: dict[str, list[Row]]) -> None:
