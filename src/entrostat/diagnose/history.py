@@ -46,8 +46,12 @@ class History:
                 if not seen or seen[-1] < step:
                     seen.append(step)
                     fresh.add(quantity)
-            elif self._columns.setdefault(quantity, _Column()).append(step, value):
-                fresh.add(quantity)
+            else:
+                column = self._columns.get(quantity)
+                if column is None:
+                    column = self._columns[quantity] = _Column()
+                if column.append(step, value):
+                    fresh.add(quantity)
         self.step = max(self.step, step)
         return fresh
 
