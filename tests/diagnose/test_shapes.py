@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 
 import pytest
 
@@ -153,3 +154,23 @@ def test_a_database_of_something_else_is_refused(tmp_path):
     (tmp_path / "torn.db").write_bytes((tmp_path / "other.db").read_bytes()[:200])
     with pytest.raises(LogError):
         read_log(tmp_path / "torn.db")
+
+
+def test_without_a_library_the_next_log_of_the_folder_is_read_and_it_is_said(tmp_path, monkeypatch):
+    state(tmp_path / "checkpoint-5", 5)
+    (tmp_path / "events.out.tfevents.1").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_accumulator", None)
+    log = read_log(tmp_path)
+    assert len(log.rows) == 5
+    assert "pip install entrostat[tensorboard]" in log.notes[0]
+    (tmp_path / "checkpoint-5" / "trainer_state.json").unlink()
+    with pytest.raises(LogError, match="pip install"):
+        read_log(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["rollout/raw_reward", "reward"])
+def test_a_bare_name_under_eval_is_a_score_in_slimes_logs_alone(tmp_path, first):
+    rows = [{"step": i, first: reward(i), "eval/aime": 0.5, "eval/temperature": 1.0} for i in STEPS]
+    file = tmp_path / "log.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_log(file).used.get("heldout") == (("eval/aime",) if first.startswith("rollout/") else None)

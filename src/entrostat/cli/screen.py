@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -56,6 +57,22 @@ def _picture(character: str) -> str:
     return chr(0x2400 + number) if number < 0x20 else f"\\u{{{number:x}}}"
 
 
+MENDABLE = (  # module and name of each error, so that none is imported for the sake of another
+    ("entrostat.diagnose.reading", "LogError"),
+    ("entrostat.engine.checkpoint", "CheckpointError"),
+    ("entrostat.engine.policy", "PolicyError"),
+    ("entrostat.engine.study", "StudyError"),
+    ("entrostat.engine.update", "TrainingError"),
+    ("entrostat.grading", "IsolationError"),
+    ("entrostat.grading", "SamplesError"),
+    ("entrostat.grading", "WorkerError"),
+    ("entrostat.integrations.trackers", "TrackerError"),
+    ("entrostat.recipe", "RecipeError"),
+    ("entrostat.runs", "RunError"),
+    ("entrostat.tasks", "TaskError"),
+)
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into plain lines and exit status 1."""
@@ -78,29 +95,5 @@ def plain_errors() -> Iterator[None]:
 
 
 def _mendable() -> tuple[type[Exception], ...]:
-    """Imported when there is an error and not before: these rooms take a second to import."""
-    from entrostat.diagnose import LogError
-    from entrostat.engine.checkpoint import CheckpointError
-    from entrostat.engine.policy import PolicyError
-    from entrostat.engine.study import StudyError
-    from entrostat.engine.update import TrainingError
-    from entrostat.grading import IsolationError, SamplesError, WorkerError
-    from entrostat.integrations.trackers import TrackerError
-    from entrostat.recipe import RecipeError
-    from entrostat.runs import RunError
-    from entrostat.tasks import TaskError
-
-    return (
-        CheckpointError,
-        IsolationError,
-        LogError,
-        PolicyError,
-        RecipeError,
-        SamplesError,
-        RunError,
-        StudyError,
-        TaskError,
-        TrackerError,
-        TrainingError,
-        WorkerError,
-    )
+    """Errors that a user can mend, of the modules that have been imported: another module's cannot have been raised."""
+    return tuple(getattr(sys.modules[module], name) for module, name in MENDABLE if module in sys.modules)

@@ -24,12 +24,13 @@ Quantity = Metric
 QUANTITIES: Mapping[str, Quantity] = METRICS
 
 BY_WORDS = 1000  # ranks from here on are not a listed name but rules on words
+BY_DATASET = 2000  # the rank of a name that is a data set's, which only slime's logs have
 NEUTRAL = re.compile(r"(train|training|trainer|rollout|metrics)/")
 NEVER_READ = frozenset({"rollout/rewards", "actor/pg_clipfrac_lower"})
 REDUCED = re.compile(r"[@:](mean|sum|avg)$")  # SkyRL's and ROLL's way to say how workers' values were joined
 DATASET_SCORE = re.compile(  # slime: `eval/aime` is the score on aime
     r"eval/(?!.*(loss|time|second|step|epoch|token|len|entrop|kl|num|count|std|min|max|ppl|perpl|trunc|grad|norm|ratio"
-    r"|err|frac|format|lr|rate|memory|version|turn))[a-z][a-z0-9_.+]*(-[a-z0-9_.+]+)*"
+    r"|err|frac|format|lr|rate|memory|version|turn|temp|top_|seed|batch|size|max|limit|num|sampl))[a-z][a-z0-9_.+]*(-[a-z0-9_.+]+)*"
 )
 COMPONENT = re.compile(r"(?:^|[/_.])rewards\s*[/.]\s*([^/]+)")
 WHOLE = frozenset({"mean", "avg", "total", "overall", "all", "raw", "std"})
@@ -90,7 +91,7 @@ def recognise(name: str) -> Match | None:
         if match := next((match for pattern, match in _PATTERNS if pattern.fullmatch(each)), None):
             return match
     return _by_words(CAMEL.sub("_", name).lower()) or (
-        Match("heldout", 2 * BY_WORDS) if DATASET_SCORE.fullmatch(plain) else None
+        Match("heldout", BY_DATASET) if DATASET_SCORE.fullmatch(plain) else None
     )
 
 
@@ -161,7 +162,7 @@ def recognise_row(row: Mapping[str, Any]) -> Recognised:
     text = []
     for name, value in row.items():
         known = recognise(name)
-        if known is None:
+        if known is None or known.rank == BY_DATASET:
             continue
         quantity, rank = known
         try:

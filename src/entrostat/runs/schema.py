@@ -96,7 +96,7 @@ NO_LENGTH = (
     | SHARE
     | REWARD
     | _any("prompt prompts input context clip clipped truncated terminated correct incorrect total")
-    | _any("second throughput penalty")
+    | _any("second throughput penalty queue buffer cache batch padded window")
 )
 NO_KL = NEVER | EVALUATION | REWARD | _any("cov ctl lr")
 
@@ -365,7 +365,8 @@ METRICS: Mapping[str, Metric] = {
         record="loss",
         aliases=_names(
             r"""actor/pg_loss policy_loss pg_loss policy/policy_loss policy/final_loss loss/mean training_loss
-            actor/total_loss loss/policy_avg act_loss /(ppo|grpo)_actor\/(update\/)?(actor_)?loss\/avg/"""
+            actor/total_loss loss/policy_avg act_loss actor_loss grpo_loss ppo_loss total_loss
+            /(ppo|grpo)_actor\/(update\/)?(actor_)?loss\/avg/"""
         ),
     ),
     "entropy_target": Metric(

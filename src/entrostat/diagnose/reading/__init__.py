@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from entrostat.diagnose.reading import console, document, folder, jsonl, notebook, table, tensorboard, trackio, wandb
-from entrostat.diagnose.reading.errors import FORMATS, LogError
+from entrostat.diagnose.reading.errors import FORMATS, LogError, MissingLibraryError
 from entrostat.diagnose.reading.log import Log, RawLog, Row, assemble
 from entrostat.diagnose.reading.text import read_text
 
@@ -44,10 +44,30 @@ def _read_folder(path: Path, wanted: frozenset[str]) -> RawLog:
     next(path.iterdir(), None)  # what may not be listed is refused for that, not taken for an empty folder
     if (path / "run.json").exists():
         return folder.read(path)
+    lacking: list[str] = []
     if any(path.rglob(tensorboard.PATTERN)):
-        return tensorboard.read(path)
+        try:
+            return tensorboard.read(path)
+        except MissingLibraryError as error:
+            lacking.append(str(error))
     if runs := wandb.find(path):
-        return _chosen(path, runs, wandb.read, "the newest by the time in its name")
+        try:
+            return _chosen(path, runs, wandb.read, "the newest by the time in its name")
+        except MissingLibraryError as error:
+            lacking.append(str(error))
+    raw = _read_text_log(path, read_file)
+    if raw is not None:
+        return replace(raw, notes=(*lacking, *raw.notes))
+    if lacking:
+        raise LogError(lacking[0])
+    raise LogError(
+        f"{path}: holds no run.json, no event files, no run-*.wandb, no trainer_state.json and no "
+        f"{', '.join(LINES[4:])}; name the log file itself. {FORMATS}"
+    )
+
+
+def _read_text_log(path: Path, read_file: Callable[[Path], RawLog]) -> RawLog | None:
+    """The newest log of a folder that needs no library of its own; None for none."""
     if states := sorted(path.rglob("trainer_state.json")):
         states.sort(key=lambda file: document.global_step(read_text(file)[0]))
         return _chosen(path, states, read_file, "the one with the most steps")
@@ -56,10 +76,7 @@ def _read_folder(path: Path, wanted: frozenset[str]) -> RawLog:
             return _chosen(path, files, read_file, "the last by name")
     if databases := sorted(file for file in path.rglob("*") if file.suffix in DATABASES):
         return _chosen(path, databases, read_file, "the last by name")
-    raise LogError(
-        f"{path}: holds no run.json, no event files, no run-*.wandb, no trainer_state.json and no "
-        f"{', '.join(LINES[4:])}; name the log file itself. {FORMATS}"
-    )
+    return None
 
 
 def _chosen(path: Path, files: Sequence[Path], read: Callable[[Path], RawLog], why: str) -> RawLog:

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from entrostat.diagnose.columns import BY_WORDS, QUANTITIES, canonical, mean, number, recognise, without_prefix
+from entrostat.diagnose.columns import (
+    BY_DATASET,
+    BY_WORDS,
+    QUANTITIES,
+    canonical,
+    mean,
+    number,
+    recognise,
+    without_prefix,
+)
 from entrostat.diagnose.reading.errors import LogError
 from entrostat.diagnose.reading.questions import Question
 from entrostat.diagnose.reading.steps import STEP, is_step_name
@@ -38,9 +47,12 @@ def take_columns(
     """
     counts = Counter(name for row in rows for name, value in row.items() if value is not None and value != "")
     _require_known(mapped, counts)
+    slime = any(name.startswith("rollout/") for name in counts)
     groups: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
     for name in counts:
         match = recognise(name)
+        if match and match.rank == BY_DATASET and not slime:
+            continue
         if match and match.quantity not in mapped and not any(name in columns for columns in mapped.values()):
             groups.setdefault(match.quantity, []).append((match.rank, (name,)))
     question = Question()

@@ -12,3 +12,7 @@ FORMATS = (
 
 class LogError(ValueError):
     """A log that cannot be read at all; the message names it, the cause and the remedy."""
+
+
+class MissingLibraryError(LogError):
+    """A log whose format needs a library that is not installed."""

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnose.reading.log import LogError, RawLog
+from entrostat.diagnose.reading.errors import MissingLibraryError
+from entrostat.diagnose.reading.log import RawLog
 
 PATTERN = "*tfevents*"
 
@@ -15,12 +16,14 @@ PARTS_OF_A_RUN = frozenset({"train", "training", "eval", "validation", "val", "t
 
 
 def read(path: Path) -> RawLog:
-    """The scalars of an event file, or of the newest run in a folder, by name. LogError: the library is missing."""
+    """The scalars of an event file, or of the newest run in a folder, by name. MissingLibraryError: it is not installed."""
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         from tensorboard.util.tensor_util import make_ndarray
     except ImportError as error:
-        raise LogError(f"{path}: reading TensorBoard's events needs `pip install entrostat[tensorboard]`") from error
+        raise MissingLibraryError(
+            f"{path}: reading TensorBoard's events needs `pip install entrostat[tensorboard]`"
+        ) from error
     rows: dict[int, dict[str, Any]] = {}
     run, folders, notes = (path, [path], ()) if path.is_file() else newest_run(path)
     for folder in folders:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnose.reading.log import LogError, RawLog, flatten
+from entrostat.diagnose.reading.errors import LogError, MissingLibraryError
+from entrostat.diagnose.reading.log import RawLog, flatten
 
 BLOCK = 32 * 1024
 HEADER = struct.Struct("<IHB")  # checksum, length, type
@@ -32,12 +33,15 @@ def find(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> RawLog:
-    """The history of an offline run. LogError: the library is missing, or the file is no such run."""
+    """The history of an offline run. MissingLibraryError: it is not installed. LogError: the
+    file is no such run."""
     try:
         from google.protobuf.message import DecodeError
         from wandb.proto.wandb_internal_pb2 import Record
     except ImportError as error:
-        raise LogError(f"{path}: reading Weights & Biases' runs needs `pip install entrostat[wandb]`") from error
+        raise MissingLibraryError(
+            f"{path}: reading Weights & Biases' runs needs `pip install entrostat[wandb]`"
+        ) from error
     data = path.read_bytes()
     if data and data[:4] != IDENT[: len(data)]:
         raise LogError(f"{path}: does not begin as a Weights & Biases run does; export the run as CSV instead")
