@@ -31,8 +31,8 @@ def test_a_log_is_diagnosed_without_torch():
 @pytest.mark.parametrize("log", ["absent.jsonl", "."])
 def test_a_log_that_is_not_read_is_refused_without_torch(log, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    call = f"from typer.testing import CliRunner as R; from entrostat.cli import app; R().invoke(app, ['diagnose', {log!r}])"
-    assert not {"torch", "transformers"} & imported(call)
+    runner = "from typer.testing import CliRunner as Runner; from entrostat.cli import app"
+    assert not {"torch", "transformers"} & imported(f"{runner}; Runner().invoke(app, ['diagnose', {log!r}])")
 
 
 def test_every_name_is_the_one_of_its_room_and_no_other_is_there():

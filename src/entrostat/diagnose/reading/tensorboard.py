@@ -16,7 +16,7 @@ PARTS_OF_A_RUN = frozenset({"train", "training", "eval", "validation", "val", "t
 
 
 def read(path: Path) -> RawLog:
-    """The scalars of an event file, or of the newest run in a folder, by name. MissingLibraryError: it is not installed."""
+    """The scalars of an event file, or of a folder's last run by name. MissingLibraryError: tensorboard is not there."""
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         from tensorboard.util.tensor_util import make_ndarray
