@@ -16,7 +16,7 @@ PARTS_OF_A_RUN = frozenset({"train", "training", "eval", "validation", "val", "t
 
 
 def read(path: Path) -> RawLog:
-    """The scalars of an event file, or of a folder's last run by name. MissingLibraryError: tensorboard is not there."""
+    """The scalars of an event file, or of a folder's last run by name. MissingLibraryError: no tensorboard."""
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         from tensorboard.util.tensor_util import make_ndarray
