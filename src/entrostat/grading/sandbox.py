@@ -2,9 +2,9 @@
 
 Once: a read-only root that holds nothing but Python's standard library and the shared libraries; user, process, mount,
 message, network and host-name namespaces. As root, the fork server becomes user 65534 first.
-Each grading: user, process, mount, message and network namespaces again, a session and descriptors 0 to 2 of its own,
-an empty /tmp with a size limit, Landlock where the kernel has it, resource limits, no core dumps, no capabilities, no
-new privileges, a seccomp filter.
+Each grading: user, process and mount namespaces again (without the filter also message and network), a session and
+descriptors 0 to 2 of its own, an empty /tmp with a size limit, Landlock where the kernel has it, resource limits, no
+core dumps, no capabilities, no new privileges, a seccomp filter.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ _NAMESPACES = {
     "net namespace": kernel.CLONE_NEWNET,
     "uts namespace": kernel.CLONE_NEWUTS,
 }
+
+
+_SEALED_BY_NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,9 @@ class Sandbox:
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         self._pid_namespace: int | None = None
         self._filter = b"" if "seccomp" in self.missing else grading_filter()
+        # With the filter no grading can make a socket or anything to share, so the worker's empty network and message
+        # namespaces serve them all; a new network costs as much as a quarter of a grading.
+        self._fresh = kernel.CLONE_NEWNS if self._filter else _SEALED_BY_NAMESPACES
         self._own_root = "mount namespace" not in self.missing
         self._interpreter = [*_interpreter_paths(library), *packages]
         # An empty /tmp would hide an interpreter or a package that is installed below it.
@@ -174,7 +180,7 @@ class Sandbox:
         """Isolate the calling process, a fresh fork, for one grading; of its descriptors it keeps those in `keep`."""
         with contextlib.suppress(OSError):
             self._write_own_proc_file("oom_score_adj", _FIRST_TO_GO)
-        self._unshare(self._namespaces & ~(kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS), NOBODY)
+        self._unshare(self._namespaces & self._fresh, NOBODY)
         # A signal to the own process group would reach the fork server's.
         os.setsid()
         _close_all_but(keep)

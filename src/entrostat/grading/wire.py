@@ -24,6 +24,9 @@ Equality = Literal["exact", "python", "json"]
 
 MAX_DEPTH = 100
 NONCE_BYTES = 16
+_LENGTH_BYTES = 4
+_HEADER_BYTES = _LENGTH_BYTES + NONCE_BYTES
+_SMALL_FRAME = 4096
 # Sets and dictionaries of up to so many items are matched in every way where floats may differ; larger ones in order.
 _MOST_MATCHED = 64
 _JSON_INTS = range(-(2**63), 2**63)
@@ -85,34 +88,40 @@ def longest_match(expected: str) -> int:
 
 def send(channel: socket.socket, nonce: bytes, body: bytes) -> None:
     """Send one frame."""
-    channel.sendall((len(body) + NONCE_BYTES).to_bytes(4, "big") + nonce + body)
+    channel.sendall((len(body) + NONCE_BYTES).to_bytes(_LENGTH_BYTES, "big") + nonce + body)
 
 
 def receive(channel: socket.socket, limit: int, deadline: float | None = None) -> tuple[bytes, bytes]:
-    """The next frame's nonce and body.
+    """The next frame's nonce and body; the other side sends nothing more before it is answered.
 
-    limit: largest body, in bytes. deadline: on time.monotonic(). Raises FrameTooLargeError, TimeoutError, EOFError.
+    limit: largest body, in bytes. deadline: on time.monotonic(). Raises FrameTooLargeError for a larger frame or more
+    than one, TimeoutError, EOFError.
     """
-    length = int.from_bytes(_receive_exactly(channel, 4, deadline), "big") - NONCE_BYTES
-    if not 0 <= length <= limit:
-        raise FrameTooLargeError(f"a frame of {length} bytes, where 0 to {limit} are allowed")
-    return _receive_exactly(channel, NONCE_BYTES, deadline), _receive_exactly(channel, length, deadline)
-
-
-def _receive_exactly(channel: socket.socket, size: int, deadline: float | None) -> bytes:
     data = bytearray()
-    while len(data) < size:
-        if deadline is not None:
-            # Past the deadline what has arrived still counts: it is this process that was late.
-            channel.settimeout(max(0.0, deadline - time.monotonic()))
-        try:
-            piece = channel.recv(min(size - len(data), 1 << 16))
-        except BlockingIOError:
-            raise TimeoutError from None
-        if not piece:
-            raise EOFError
-        data += piece
-    return bytes(data)
+    missing = _HEADER_BYTES
+    while missing:
+        data += _receive_some(channel, max(_SMALL_FRAME, min(missing, 1 << 16)), deadline)
+        if len(data) >= _LENGTH_BYTES:
+            length = int.from_bytes(data[:_LENGTH_BYTES], "big") - NONCE_BYTES
+            if not 0 <= length <= limit:
+                raise FrameTooLargeError(f"a frame of {length} bytes, where 0 to {limit} are allowed")
+            missing = _HEADER_BYTES + length - len(data)
+            if missing < 0:
+                raise FrameTooLargeError(f"{-missing} bytes more than one frame")
+    return bytes(data[_LENGTH_BYTES:_HEADER_BYTES]), bytes(data[_HEADER_BYTES:])
+
+
+def _receive_some(channel: socket.socket, size: int, deadline: float | None) -> bytes:
+    if deadline is not None:
+        # Past the deadline what has arrived still counts: it is this process that was late.
+        channel.settimeout(max(0.0, deadline - time.monotonic()))
+    try:
+        piece = channel.recv(size)
+    except BlockingIOError:
+        raise TimeoutError from None
+    if not piece:
+        raise EOFError
+    return piece
 
 
 def _dumps(tree: object) -> str:
