@@ -64,11 +64,13 @@ def fall_from_peak(series: Series, window: int, certain: float, error: float | N
         peak = max of means of w values,   now = mean of the last k values, all after the peak
         sigma = error of one value: that given or roughness (1 + 2 / sqrt(n)), whichever is larger
         floor = sigma / sqrt(w) E[max of n / w standard normals]           the winner's curse of the peak
-        excess = peak - now - floor - certain sigma sqrt(1 / w + 1 / k)
+        excess = peak - now - floor - certain sqrt(sigma^2 / w + later^2 / k)
+        later = sigma, or 0 where the last k > 3 values are all the same
 
     at the w and k of `SPANS`, w at least `window`, with the largest excess over its error: a deep fall shows after two
     values, a slight one between the means of many. Of two values `CERTAIN_OF_FEW` errors are asked. The
-    roughness is the series' own, by its differences, at the upper end of what n values tell of it.
+    roughness is the series' own, by its differences, at the upper end of what n values tell of it. A score that stays
+    at exactly 0 has none.
     """
     values = series.values
     sigma = max(roughness(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0)
@@ -82,7 +84,8 @@ def fall_from_peak(series: Series, window: int, certain: float, error: float | N
             if span > len(values) - (top + width):
                 break
             now = float(total[-1] - total[-1 - span]) / span
-            unsure = sigma * math.sqrt(1 / width + 1 / span)
+            later = 0.0 if span > FEW + 1 and not np.ptp(values[-span:]) else sigma**2
+            unsure = math.sqrt(sigma**2 / width + later / span)
             certainty = max(certain, CERTAIN_OF_FEW) if span <= FEW else certain
             excess = peak - now - floor - certainty * unsure
             rank = excess / unsure if unsure > 0 else excess
