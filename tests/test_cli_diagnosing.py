@@ -1,6 +1,7 @@
 """`diagnose` and `watch` from the command line: answers on standard output, plain errors, exit codes for scripts."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,3 +234,114 @@ def test_a_remedy_that_comes_again_is_told_once_and_a_guessed_end_is_said(tmp_pa
     assert shown.count("go back to the peak") == 2
     assert shown.count("(as above)") >= 1
     assert "--budget STEP says it" not in shown
+
+
+def healthy_rows(n=60):
+    return [{"step": i + 1, "entropy": 0.5, "truncated": 0.0, "reward": 0.2 + 0.005 * i} for i in range(n)]
+
+
+def written(file, rows):
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.mark.parametrize(("severity", "status"), [("critical", 3), ("warning", 3)])
+def test_a_build_fails_on_a_finding_with_a_status_of_its_own(log, tmp_path, severity, status):
+    assert run("diagnose", log, "--fail-on", severity).exit_code == status
+    assert run("diagnose", log).exit_code == 0
+    assert run("diagnose", written(tmp_path / "well.jsonl", healthy_rows()), "--fail-on", severity).exit_code == 0
+    assert run("diagnose", tmp_path / "none", "--fail-on", severity).exit_code == 1
+    assert run("diagnose", log, "--fail-on", "typo").exit_code == 2
+
+
+def test_what_is_over_fails_no_build_and_is_told(tmp_path):
+    rows = healthy_rows(120)
+    for row in rows[30:60]:
+        row["truncated"] = 0.9
+    log = written(tmp_path / "log.jsonl", rows)
+    result = run("diagnose", log, "--fail-on", "warning")
+    assert result.exit_code == 0
+    assert "over: " in result.stdout
+    answer = json.loads(run("diagnose", log, "--json").stdout)
+    assert [(each["kind"], each["over"] is not None) for each in answer["past"]] == [("truncation", True)]
+    assert not answer["findings"]
+
+
+def test_the_json_says_what_could_and_what_could_not_be_looked_for(log):
+    answer = json.loads(run("diagnose", log, "--json").stdout)
+    assert answer["schema"] == 2
+    assert answer["sighted"]["truncation"] == ["truncated"]
+    assert answer["blind"]["kl-runaway"] == ["kl"]
+    assert not set(answer["sighted"]) & set(answer["blind"])
+
+
+def test_every_key_of_the_json_is_documented(log):
+    page = (Path(__file__).parents[1] / "docs" / "diagnose.md").read_text()
+    answer = json.loads(run("diagnose", log, "--json", "--against", log).stdout)
+    keys = {*answer, *answer["findings"][0], *answer["findings"][0]["remedies"][0]}
+    assert [key for key in keys if f"`{key}`" not in page] == []
+
+
+def test_two_runs_part_where_one_changes(log, tmp_path):
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for row in rows[40:]:
+        row["entropy"] *= 0.2
+    other = written(tmp_path / "other.jsonl", rows)
+    [parting] = json.loads(run("diagnose", other, "--against", log, "--json").stdout)["partings"]
+    assert parting["quantity"] == "entropy"
+    assert 41 <= parting["step"] <= 45
+    assert "since step" in run("diagnose", other, "--against", log).stdout
+    assert json.loads(run("diagnose", log, "--against", log, "--json").stdout)["partings"] == []
+
+
+def test_several_runs_are_watched_and_the_first_finding_ends_it(log, tmp_path):
+    well = written(tmp_path / "well.jsonl", healthy_rows())
+    result = run("watch", well, log, "--once", "--until", "critical", "--record", tmp_path / "found.jsonl")
+    assert result.exit_code == 3
+    assert "well.jsonl" in result.stdout
+    assert run("watch", well, well, "--once", "--until", "warning").exit_code == 0
+    assert run("watch", well, tmp_path / "none", "--once").exit_code == 1
+
+
+def test_a_host_can_be_named_and_an_unknown_one_is_refused(log):
+    assert "--rollout-max-response-len" in run("diagnose", log, "--host", "slime").stdout
+    refused = run("diagnose", log, "--host", "typo")
+    assert refused.exit_code == 2
+    assert "openrlhf" in refused.stderr
+
+
+OWN = """
+from entrostat.diagnose import Detector, Finding
+
+
+class Always(Detector):
+    kind = "always"
+    columns = ("entropy",)
+
+    def find(self, history, end):
+        return Finding(self.kind, "warning", history.step, 1, "It is always so.", {}, ("entropy",))
+
+
+nothing = 3
+"""
+
+
+def test_a_detector_of_another_package_is_used_by_its_name(log, tmp_path, monkeypatch):
+    (tmp_path / "own_detectors.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    answer = json.loads(run("diagnose", log, "--detector", "own_detectors:Always", "--json").stdout)
+    assert {"always", "truncation"} <= {each["kind"] for each in answer["findings"]}
+    assert "always" in run("watch", log, "--once", "--detector", "own_detectors:Always").stdout
+    for name in ("own_detectors:Never", "own_detectors:nothing", "typo"):
+        refused = run("diagnose", log, "--detector", name)
+        assert refused.exit_code == 2
+        assert "--detector" in refused.stderr
+
+
+def test_a_page_says_what_a_held_out_score_would_have_shown(log, tmp_path):
+    page = tmp_path / "page.html"
+    run("diagnose", log, "--html", page)
+    assert "held-out score would have shown" in page.read_text()
+    rows = [{**json.loads(line), "eval_reward": 0.5} for line in log.read_text().splitlines()]
+    run("diagnose", written(tmp_path / "scored.jsonl", rows), "--html", page)
+    assert "held-out score would have shown" not in page.read_text()

@@ -67,7 +67,7 @@ def judge(log: Labelled, alarms: dict[str, int]) -> Judged:
 def logs(half: str, failures: int, healthy: int, collapses: int) -> list[Labelled]:
     """Logs of each failure, at least `collapses` of entropy collapse, and healthy ones; lengths and noise levels take
     turns with the seeds."""
-    first = {"tune": 0, "report": 60_000}[half]
+    first = {"tune": 0, "report": 80_000}[half]
     counts = {name: max(failures, collapses if name == "entropy-collapse" else 0) for name in FAILURES}
     failing = [synthetic.make(name, first + seed) for name in FAILURES for seed in range(counts[name])]
     return failing + [synthetic.make(None, first + 5_000 + seed) for seed in range(healthy)]

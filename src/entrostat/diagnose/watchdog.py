@@ -11,7 +11,7 @@ from entrostat.diagnose.finding import SEVERITIES, Finding
 from entrostat.diagnose.history import History
 from entrostat.diagnose.remedies import with_half_the_rate
 
-LOOKS = 500  # the detectors look at every row of a log of so many rows, and at every n / 500th of one of n
+LOOKS = 400  # the detectors look at every row of a log of so many rows, and at every n / 500th of one of n
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Watchdog:
 
     def standing(self) -> list[Finding]:
         """The failures that the run has now, the worst first, then by their onset."""
-        found = [case.standing for case in self._cases if case.standing]
+        found = [self._fitted(case.standing) for case in self._cases if case.standing]
         return sorted(found, key=lambda finding: (-SEVERITIES.index(finding.severity), finding.onset))
 
     def first_step(self, kind: str) -> int:
@@ -110,13 +110,8 @@ class Watchdog:
             case.reported = agreed
         rank = max(agreed, min(case.reported, max(rank for _, rank in recent)))
         onset = min(finding.onset, case.first)
-        case.standing = replace(
-            finding,
-            severity=SEVERITIES[rank],
-            onset=onset,
-            remedies=with_half_the_rate(finding.remedies, self._highest_rate()),
-        )
-        return [case.standing] if new else []
+        case.standing = replace(finding, severity=SEVERITIES[rank], onset=onset)
+        return [self._fitted(case.standing)] if new else []
 
     def _not_shown(self, case: _Case, step: int) -> None:
         case.quiet += 1
@@ -125,9 +120,11 @@ class Watchdog:
 
     def _end(self, case: _Case, step: int) -> None:
         if case.standing:
-            self.past.append(replace(case.standing, over=step))
+            self.past.append(self._fitted(replace(case.standing, over=step)))
         case.standing, case.reported, case.quiet = None, -1, 0
 
-    def _highest_rate(self) -> float | None:
+    def _fitted(self, finding: Finding) -> Finding:
+        """The finding, with half of the highest learning rate that the run has logged in its remedies."""
         rates = self.history.series("learning_rate").values
-        return float(rates.max()) if len(rates) else None
+        rate = float(rates.max()) if len(rates) else None
+        return replace(finding, remedies=with_half_the_rate(finding.remedies, rate))

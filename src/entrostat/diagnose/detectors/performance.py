@@ -58,8 +58,11 @@ class Fall:
         return self.peak - self.now
 
 
-def fall_from_peak(series: Series, window: int, certain: float, error: float | None = None) -> Fall | None:
-    """The fall of a series of at least `window` + 2 values; None while its peak is too near to tell.
+def fall_from_peak(
+    series: Series, window: int, certain: float, share: float, error: float | None = None
+) -> Fall | None:
+    """The fall of a series of at least `window` + 2 values; None for one of less than `share`, or while its peak is too
+    near to tell.
 
         peak = max of means of w values,   now = mean of the last k values, all after the peak
         sigma = error of one value: that given or roughness (1 + 2 / sqrt(n)), whichever is larger
@@ -73,26 +76,38 @@ def fall_from_peak(series: Series, window: int, certain: float, error: float | N
     at exactly 0 has none.
     """
     values = series.values
-    sigma = max(roughness(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0)
     total = np.concatenate([[0.0], np.cumsum(values)])
+    spans = [span for span in SPANS if span <= len(values) - window]
+    now = {span: float(total[-1] - total[-1 - span]) / span for span in spans}
+    highest = float((total[window:] - total[:-window]).max()) / window
+    if not now or highest - min(now.values()) <= share * _scale(series, highest):
+        return None
+    same = _same(values)
+    sigma = max(roughness(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0)
     best: tuple[float, Fall] | None = None
     for width in _widths(window, len(values)):
         means = (total[width:] - total[:-width]) / width
         top = int(means.argmax())
         peak, floor = float(means[top]), sigma / math.sqrt(width) * expected_maximum(len(values) / width)
-        for span in SPANS:
+        for span in spans:
             if span > len(values) - (top + width):
                 break
-            now = float(total[-1] - total[-1 - span]) / span
-            later = 0.0 if span > FEW + 1 and not np.ptp(values[-span:]) else sigma**2
+            later = 0.0 if FEW + 1 < span <= same else sigma**2
             unsure = math.sqrt(sigma**2 / width + later / span)
             certainty = max(certain, CERTAIN_OF_FEW) if span <= FEW else certain
-            excess = peak - now - floor - certainty * unsure
+            excess = peak - now[span] - floor - certainty * unsure
             rank = excess / unsure if unsure > 0 else excess
             if best is None or rank > best[0]:
                 step = int(series.steps[top + width - 1])
-                best = rank, Fall(peak, step, now, width, span, floor, excess, unsure, _scale(series, peak))
-    return best[1] if best else None
+                best = rank, Fall(peak, step, now[span], width, span, floor, excess, unsure, _scale(series, peak))
+    return best[1] if best and best[1].gap > share * best[1].scale else None
+
+
+def _same(values: Values) -> int:
+    """How many of the last values are equal."""
+    last = values[-SPANS[-1] :]
+    other = np.flatnonzero(last != last[-1])
+    return len(last) - 1 - int(other[-1]) if len(other) else len(last)
 
 
 def _widths(window: int, count: int) -> list[int]:
@@ -142,8 +157,8 @@ class RiseThenFall(Detector):
             return None
         errors = history.series("heldout_error").values
         error = float(errors[-1]) if name == "heldout" and len(errors) else None
-        fall = fall_from_peak(series, window, self.certain, error)
-        if fall is None or fall.gap <= self.share * fall.scale:
+        fall = fall_from_peak(series, window, self.certain, self.share, error)
+        if fall is None:
             return None
         if float(series.values[-max(window, fall.span // 3) :].mean()) > fall.peak - fall.gap / 2:
             return None  # it has come back since
