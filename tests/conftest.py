@@ -14,6 +14,12 @@ HOST = os.environ.get("REQUIRE_HOST")
 skipped: list[str] = []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what the tests would keep for their user, such as the secret of random tests, out of the user's home."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     if HOST and report.skipped:
         skipped.append(f"{report.nodeid}: {report.longrepr}")

@@ -15,6 +15,7 @@ import csv
 import gzip
 import json
 import re
+import statistics
 import subprocess
 import sys
 import sysconfig
@@ -99,34 +100,40 @@ def seconds_of_rival(python: Path, executor: str, count: int) -> float:
     return float(seconds)
 
 
-def seconds_of_ours(task: Task | ScriptTask, count: int) -> tuple[float, list[float]]:
-    """Seconds for `count` gradings by two workers, and the latency of each of 200 gradings one at a time."""
+def seconds_of_ours(task: Task | ScriptTask, count: int) -> float:
+    """Seconds for `count` gradings by two workers."""
     with CodeGrader(workers=2) as grader:
         begun = time.monotonic()
         verdicts = grader.grade([(task, RIGHT.format(i)) for i in range(count)])
         seconds = time.monotonic() - begun
-        if not all(verdict.passed for verdict in verdicts):
-            raise SystemExit("entrostat: a right sample did not pass")
+    if not all(verdict.passed for verdict in verdicts):
+        raise SystemExit("entrostat: a right sample did not pass")
+    return seconds
+
+
+def latencies_of_ours(task: Task | ScriptTask) -> list[float]:
+    """The latency of each of 200 gradings, one at a time, sorted."""
     with CodeGrader(workers=1) as grader:
-        return seconds, [grader.grade([(task, RIGHT.format(i))])[0].seconds for i in range(200)]
+        return sorted(grader.grade([(task, RIGHT.format(i))])[0].seconds for i in range(200))
 
 
-def speed_table(python: Path, count: int) -> list[dict[str, object]]:
+def speed_table(python: Path, count: int, rounds: int) -> list[dict[str, object]]:
+    """Gradings a second, the median of rounds in which every executor takes its turn, and the slowest and fastest."""
+    kinds = {"entrostat, calls": TASK, "entrostat, script": SCRIPT}
+    rates: dict[str, list[float]] = {name: [] for name in (*EXECUTORS, *kinds)}
+    for _ in range(rounds):
+        for executor in EXECUTORS:
+            rates[executor].append(count / seconds_of_rival(python, executor, count))
+        for name, task in kinds.items():
+            rates[name].append(count / seconds_of_ours(task, count))
     rows: list[dict[str, object]] = []
-    for executor in EXECUTORS:
-        seconds = seconds_of_rival(python, executor, count)
-        rows.append({"executor": executor, "gradings a second": round(count / seconds, 1)})
-    for name, task in (("entrostat, calls", TASK), ("entrostat, script", SCRIPT)):
-        seconds, latencies = seconds_of_ours(task, 5 * count)
-        latencies.sort()
-        rows.append(
-            {
-                "executor": name,
-                "gradings a second": round(5 * count / seconds, 1),
-                "median ms": round(1000 * latencies[100], 2),
-                "p99 ms": round(1000 * latencies[198], 2),
-            }
-        )
+    for name, measured in rates.items():
+        row: dict[str, object] = {"executor": name, "gradings a second": round(statistics.median(measured), 1)}
+        row |= {"slowest round": round(min(measured), 1), "fastest round": round(max(measured), 1)}
+        if name in kinds:
+            latencies = latencies_of_ours(kinds[name])
+            row |= {"median ms": round(1000 * latencies[100], 2), "p99 ms": round(1000 * latencies[198], 2)}
+        rows.append(row)
     return rows
 
 
@@ -162,12 +169,13 @@ def write(path: Path, rows: Iterable[dict[str, object]] | Iterable[dict[str, str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rivals", type=Path, required=True, help="the Python of the rivals' virtual environment")
-    parser.add_argument("--count", type=int, default=200, help="gradings for the speed of each rival")
+    parser.add_argument("--count", type=int, default=200, help="gradings for the speed of each executor, per round")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each executor, for the speed")
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--only", choices=["speed", "attacks", "canonical"])
     arguments = parser.parse_args()
     if arguments.only in (None, "speed"):
-        speeds = speed_table(arguments.rivals, arguments.count)
+        speeds = speed_table(arguments.rivals, arguments.count, arguments.rounds)
         write(arguments.out / "speed.csv", speeds)
         print(*speeds, sep="\n")
     if arguments.only in (None, "canonical"):
