@@ -111,7 +111,7 @@ def both(
             def under(
                 steering: Steering, number: int, args: Any = args, changes: Any = changes, size: int = size
             ) -> Any:
-                ours.steering = lambda: steering  # type: ignore[assignment]
+                ours.steering = lambda tier: steering  # type: ignore[assignment]
                 ours.before_train_step(None, number, 0, None, None, None)
                 settings = Namespace(**args, eps_clip=0.2, eps_clip_high=0.28, **MILES)
                 return step(parallel, cp, reducer, steered, settings, changes, size)

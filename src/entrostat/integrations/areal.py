@@ -3,23 +3,28 @@
     entrostat.integrations.areal.steer()
 
 AReaL's own `grpo_loss_fn` runs, reading our thresholds as eps_clip and eps_clip_higher: its rejection sampling,
-M2PO mask, dual clip, distillation and statistics are untouched. Tier A. A step is one version of the engine's weights;
-AReaL's recovery holds it. The engine, a class of ours on top of AReaL's, is named to its workers by AReaL itself; they
-need ENTROSTAT_CONTROL, too (env_vars of actor.scheduling_spec).
+M2PO mask, dual clip, distillation and statistics are untouched. Tier B: the entropy is AReaL's. A step is one version
+of the engine's weights; AReaL's recovery holds it, and its checkpoints hold entrostat_controller.json, the state of a
+strategy that follows the entropy. The engine, a class of ours on top of AReaL's, is named to its workers by AReaL
+itself; they need ENTROSTAT_CONTROL, too (env_vars of actor.scheduling_spec).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from entrostat.integrations.steering import Steering, refuse, steering
+from entrostat.integrations.steering import Control, EntropySteering, refuse, steering
 
-TIER = "A"
+TIER = "B"
+STATE_FILE = "entrostat_controller.json"
 ENGINES = {  # where AReaL's trainer asks for a class, and where it is defined
     "FSDPPPOActor": ("areal.engine", "areal.engine.fsdp_engine"),
     "MegatronPPOActor": ("areal.engine", "areal.engine.megatron_engine"),
@@ -33,7 +38,7 @@ def steer() -> None:
     An engine that cannot be imported here is left out; AReaL could not use it either. Raises ValueError for a faulty
     control.
     """
-    steering()
+    steering("B")
     for name, (place, home) in ENGINES.items():
         try:
             ours = _actor(name)
@@ -43,7 +48,7 @@ def steer() -> None:
             setattr(import_module(module), name, ours)
 
 
-def steered_loss(loss_fn: Any, control: Steering, step: int) -> Callable[..., Tensor]:
+def steered_loss(loss_fn: Any, control: Control, step: int) -> Callable[..., Tensor]:
     """AReaL's loss, a functools.partial of `grpo_loss_fn` with its settings, under the thresholds of a step.
 
     pi_old is the proximal policy, prox_logp of the batch. Raises ValueError for a ratio that is not a token's and for a
@@ -63,6 +68,8 @@ def steered_loss(loss_fn: Any, control: Steering, step: int) -> Callable[..., Te
         if old is None:
             refuse("AReaL", {"actor.prox_logp_method": (settings["prox_logp_method"], ("recompute", "metrics"))})
             raise ValueError("AReaL: the batch has no prox_logp, the log-probabilities of the proximal policy")
+        if isinstance(control, EntropySteering):
+            control.record(entropy, input_data["loss_mask"])
         low, high = control.thresholds(step, old)
         found: Tensor = loss_fn(logprobs, entropy, input_data, eps_clip=low, eps_clip_higher=high, **kwargs)
         return found
@@ -76,8 +83,31 @@ class SteeredEngine:
     def train_batch(self, input_: Any, loss_fn: Any, loss_weight_fn: Any) -> Any:
         """AReaL's own training step, with its policy loss steered."""
         if getattr(getattr(loss_fn, "func", None), "__name__", "") == "grpo_loss_fn":
-            loss_fn = steered_loss(loss_fn, steering(), int(self.get_version()))  # type: ignore[attr-defined]
+            version, control = int(self.get_version()), steering("B")  # type: ignore[attr-defined]
+            if isinstance(control, EntropySteering):
+                control.begin_step(version)
+            loss_fn = steered_loss(loss_fn, control, version)
         return super().train_batch(input_, loss_fn, loss_weight_fn)  # type: ignore[misc]
+
+    def save(self, meta: Any) -> Any:
+        """AReaL's checkpoint, and the state of a strategy that follows the entropy, once it has taken a step."""
+        found = super().save(meta)  # type: ignore[misc]
+        control = steering("B")
+        if isinstance(control, EntropySteering) and control.step is not None:
+            control.begin_step(max(int(self.get_version()), control.step))  # type: ignore[attr-defined]
+            if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+                (Path(meta.path) / STATE_FILE).write_text(json.dumps(control.state_dict(), allow_nan=False))
+        return found
+
+    def load(self, meta: Any) -> Any:
+        """AReaL's checkpoint, and that state. ValueError: the checkpoint of a training run without it."""
+        found = super().load(meta)  # type: ignore[misc]
+        control, file = steering("B"), Path(meta.path) / STATE_FILE
+        if isinstance(control, EntropySteering) and meta.with_optim:
+            if not file.exists():
+                raise ValueError(f"{file}: missing, so the checkpoint has no strategy's state; start from its weights")
+            control.load_state_dict(json.loads(file.read_text()))
+        return found
 
 
 @cache

@@ -3,7 +3,7 @@
     --loss-type custom_loss --custom-loss-function-path entrostat.integrations.miles.loss_function \\
     --custom-megatron-before-train-step-hook-path entrostat.integrations.miles.before_train_step
 
-miles' own `policy_loss_function` runs under our thresholds; see `slime.py`. Tier A. A step is one of its rollouts.
+miles' own `policy_loss_function` runs under our thresholds; see `slime.py`. Tier B. A step is one of its rollouts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from entrostat.integrations.slime import before_train_step, steered_loss
 
 __all__ = ["before_train_step", "loss_function"]
 
-TIER = "A"
+TIER = "B"
 HOST = "miles"
 LOSS = "miles.backends.training_utils.loss_hub.losses"
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from torch import Tensor
 
-from entrostat.integrations.steering import Steering, refuse, steering
+from entrostat.integrations.steering import Control, refuse, steering
 
 TIER = "A"
 TRAINING = ("train", "train_from_meta")
 
 
-def steer(policy: Any, loss_fn: Any, save_state: Any, control: Steering | None = None) -> SteeredLoss:
+def steer(policy: Any, loss_fn: Any, save_state: Any, control: Control | None = None) -> SteeredLoss:
     """The host's loss under our thresholds; it counts the calls of policy.train from the step that was resumed.
 
     save_state: the grpo_state of `setup`. control: by default that of ENTROSTAT_CONTROL in this, the driver's process.
@@ -50,7 +50,7 @@ def _counted(plain: Callable[..., Any], steered: SteeredLoss) -> Callable[..., A
 class SteeredLoss:
     """NeMo RL's loss object, with the thresholds of step `step`; all else is asked of the host's own object."""
 
-    def __init__(self, loss_fn: Any, control: Steering, step: int = 0) -> None:
+    def __init__(self, loss_fn: Any, control: Control, step: int = 0) -> None:
         refuse(
             "NeMo RL",
             {

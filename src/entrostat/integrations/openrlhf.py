@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from entrostat.integrations.steering import Steering, refuse, steering
+from entrostat.integrations.steering import Control, refuse, steering
 
 TIER = "A"
 COMMAND = "openrlhf.cli.train_ppo_ray"
@@ -27,7 +27,7 @@ ACTORS = "openrlhf.trainer.ray.ppo_actor"
 class SteeredPolicyLoss(torch.nn.Module):
     """OpenRLHF's PolicyLoss under the thresholds of `step()`. Raises ValueError for a ratio that is not a token's."""
 
-    def __init__(self, host: Any, control: Steering, step: Callable[[], int]) -> None:
+    def __init__(self, host: Any, control: Control, step: Callable[[], int]) -> None:
         super().__init__()
         refuse("OpenRLHF", {"actor.policy_loss_type": (host.policy_loss_type, ("ppo",))})
         self.host, self.control, self.step = host, control, step
@@ -43,7 +43,7 @@ class SteeredPolicyLoss(torch.nn.Module):
             host.clip_eps_low, host.clip_eps_high = plain
 
 
-def steered_actor(plain: type, control: Steering) -> type:
+def steered_actor(plain: type, control: Control) -> type:
     """The class of OpenRLHF's policy actors, whose trainer's loss is steered. `control` travels with the class."""
 
     def init_model_from_pretrained(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from entrostat.integrations.steering import Steering
+from entrostat.integrations.steering import Control, parse
 
 TIER = "A"
 OWN = ("adv_tau", "kl_tau")
@@ -83,11 +83,11 @@ def _count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 @functools.cache
-def _parsed(settings: str) -> Steering:
-    return Steering.parse(json.loads(settings), "trainer.loss.kwargs")
+def _parsed(settings: str) -> Control:
+    return parse(json.loads(settings), "trainer.loss.kwargs")
 
 
-def _steering(**settings: Any) -> Steering:
+def _steering(**settings: Any) -> Control:
     return _parsed(json.dumps(settings, sort_keys=True))
 
 

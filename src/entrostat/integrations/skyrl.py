@@ -16,13 +16,13 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from entrostat.integrations.steering import Overlay, Steering, refuse, steering
+from entrostat.integrations.steering import Control, Overlay, refuse, steering
 
 TIER = "A"
 WORKERS = "skyrl.backends.skyrl_train.workers.fsdp.fsdp_worker"
 
 
-def steered_loss(plain: Callable[..., Any], control: Steering, step: Callable[[], int]) -> Callable[..., Any]:
+def steered_loss(plain: Callable[..., Any], control: Control, step: Callable[[], int]) -> Callable[..., Any]:
     """SkyRL's policy loss under the thresholds of `step()`, with the same arguments and answer."""
 
     def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, config: Any, **kwargs: Any) -> Any:
@@ -40,7 +40,7 @@ def refuse_algorithm(algorithm: Any) -> None:
     refuse("SkyRL", {"trainer.algorithm.policy_loss_type": (algorithm.policy_loss_type, allowed)})
 
 
-def steered_worker(plain: type, control: Steering) -> type:
+def steered_worker(plain: type, control: Control) -> type:
     """The class of SkyRL's policy workers, whose loss is steered. `control` travels with the class."""
 
     def __init__(self: Any, **kwargs: Any) -> None:  # noqa: N807
@@ -52,7 +52,7 @@ def steered_worker(plain: type, control: Steering) -> type:
     return type(plain.__name__, (plain,), {"__init__": __init__})
 
 
-def steer(control: Steering) -> None:
+def steer(control: Control) -> None:
     """From now on SkyRL builds steered policy workers in this process."""
     import ray
 

@@ -2,21 +2,26 @@
     --custom-megatron-before-train-step-hook-path entrostat.integrations.slime.before_train_step
 
 slime's own `policy_loss_function` runs, reading our thresholds as args.eps_clip and args.eps_clip_high: its TIS, OPSM,
-KL, dual clip, context parallelism and reducers are untouched. Tier A. A step is one of its rollouts.
+KL, dual clip, context parallelism and reducers are untouched. Tier B: the entropy is that of slime's own forward pass.
+A step is one of its rollouts. A strategy that follows the entropy leaves its state at the start of every rollout in
+SAVE/entrostat/rollout_N.json, from which a resumed run goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from entrostat.integrations.steering import Overlay, refuse, steering
+from entrostat.integrations.steering import Control, EntropySteering, Overlay, refuse, steering
 
-TIER = "A"
+TIER = "B"
 HOST = "slime"
 LOSS = "slime.backends.megatron_utils.loss"
 ESTIMATORS = ("grpo", "ppo", "reinforce_plus_plus", "reinforce_plus_plus_baseline")
@@ -25,15 +30,25 @@ _rollout: int | None = None
 
 
 def before_train_step(
-    args: Any,  # noqa: ARG001
+    args: Any,
     rollout_id: int,
     step_id: int,  # noqa: ARG001
     model: Any,  # noqa: ARG001
     optimizer: Any,  # noqa: ARG001
     opt_param_scheduler: Any,  # noqa: ARG001
 ) -> None:
-    """Note the rollout that is trained on; slime counts on from its checkpoint when it resumes."""
+    """Note the rollout that is trained on; slime counts on from its checkpoint when it resumes.
+
+    Under a strategy that follows the entropy, on every rank: let it observe the rollout before. Raises ValueError where
+    a resumed run finds no state of it.
+    """
     global _rollout
+    found = steering("B")
+    if isinstance(found, EntropySteering) and rollout_id != _rollout:
+        if found.step is None and rollout_id > 0:
+            found.load_state_dict(_saved_state(args, rollout_id))
+        found.begin_step(rollout_id)
+        _save_state(args, found)
     _rollout = rollout_id
 
 
@@ -64,9 +79,61 @@ def steered_loss(
             f"{host}: custom_megatron_before_train_step_hook_path does not lead to entrostat, which then cannot tell "
             f"the step; set it to entrostat.integrations.{host}.before_train_step"
         )
-    found: Callable[..., tuple[Tensor, dict[str, Tensor]]] = import_module(home).policy_loss_function
+    control, module = steering("B"), import_module(home)
     old = batch["rollout_log_probs"] if args.use_rollout_logprobs else batch.get("log_probs")
-    if not old:
-        return found(args, batch, logits, sum_of_sample_mean)
-    low, high = steering().thresholds(_rollout, torch.cat(list(old)))
-    return found(Overlay(args, eps_clip=low, eps_clip_high=high), batch, logits, sum_of_sample_mean)
+    if old:
+        low, high = control.thresholds(_rollout, torch.cat(list(old)))
+        args = Overlay(args, eps_clip=low, eps_clip_high=high)
+    with _recorded(control, host, module, args, batch):
+        found: tuple[Tensor, dict[str, Tensor]] = module.policy_loss_function(args, batch, logits, sum_of_sample_mean)
+    return found
+
+
+@contextmanager
+def _recorded(control: Control, host: str, home: Any, args: Any, batch: Any) -> Iterator[None]:
+    """While the host's loss runs, its forward pass's entropy is recorded, where the strategy follows it."""
+    if not isinstance(control, EntropySteering):
+        yield
+        return
+    refuse(host, {"context_parallel_size": (getattr(args, "context_parallel_size", 1), (1,))})
+    plain = home.get_log_probs_and_entropy
+
+    def tapped(*given: Any, **named: Any) -> Any:
+        found = plain(*given, **named)
+        parts = found[1] if isinstance(found, tuple) else found
+        if "entropy" not in parts:
+            raise ValueError(f"{host}: observe_training_entropy is False, and the strategy follows it; set it")
+        control.record(torch.cat(list(parts["entropy"])), torch.cat(list(batch["loss_masks"])))
+        return found
+
+    home.get_log_probs_and_entropy = tapped
+    try:
+        yield
+    finally:
+        home.get_log_probs_and_entropy = plain
+
+
+def _state_file(folder: str, rollout: int) -> Path:
+    return Path(folder) / "entrostat" / f"rollout_{rollout}.json"
+
+
+def _save_state(args: Any, control: EntropySteering) -> None:
+    first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    if first and getattr(args, "save", None):
+        assert control.step is not None
+        file = _state_file(args.save, control.step)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(control.state_dict(), allow_nan=False))
+
+
+def _saved_state(args: Any, rollout: int) -> Any:
+    """That of the rollout's start; of the one before, where a run was killed between a checkpoint and the next."""
+    folders = [folder for folder in (getattr(args, "load", None), getattr(args, "save", None)) if folder]
+    files = [_state_file(folder, number) for number in (rollout, rollout - 1) for folder in folders]
+    for file in files:
+        if file.exists():
+            return json.loads(file.read_text())
+    raise ValueError(
+        f"slime resumes at rollout {rollout}, and the strategy's state is in none of "
+        f"{', '.join(map(str, files)) or 'load and save, which are not set'}; start a new run from the weights"
+    )
