@@ -6,10 +6,10 @@ socket between the grader and the forked interpreter, so no grading can leave an
 
 from __future__ import annotations
 
+import _socket
 import builtins
 import gc
 import importlib
-import itertools
 import json
 import os
 import random
@@ -53,6 +53,7 @@ def main(control_descriptor: int) -> None:
         control.send(json.dumps({"error": str(error)}).encode())
         return
     control.send(json.dumps({"missing": sandbox.missing}).encode())
+    _socket_pairs.lend()
     gc.collect()
     gc.freeze()
     _serve(control, sandbox)
@@ -126,8 +127,7 @@ def _interpret(sandbox: Sandbox, channel: socket.socket) -> None:
     """Seal this process, then do what the grader says until it ends it."""
     conversation = Conversation(channel, sandbox.limits.output)
     try:
-        ends = _lend_socket_pairs()
-        sandbox.seal([channel.fileno(), *(end.fileno() for end in ends)])
+        sandbox.seal([channel.fileno(), *_socket_pairs.make()])
     except (OSError, ValueError) as error:
         conversation.say("unsealed", str(error))
         return
@@ -138,13 +138,29 @@ def _interpret(sandbox: Sandbox, channel: socket.socket) -> None:
     converse(conversation)
 
 
-def _lend_socket_pairs() -> list[socket.socket]:
-    """Make socket.socketpair hand out copies of a few pairs made here; the ends of these pairs.
+class _SocketPairs:
+    """A few socket pairs made before the filter forbids more; socket.socketpair hands out copies of them in turn.
 
-    asyncio takes a pair for each event loop, and the filter allows no new ones, nor epoll.
+    asyncio takes a pair for each event loop.
     """
-    pairs = [socket.socketpair() for _ in range(_SOCKET_PAIRS)]
-    lent = itertools.cycle(pairs)
-    socket.socketpair = lambda *_, **__: tuple(end.dup() for end in next(lent))
-    selectors.DefaultSelector = selectors.PollSelector  # type: ignore[assignment,misc]
-    return [end for pair in pairs for end in pair]
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[_socket.socket, _socket.socket]] = []
+
+    def lend(self) -> None:
+        """Replace socket.socketpair, and epoll, which the filter forbids too, where asyncio would take it."""
+        socket.socketpair = self._copy  # type: ignore[assignment]
+        selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc,assignment]
+
+    def make(self) -> list[int]:
+        """Make the pairs of a grading; their descriptors."""
+        self._pairs = [_socket.socketpair() for _ in range(_SOCKET_PAIRS)]
+        return [end.fileno() for pair in self._pairs for end in pair]
+
+    def _copy(self, *_: object, **__: object) -> tuple[socket.socket, ...]:
+        pair = self._pairs.pop(0)
+        self._pairs.append(pair)
+        return tuple(socket.socket(end.family, end.type, end.proto, os.dup(end.fileno())) for end in pair)
+
+
+_socket_pairs = _SocketPairs()
