@@ -1,9 +1,13 @@
 """Loading policies: the embedded one, any folder in Hugging Face format, and folders that lack something."""
 
+import json
+import os
 import string
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel
 
 from entrostat.engine.policy import PolicyError, embedded_folder, load_policy
 
@@ -51,3 +55,140 @@ def test_damaged_weights_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(PolicyError, match="no causal model can be read"):
         load_policy(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the embedded policy, to be damaged."""
+    load_policy().save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change_tensors(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def configure(folder, file="config.json", **values):
+    path = folder / file
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**content, **values}))
+
+
+def refused(folder, message):
+    with pytest.raises(PolicyError, match=message) as caught:
+        load_policy(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+INNER = "model.layers.0.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(INNER), f"1 tensors of .* are missing, and would be random .{INNER}"),
+        (lambda t: [t.pop(name) for name in list(t) if "layers.1" in name], r"are missing, .*, \.\.\.\)"),
+        (lambda t: t.pop("model.embed_tokens.weight"), "are missing"),
+        (lambda t: t.update(score=torch.zeros(2)), "belong to no part of the model .score"),
+        (lambda t: t.update({INNER: t[INNER][:-1].clone()}), f"another shape than config.json says .{INNER}"),
+        (lambda t: t.update({INNER: t[INNER].T.contiguous()}), "another shape"),
+        (lambda t: t[INNER].view(-1)[3:4].fill_(float("nan")), f"1 tensors of .* hold NaN or infinity .{INNER}"),
+        (lambda t: t[INNER].view(-1)[3:4].fill_(float("inf")), "hold NaN or infinity"),
+        (lambda t: t.clear(), "are missing"),
+    ],
+)
+def test_tensors_that_are_not_the_model_s_are_refused_by_name(folder, change, message):
+    change_tensors(folder, change)
+    refused(folder, message)
+
+
+def test_tied_embeddings_may_be_stored_once_and_untied_ones_may_not(folder):
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    load_policy(folder)
+    configure(folder, tie_word_embeddings=False)
+    refused(folder, "are missing, and would be random .lm_head.weight")
+
+
+def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(folder, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked at the terminal"))
+    (folder / "modeling_x.py").write_text("raise SystemExit('run')")
+    configure(folder, model_type="x", auto_map={"AutoConfig": "modeling_x.C", "AutoModelForCausalLM": "modeling_x.M"})
+    refused(folder, "code of its own, which is not run")
+
+
+def test_a_tokenizer_with_code_of_its_own_is_not_run(folder, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked at the terminal"))
+    (folder / "tokenization_x.py").write_text("raise SystemExit('run')")
+    auto_map = {"AutoTokenizer": ["tokenization_x.T", None]}
+    configure(folder, "tokenizer_config.json", tokenizer_class="T", auto_map=auto_map)
+    refused(folder, "code of its own, which is not run")
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_a_tokenizer_larger_than_the_embedding_is_refused(folder, special):
+    tokenizer = load_policy().tokenizer
+    tokenizer.add_tokens([f"<new-{i}>" for i in range(5)], special_tokens=special)
+    tokenizer.save_pretrained(folder)
+    refused(folder, "5 tokens beyond the model's embedding of 171")
+
+
+def test_a_place_for_images_may_lie_beyond_the_embedding_but_not_in_a_prompt(folder):
+    """As in Gemma 3's text models."""
+    tokenizer = load_policy().tokenizer
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    configure(folder, "tokenizer_config.json", image_token="<image>", extra_special_tokens={"image_token": "<image>"})
+    policy = load_policy(folder)
+    with pytest.raises(PolicyError, match="token 171, beyond the model's embedding of 171"):
+        policy.encode("describe <image>")
+    with pytest.raises(PolicyError, match="no tokens"):
+        policy.encode("")
+
+
+def test_an_end_token_beyond_the_embedding_is_refused(folder):
+    configure(folder, "generation_config.json", eos_token_id=[1, 171])
+    refused(folder, "ends at token 171, beyond")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
+        (lambda f: (f / "config.json").write_text("{"), "no configuration can be read"),
+        (lambda f: (f / "config.json").write_text("{}"), "no configuration can be read"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "no tokenizer can be read"),
+        (lambda f: os.truncate(f / "model.safetensors", 100_000), "no causal model can be read"),
+        (lambda f: os.truncate(f / "model.safetensors", 0), "no causal model can be read"),
+        (lambda f: (f / "adapter_config.json").write_text("{}"), "holds an adapter"),
+        (lambda f: configure(f, quantization_config={"quant_method": "gptq", "bits": 4}), "quantised weights"),
+        (lambda f: configure(f, model_type="t5", is_encoder_decoder=True), "is an encoder-decoder"),
+        (lambda f: configure(f, model_type="clip"), "no causal model can be read|encoder"),
+    ],
+)
+def test_a_folder_that_is_no_policy_is_refused_in_a_line(folder, damage, message):
+    damage(folder)
+    refused(folder, message)
+
+
+def test_a_model_whose_tokens_see_later_ones_is_refused(folder):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = BertLMHeadModel(BertConfig(vocab_size=171, is_decoder=True, **sizes))
+    (folder / "config.json").unlink()
+    model.save_pretrained(folder)
+    load_policy(folder)
+    configure(folder, is_decoder=False)
+    refused(folder, "lets tokens see later ones")
+
+
+def test_other_architectures_and_split_checkpoints_load(folder):
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=171, n_embd=16, n_layer=1, n_head=2, n_positions=64, eos_token_id=1))
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="8KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    loaded = load_policy(folder).model.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+    sorted(folder.glob("model-*.safetensors"))[1].unlink()
+    refused(folder, "no causal model can be read")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from entrostat.engine.policy import DTYPES, EMBEDDED, embedded_folder
+from safetensors import SafetensorError, safe_open
+
+from entrostat.engine.policy import DTYPES, EMBEDDED, PolicyError, embedded_folder
 from entrostat.recipe import StudyRecipe
 
 
@@ -41,7 +43,10 @@ def estimate(study: StudyRecipe, method: str) -> dict[str, Any]:
 
 
 def parameter_count(path: str) -> int | None:
-    """Weights of a model: from its folder's safetensors headers, or as its name says (Qwen2.5-7B, gemma-3-270m)."""
+    """Weights of a model: from its folder's safetensors headers, or as its name says (Qwen2.5-7B, gemma-3-270m).
+
+    PolicyError: a file that is cut off or none.
+    """
     folder = embedded_folder() if path == EMBEDDED else Path(path)
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     if files:
@@ -54,13 +59,8 @@ def parameter_count(path: str) -> int | None:
 
 
 def _elements(file: Path) -> int:
-    with file.open("rb") as data:
-        header = json.loads(data.read(int.from_bytes(data.read(8), "little")))
-    total = 0
-    for name, entry in header.items():
-        if name != "__metadata__":
-            size = 1
-            for width in entry["shape"]:
-                size *= width
-            total += size
-    return total
+    try:
+        with safe_open(file, "numpy") as tensors:
+            return sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise PolicyError(f"policy.path: {file} cannot be read ({error}); give a whole checkpoint") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +16,15 @@ from torch import Tensor
 from entrostat.engine.logits import LONGEST, pack, packed_logits, reads_packed_rows, separate_logits
 
 EMBEDDED = "embedded"
+SHOWN = 3  # names that an error lists
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
+WEIGHTS = (".safetensors", ".bin", ".index.json")
+REMEDIES = {
+    "configuration": "give a folder in Hugging Face format, or a hub id",
+    "tokenizer": "save the model's tokenizer beside its weights",
+    "causal model": "give a whole checkpoint of a decoder-only model",
+}
 
 
 class PolicyError(ValueError):
@@ -53,10 +64,22 @@ class Policy:
         return int(pad) if pad is not None else self.stop_ids[0]
 
     def encode(self, prompt: str) -> list[int]:
-        """The prompt's tokens. A tokenizer with a chat template gets the prompt as a user's turn."""
+        """The prompt's tokens. A tokenizer with a chat template gets the prompt as a user's turn.
+
+        PolicyError: there are none, or the model has no embedding for one.
+        """
         templated = bool(getattr(self.tokenizer, "chat_template", None))  # it writes the special tokens itself
         text = written_out(prompt, self.tokenizer)
-        return cast("list[int]", self.tokenizer.encode(text, add_special_tokens=not templated))
+        ids = cast("list[int]", self.tokenizer.encode(text, add_special_tokens=not templated))
+        if not ids:
+            raise PolicyError(f"a prompt has no tokens ({prompt[:40]!r}); give every task a prompt")
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if max(ids) >= rows:
+            raise PolicyError(
+                f"the prompt {prompt[:40]!r} has token {max(ids)}, beyond the model's embedding of {rows}; "
+                "take the text of that special token out of the prompt"
+            )
+        return ids
 
     def decode(self, ids: list[int]) -> str:
         """The completion's text, without special tokens."""
@@ -92,44 +115,133 @@ def embedded_folder() -> Path:
 
 
 def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: str = "cpu") -> Policy:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model and its tokenizer. Code that comes with a model is never run.
 
     source: `embedded` (the package's own), a folder in Hugging Face format, or a hub id.
-    Raises PolicyError when the folder is missing, holds no model or no tokenizer, or the device is not there.
+    Raises PolicyError, naming what is wrong and the remedy: an unknown dtype; a device that is not there; a folder that
+    is missing or lacks configuration, weights or tokenizer; an adapter; quantised weights; custom code; an
+    encoder-decoder, or a model that sees later tokens; tensors that are missing, left over, of another shape or not
+    finite (tied embeddings may be stored once); a tokenizer that does not fit the embedding; no end token.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     refuse_unusable(source, dtype, device)
     folder = embedded_folder() if str(source) == EMBEDDED else Path(source)
     name = str(folder) if folder.exists() else str(source)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:
-        raise PolicyError(
-            f"policy.path: no tokenizer can be read from {name} ({_first_line(error)}); "
-            "save the model's tokenizer beside its weights"
-        ) from error
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype]).to(device)
-    except Exception as error:
-        raise PolicyError(f"policy.path: no causal model can be read from {name} ({_first_line(error)})") from error
+    refuse_untrainable(_read(name, "configuration", "AutoConfig"), name)
+    tokenizer = _read(name, "tokenizer", "AutoTokenizer")
+    model = _read_model(name, DTYPES[dtype]).to(device)
     model.eval()
     policy = Policy(model, tokenizer, name, reads_packed_rows(model))
-    if not policy.stop_ids:
-        raise PolicyError(f"policy.path: {name} names no end token; set eos_token in its tokenizer")
+    refuse_misfit(policy)
     return policy
+
+
+def _read(name: str, what: str, reader: str, **settings: Any) -> Any:
+    """What transformers reads from `name`, in silence, without asking. PolicyError: it cannot."""
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(CRITICAL)  # what it reports at length is told in a line
+    try:
+        return getattr(transformers, reader).from_pretrained(name, trust_remote_code=False, **settings)
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise PolicyError(
+                f"policy.path: {name} comes with code of its own, which is not run; choose a model whose architecture "
+                "is part of transformers"
+            ) from error
+        raise PolicyError(
+            f"policy.path: no {what} can be read from {name} ({_first_line(error)}); {REMEDIES[what]}"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _read_model(name: str, dtype: torch.dtype) -> Any:
+    """The model with exactly the tensors of its checkpoint. PolicyError: some are missing, left over or misshapen."""
+    model, report = _read(
+        name,
+        "causal model",
+        "AutoModelForCausalLM",
+        dtype=dtype,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # so that they are reported
+    )
+    faults = {
+        "are missing, and would be random": report["missing_keys"],
+        "belong to no part of the model": report["unexpected_keys"],
+        "have another shape than config.json says": {key[0] for key in report["mismatched_keys"]},
+    }
+    for fault, names in faults.items():
+        if names:
+            raise PolicyError(
+                f"policy.path: {len(names)} tensors of {name} {fault} ({_some(names)}); "
+                "give the model's own checkpoint, whole, with its own config.json"
+            )
+    broken = [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise PolicyError(
+            f"policy.path: {len(broken)} tensors of {name} hold NaN or infinity ({_some(broken)}); "
+            "give an earlier checkpoint, or one in another dtype"
+        )
+    return model
+
+
+def refuse_untrainable(config: Any, name: str) -> None:
+    """Raise PolicyError for what its configuration says is no causal model of plain weights."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise PolicyError(f"policy.path: {name} is an encoder-decoder ({config.model_type}); give a decoder-only model")
+    if getattr(config, "quantization_config", None):
+        raise PolicyError(f"policy.path: {name} holds quantised weights, which cannot be trained; give the full model")
+
+
+@torch.no_grad()
+def refuse_misfit(policy: Policy) -> None:
+    """Raise PolicyError where model and tokenizer do not fit, no token ends a completion, or tokens see later ones."""
+    rows = int(policy.model.get_input_embeddings().weight.shape[0])
+    beyond = _beyond(policy.tokenizer, rows)
+    if beyond:
+        raise PolicyError(
+            f"policy.path: the tokenizer of {policy.source} has {len(beyond)} tokens beyond the model's embedding of "
+            f"{rows} ({_some(beyond)}); give the model's own tokenizer, or resize the embedding and save the model"
+        )
+    if not policy.stop_ids:
+        raise PolicyError(f"policy.path: {policy.source} names no end token; set eos_token in its tokenizer")
+    if max(policy.stop_ids) >= rows:
+        raise PolicyError(
+            f"policy.path: {policy.source} ends at token {max(policy.stop_ids)}, beyond the model's embedding of "
+            f"{rows}; set eos_token in its tokenizer and eos_token_id in its generation_config.json"
+        )
+    ids = torch.tensor([[0, 1, 2], [0, 1, 3]], device=policy.device) % rows
+    close = 1e-5 if policy.model.dtype == torch.float32 else 1e-2
+    first, second = policy.model(input_ids=ids).logits[:, :2]
+    if not torch.allclose(first, second, atol=close, rtol=close):
+        raise PolicyError(
+            f"policy.path: {policy.source} ({type(policy.model).__name__}) lets tokens see later ones, so it is no "
+            "causal model; give a decoder, or set is_decoder in its config.json if it was trained as one"
+        )
+
+
+def _beyond(tokenizer: Any, rows: int) -> list[str]:
+    """Tokens that have no row in the embedding; places for images, sound and video, which no text has, aside."""
+    named = getattr(tokenizer, "special_tokens_map", {})
+    media = {str(named[kind]) for kind in ("image_token", "audio_token", "video_token") if kind in named}
+    return [token for token, number in tokenizer.get_vocab().items() if number >= rows and token not in media]
 
 
 def refuse_unusable(source: str | Path, dtype: str, device: str) -> None:
     """Raise PolicyError for what can be told without loading: an unknown dtype, an absent device, a folder that lacks
-    its configuration or its tokenizer. Says in a line what transformers says at length.
+    its configuration, its tokenizer or its weights, and an adapter. Says in a line what transformers says at length.
     """
     if dtype not in DTYPES:
         raise PolicyError(f"policy.dtype: got {dtype!r}; choose one of {', '.join(DTYPES)}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if not DEVICE.fullmatch(str(device)):
+        raise PolicyError(f"policy.device: got {device!r}; choose cpu, cuda or cuda:N")
+    if str(device).startswith("cuda") and not torch.cuda.is_available():
         raise PolicyError(f"policy.device: got {device!r}, but torch sees no CUDA device; set policy.device to cpu")
+    if str(device).startswith("cuda:") and int(str(device)[5:]) >= torch.cuda.device_count():
+        raise PolicyError(f"policy.device: got {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices")
     if str(source) == EMBEDDED:
         return
     folder = Path(source)
@@ -138,11 +250,22 @@ def refuse_unusable(source: str | Path, dtype: str, device: str) -> None:
             raise PolicyError(f"policy.path: {source} does not exist; give a model folder, a hub id or {EMBEDDED!r}")
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if "adapter_config.json" in names:
+        raise PolicyError(f"policy.path: {folder} holds an adapter (LoRA); merge it into its base model and save that")
     if "config.json" not in names:
         raise PolicyError(f"policy.path: {folder} holds no config.json; give a folder in Hugging Face format")
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
         raise PolicyError(f"policy.path: {folder} holds no tokenizer; save the model's tokenizer beside its weights")
+    if not any(name.endswith(WEIGHTS) for name in names):
+        raise PolicyError(f"policy.path: {folder} holds no weights (*.safetensors); save the whole model there")
+
+
+def _some(names: Iterable[str]) -> str:
+    """Some of many names, in order."""
+    found = sorted(names)
+    return ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:200]

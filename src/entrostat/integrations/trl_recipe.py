@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import PrinterCallback
 from trl import GRPOConfig
 
 from entrostat.campaign.engine import Listener
 from entrostat.engine.evaluate import evaluate_split
-from entrostat.engine.policy import DTYPES, Policy
+from entrostat.engine.policy import Policy, load_policy
 from entrostat.grading import CodeGrader
 from entrostat.integrations.host_campaign import EVERYTHING
 from entrostat.integrations.trl_engine import TrlEngine
@@ -38,13 +38,13 @@ def build_trl_engine(
     def build(folder: Path, steps: int, output: Path) -> EntropyGRPOTrainer:
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        policy = load_policy(folder, recipe.policy.dtype)
         trainer = EntropyGRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[recipe.policy.dtype]),
+            model=policy.model,
             reward_funcs=graded_reward(tasks.train, grader),
             args=trl_settings(recipe, steps, output),
-            train_dataset=task_dataset(tasks.train, tokenizer),
-            processing_class=tokenizer,
+            train_dataset=task_dataset(tasks.train, policy.tokenizer),
+            processing_class=policy.tokenizer,
             controller=build_controller(recipe),
             regions=recipe.control.regions,
             horizon="controller",  # a campaign may be shorter than the schedule
