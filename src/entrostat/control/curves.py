@@ -13,13 +13,16 @@ class Curve:
     """Entropy in nats over the share of the run that is done, through points (share, nats).
 
     Between two points the curve is a line, or half a cosine wave; before the first and after the last it is constant.
-    Raises ValueError for no point, shares that do not increase within [0, 1], and an entropy that is not positive.
+    Raises ValueError for no point, shares that do not increase within [0, 1], an entropy that is not positive,
+    and another shape.
     """
 
     points: tuple[tuple[float, float], ...]
     shape: Literal["linear", "cosine"] = "linear"
 
     def __post_init__(self) -> None:
+        if self.shape not in ("linear", "cosine"):
+            raise ValueError(f"Curve.shape is {self.shape!r}; give 'linear' or 'cosine'")
         shares = [share for share, _ in self.points]
         if not shares or shares != sorted(set(shares)) or not 0 <= shares[0] <= shares[-1] <= 1:
             raise ValueError(f"Curve.points: shares {shares} must increase within [0, 1], one point at least")

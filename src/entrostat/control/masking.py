@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -107,10 +107,19 @@ class SkipRegion(Part):
     Predicted: to skip E1 or E4 raises the entropy against the same run without a mask, to skip E2 or E3 lowers it.
     Source: the region experiment of arXiv 2602.09782, which clips one region's tokens at a time. Ours, n = 5: E1 +.078
     [.060, .097], E2 -.012 [-.020, -.004], E3 -.033 [-.040, -.026], E4 +.007 [.002, .012] nats (studies/regions).
+    Raises ValueError for another region or convention.
     """
 
     region: Literal["E1", "E2", "E3", "E4"]
     convention: Convention = "surprisal"
+
+    def __post_init__(self) -> None:
+        if self.region not in ("E1", "E2", "E3", "E4"):
+            raise ValueError(f"SkipRegion.region is {self.region!r}; give 'E1', 'E2', 'E3' or 'E4'")
+        if self.convention not in get_args(Convention):
+            raise ValueError(
+                f"SkipRegion.convention is {self.convention!r}; give {', '.join(map(repr, get_args(Convention)))}"
+            )
 
     @override
     @torch.no_grad()

@@ -10,6 +10,7 @@ from entrostat.diagnose.detectors import DETECTORS
 from entrostat.diagnose.finding import SEVERITIES, Finding, Severity
 
 Action = Literal["note", "stop", "keep-peak", "roll-back"]
+ACTIONS: tuple[Action, ...] = ("note", "stop", "keep-peak", "roll-back")
 KINDS = tuple(detector.kind for detector in DETECTORS)
 
 
@@ -17,7 +18,7 @@ KINDS = tuple(detector.kind for detector in DETECTORS)
 class Acting:
     """What is done, and from which severity on, about findings of which kinds (None: all).
 
-    ValueError: an unknown severity or kind.
+    ValueError: an unknown action, severity or kind.
     """
 
     action: Action = "note"
@@ -25,8 +26,12 @@ class Acting:
     kinds: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise ValueError(f"action is {self.action!r}; choose one of {', '.join(ACTIONS)}")
         if self.severity not in SEVERITIES:
             raise ValueError(f"severity is {self.severity!r}; choose one of {', '.join(SEVERITIES)}")
+        if self.kinds is not None and (isinstance(self.kinds, str) or not isinstance(self.kinds, Sequence)):
+            raise ValueError(f"kinds is {self.kinds!r}; give a list of them")
         for kind in self.kinds or ():
             if kind not in KINDS:
                 raise ValueError(f"kinds: got {kind!r}; choose from {', '.join(KINDS)}")

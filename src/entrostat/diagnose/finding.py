@@ -33,7 +33,7 @@ class Finding:
     kind: its name, as in `entropy-collapse`. step: the row at which the evidence sufficed. onset: where it began.
     evidence: numbers, by what they are. columns: the quantities to draw. levels: horizontal lines to draw, by their
     names, in the unit of the first column. over: the step from which on later rows no longer showed it, None while it
-    stands.
+    stands. ValueError: another severity.
     """
 
     kind: str
@@ -46,6 +46,10 @@ class Finding:
     levels: Mapping[str, float] = field(default_factory=dict)
     remedies: tuple[Remedy, ...] = ()
     over: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity is {self.severity!r}; choose one of {', '.join(SEVERITIES)}")
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as plain data, JSON-able."""

@@ -62,9 +62,11 @@ class TensorBoard:
 
 class WeightsAndBiases:
     """An offline run in `folder`/wandb, to be sent by `wandb sync` when and if the user wants; other settings by the
-    library's own environment variables. TrackerError: `wandb` is missing."""
+    library's own environment variables. TrackerError: `wandb` is missing. ValueError: another mode."""
 
     def __init__(self, folder: Path, mode: Literal["online", "offline"] = "offline") -> None:
+        if mode not in ("online", "offline"):
+            raise ValueError(f"mode is {mode!r}; give 'online' or 'offline'")
         try:
             import wandb
         except ImportError as error:

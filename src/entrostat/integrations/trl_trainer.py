@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -96,6 +96,10 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         horizon: Horizon = "run",
         **kwargs: Any,
     ) -> None:
+        if statistics not in ("head", "logits"):
+            raise ValueError(f"statistics is {statistics!r}; give 'head' or 'logits'")
+        if regions not in get_args(Convention):
+            raise ValueError(f"regions is {regions!r}; give {', '.join(map(repr, get_args(Convention)))}")
         super().__init__(*args, **kwargs)
         self._total_steps = TotalSteps(controller, horizon)
         self.add_callback(self._total_steps)

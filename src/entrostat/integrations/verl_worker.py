@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -69,6 +69,8 @@ class ControlledLoss:
         refuse_trl_beside_verl()
         if tier not in ("B", "C"):
             raise ValueError(f"tier is {tier!r}; give 'B' or 'C'")
+        if regions not in get_args(Convention):
+            raise ValueError(f"regions is {regions!r}; give {', '.join(map(repr, get_args(Convention)))}")
         if tier == "B" and controller.reweighting is not None:
             raise ValueError(
                 f"reweighting is {type(controller.reweighting).__name__} in tier B, where verl gives no logits and no "

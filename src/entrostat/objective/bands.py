@@ -137,10 +137,15 @@ class FreeRegion(ClipBand):
 
     E1: likely, A > 0; E2: rare, A > 0; E3: likely, A < 0; E4: rare, A < 0. Source: the region experiment of arXiv
     2602.09782 with its heuristic of what is likely, applied to the old probability.
+    Raises ValueError for another region.
     """
 
     region: Literal["E1", "E2", "E3", "E4"]
     band: ClipBand = PPO_CLIP
+
+    def __post_init__(self) -> None:
+        if self.region not in ("E1", "E2", "E3", "E4"):
+            raise ValueError(f"FreeRegion.region is {self.region!r}; give 'E1', 'E2', 'E3' or 'E4'")
 
     @override
     def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:

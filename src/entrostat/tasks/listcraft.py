@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import CodeType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from entrostat.tasks.sources import task_source
 from entrostat.tasks.task import Call, Task, TaskError
@@ -196,6 +196,8 @@ def is_sound(program: Program, values: tuple[Value, ...]) -> bool:
 
 def programs(split: Split, seed: int = 0, levels: Sequence[int] = (1, 2, 3)) -> Iterator[Program]:
     """Distinct sound programs of a split, the same for the same seed; the levels take turns until none has more."""
+    if split not in get_args(Split):
+        raise TaskError(f"split is {split!r}; give {', '.join(map(repr, get_args(Split)))}")
     unknown = [level for level in levels if level not in LEVELS]
     if unknown or not levels:
         raise TaskError(f"tasks.levels: got {list(levels)}; give one or more of {list(LEVELS)}")
@@ -248,7 +250,7 @@ def task_of(program: Program) -> Task:
 def tasks(split: Split, count: int, seed: int = 0, levels: Sequence[int] = (1, 2, 3)) -> list[Task]:
     """`count` distinct tasks of a split, the same for the same seed.
 
-    Raises TaskError when the levels asked for hold fewer distinct tasks.
+    Raises TaskError for another split or level, and when the levels asked for hold fewer distinct tasks.
     """
     found = [task_of(program) for program, _ in zip(programs(split, seed, levels), range(count), strict=False)]
     if len(found) < count:
