@@ -1,12 +1,15 @@
 """Checkpoints: a refusal of the disk and a kill in the middle of a deletion leave what was there whole."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from hostile_names import HOSTILE, filled, precious_folder, tree
 from safetensors import SafetensorError
 
 from entrostat.engine.checkpoint import CheckpointError, CheckpointStore, verify
+from entrostat.engine.keeper import Keeper
 from entrostat.engine.policy import Policy, load_policy
 
 
@@ -34,7 +37,7 @@ def test_a_checkpoint_whose_deletion_was_cut_short_is_written_anew(tmp_path, mon
     store, policy = CheckpointStore(tmp_path), load_policy()
     saved = store.save(policy, 3)
 
-    def killed(folder: Path) -> None:
+    def killed(folder: Path, **_) -> None:
         (folder / "model.safetensors").unlink()
         raise KeyboardInterrupt
 
@@ -45,3 +48,28 @@ def test_a_checkpoint_whose_deletion_was_cut_short_is_written_anew(tmp_path, mon
     again = CheckpointStore(tmp_path).save(policy, 3)
     assert again == saved
     verify(again)
+
+
+@pytest.mark.parametrize("field", ["digest", "step"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_tags_that_name_a_path_are_refused_and_nothing_is_touched(tmp_path, name, field):
+    precious = precious_folder(tmp_path)
+    if field == "step" and name == 0:
+        pytest.skip("a step")
+    store = CheckpointStore(tmp_path / "checkpoints")
+    content = {"start": {"digest": "a" * 64, "step": 0, field: filled(name, precious)}}
+    (store.folder / "tags.json").write_text(json.dumps(content))
+    before = tree(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"tags\.json: not a tag file .*start\.{field}"):
+        Keeper(CheckpointStore(tmp_path / "checkpoints"))
+    assert tree(tmp_path) == before
+
+
+def test_a_user_s_own_folder_among_the_checkpoints_stays(tmp_path):
+    store, policy = CheckpointStore(tmp_path), load_policy()
+    store.retag({"start": store.save(policy, 0)})
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "notes.txt").write_text("mine")
+    CheckpointStore(tmp_path).retag({})
+    assert {path.name for path in tmp_path.iterdir()} == {"tags.json", "best"}
+    assert (tmp_path / "best" / "notes.txt").read_text() == "mine"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from hostile_names import HOSTILE, filled, precious_folder, tree
 
 from entrostat.campaign import Checkpoint
 from entrostat.campaign.engine import Evaluate, GoOn, Plan, Stop
@@ -108,7 +111,7 @@ def test_pruning_leaves_what_a_controller_or_the_peak_needs(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("{", "damaged"), ("[1]", "'peak' is missing"), ('{"peak": 2, "end": 4, "confirmed": null}', "'digests'")],
+    [("{", "damaged"), ("[1]", "no JSON object"), ('{"peak": 2, "end": 4, "confirmed": null}', "'digests'")],
 )
 def test_a_damaged_end_is_named_with_its_remedy(tmp_path, content, told):
     run = record(tmp_path)
@@ -117,6 +120,41 @@ def test_a_damaged_end_is_named_with_its_remedy(tmp_path, content, told):
     assert finished(run)
     with pytest.raises(RunError, match=rf"finished\.json: .*{told}.*delete the folder of the campaign"):
         finished_trace(run)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_end_that_names_a_path_is_refused_and_nothing_is_touched(tmp_path, name):
+    run, precious = record(tmp_path), precious_folder(tmp_path)
+    train(Counter([0, 2, 4, 1, 1]), run)
+    file = run.checkpoints_dir / "finished.json"
+    content = json.loads(file.read_text())
+    before = tree(tmp_path)
+    for step in content["digests"]:
+        file.write_text(json.dumps({**content, "digests": {**content["digests"], step: filled(name, precious)}}))
+        with pytest.raises(RunError, match=rf"finished\.json: digests\.{step}: got"):
+            finished_trace(run)
+    for field in ("peak", "end") if name != 0 else ():
+        file.write_text(json.dumps({**content, field: filled(name, precious)}))
+        with pytest.raises(RunError, match=rf"finished\.json: {field}: got"):
+            finished_trace(run)
+    file.write_text(json.dumps(content))
+    assert tree(tmp_path) == before
+
+
+def test_folders_of_the_user_s_own_stay_and_never_pass_for_weights(tmp_path):
+    run = record(tmp_path)
+    own = [run.checkpoints_dir / name for name in ("step-notes", "step-3", "best", "step-000001.bak")]
+    for folder in own:
+        folder.mkdir()
+        (folder / "notes.txt").write_text("mine")
+    train(Counter([0, 2, 4, 1, 1]), run)
+    finished_trace(run)
+    assert [(folder / "notes.txt").read_text() for folder in own] == ["mine"] * 4
+    other = record(tmp_path / "other")
+    (other.checkpoints_dir / "step-000002").mkdir()
+    with pytest.raises(RunError, match="step-000002: was not made by this campaign"):
+        train(Counter([0, 2, 4, 1, 1]), other)
+    assert (other.checkpoints_dir / "step-000002").exists()
 
 
 def test_a_step_line_holds_finite_numbers_under_the_folder_s_names():

@@ -32,3 +32,20 @@ def test_what_was_kept_stays_where_the_new_one_cannot_be_kept(tmp_path):
     with pytest.raises(OSError, match="step-2"):
         keep(tmp_path / "step-2", tmp_path / "peak")
     assert (tmp_path / "peak/actor/rank_0.pt").read_text() == "1"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_peak_that_is_not_ours_is_refused_and_stays(tmp_path, linked):
+    own = saved(tmp_path / "mine", "years of work")
+    (tmp_path / "peak").symlink_to(own) if linked else own.rename(tmp_path / "peak")
+    with pytest.raises(FileExistsError, match="was not made by the watchdog"):
+        keep(saved(tmp_path / "step-1", "1"), tmp_path / "peak")
+    assert (tmp_path / "peak/actor/rank_0.pt").read_text() == "years of work"
+
+
+def test_a_peak_that_somebody_added_to_stays(tmp_path):
+    keep(saved(tmp_path / "step-1", "1"), tmp_path / "peak")
+    (tmp_path / "peak/notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError):
+        keep(saved(tmp_path / "step-2", "2"), tmp_path / "peak")
+    assert (tmp_path / "peak/notes.txt").read_text() == "mine"

@@ -4,13 +4,12 @@
     checkpoints/tags.json   tag -> digest and step: start, peak, held, end, resume, resume-<tag>
 
 A tag moves only after the folder it names is whole on the disk, so a kill at any moment leaves the old or the new.
+A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +22,12 @@ from torch import Tensor
 
 from entrostat.campaign.engine import Checkpoint
 from entrostat.engine.policy import Policy
+from entrostat.runs import RunError
 from entrostat.runs.files import atomic_write, folder_digest, sync
+from entrostat.runs.ownership import digest, is_digest, remove_digests, scratch, seal, sweep, whole_number
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
-_TEMPORARY = ".writing-"
 
 
 class CheckpointError(RuntimeError):
@@ -40,8 +40,7 @@ class CheckpointStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left_over in self.folder.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        sweep(self.folder)
 
     def save(
         self,
@@ -54,18 +53,18 @@ class CheckpointStore:
 
         Raises CheckpointError when the disk refuses; no earlier checkpoint is touched.
         """
-        temporary = self.folder / f"{_TEMPORARY}{os.getpid()}"
+        temporary = scratch(self.folder)
         try:
             policy.save(temporary)
             if optimizer is not None:
                 save_file(_optimizer_tensors(optimizer), temporary / OPTIMIZER_FILE)
             if state is not None:
                 (temporary / STATE_FILE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
-            digest = folder_digest(temporary)
-            final = self.folder / digest
+            final = self.folder / folder_digest(temporary)
             if final.exists():
                 shutil.rmtree(temporary)
             else:
+                seal(temporary)
                 _flush(temporary)
                 temporary.rename(final)
                 sync(self.folder)
@@ -78,28 +77,32 @@ class CheckpointStore:
             ) from error
         return Checkpoint(path=final, step=step)
 
-    def tags(self) -> dict[str, Checkpoint]:
-        """Every tagged checkpoint."""
+    def tags(self, *needed: str) -> dict[str, Checkpoint]:
+        """Every tagged checkpoint.
+
+        CheckpointError: the file is damaged, lacks a tag that is needed, or names something else than a checkpoint.
+        """
         file = self.folder / "tags.json"
         if not file.exists():
             return {}
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            return {tag: Checkpoint(self.folder / entry["digest"], entry["step"]) for tag, entry in content.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if missing := [tag for tag in needed if tag not in content]:
+                raise KeyError(missing[0])
+            return {
+                tag: Checkpoint(
+                    self.folder / digest(entry["digest"], f"{tag}.digest"), whole_number(entry["step"], f"{tag}.step")
+                )
+                for tag, entry in content.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RunError) as error:
             raise CheckpointError(f"{file}: not a tag file ({error}); restore it or start in a new folder") from error
 
     def retag(self, tags: Mapping[str, Checkpoint]) -> None:
-        """Make these the tags, all at once, and delete every checkpoint that none of them names."""
+        """Make these the tags, all at once, and delete every checkpoint of ours that none of them names."""
         content = {tag: {"digest": kept.path.name, "step": kept.step} for tag, kept in sorted(tags.items())}
         atomic_write(self.folder / "tags.json", json.dumps(content, indent=1).encode() + b"\n")
-        kept_names = {kept.path.name for kept in tags.values()}
-        for path in self.folder.iterdir():
-            if path.is_dir() and path.name not in kept_names:
-                doomed = path.rename(
-                    path.with_name(f"{_TEMPORARY}{path.name}")
-                )  # half deleted, it has no digest's name
-                shutil.rmtree(doomed)
+        remove_digests(self.folder, keep={kept.path.name for kept in tags.values()})
 
 
 def verify(checkpoint: Checkpoint) -> None:
@@ -107,14 +110,14 @@ def verify(checkpoint: Checkpoint) -> None:
 
     A folder with a name of another kind, such as a user's own model, is taken as it is.
     """
-    if re.fullmatch(r"[0-9a-f]{64}", checkpoint.path.name) is None:
+    if not is_digest(checkpoint.path.name):
         return
     if not checkpoint.path.is_dir():
         raise CheckpointError(f"{checkpoint.path}: the checkpoint of step {checkpoint.step} is missing; restore it")
-    digest = folder_digest(checkpoint.path)
-    if digest != checkpoint.path.name:
+    found = folder_digest(checkpoint.path)
+    if found != checkpoint.path.name:
         raise CheckpointError(
-            f"{checkpoint.path}: the checkpoint of step {checkpoint.step} is corrupt (its content hashes to {digest}); "
+            f"{checkpoint.path}: the checkpoint of step {checkpoint.step} is corrupt (its content hashes to {found}); "
             "restore it from a copy or start in a new folder"
         )
 

@@ -52,10 +52,21 @@ def generate(
     return out
 
 
+def _settings(file: Path) -> dict[str, Any]:
+    """What earlier samples were drawn with. RunError: the file that says so is damaged."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{file}: damaged ({error}); restore it, or choose another file with --out") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{file}: holds no settings; restore it, or choose another file with --out")
+    return content
+
+
 def _refuse_others(out: Path, settings: dict[str, Any]) -> None:
     beside = out.with_suffix(".settings.json")
     if out.exists():
-        found = json.loads(beside.read_bytes()) if beside.exists() else {}
+        found = _settings(beside) if beside.exists() else {}
         for field, value in settings.items():
             if found.get(field) != value:
                 raise RunError(

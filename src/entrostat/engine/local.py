@@ -120,7 +120,7 @@ class _Campaign:
     def trace(self) -> CampaignTrace:
         """What the campaign did, and its checkpoints."""
         select = self.record.evals("select")
-        tags = self.keeper.store.tags()
+        tags = self.keeper.store.tags("start", "peak", "end")
         return CampaignTrace(
             select=Trajectory.from_evals(select),
             report=Trajectory.from_evals(self.record.evals("report")),

@@ -2,13 +2,14 @@
 
 The host trains and tells of its steps; what it is asked for in between is `Host`. Weights that are kept are folders in
 Hugging Face format in the record's checkpoints/, named by their step, and by their content once the campaign is over.
+A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +19,10 @@ from entrostat.campaign.engine import Evaluate, GoOn, Listener, Order, Plan, Pro
 from entrostat.integrations.records import nested
 from entrostat.runs import Run, RunError, Trajectory, atomic_write
 from entrostat.runs.files import folder_digest
+from entrostat.runs.ownership import digest, is_ours, remove, scratch, seal, sweep, whole_number
 
 EVERYTHING = slice(None)
+_STEP_FOLDER = re.compile(r"step-([0-9]{6}|[1-9][0-9]{6,})")
 _ANEW = "restore it, or delete the folder of the campaign to run it anew"
 NAMES = {  # of a host's log, and what a step line calls the same
     "learning_rate": "lr",
@@ -116,7 +119,7 @@ class HostCampaign:
         wanted = {0, self._best(), self.order.keep if isinstance(self.order, GoOn | Stop) else None}
         wanted |= {self.at} if self.over else set()
         for step in set(self.kept()) - wanted:
-            shutil.rmtree(self._folder(step))
+            remove(self._folder(step))
 
     def close(self) -> None:
         """Settle the peak, measure it and the end on the report split, and free the other weights but the start's."""
@@ -127,14 +130,15 @@ class HostCampaign:
         for step in sorted({peak, self.at} - {line["step"] for line in self.record.evals("report")}):
             self._evaluate("report", step)
         for other in set(self.kept()) - {0, peak, self.at}:
-            shutil.rmtree(self._folder(other))
+            remove(self._folder(other))
         digests = {step: folder_digest(self._folder(step)) for step in (0, peak, self.at)}
         settled = {"peak": peak, "end": self.at, "confirmed": confirmed, "digests": digests}
         atomic_write(_settled_file(self.record), json.dumps(settled).encode())
 
     def kept(self) -> list[int]:
         """Steps whose weights are kept."""
-        return sorted(int(folder.name[5:]) for folder in self.record.checkpoints_dir.glob("step-*"))
+        names = (_STEP_FOLDER.fullmatch(folder.name) for folder in self.record.checkpoints_dir.iterdir())
+        return sorted(int(name[1]) for name in names if name)
 
     def _ask(self) -> None:
         """Do what the controller orders until it wants to go on or to stop."""
@@ -177,19 +181,22 @@ class HostCampaign:
     def _keep(self) -> None:
         """Save the weights of now under their step, once; a folder that a kill left half written is replaced."""
         folder = self._folder(self.at)
-        if folder.exists():
+        if is_ours(folder):
             return
-        temporary = folder.with_name(f".writing-{folder.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():
+            raise RunError(f"{folder}: was not made by this campaign, or was changed; move it to another place")
+        temporary = scratch(folder.parent)
         self.host.save(Checkpoint(temporary, self.at))
+        seal(temporary)
         temporary.rename(folder)
 
     def _forget_after(self, step: int) -> None:
         """Forget what a killed process did after `step`."""
         self.record.rewind(step)
+        sweep(self.record.checkpoints_dir)
         for other in self.kept():
             if other > step:
-                shutil.rmtree(self._folder(other))
+                remove(self._folder(other))
 
 
 def step_line(step: int, logged: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,10 +215,21 @@ def finished(record: Run) -> bool:
 
 
 def finished_trace(record: Run) -> CampaignTrace:
-    """What a closed campaign did. RunError: the file that says so is damaged."""
-    settled = read_fields(_settled_file(record), "peak", "end", "confirmed", "digests")
-    places = {int(step): _named_by_content(record, int(step), digest) for step, digest in settled["digests"].items()}
-    start, peak, end = (Checkpoint(places[step], step) for step in (0, settled["peak"], settled["end"]))
+    """What a closed campaign did. RunError: the file that says so is damaged, or names no checkpoints."""
+    file = _settled_file(record)
+    settled = read_fields(file, "peak", "end", "confirmed", "digests")
+    if not isinstance(settled["digests"], dict):
+        raise RunError(f"{file}: digests: got {settled['digests']!r}, where steps and digests belong; {_ANEW}")
+    names = {"peak": settled["peak"], "end": settled["end"], "start": 0}
+    steps = {name: whole_number(step, f"{file}: {name}") for name, step in names.items()}
+    if missing := [step for step in steps.values() if str(step) not in settled["digests"]]:
+        raise RunError(f"{file}: digests: step {missing[0]} is missing; {_ANEW}")
+    confirmed = None if settled["confirmed"] is None else whole_number(settled["confirmed"], f"{file}: confirmed")
+    digests = {
+        step: digest(settled["digests"][str(step)], f"{file}: digests.{step}") for step in sorted({*steps.values()})
+    }
+    places = {step: _named_by_content(record, step, name) for step, name in digests.items()}
+    start, peak, end = (Checkpoint(places[steps[name]], steps[name]) for name in ("start", "peak", "end"))
     evals = record.evals("select")
     return CampaignTrace(
         select=Trajectory.from_evals(evals),
@@ -219,7 +237,7 @@ def finished_trace(record: Run) -> CampaignTrace:
         start=start,
         peak=peak,
         end=end,
-        confirmed=settled["confirmed"],
+        confirmed=confirmed,
         steps=record.steps(),
         evals=evals,
     )
@@ -229,10 +247,11 @@ def read_fields(file: Path, *fields: str) -> dict[str, Any]:
     """The JSON object in `file`. RunError: it is none, or lacks one of `fields`."""
     try:
         content: dict[str, Any] = json.loads(file.read_bytes())
-        missing = [field for field in fields if field not in content]
-    except (ValueError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{file}: damaged ({error}); {_ANEW}") from error
-    if missing:
+    if not isinstance(content, dict):
+        raise RunError(f"{file}: damaged (no JSON object); {_ANEW}")
+    if missing := [field for field in fields if field not in content]:
         raise RunError(f"{file}: field {missing[0]!r} is missing; {_ANEW}")
     return content
 
@@ -247,11 +266,16 @@ def _settled_file(record: Run) -> Path:
     return record.checkpoints_dir / "finished.json"
 
 
-def _named_by_content(record: Run, step: int, digest: str) -> Path:
-    """The folder of a closed campaign's weights of `step`, which a kill may have left under its step."""
-    named, folder = record.checkpoints_dir / digest, record.checkpoints_dir / f"step-{step:06d}"
+def _named_by_content(record: Run, step: int, name: str) -> Path:
+    """The folder of a closed campaign's weights of `step`, which a kill may have left under its step.
+
+    RunError: under its step lies a folder that this campaign did not make.
+    """
+    named, folder = record.checkpoints_dir / name, record.checkpoints_dir / f"step-{step:06d}"
     if folder.exists() and named.exists():
-        shutil.rmtree(folder)
+        remove(folder)
     elif folder.exists():
+        if folder.is_symlink() or folder_digest(folder) != name:
+            raise RunError(f"{folder}: is not what the campaign saved; restore it, or move it to another place")
         folder.rename(named)
     return named

@@ -22,10 +22,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from entrostat.diagnose import Acting, Action, Finding, Severity, Watchdog, recognise_row
 from entrostat.diagnose.notify import Webhook, sentence
-from entrostat.integrations.peak import keep
+from entrostat.integrations.peak import keep, refuse_foreign
 
 logger = logging.getLogger(__name__)
 
+KEEPING = ("keep-peak", "roll-back")
 Switch = Callable[[Any, Finding], None]
 
 
@@ -38,8 +39,8 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
     `entrostat.diagnose.Acting`. The score is the held-out one (`eval_reward`) where the trainer evaluates, else the
     mean reward of the last `smooth` logs, looked at every `every` steps; each new peak asks the trainer for a
     checkpoint. webhook: the environment variable that holds the address to which findings are sent.
-    Raises ValueError for an unknown action, severity or kind, for a variable that holds no address, and for roll-back
-    without `attach` when training begins.
+    Raises ValueError for an unknown action, severity or kind, for a variable that holds no address, and when training
+    begins for roll-back without `attach`, and FileExistsError for an `OUTPUT/peak` that no watchdog made.
     """
 
     def __init__(
@@ -53,8 +54,6 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         every: int = 10,
         smooth: int = 8,
     ) -> None:
-        if action not in ("note", "stop", "keep-peak", "roll-back"):
-            raise ValueError(f"action is {action!r}; choose note, stop, keep-peak or roll-back")
         self.acting = Acting(action, severity, kinds)
         self.switch, self.every, self.smooth = switch, every, smooth
         self.webhook = Webhook.from_environment(webhook) if webhook else None
@@ -74,6 +73,8 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         """Announce itself; take up what a resumed run has logged before."""
         if self.acting.action == "roll-back" and self._trainer is None:
             raise ValueError("roll-back loads weights: use WatchdogCallback(...).attach(trainer)")
+        if self.acting.action in KEEPING:
+            refuse_foreign(Path(args.output_dir) / "peak")
         self.watchdog = Watchdog(state.max_steps)
         for row in state.log_history:
             self.watchdog.observe(row["step"], recognise_row(row).values)
@@ -82,7 +83,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         """Hear a row; look for a peak; act on findings."""
         found = self.watchdog.observe(state.global_step, recognise_row(logs or {}).values)
-        if self.acting.action in ("keep-peak", "roll-back") and not found:  # a step that failed is no peak
+        if self.acting.action in KEEPING and not found:  # a step that failed is no peak
             self._look_for_peak(state, control)
         for finding in found:
             self._note(
@@ -98,7 +99,10 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         if self._asked != state.global_step or not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        keep(folder, Path(args.output_dir) / "peak")
+        try:
+            keep(folder, Path(args.output_dir) / "peak")
+        except OSError as error:
+            logger.warning("entrostat watchdog: the peak of step %s is not kept: %s", state.global_step, error)
 
     def _look_for_peak(self, state: Any, control: Any) -> None:
         step, history = state.global_step, self.watchdog.history

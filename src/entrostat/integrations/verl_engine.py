@@ -6,6 +6,7 @@ over a connection for which both ends have to prove a key; the bookkeeping stays
     verl/driver.log     what verl's processes wrote
     verl/checkpoints/   verl's own last checkpoint, from which a killed campaign goes on; resume.json names it
     verl/kept/          the kept weights once more, as verl itself loads them; with verl/checkpoints until the end alone
+A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from entrostat.integrations.host_campaign import (
 )
 from entrostat.integrations.peak import keep
 from entrostat.integrations.verl_beside_trl import refuse_trl_beside_verl
-from entrostat.runs import Run, atomic_write
+from entrostat.runs import Run, RunError, atomic_write
+from entrostat.runs.ownership import claim, remove, scratch, seal, sweep, whole_number
 
 DRIVER = ("-m", "verl.trainer.main_ppo")
 PART = f"{__package__}.verl_campaign"
@@ -91,8 +93,12 @@ class VerlEngine:
             verify(start)
             home.mkdir(exist_ok=True)
             self._train(start, plan, decide, record, home)
-        for leftover in ("checkpoints", "kept"):
-            shutil.rmtree(home / leftover, ignore_errors=True)
+        _forget_but(home, None)
+        _forget_kept(home, ())
+        for folder in (home / "checkpoints", home / "kept"):
+            (folder / "latest_checkpointed_iteration.txt").unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or somebody has put something into it
+                folder.rmdir()
         return finished_trace(record)
 
     def overrides(self, start: Path, plan: Plan, home: Path, resume: int | None) -> dict[str, Any]:
@@ -158,6 +164,7 @@ class _Verl:
         self.process, self.home = process, home
         self.connection: Connection | None = None
         self.split = self.began = 0
+        self._now = scratch(home / "kept")  # where verl puts the weights of this step while it visits others
 
     def meet(self, door: socket.socket, key: bytes) -> None:
         """Wait for the one that knows the key, and hear what it has."""
@@ -176,20 +183,27 @@ class _Verl:
     def train(self) -> dict[str, Any]:
         """One step; its number and what verl logged of it."""
         shutil.rmtree(self._now, ignore_errors=True)
+        self._now = scratch(self.home / "kept")
         self._say({"do": "train"})
         return self._hear()
 
     def checkpoint(self, step: int) -> None:
         """Have verl write all that it needs to go on from `step`, in place of its checkpoint before."""
+        folder = _checkpoint(self.home, step)
+        claim(folder)
         self._ask({"do": "checkpoint"})
+        seal(folder)
         atomic_write(self.home / "resume.json", json.dumps({"step": step}).encode())
         _forget_but(self.home, step)
 
     def save(self, to: Checkpoint) -> None:
         """See `Host.save`."""
-        native = self._native(to.step)
-        shutil.rmtree(native, ignore_errors=True)
-        self._ask({"do": "save", "folder": str(native.absolute())})
+        native, written = self._native(to.step), scratch(self.home / "kept")
+        self._ask({"do": "save", "folder": str(written.absolute())})
+        seal(written)
+        if native.exists() and not remove(native):
+            raise RunError(f"{native}: is in the way and was not made here; move it to another place")
+        written.rename(native)
         keep(native / "huggingface", to.path)
         if not any(to.path.glob("*.safetensors")):
             raise VerlError(
@@ -205,19 +219,13 @@ class _Verl:
 
     def forget_but(self, steps: Sequence[int]) -> None:
         """Delete verl's form of weights that are no longer kept."""
-        for folder in (self.home / "kept").iterdir():
-            if folder not in {self._native(step) for step in steps}:
-                shutil.rmtree(folder)
+        _forget_kept(self.home, steps)
 
     def stop(self) -> None:
         """Let verl end."""
         self._say({"do": "stop"})
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(END_SECONDS)
-
-    @property
-    def _now(self) -> Path:
-        return self.home / "kept" / "now"
 
     def _native(self, step: int) -> Path:
         return self.home / "kept" / f"step-{step:06d}"
@@ -287,16 +295,29 @@ def _resumable(home: Path) -> int | None:
     file = home / "resume.json"
     if not file.exists():
         return None
-    step: int = read_fields(file, "step")["step"]
-    return step if (home / "checkpoints" / f"global_step_{step}").exists() else None
+    step = whole_number(read_fields(file, "step")["step"], f"{file}: step")
+    return step if _checkpoint(home, step).exists() else None
+
+
+def _checkpoint(home: Path, step: int) -> Path:
+    """Where verl writes its checkpoint of a step."""
+    return home / "checkpoints" / f"global_step_{step}"
 
 
 def _forget_but(home: Path, step: int | None) -> None:
     """Delete verl's checkpoints of other steps, and what a killed process put aside."""
     for folder in (home / "checkpoints").glob("global_step_*"):
         if folder.name != f"global_step_{step}":
-            shutil.rmtree(folder)
-    shutil.rmtree(home / "kept" / "now", ignore_errors=True)
+            remove(folder)
+    sweep(home / "kept")
+
+
+def _forget_kept(home: Path, steps: Sequence[int]) -> None:
+    """Delete verl's form of the weights of all steps but these."""
+    sweep(home / "kept")
+    for folder in (home / "kept").glob("step-*"):
+        if folder.name not in {f"step-{step:06d}" for step in steps}:
+            remove(folder)
 
 
 def _quoted(value: Path | str) -> str:

@@ -27,7 +27,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from typing import Any
 from entrostat.diagnose import Acting, Finding, Watchdog, recognise_row
 from entrostat.diagnose.notify import Webhook, sentence
 from entrostat.integrations.peak import keep
+from entrostat.runs.ownership import remove
 
 NAME = "entrostat"
 KEYS = ("action", "severity", "kinds", "webhook")
@@ -109,10 +109,14 @@ class WatchdogLogger:
         if score is None or (self.peak and score <= self.peak[1]):
             return
         before = self._kept
-        keep(checkpoint, self.folder / "peak" / checkpoint.name)
+        try:
+            keep(checkpoint, self.folder / "peak" / checkpoint.name)
+        except OSError as error:
+            logger.warning("entrostat watchdog: the peak of step %s is not kept: %s", step, error)
+            return
         self.peak = step, score
-        if before:
-            shutil.rmtree(before)
+        if before and before != self._kept:
+            remove(before)
 
     def _act(self, finding: Finding, step: int) -> None:
         cause = sentence(finding)

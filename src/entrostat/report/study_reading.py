@@ -13,6 +13,7 @@ from typing import Any
 from entrostat.report.reading import read_run
 from entrostat.report.samples import TaskSamples, side_by_side
 from entrostat.runs import RunError
+from entrostat.runs.ownership import plain_name, whole_number
 
 Row = Mapping[str, Any]
 
@@ -112,9 +113,13 @@ class StudyData:
 
 
 def read_study(folder: Path) -> StudyData:
-    """The study in `folder`. RunError: it is none, or its results are damaged."""
+    """The study in `folder`. RunError: it is none, its results are damaged, or study.json names no methods or seeds."""
     try:
         recipe = json.loads((folder / "study.json").read_bytes())
+        for method in recipe["methods"]:
+            plain_name(method, f"{folder / 'study.json'}: methods")
+        for number in (*recipe["seeds"], recipe["campaigns"]):
+            whole_number(number, f"{folder / 'study.json'}: seeds, campaigns")
         with closing(sqlite3.connect(f"{(folder / 'results.sqlite').resolve().as_uri()}?mode=ro", uri=True)) as base:
             base.row_factory = sqlite3.Row
             campaigns = [dict(row) for row in base.execute("SELECT * FROM campaigns ORDER BY method, seed, campaign")]
@@ -124,7 +129,7 @@ def read_study(folder: Path) -> StudyData:
             ).fetchall()
     except FileNotFoundError as error:
         raise RunError(f"{folder}: not a study folder (no study.json in it); name the folder given as --out") from error
-    except (ValueError, sqlite3.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, sqlite3.Error) as error:
         raise RunError(f"{folder}: damaged ({error}); `entrostat chain` with the same recipe makes it again") from error
     curves: dict[tuple[Any, ...], list[tuple[int, float]]] = {}
     for row in evaluations:
@@ -141,4 +146,4 @@ def read_study(folder: Path) -> StudyData:
 
     methods = [MethodData(name, [chain(name, seed) for seed in recipe["seeds"]]) for name in recipe["methods"]]
     steps = max([1, *(row["steps"] for row in campaigns)])
-    return StudyData(folder, recipe["name"], recipe, methods, steps)
+    return StudyData(folder, str(recipe.get("name")), recipe, methods, steps)

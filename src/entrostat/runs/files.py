@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 Record = Mapping[str, Any]
+SEAL = ".entrostat"  # in a folder: the proof that we made it, and no part of what it holds (see `ownership`)
 
 
 class RunError(RuntimeError):
@@ -146,9 +147,9 @@ def _first_fault(value: object, field: str = "") -> str | None:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files, 64 hex digits."""
+    """SHA-256 over the names and contents of a folder's files but its seal, 64 hex digits."""
     whole = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL):
         with path.open("rb") as file:
             part = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _read_digest(file)
         whole.update(f"{path.relative_to(folder).as_posix()}\0{part.hexdigest()}\n".encode())

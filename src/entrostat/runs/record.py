@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,8 +50,11 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
+from entrostat.runs.ownership import whole_number
 
 IDENTITY = ("recipe", "seed", "hashes")
+SPLITS = ("train", "select", "report", "ood")
+_SAMPLE_FILE = re.compile(rf"([0-9]{{6,}})-({'|'.join(SPLITS)})\.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,13 @@ class Run:
         append_line(self._evals, _checked(line, "evals.jsonl", ("step", "split", "results")))
 
     def log_samples(self, step: int, split: str, samples: Sequence[Record]) -> None:
-        """Keep `samples` (task, prompt, completion, outcome) of one step and split, in place of earlier ones."""
+        """Keep `samples` (task, prompt, completion, outcome) of one step and split, in place of earlier ones.
+
+        RunError: as in log_step, or a split of another name.
+        """
+        if split not in SPLITS:
+            raise RunError(f"samples: split is {split!r}; choose one of {', '.join(SPLITS)}")
+        whole_number(step, "samples: step")
         lines = [{"step": step, "split": split, **sample} for sample in samples]
         fields = ("step", "task", "prompt", "completion", "outcome")
         write_lines(
@@ -198,8 +208,9 @@ class Run:
         return self.path / "decisions.jsonl"
 
     def _sample_files(self) -> list[tuple[int, Path]]:
-        files = (self.path / "samples").glob("[0-9]*-*.jsonl")
-        return sorted((int(file.name.partition("-")[0]), file) for file in files)
+        folder = self.path / "samples"
+        names = [_SAMPLE_FILE.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
+        return sorted((int(name[1]), folder / name[0]) for name in names if name)
 
 
 def _header(run: Run) -> dict[str, Any]:
