@@ -18,11 +18,10 @@ What the parser does not know goes to verl's command line, options before overri
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from entrostat.campaign import CampaignOutcome, Checkpoint
-from entrostat.campaign.chain import Campaign, run_chain
+from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
+from entrostat.campaign.chain import run_chain
 from entrostat.integrations.verl_engine import VerlEngine
 from entrostat.recipe import build_campaign_controller, parse_recipe
 from entrostat.runs import Run
@@ -42,16 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> list[CampaignOutcome]:
 
     recipe = {"name": "verl-chain", "campaign": {"steps": args.steps, "controller": args.controller}}
     engine = VerlEngine(verls, every=args.every or None, save_every=args.save_every)
+    controller = build_campaign_controller(parse_recipe(recipe))
 
-    def open_record(place: Path, start: Checkpoint) -> Run:
-        return Run.create(place, {**recipe, "verl": verls}, seed=0, hashes={"start": start.path.name}, versions={})
+    def open_campaign(place: Path, start: Checkpoint) -> Campaign:
+        hashes = {"start": start.path.name}
+        return Campaign(engine, controller, Run.create(place, {**recipe, "verl": verls}, 0, hashes, versions={}))
 
-    outcomes = run_chain(
-        [partial(Campaign, engine, open_record)] * args.campaigns,
-        build_campaign_controller(parse_recipe(recipe)),
-        Checkpoint(args.model, 0),
-        args.out,
-    )
+    outcomes = run_chain([open_campaign] * args.campaigns, Checkpoint(args.model, 0), args.out)
     for number, outcome in enumerate(outcomes):
         print(f"campaign {number}: {outcome.trace.steps_used} steps, hands over step {outcome.handed_over.step}")
     return outcomes

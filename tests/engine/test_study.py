@@ -222,6 +222,14 @@ def test_a_folder_that_is_no_study_is_refused_and_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"name": "a study of another program"}', "{"])
+def test_a_study_json_of_another_program_stays(tmp_path, content):
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(RunError, match="not a study"):
+        run_study(study(), tmp_path)
+    assert (tmp_path / "study.json").read_text() == content
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -3,12 +3,17 @@
 import pytest
 
 from entrostat.campaign import Naive
+from entrostat.campaign.chain import read_outcome
+from entrostat.campaign.continued import AFTER_ROLL_BACK
+from entrostat.campaign.database import read_results, write_results
 from entrostat.campaign.engine import Progress
 from entrostat.diagnose import Detector, Finding
 from entrostat.engine import watch as watch_module
-from entrostat.engine.train import AFTER_ROLL_BACK, train
+from entrostat.engine.study import run_one
+from entrostat.engine.train import train
 from entrostat.engine.watch import Watched
-from entrostat.recipe import RecipeError, parse_recipe
+from entrostat.recipe import RecipeError, StudyRecipe, parse_recipe
+from entrostat.recipe.loading import parse_as
 from entrostat.runs import Run
 
 SMALL = {
@@ -169,3 +174,79 @@ def test_a_webhook_without_an_address_is_refused_before_anything_is_written(tmp_
 def test_faulty_settings_are_refused_by_name(watch, field):
     with pytest.raises(RecipeError, match=field):
         parse_recipe({**SMALL, "watch": watch})
+
+
+def study(steps=5, campaigns=2, **watch):
+    base = {key: value for key, value in SMALL.items() if key != "name"}
+    base = {**base, "campaign": {**SMALL["campaign"], "steps": steps}, "watch": watch}
+    return parse_as(
+        StudyRecipe, {"name": "s", "seeds": [0], "campaigns": campaigns, "base": base, "methods": {"m": {}}}
+    )
+
+
+def test_a_chain_s_campaign_is_watched_as_a_run_is(tmp_path):
+    """With the first campaign's recipe `train` leaves the same trace and decisions behind."""
+    for action in ("note", "keep-peak", "roll-back"):
+        own, out = study(action=action, campaigns=1), tmp_path / action
+        (outcome,) = run_one(own, "m", 0, out / "study")
+        alone = train(own.recipe("m", 0, 0), out / "run")
+        place = out / "study/m/seed-0/campaign-00"
+        pairs = [(place, out / "run")]
+        if action == "roll-back":
+            pairs.append((place / AFTER_ROLL_BACK, out / "run" / AFTER_ROLL_BACK))
+        for chained, single in pairs:
+            assert Run.open(chained).trace() == Run.open(single).trace()
+            assert Run.open(chained).decisions() == Run.open(single).decisions()
+        assert outcome.handed_over.path.name == alone.handed_over.path.name
+        assert outcome.trace.steps_used == {"note": 5, "roll-back": 5}.get(action, 3)
+
+
+def test_a_roll_back_in_a_chain_spends_what_is_left_and_hands_over_what_came_of_it(tmp_path):
+    own = study(action="roll-back", switch={"control": {"strategy": "id"}})
+    first, second = run_one(own, "m", 0, tmp_path)
+    chain = tmp_path / "m/seed-0"
+    place = chain / "campaign-00"
+    assert [line["step"] for line in first.trace.steps] == [1, 2, 3, 4, 5]
+    assert first.trace.end.step == 5
+    assert Run.open(place / AFTER_ROLL_BACK).recipe["control"]["strategy"]["name"] == "id"
+    assert Run.open(chain / "campaign-01").hashes["policy"] == first.handed_over.path.name
+    assert [path.name for path in (chain / "checkpoints").iterdir()] == [second.handed_over.path.name]
+    assert not list(chain.glob("**/after-roll-back/checkpoints"))
+    again = [read_outcome(chain / f"campaign-0{number}") for number in (0, 1)]
+    assert again == [first, second]
+    write_results(tmp_path, [("m", 0)])
+    rows = read_results(tmp_path, "campaigns")
+    assert [row["steps"] for row in rows] == [5, 5]
+    assert [row["peak_step"] for row in rows] == [outcome.trace.peak.step for outcome in (first, second)]
+    told = [(row["campaign"], row["kind"], row["step"]) for row in read_results(tmp_path, "decisions")]
+    assert (0, "switch", 3) in told
+    assert {step for campaign, kind, step in told if (campaign, kind) == (0, "finding")} == {3}
+    evaluated = [row["step"] for row in read_results(tmp_path, "evaluations") if row["split"] == "select"]
+    assert sorted(evaluated) == sorted([*range(6), *range(6)])
+
+
+def test_a_chain_killed_after_a_roll_back_goes_on_to_the_same(tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(place):
+        def listen(line):
+            seen.append(line)
+            if len(seen) == place:
+                raise Killed
+
+        seen = []
+        return listen
+
+    own = study(action="roll-back", campaigns=1)
+    (whole,) = run_one(own, "m", 0, tmp_path / "whole")
+    for number in (9, 16):
+        out = tmp_path / str(number)
+        with pytest.raises(Killed):
+            run_one(own, "m", 0, out, kill(number))
+        (outcome,) = run_one(own, "m", 0, out)
+        assert outcome.trace.select == whole.trace.select
+        assert outcome.handed_over.path.name == whole.handed_over.path.name
+        for place in ("m/seed-0/campaign-00", f"m/seed-0/campaign-00/{AFTER_ROLL_BACK}"):
+            assert Run.open(out / place).trace() == Run.open(tmp_path / "whole" / place).trace()
+            assert Run.open(out / place).decisions() == Run.open(tmp_path / "whole" / place).decisions()

@@ -6,8 +6,8 @@ pytest.importorskip("trl", reason="TRL is not installed: no campaign with it is 
 
 from trl_world import policy, tokenizer, trainer
 
-from entrostat.campaign import Checkpoint, EarlyStop, Naive, run_campaign
-from entrostat.campaign.chain import Campaign, read_hand_over, run_chain
+from entrostat.campaign import Campaign, Checkpoint, EarlyStop, Naive, run_campaign
+from entrostat.campaign.chain import read_hand_over, run_chain
 from entrostat.campaign.engine import Evaluate, GoOn, Plan, Stop
 from entrostat.control import EntropyController, IncreaseThenDecrease
 from entrostat.integrations.records import nested, scalars
@@ -135,8 +135,8 @@ def test_a_chain_starts_each_campaign_from_the_hand_over_of_the_one_before(tmp_p
         return build(folder, steps, output)
 
     engine = TrlEngine(recorded, scores([0, 1, 2]), split=1)
-    campaign = Campaign(engine, lambda place, _: record(place))
-    outcomes = run_chain([lambda: campaign] * 3, Naive(steps=2), start, tmp_path / "chain", kept=3)
+    opened = [lambda place, _: Campaign(engine, Naive(steps=2), record(place))] * 3
+    outcomes = run_chain(opened, start, tmp_path / "chain", kept=3)
     for weights, before in zip(began[1:], outcomes, strict=False):
         handed_over = load_file(read_hand_over(tmp_path / "chain", before.handed_over).path / "model.safetensors")
         assert all(value.equal(weights[name]) for name, value in handed_over.items())

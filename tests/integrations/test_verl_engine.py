@@ -16,8 +16,8 @@ pytest.importorskip("verl", reason="verl is not installed: no campaign with it i
 
 import verl_chain_world as world
 
-from entrostat.campaign import Checkpoint, Crest, EarlyStop, Naive, run_campaign
-from entrostat.campaign.chain import Campaign, read_hand_over, run_chain
+from entrostat.campaign import Campaign, Checkpoint, Crest, EarlyStop, Naive, run_campaign
+from entrostat.campaign.chain import read_hand_over, run_chain
 from entrostat.campaign.engine import Plan
 from entrostat.integrations.verl_campaign import check, tasks_of_splits
 from entrostat.integrations.verl_engine import DRIVER, VerlEngine, VerlError
@@ -123,8 +123,9 @@ run_campaign(engine_over(folder, save_every=2), rule, Checkpoint(folder / "start
 
 
 def chain(folder, controller, start, campaigns, **options):
-    campaign = Campaign(engine_over(folder.parent, **options), lambda place, _: record(place))
-    outcomes = run_chain([lambda: campaign] * campaigns, controller, start, folder, kept=campaigns)
+    engine = engine_over(folder.parent, **options)
+    opened = [lambda place, _: Campaign(engine, controller, record(place))] * campaigns
+    outcomes = run_chain(opened, start, folder, kept=campaigns)
     return outcomes, [world.number_of(read_hand_over(folder, outcome.handed_over).path) for outcome in outcomes]
 
 

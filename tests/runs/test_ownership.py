@@ -47,7 +47,9 @@ def test_a_seal_is_no_part_of_the_content(tmp_path):
 
 def users(parent):
     """Folders of a user's own that lie where ours do."""
-    own = [parent / name for name in ("best", "step-000001", "global_step_1", "a" * 64, ".freed-notes", ".writing-7")]
+    own = [
+        parent / name for name in ("best", "step-000001", "global_step_1", "a" * 64, ".freed-notes", ".writing-notes")
+    ]
     for folder in own:
         folder.mkdir()
         (folder / "notes.txt").write_text("mine")

@@ -13,11 +13,12 @@ from entrostat.campaign.engine import (
     Progress,
     Stop,
 )
-from entrostat.campaign.single import CampaignOutcome, run_campaign
+from entrostat.campaign.single import Campaign, CampaignOutcome, run_campaign
 from entrostat.campaign.stopping import Controller, EarlyStop, Naive, StopRule
 from entrostat.runs import Trajectory
 
 __all__ = [
+    "Campaign",
     "CampaignOutcome",
     "CampaignTrace",
     "Care",

@@ -1,42 +1,36 @@
 """A chain: campaigns in sequence on the same weights, as a state machine that goes on from wherever it was killed.
 
-    <chain>/campaign-00/   a run folder; outcome.json is written when its campaign is over
+    <chain>/campaign-00/   a run folder; outcome.json is written when its campaign is over; in it after-roll-back/, a
+                           run folder too, where the campaign went on after a roll-back
     <chain>/checkpoints/   hand-overs, named by their content
 
 The state is the folder: the first campaign without an outcome is the one to run. Its start is the hand-over of the one
 before, which is moved to checkpoints/ before the weights of that campaign are freed, so a kill at any moment leaves
-either of the two.
+either of the two. A folder that is not ours (`entrostat.runs.ownership`) is neither moved nor deleted.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrostat.campaign.engine import CampaignTrace, Checkpoint, Engine
-from entrostat.campaign.single import CampaignOutcome, run_campaign
-from entrostat.campaign.stopping import Controller
+from entrostat.campaign.continued import AFTER_ROLL_BACK, Lines
+from entrostat.campaign.engine import CampaignTrace, Checkpoint
+from entrostat.campaign.single import Campaign, CampaignOutcome, run_open_campaign, seam
 from entrostat.runs import Run, RunError, Trajectory, atomic_write
+from entrostat.runs.ownership import digest, is_digest, is_ours, remove_digests, whole_number
 
 OUTCOME = "outcome.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """What a chain needs for one of its campaigns: the trainer, and how its run folder is made."""
-
-    engine: Engine
-    open_record: Callable[[Path, Checkpoint], Run]
+OpenCampaign = Callable[[Path, Checkpoint], Campaign]  # told the run folder and the checkpoint to start from
 
 
 def run_chain(
-    campaigns: Sequence[Callable[[], Campaign]],
-    controller: Controller,
+    campaigns: Sequence[OpenCampaign],
     start: Checkpoint,
     folder: Path,
     *,
@@ -45,7 +39,7 @@ def run_chain(
 ) -> list[CampaignOutcome]:
     """Run the campaigns that are still to run, and return the outcomes of all.
 
-    campaigns: makes each campaign's parts when its turn comes. kept: how many hand-overs stay on the disk, the newest.
+    campaigns: opens each campaign when its turn comes. kept: how many hand-overs stay on the disk, the newest.
     listener: told of each campaign that ends. RunError: a folder of another chain, a damaged file, or no space.
     """
     outcomes: list[CampaignOutcome] = []
@@ -54,9 +48,9 @@ def run_chain(
     if outcomes:
         start = _settle(folder, outcomes, kept)
     for number in range(len(outcomes), len(campaigns)):
-        campaign, place = campaigns[number](), campaign_folder(folder, number)
-        record = campaign.open_record(place, start)
-        outcome = run_campaign(campaign.engine, controller, start, record, [past.trace for past in outcomes])
+        place = campaign_folder(folder, number)
+        campaign = campaigns[number](place, start)
+        outcome = run_open_campaign(campaign, start, [past.trace for past in outcomes])
         _write_outcome(place, outcome)
         outcomes.append(outcome)
         start = _settle(folder, outcomes, kept)
@@ -81,6 +75,18 @@ def read_hand_over(chain: Path, handed_over: Checkpoint) -> Checkpoint:
 
 def read_outcome(place: Path) -> CampaignOutcome | None:
     """The outcome of the campaign in the run folder `place`; None where it is not over. RunError: a damaged file."""
+    first = _read_part(place)
+    second = first and _read_part(place / AFTER_ROLL_BACK)
+    return CampaignOutcome.of_parts(first, second) if first and second else first
+
+
+def read_lines_of(place: Path, outcome: CampaignOutcome) -> Lines:
+    """The lines of the campaign in the run folder `place`, which is over. RunError: a damaged file."""
+    lines = Lines.of(Run.open(place))
+    return seam(outcome.parts[0]).lines(lines, Lines.of(Run.open(place / AFTER_ROLL_BACK))) if outcome.parts else lines
+
+
+def _read_part(place: Path) -> CampaignOutcome | None:
     file = place / OUTCOME
     if not file.exists():
         return None
@@ -88,10 +94,7 @@ def read_outcome(place: Path) -> CampaignOutcome | None:
     select = record.evals("select")
     try:
         content = json.loads(file.read_bytes())
-        found = {
-            name: Checkpoint(place / "checkpoints" / kept["digest"], kept["step"])
-            for name, kept in content["checkpoints"].items()
-        }
+        found = {name: _checkpoint(place, name, kept) for name, kept in content["checkpoints"].items()}
         trace = CampaignTrace(
             Trajectory.from_evals(select),
             Trajectory.from_evals(record.evals("report")),
@@ -102,16 +105,34 @@ def read_outcome(place: Path) -> CampaignOutcome | None:
             steps=record.steps(),
             evals=select,
         )
-        return CampaignOutcome(trace, found["handed_over"], content["stopped"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return CampaignOutcome(trace, found["handed_over"], bool(content["stopped"]))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, RunError) as error:
         raise RunError(
             f"{file}: damaged ({error}); restore the folder, or delete the chain's to run it anew"
         ) from error
 
 
+def _checkpoint(place: Path, name: str, kept: Any) -> Checkpoint:
+    """What an outcome says of a checkpoint. RunError: it does not name one."""
+    folder = digest(kept["digest"], f"checkpoints.{name}.digest")
+    return Checkpoint(place / "checkpoints" / folder, whole_number(kept["step"], f"checkpoints.{name}.step"))
+
+
 def _write_outcome(place: Path, outcome: CampaignOutcome) -> None:
+    """Write down that a campaign is over, its second part first."""
+    if outcome.parts:
+        first, second = outcome.parts
+        _write_outcome(place / AFTER_ROLL_BACK, second)
+        _write_outcome(place, first)
+        return
     trace = outcome.trace
     found = {"start": trace.start, "peak": trace.peak, "end": trace.end, "handed_over": outcome.handed_over}
+    for name, kept in found.items():
+        if kept.path.parent.absolute() != (place / "checkpoints").absolute() or not is_digest(kept.path.name):
+            raise RunError(
+                f"{place}: the engine gives {kept.path} as {name}; a chain takes checkpoints from the run folder's "
+                "checkpoints/ alone, named by the digest of their content"
+            )
     content: dict[str, Any] = {
         "checkpoints": {name: {"digest": kept.path.name, "step": kept.step} for name, kept in found.items()},
         "confirmed": trace.confirmed,
@@ -121,22 +142,29 @@ def _write_outcome(place: Path, outcome: CampaignOutcome) -> None:
 
 
 def _settle(chain: Path, outcomes: Sequence[CampaignOutcome], kept: int) -> Checkpoint:
-    """Move the last hand-over out of its campaign's folder, and free all weights but the newest hand-overs'."""
+    """Move the last hand-over out of its campaign's folder, and free our weights but the newest hand-overs'."""
     handed_over = outcomes[-1].handed_over
     hand_over = read_hand_over(chain, handed_over)
     if not hand_over.path.exists() and handed_over.path.exists():
+        if not is_ours(handed_over.path):
+            raise RunError(
+                f"{handed_over.path}: is not as the campaign left it, so it is not handed over; "
+                "take out what was added, or restore it"
+            )
         hand_over.path.parent.mkdir(parents=True, exist_ok=True)
         handed_over.path.rename(hand_over.path)
-    shutil.rmtree(handed_over.path.parent, ignore_errors=True)
-    _free(chain, [read_hand_over(chain, past.handed_over) for past in outcomes[-kept:]])
+    _free_campaign(campaign_folder(chain, len(outcomes) - 1))
+    remove_digests(chain / "checkpoints", keep={past.handed_over.path.name for past in outcomes[-kept:]})
     return hand_over
 
 
-def _free(chain: Path, kept: Sequence[Checkpoint]) -> None:
-    names = {checkpoint.path.name for checkpoint in kept}
-    with suppress(FileNotFoundError):
-        for path in (chain / "checkpoints").iterdir():
-            if path.name not in names:
-                doomed = path.with_name(f".freed-{path.name.removeprefix('.freed-')}")
-                path.rename(doomed)  # half deleted, it has no digest's name
-                shutil.rmtree(doomed, ignore_errors=True)
+def _free_campaign(place: Path) -> None:
+    """Free the weights of a campaign that is over, and their folders where nothing else is in them."""
+    for checkpoints in (place / "checkpoints", place / AFTER_ROLL_BACK / "checkpoints"):
+        remove_digests(checkpoints, keep=set())
+        if checkpoints.is_symlink():
+            continue
+        for index in ("tags.json", "finished.json"):
+            (checkpoints / index).unlink(missing_ok=True)
+        with suppress(OSError):
+            checkpoints.rmdir()

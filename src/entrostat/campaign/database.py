@@ -19,7 +19,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from entrostat.campaign.chain import campaign_folders, read_outcome
+from entrostat.campaign.chain import campaign_folders, read_lines_of, read_outcome
+from entrostat.campaign.continued import Lines
+from entrostat.campaign.single import CampaignOutcome
 from entrostat.campaign.stopping import EarlyStop
 from entrostat.runs import Run, RunError, Trajectory, collapse_report, end_to_peak, noise_floor, trace_oracle
 
@@ -100,11 +102,11 @@ def _rows(chain: Path) -> Iterator[tuple[str, Row]]:
             break
         done += 1
         select_tasks = int(record.recipe["tasks"]["select"])
-        lines = record.evals()
-        yield "campaigns", {"campaign": number, **_campaign(record, outcome, select_tasks)}
-        for index, line in enumerate(lines):
+        lines = read_lines_of(place, outcome)
+        yield "campaigns", {"campaign": number, **_campaign(lines, outcome, select_tasks)}
+        for index, line in enumerate(lines.evals):
             yield "evaluations", {"campaign": number, "number": index, **_evaluation(line, select_tasks)}
-        for index, line in enumerate(record.decisions()):
+        for index, line in enumerate(lines.decisions):
             own = {key: line[key] for key in ("step", "kind", "cause")}
             yield "decisions", {"campaign": number, "number": index, **own, "detail": json.dumps(line)}
             if line["kind"] == "memory":
@@ -114,16 +116,15 @@ def _rows(chain: Path) -> Iterator[tuple[str, Row]]:
         yield "chains", {"path": str(chain), "recipe": recipe, "campaigns_done": done}
 
 
-def _campaign(record: Run, outcome: Any, select_tasks: int) -> Row:
+def _campaign(lines: Lines, outcome: CampaignOutcome, select_tasks: int) -> Row:
     trace = outcome.trace
     select, report = trace.select, trace.report
-    lines = record.evals("report")
-    counts = next(line["results"] for line in lines if line["step"] == trace.peak.step)
+    at_peak = (line for line in lines.evals if (line["split"], line["step"]) == ("report", trace.peak.step))
+    counts = next(at_peak)["results"]
     dense = trace.confirmed is None and len(select.steps) > 2
     cliff = collapse_report(select, select).cliff if dense else None
     peak, end = report.at(trace.peak.step), report.at(trace.end.step)
-    steps = record.steps()
-    evaluated = sum(len(line["results"]) for line in record.evals("select")) / select_tasks
+    evaluated = sum(len(line["results"]) for line in lines.evals if line["split"] == "select") / select_tasks
     return {
         "steps": trace.steps_used,
         "peak_step": trace.peak.step,
@@ -141,8 +142,8 @@ def _campaign(record: Run, outcome: Any, select_tasks: int) -> Row:
         "decisions_left": cliff.decisions_left if cliff else None,
         "trace_oracle": _trace_oracle(select, report) if dense else None,
         "stopped": int(outcome.stopped),
-        "seconds": sum(sum(line["seconds"].values()) for line in steps if "seconds" in line)
-        + sum(line.get("seconds") or 0.0 for line in record.evals()),
+        "seconds": sum(sum(line["seconds"].values()) for line in lines.steps if "seconds" in line)
+        + sum(line.get("seconds") or 0.0 for line in lines.evals),
         "select_evaluations": evaluated,
     }
 

@@ -137,7 +137,8 @@ class Engine(Protocol):
 
         decide is asked after step 0 and after each step, again after each evaluation that it orders, and ends the
         campaign with Stop; its answer depends on what it is shown alone, so that a resumed run decides the same.
-        record: the run folder, which a resumed run continues; start, peak and end checkpoints are kept in it.
+        record: the run folder, which a resumed run continues; start, peak and end checkpoints are kept in its
+        checkpoints/, each a folder named by the digest of its content (`entrostat.runs.files.folder_digest`).
         """
         ...
 

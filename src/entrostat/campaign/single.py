@@ -2,34 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from entrostat.campaign.engine import CampaignTrace, Checkpoint, Engine, Order, Progress, Stop
+from entrostat.campaign.continued import AFTER_ROLL_BACK, Seam
+from entrostat.campaign.engine import CampaignTrace, Checkpoint, Engine, Order, Plan, Progress, Stop
 from entrostat.campaign.stopping import Controller, standing
 from entrostat.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignOutcome:
-    """A campaign's trace, the checkpoint that it hands over, and whether the controller ended it before its budget."""
+    """A campaign's trace, the checkpoint that it hands over, and whether the controller ended it before its budget.
+
+    parts: the outcomes of its two parts where it went on after a roll-back.
+    """
 
     trace: CampaignTrace
     handed_over: Checkpoint
     stopped: bool
+    parts: tuple[CampaignOutcome, ...] = ()
+
+    @classmethod
+    def of_parts(cls, first: CampaignOutcome, second: CampaignOutcome) -> CampaignOutcome:
+        """The outcome of a campaign that went on after a roll-back."""
+        between = seam(first)
+        handed_over = Checkpoint(second.handed_over.path, between.step(second.handed_over.step))
+        return cls(between.trace(first.trace, second.trace), handed_over, second.stopped, (first, second))
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign that is open: its trainer, what decides over it, and its run folder.
+
+    again: told the outcome and how many steps are left; opens what spends them from the checkpoint that is handed over,
+    or None where the campaign is over.
+    """
+
+    engine: Engine
+    controller: Controller
+    record: Run
+    again: Callable[[CampaignOutcome, int], Campaign | None] = lambda *_: None
 
 
 def run_campaign(
     engine: Engine, controller: Controller, start: Checkpoint, record: Run, history: Sequence[CampaignTrace] = ()
 ) -> CampaignOutcome:
-    """Run one campaign from `start` and decide on its hand-over.
+    """Run one campaign from `start` and decide on its hand-over; see `run_open_campaign`."""
+    return run_open_campaign(Campaign(engine, controller, record), start, history)
+
+
+def run_open_campaign(campaign: Campaign, start: Checkpoint, history: Sequence[CampaignTrace] = ()) -> CampaignOutcome:
+    """Run a campaign from `start`, with what follows a roll-back, and decide on its hand-over.
 
     A plan that differs from a whole campaign, every stop and roll-back, and what is remembered of the campaign are
-    noted in `record` with their cause. The controller sees the select split only. history: the chain's earlier
-    campaigns. A campaign that was killed goes on from `record` and decides the same.
-    RunError: another process is writing `record`.
+    noted in its record with their cause. The controller sees the select split only. history: the chain's earlier
+    campaigns. A campaign that was killed goes on from its record and decides the same.
+    RunError: another process is writing the record.
     """
-    plan = controller.plan(history)
+    record = campaign.record
+    plan = campaign.controller.plan(history)
+    with record.sole_writer():
+        outcome = _run_part(campaign, start, plan, history)
+        end = outcome.trace.end.step
+        if outcome.stopped and (again := campaign.again(outcome, plan.budget - end)):
+            cause = f"{plan.budget - end} steps are left; they go on from step {outcome.handed_over.step} in "
+            record.note_decision({"step": end, "kind": "switch", "cause": cause + AFTER_ROLL_BACK})
+            rest = Plan(plan.budget - end, plan.rate)
+            with again.record.sole_writer():
+                second = _run_part(again, Checkpoint(outcome.handed_over.path, 0), rest, [*history, outcome.trace])
+            outcome = CampaignOutcome.of_parts(outcome, second)
+        if lesson := campaign.controller.lesson(outcome.trace, history):
+            record.note_decision({"step": end, **lesson})
+    return outcome
+
+
+def seam(first: CampaignOutcome) -> Seam:
+    """Where the first part of a campaign and what followed its roll-back meet."""
+    return Seam(first.handed_over.step, first.trace.end.step)
+
+
+def _run_part(campaign: Campaign, start: Checkpoint, plan: Plan, history: Sequence[CampaignTrace]) -> CampaignOutcome:
+    """Train as planned; note what was planned, why it ended early, and what is handed over in place of the end."""
+    controller, record = campaign.controller, campaign.record
 
     def decide(progress: Progress) -> Order:
         order = controller.decide(progress, history)
@@ -37,19 +92,12 @@ def run_campaign(
             record.note_decision({"step": progress.step, "kind": "stop", "cause": order.cause or str(controller)})
         return order
 
-    with record.sole_writer():
-        trace = engine.run(start, plan, decide, record)
-        handed_over = controller.hand_over(trace)
-        end = trace.end.step
-        if plan.cause:
-            record.note_decision(
-                {"step": 0, "kind": "plan", "cause": plan.cause, "budget": plan.budget, "rate": plan.rate}
-            )
-        if handed_over.step != end:
-            cause = f"{controller}: {standing(trace.select)}"
-            record.note_decision(
-                {"step": end, "kind": "roll-back", "to_step": handed_over.step, "cause": cause},
-            )
-        if lesson := controller.lesson(trace, history):
-            record.note_decision({"step": end, **lesson})
+    trace = campaign.engine.run(start, plan, decide, record)
+    handed_over = controller.hand_over(trace)
+    end = trace.end.step
+    if plan.cause:
+        record.note_decision({"step": 0, "kind": "plan", "cause": plan.cause, "budget": plan.budget, "rate": plan.rate})
+    if handed_over.step != end:
+        cause = f"{controller}: {standing(trace.select)}"
+        record.note_decision({"step": end, "kind": "roll-back", "to_step": handed_over.step, "cause": cause})
     return CampaignOutcome(trace, handed_over, stopped=end < plan.budget)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, Overrides, console, plain_errors, status
+from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, plain_errors, status
 
 SHOWN = {  # columns of the headline table, and headings with which they fit into 80 characters
     **{name: name for name in ("method", "n", "end", "gap", "floor")},
@@ -44,6 +44,8 @@ def chain(
 
     with plain_errors():
         study = load_study(recipe, overrides or ())
+        for method in study.methods:
+            note_inert_control(study.recipe(method, study.seeds[0], 0))
         if dry_run:
             _show_plan(study, as_json)
             return

@@ -42,6 +42,12 @@ def cell(value: Any) -> str:
             return str(value)
 
 
+def note_inert_control(recipe: Any) -> None:
+    """Tell where the clip rule of a recipe can do nothing, and why."""
+    if reason := recipe.inert_control():
+        status.print(f"note: {recipe.name}: {reason}", style="yellow", markup=False)
+
+
 def visible(text: str) -> str:
     """`text` with printable characters only: a newline as an arrow, any other as a control picture or its number.
 

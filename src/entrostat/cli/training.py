@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from entrostat.cli.reporting import show_runs
-from entrostat.cli.screen import AsJson, Overrides, plain_errors, status
+from entrostat.cli.screen import AsJson, Overrides, note_inert_control, plain_errors, status
 
 
 class TrackerName(str, Enum):
@@ -66,14 +66,13 @@ def train(
 
 def _train(recipe: Any, out: Path, track: Sequence[str] = ()) -> list[Path]:
     """Train, and return the run's folder, with that of what followed a roll-back if there was one."""
+    from entrostat.campaign.continued import AFTER_ROLL_BACK
     from entrostat.engine.quiet import quieten_libraries
-    from entrostat.engine.train import AFTER_ROLL_BACK
     from entrostat.engine.train import train as train_recipe
     from entrostat.integrations.trackers import TRACKERS
 
     quieten_libraries()
-    if reason := recipe.inert_control():
-        status.print(f"note: {reason}", style="yellow", markup=False)
+    note_inert_control(recipe)
     with ExitStack() as stack:
         listeners = [stack.enter_context(_live_status(recipe))]
         for tracker in track:

@@ -8,23 +8,21 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entrostat.campaign import CampaignOutcome, Checkpoint
-from entrostat.campaign.chain import OUTCOME, Campaign, campaign_folder, run_chain
+from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
+from entrostat.campaign.chain import OUTCOME, campaign_folder, run_chain
+from entrostat.campaign.continued import AFTER_ROLL_BACK
 from entrostat.campaign.database import chain_folder, write_results
 from entrostat.campaign.engine import Listener
-from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.quiet import quieten_libraries
-from entrostat.engine.registry import build_engine
-from entrostat.engine.train import REMEMBERED, versions
-from entrostat.grading import CodeGrader
+from entrostat.engine.train import grader_of, open_campaign, starting_point
 from entrostat.grading.kernel import die_with_parent
-from entrostat.recipe import StudyRecipe, build_campaign_controller
+from entrostat.recipe import Recipe, StudyRecipe
 from entrostat.recipe.task_sets import TaskSplits
-from entrostat.runs import Run, RunError, atomic_write
-from entrostat.runs.files import folder_digest
+from entrostat.runs import RunError, atomic_write
 
 Job = tuple[str, int]  # method, seed
 POLL_SECONDS = 0.5
@@ -87,32 +85,15 @@ def run_one(
     Raises PolicyError, IsolationError and RunError before anything is written, CheckpointError and TrainingError with
     what was there intact.
     """
-    first = study.recipe(method, seed, 0)
-    policy, grading = first.policy, first.grading
-    refuse_unusable(policy.path, policy.dtype, policy.device)
-    start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), 0)
-    digest = folder_digest(start.path) if start.path.is_dir() else str(start.path)
-    with CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED) as grader:
+    recipes = [study.recipe(method, seed, number) for number in range(study.campaigns)]
+    start = starting_point(recipes[0])
+    with grader_of(recipes[0]) as grader:
 
-        def campaign(number: int) -> Campaign:
-            recipe = study.recipe(method, seed, number)
-            tasks = TaskSplits.of(recipe.tasks)
+        def opened(recipe: Recipe, place: Path, begin: Checkpoint) -> Campaign:
+            return open_campaign(recipe, TaskSplits.of(recipe.tasks), grader, place, begin, listener)
 
-            def open_record(place: Path, begin: Checkpoint) -> Run:
-                own = digest if number == 0 else begin.path.name
-                return Run.create(
-                    place, recipe.model_dump(mode="json"), recipe.seed, {**tasks.hashes(), "policy": own}, versions()
-                )
-
-            return Campaign(build_engine(recipe, tasks, grader, listener), open_record)
-
-        return run_chain(
-            [lambda number=number: campaign(number) for number in range(study.campaigns)],  # type: ignore[misc]
-            build_campaign_controller(first),
-            start,
-            chain_folder(out, method, seed),
-            kept=study.kept,
-        )
+        campaigns = [partial(opened, recipe) for recipe in recipes]
+        return run_chain(campaigns, start, chain_folder(out, method, seed), kept=study.kept)
 
 
 def standing(study: StudyRecipe, out: Path) -> Standing:
@@ -128,8 +109,8 @@ def standing(study: StudyRecipe, out: Path) -> Standing:
                 done += steps
                 chains_done += number == study.campaigns - 1
             else:
-                log = place / "steps.jsonl"
-                done += log.read_bytes().count(b"\n") if log.exists() else 0
+                logs = (place / "steps.jsonl", place / AFTER_ROLL_BACK / "steps.jsonl")
+                done += sum(log.read_bytes().count(b"\n") for log in logs if log.exists())
                 break
     return Standing(done, whole, chains_done, len(study.seeds) * len(study.methods))
 
@@ -137,10 +118,19 @@ def standing(study: StudyRecipe, out: Path) -> Standing:
 def _begin(study: StudyRecipe, out: Path) -> None:
     """Write the study's recipe; its methods, seeds and campaigns may have become more since the last time."""
     file = out / "study.json"
-    if out.exists() and not file.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_study(file))):
         raise RunError(f"{out}: holds something that is not a study; choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     atomic_write(file, json.dumps(study.model_dump(mode="json"), indent=1).encode() + b"\n")
+
+
+def _is_study(file: Path) -> bool:
+    """Whether `file` is a study's recipe as `_begin` writes it, of this version or an earlier one."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"name", "base", "methods", "seeds", "campaigns"} <= set(content)
 
 
 Ended = tuple[Job, str | None] | None

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
-from entrostat.campaign import CampaignOutcome, Checkpoint, run_campaign
+from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
+from entrostat.campaign.continued import AFTER_ROLL_BACK
 from entrostat.campaign.engine import Listener
-from entrostat.diagnose import Finding
+from entrostat.campaign.single import run_open_campaign
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.registry import build_engine
 from entrostat.engine.watch import Watched, webhook_of
@@ -18,9 +19,9 @@ from entrostat.recipe import Recipe, build_campaign_controller
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run
 from entrostat.runs.files import folder_digest
+from entrostat.runs.ownership import is_digest
 
 REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen before
-AFTER_ROLL_BACK = "after-roll-back"  # the folder, within a run's own, of the run that goes on from its peak
 
 
 def train(
@@ -29,27 +30,24 @@ def train(
     """Run the campaign of a recipe in the folder `out`, or take it up where it was killed.
 
     A run whose watchdog rolls back goes on from its peak as a second run, in the folder `after-roll-back` of the first,
-    with the steps that are left; its outcome is then the one returned.
+    with the steps that are left; the outcome is that of both (see `entrostat.campaign.continued`).
     grader: one that several runs share, with what it remembers; None makes one as the recipe says.
     Before anything is written raises RunError when `out` belongs to another recipe, PolicyError for a folder that lacks
     a part, RecipeError for an engine that is not there or cannot follow the recipe and for a webhook whose environment
     variable holds no address, and grading's IsolationError; later CheckpointError and TrainingError, with what was
     there intact.
     """
+    start = starting_point(recipe)
+    tasks = TaskSplits.of(recipe.tasks)
+    with nullcontext(grader) if grader else grader_of(recipe) as judge:
+        return run_open_campaign(open_campaign(recipe, tasks, judge, out, start, listener), start)
+
+
+def starting_point(recipe: Recipe) -> Checkpoint:
+    """The policy that a recipe names. PolicyError: it can be told without loading that it cannot be used."""
     policy = recipe.policy
     refuse_unusable(policy.path, policy.dtype, policy.device)
-    webhook_of(recipe.watch, out.name)
-    tasks = TaskSplits.of(recipe.tasks)
-    start = Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
-    with nullcontext(grader) if grader else grader_of(recipe) as judge:
-        outcome, record, ended_by = _campaign(recipe, start, tasks, judge, out, listener)
-        left = recipe.campaign.steps - outcome.trace.steps_used
-        if not (recipe.watch and recipe.watch.action == "roll-back" and ended_by and left > 0):
-            return outcome
-        cause = f"{left} steps are left; they go on from step {outcome.handed_over.step} in {AFTER_ROLL_BACK}"
-        record.note_decision({"step": outcome.trace.steps_used, "kind": "switch", "cause": cause})
-        again = Checkpoint(outcome.handed_over.path, step=0)
-        return _campaign(recipe.after_roll_back(left), again, tasks, judge, out / AFTER_ROLL_BACK, listener)[0]
+    return Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
 
 
 def grader_of(recipe: Recipe) -> CodeGrader:
@@ -58,19 +56,43 @@ def grader_of(recipe: Recipe) -> CodeGrader:
     return CodeGrader(grading.workers, grading.timeout, isolation=grading.isolation, memo=REMEMBERED)
 
 
-def _campaign(
-    recipe: Recipe, start: Checkpoint, tasks: TaskSplits, grader: CodeGrader, out: Path, listener: Listener | None
-) -> tuple[CampaignOutcome, Run, Finding | None]:
-    """The campaign's outcome, its record, and the finding that ended it, if one did."""
-    origin = folder_digest(start.path) if start.path.is_dir() else str(start.path)
-    hashes = {**tasks.hashes(), "policy": origin}
+def open_campaign(
+    recipe: Recipe,
+    tasks: TaskSplits,
+    grader: CodeGrader,
+    place: Path,
+    start: Checkpoint,
+    listener: Listener | None = None,
+) -> Campaign:
+    """The campaign of a recipe in the folder `place`, new or taken up: its engine, its controller, under the watchdog
+    that the recipe asks for, and its record. `train` and every campaign of a chain are opened here.
+
+    RecipeError, RunError: see `train`.
+    """
     engine = build_engine(recipe, tasks, grader, listener)
-    record = Run.create(out, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
+    webhook_of(recipe.watch, place.name)
+    hashes = {**tasks.hashes(), "policy": _origin(start.path)}
+    record = Run.create(place, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
     controller = build_campaign_controller(recipe)
     if recipe.watch is None:
-        return run_campaign(engine, controller, start, record), record, None
+        return Campaign(engine, controller, record)
     watched = Watched(controller, recipe.watch, record, recipe.campaign.steps)
-    return run_campaign(engine, watched, start, record), record, watched.cause
+
+    def again(outcome: CampaignOutcome, steps: int) -> Campaign | None:
+        """The steps that are left, under `watch.switch`, where the watchdog has rolled the campaign back."""
+        if watched.settings.action != "roll-back" or watched.cause is None:
+            return None
+        peak = Checkpoint(outcome.handed_over.path, step=0)
+        return open_campaign(recipe.after_roll_back(steps), tasks, grader, place / AFTER_ROLL_BACK, peak, listener)
+
+    return Campaign(engine, watched, record, again)
+
+
+def _origin(start: Path) -> str:
+    """What a run's record calls its start: the digest of its content, or its name in a hub."""
+    if is_digest(start.name):
+        return start.name
+    return folder_digest(start) if start.is_dir() else str(start)
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,8 @@ made it. There are three proofs of that:
     .entrostat              a seal in the folder: the SHA-256 of its file names and sizes as we left them, or a claim,
                             which stands while the folder is being written
     <digest>                the folder's name is the digest of its content (`folder_digest`); older versions set no seal
-    .writing-<64 digits>    a name drawn at random, of what is being written; .freed-...: of what is being deleted
+    .writing-<64 digits>    a name drawn at random, of what is being written; .freed-...: of what is being deleted;
+                            older versions wrote at .writing-<process id>
 
 Whatever else lies beside or inside such folders stays where it is.
 """
@@ -25,7 +26,7 @@ from entrostat.runs.files import SEAL, RunError, folder_digest, refusal
 CLAIM = "being written"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PASSING = re.compile(r"\.(writing|freed)-[0-9a-f]{64}")
+_PASSING = re.compile(r"\.(writing|freed)-[0-9a-f]{64}|\.writing-[0-9]{1,10}")
 
 
 def is_digest(name: object) -> bool:

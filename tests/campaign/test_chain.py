@@ -1,0 +1,135 @@
+"""A chain's folder: what its files may name, and what of it is freed."""
+
+import json
+
+import pytest
+from hostile_names import HOSTILE, filled, precious_folder, tree
+
+from entrostat.campaign import Campaign, CampaignTrace, Checkpoint, Naive
+from entrostat.campaign.chain import run_chain
+from entrostat.runs import Run, RunError, Trajectory
+from entrostat.runs.files import folder_digest
+from entrostat.runs.ownership import scratch, seal
+
+
+class Counting:
+    """An engine whose weights are a number in a file, one more than those it started from."""
+
+    def run(self, start, plan, decide, record):
+        for split in ("select", "report"):
+            for step in (0, 1):
+                record.log_eval({"step": step, "split": split, "results": [["t", 2, step]]})
+        before = int((start.path / "weights").read_text())
+        first, last = (self.save(record, before + step) for step in (0, 1))
+        curve = Trajectory((0, 1), (0.0, 0.5))
+        return CampaignTrace(curve, curve, Checkpoint(first, 0), Checkpoint(last, 1), Checkpoint(last, 1))
+
+    def save(self, record, number):
+        folder = scratch(record.checkpoints_dir)
+        folder.mkdir()
+        (folder / "weights").write_text(str(number))
+        named = record.checkpoints_dir / folder_digest(folder)
+        seal(folder)
+        return folder.rename(named)
+
+
+@pytest.fixture
+def start(tmp_path):
+    folder = tmp_path / "my-model"  # a user's own, with a name of their own
+    folder.mkdir()
+    (folder / "weights").write_text("0")
+    return Checkpoint(folder, 0)
+
+
+def run(folder, start, campaigns, engine=None):
+    def opened(place, _):
+        return Campaign(engine or Counting(), Naive(steps=1), Run.create(place, {}, 0, {}, {}))
+
+    return run_chain([opened] * campaigns, start, folder)
+
+
+def hand_overs(chain):
+    return [int((path / "weights").read_text()) for path in (chain / "checkpoints").iterdir()]
+
+
+def test_each_campaign_starts_from_the_last_and_only_the_newest_weights_stay(tmp_path, start):
+    run(tmp_path / "chain", start, 2)
+    run(tmp_path / "chain", start, 3)
+    assert hand_overs(tmp_path / "chain") == [3]
+    assert not list((tmp_path / "chain").glob("campaign-*/checkpoints"))
+    assert (start.path / "weights").read_text() == "0"
+
+
+@pytest.mark.parametrize("field", ["start", "peak", "end", "handed_over"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_outcome_that_names_a_path_is_refused_and_nothing_is_touched(tmp_path, start, name, field):
+    precious = precious_folder(tmp_path)
+    run(tmp_path / "chain", start, 1)
+    file = tmp_path / "chain/campaign-00/outcome.json"
+    content = json.loads(file.read_text())
+    content["checkpoints"][field]["digest"] = filled(name, precious)
+    file.write_text(json.dumps(content))
+    before = tree(tmp_path)
+    with pytest.raises(RunError, match=rf"outcome\.json: damaged .*checkpoints\.{field}\.digest"):
+        run(tmp_path / "chain", start, 2)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ["", "[", "[]", "3", "null", "{}", '{"checkpoints": []}', "[" * 100_000])
+def test_an_outcome_that_is_none_is_refused(tmp_path, start, content):
+    run(tmp_path / "chain", start, 1)
+    (tmp_path / "chain/campaign-00/outcome.json").write_text(content)
+    with pytest.raises(RunError, match=r"outcome\.json: damaged"):
+        run(tmp_path / "chain", start, 2)
+
+
+def test_a_step_that_is_no_number_is_refused(tmp_path, start):
+    run(tmp_path / "chain", start, 1)
+    file = tmp_path / "chain/campaign-00/outcome.json"
+    content = json.loads(file.read_text())
+    content["checkpoints"]["end"]["step"] = "1"
+    file.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"checkpoints\.end\.step: got '1'"):
+        run(tmp_path / "chain", start, 2)
+
+
+def test_folders_of_the_user_s_own_stay_where_they_are(tmp_path, start):
+    chain = tmp_path / "chain"
+    run(chain, start, 1)
+    own = [chain / "checkpoints/best", chain / "campaign-00/checkpoints/notes", chain / "checkpoints" / ("a" * 64)]
+    for folder in own:
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("mine")
+    link = chain / "checkpoints" / ("b" * 64)
+    link.symlink_to(own[0])
+    run(chain, start, 2)
+    assert [(folder / "notes.txt").read_text() for folder in (*own, link)] == ["mine"] * 4
+    assert sorted(path.name for path in (chain / "checkpoints").iterdir() if (path / "weights").exists()) == [
+        folder_digest(next(path for path in (chain / "checkpoints").iterdir() if (path / "weights").exists()))
+    ]
+
+
+def test_a_hand_over_that_somebody_added_to_is_not_moved(tmp_path, start):
+    chain = tmp_path / "chain"
+
+    class Added(Counting):
+        def run(self, *given):
+            trace = super().run(*given)
+            (trace.end.path / "notes.txt").write_text("mine")
+            return trace
+
+    with pytest.raises(RunError, match="not as the campaign left it"):
+        run(chain, start, 1, Added())
+    assert len(list(chain.glob("campaign-00/checkpoints/*/notes.txt"))) == 1
+
+
+def test_an_engine_that_hands_over_a_folder_of_the_user_s_own_is_refused_and_the_folder_stays(tmp_path, start):
+    class Foreign(Counting):
+        def run(self, given, *rest):
+            trace = super().run(given, *rest)
+            return CampaignTrace(trace.select, trace.report, trace.start, trace.peak, Checkpoint(given.path, 1))
+
+    before = tree(start.path)
+    with pytest.raises(RunError, match=r"gives .*my-model as end"):
+        run(tmp_path / "chain", start, 1, Foreign())
+    assert tree(start.path) == before
