@@ -25,6 +25,7 @@ MASK = ONE.bool()
 TAKE_A_WORD = {
     "Acting.action": lambda word: Acting(word),
     "Acting.severity": lambda word: Acting("stop", word),
+    "Acting.severity, a remark": lambda _: Acting("stop", "note"),
     "Acting.kinds": lambda word: Acting("stop", kinds=[word]),
     "Acting.kinds, no list": lambda word: Acting("stop", kinds=word),
     "Finding.severity": lambda word: Finding("truncation", word, 1, 1, "", {}, ()),

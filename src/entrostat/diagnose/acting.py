@@ -11,6 +11,7 @@ from entrostat.diagnose.finding import SEVERITIES, Finding, Severity
 
 Action = Literal["note", "stop", "keep-peak", "roll-back"]
 ACTIONS: tuple[Action, ...] = ("note", "stop", "keep-peak", "roll-back")
+FAILURES = tuple(severity for severity in SEVERITIES if severity != "note")  # a note is a remark: nothing acts on it
 KINDS = tuple(detector.kind for detector in DETECTORS)
 
 
@@ -28,8 +29,8 @@ class Acting:
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
             raise ValueError(f"action is {self.action!r}; choose one of {', '.join(ACTIONS)}")
-        if self.severity not in SEVERITIES:
-            raise ValueError(f"severity is {self.severity!r}; choose one of {', '.join(SEVERITIES)}")
+        if self.severity not in FAILURES:
+            raise ValueError(f"severity is {self.severity!r}; choose one of {', '.join(FAILURES)}")
         if self.kinds is not None and (isinstance(self.kinds, str) or not isinstance(self.kinds, Sequence)):
             raise ValueError(f"kinds is {self.kinds!r}; give a list of them")
         for kind in self.kinds or ():
