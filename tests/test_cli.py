@@ -165,11 +165,26 @@ def test_chain_shows_its_plan_and_runs_nothing_with_dry_run(tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_chain_tells_of_clipping_that_can_do_nothing_as_train_does(tmp_path, epochs):
+    recipe = tmp_path / "study.yaml"
+    study = {
+        "name": "s",
+        "methods": {"naive": {}, "twice": {"update.epochs": 2}},
+        "base": {"update": {"epochs": epochs}},
+    }
+    recipe.write_text(yaml.safe_dump(study))
+    result = run("chain", recipe, "--dry-run")
+    assert ("note: naive: update.epochs x update.minibatches is 1" in " ".join(result.stderr.split())) is (epochs == 1)
+    assert "twice" not in result.stderr
+
+
 def test_a_faulty_study_is_one_line(tmp_path):
     recipe = tmp_path / "study.yaml"
     recipe.write_text(yaml.safe_dump({"name": "s", "methods": {"naive": {"campaign.controller": "stop"}}}))
     result = run("chain", recipe, "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "controller" in result.stderr
-    assert "choose one of naive" in result.stderr
+    assert "choose one of" in result.stderr
+    assert "naive" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -45,7 +45,7 @@ def test_the_recipes_of_flexible_entropy_control_have_the_published_settings(mod
 def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
     study = load_study(ROOT / "recipes/chains/qwen2.5-3b.yaml")
     found = estimate(study, "naive")
-    assert (found["steps"], found["memory"]) == (200, "22.35 GiB")
+    assert (found["steps"], found["memory"]) == (200, "44.70 GiB")
     assert found["training completions"] == 200 * 160
     assert found["evaluation completions"] == 10 * 4 * (21 * 30 + 3 * 30)
     assert parameter_count("embedded") > 500_000
