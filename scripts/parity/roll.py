@@ -33,15 +33,19 @@ DEFAULTS: dict[str, Any] = {
     "enable_old_logprobs_recompute": True,
     "ppo_epochs": 2,
 }
+CACHED = {"enable_old_logprobs_recompute": False}
+OURS = ("weights", "filters", "filter")
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "token mean": {"loss_agg_mode": "token-mean"},
     "sequence sum": {"loss_agg_mode": "seq-mean-token-sum"},
     "dual clip": {"dual_clip_loss": True},
     "KL, entropy, rl_loss_coef": {"use_kl_loss": True, "entropy_loss_coef": 0.01, "rl_loss_coef": 0.5},
-    "train-infer weights": {"weights": True},
+    "train-infer weights, given": {"weights": "token"},
+    "train-infer, tokens": {"weights": "token", "filters": "token", **CACHED},
+    "train-infer, sequences": {"weights": "sequence", "filters": "geometric", **CACHED},
     "sample weights, filter": {"length_loss_weight": True, "filter": True},
-    "cached old log-probs": {"enable_old_logprobs_recompute": False},
+    "cached old log-probs": CACHED,
 }
 
 
@@ -54,9 +58,16 @@ def cases(source: Path) -> Iterator[Case]:
     given["current_platform"] = SimpleNamespace(device_type="cpu")
     base = pull(source / "roll" / "pipeline" / "base_worker.py", "ActorWorker", "roll.pipeline.base_worker",
                 Worker=object, register=lambda **_: lambda method: method, Dispatch=Mock(), **given)  # fmt: skip
-    given["compute_train_infer_correction"] = lambda old_log_probs, response_mask, **_: (
-        torch.ones_like(old_log_probs), torch.ones_like(response_mask), {},
-    )  # fmt: skip
+    agentic = source / "roll" / "pipeline" / "agentic" / "utils.py"
+    segments = pull(agentic, "compute_segment_masked_mean", "roll.pipeline.agentic.utils", **given)
+    given["compute_segment_masked_mean"] = segments.compute_segment_masked_mean
+    names = (
+        "_compute_all_granularity _infer_global_valid_samples_from_mask _infer_global_valid_tokens_from_mask "
+        "compute_train_infer_correction"
+    )
+    file = source / "roll" / "utils" / "train_infer_corrections.py"
+    corrections = pull(file, names, "roll.utils.train_infer_corrections", **given)
+    given["compute_train_infer_correction"] = corrections.compute_train_infer_correction
     file = source / "roll" / "pipeline" / "rlvr" / "actor_worker.py"
     module = pull(file, "ActorWorker", "roll.pipeline.rlvr.actor_worker", BaseActorWorker=base.ActorWorker, **given)
     ours._worker.cache_clear()
@@ -75,8 +86,14 @@ def cases(source: Path) -> Iterator[Case]:
 def build(kind: Any, changes: dict[str, Any], low: float, high: float) -> Any:
     """A worker of ROLL without its processes: settings, cache, and a strategy that returns log-probabilities."""
     worker = kind.__new__(kind)
-    correction = SimpleNamespace(is_weight=SimpleNamespace(enabled="weights" in changes))
-    settings = {**DEFAULTS, **{k: v for k, v in changes.items() if k not in ("weights", "filter")}}
+    bounds = {"ratio_enabled": True, "ratio_low": 0.8, "ratio_high": 1.2, "diff_enabled": False}
+    correction = SimpleNamespace(
+        is_weight=SimpleNamespace(
+            enabled="weights" in changes, weight_type=changes.get("weights"), upper_bound=1.1, detach=True
+        ),
+        filters=[SimpleNamespace(enabled=True, agg_type=changes["filters"], **bounds)] if "filters" in changes else [],
+    )
+    settings = {**DEFAULTS, **{key: value for key, value in changes.items() if key not in OURS}}
     worker.pipeline_config = SimpleNamespace(
         **settings, pg_clip_low=low, pg_clip_high=high, train_infer_correction=correction,
         actor_train=SimpleNamespace(),
