@@ -35,7 +35,7 @@ def swallowed_by(optimizer: Any) -> float:
     A group's learning rate is the largest known, `initial_lr` of a schedule or `lr`. Float32 weights count as moved.
     """
     swallowed, total = 0.0, 0
-    for group in optimizer.param_groups:
+    for group in _groups(optimizer):
         rate = max(float(group["lr"]), float(group.get("initial_lr", 0.0)))
         for weights in group["params"]:
             total += weights.numel()
@@ -46,12 +46,16 @@ def swallowed_by(optimizer: Any) -> float:
 
 def warn_of_rounding(optimizer: Any, remedy: str) -> None:
     """Warn, once, with the measured share where the optimizer holds short weights and rounding swallows over 1 %."""
-    short = {str(w.dtype).removeprefix("torch.") for group in optimizer.param_groups for w in group["params"]} & {
-        str(dtype).removeprefix("torch.") for dtype in SHORT
-    }
+    held = {weights.dtype for group in _groups(optimizer) for weights in group["params"]}
+    short = {str(dtype).removeprefix("torch.") for dtype in held & set(SHORT)}
     if short and (share := swallowed_by(optimizer)) > NEGLIGIBLE:
         warnings.warn(
             f"the optimizer holds weights in {', '.join(sorted(short))}: rounding swallows {share:.1%} of updates of "
             f"the size of the learning rate, so most weights may never move; {remedy}",
             stacklevel=3,
         )
+
+
+def _groups(optimizer: Any) -> list[dict[str, Any]]:
+    """None for a host's stand-in of an optimizer, which holds no weights."""
+    return list(getattr(optimizer, "param_groups", ()))

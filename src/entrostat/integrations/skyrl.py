@@ -2,7 +2,7 @@
 
     python -m skyrl.train.entrypoints.main_base trainer.override_entrypoint=entrostat.integrations.skyrl ...
 
-SkyRL's own policy loss runs ("regular", "dual_clip" or "clip_cov"), reading our thresholds as eps_clip_low and
+SkyRL's own policy loss runs ("regular" or "dual_clip"), reading our thresholds as eps_clip_low and
 eps_clip_high: its off-policy corrections, reductions and metrics are untouched. Tier A. A step is one of the policy's
 learning-rate scheduler, an optimizer step; SkyRL's checkpoint holds it. Strategy fsdp alone.
 """
@@ -36,7 +36,7 @@ def steered_loss(plain: Callable[..., Any], control: Control, step: Callable[[],
 
 def refuse_algorithm(algorithm: Any) -> None:
     """Raise ValueError, naming it, for a policy loss that does not read the thresholds of a token's ratio."""
-    allowed = ("regular", "dual_clip", "clip_cov")
+    allowed = ("regular", "dual_clip")
     refuse("SkyRL", {"trainer.algorithm.policy_loss_type": (algorithm.policy_loss_type, allowed)})
 
 

@@ -172,8 +172,8 @@ class EntropyTrainingWorker(TrainingWorker):  # type: ignore[misc]
         loss.forget()
         if not self._rounding_checked:
             self._rounding_checked = True
-            if hasattr(optimizer := getattr(self.engine, "optimizer", None), "param_groups"):
-                warn_of_rounding(optimizer, "set actor_rollout_ref.actor.fsdp_config.model_dtype to fp32")
+            remedy = "set actor_rollout_ref.actor.fsdp_config.model_dtype to fp32"
+            warn_of_rounding(getattr(self.engine, "optimizer", None), remedy)
         if loss.tier == "C":
             tensordict_utils.assign_non_tensor(data, distillation_use_topk=True)
         output = super().train_batch(data)
