@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from html import unescape
 
 from entrostat.diagnose.columns import recognise
 from entrostat.diagnose.reading import console, table
 from entrostat.diagnose.reading.log import RawLog
 
+TAG = re.compile(r"<(?P<end>/?)(?P<name>table|tr|td|th)\b[^<>]{0,500}>", re.IGNORECASE)
+INNER = re.compile(r"<[^<>]{0,500}>")
 PROGRESS = re.compile(r"\[\s*\d+/(\d+)")
 
 
@@ -42,10 +44,7 @@ def parse(text: str, notes: tuple[str, ...]) -> RawLog | None:
 
 def parse_page(text: str, notes: tuple[str, ...]) -> RawLog | None:
     """The table of an HTML text that holds the most quantities and rows; None for none."""
-    reader = _Tables()
-    reader.feed(text)
-    reader.close()
-    logs = [table.rows_of(rows[0], rows[1:], ()) for rows in reader.tables if len(rows) > 1]
+    logs = [table.rows_of(rows[0], rows[1:], ()) for rows in _tables(text) if len(rows) > 1]
     best = max(logs, key=_worth, default=None)
     if best is None or not _worth(best):
         return None
@@ -81,33 +80,21 @@ def _worth(raw: RawLog) -> int:
     return len(raw.rows) * len({match.quantity for name in names if (match := recognise(name))})
 
 
-class _Tables(HTMLParser):
-    """The cells of every table, row by row."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tables: list[list[list[str]]] = []
-        self._cell: list[str] | None = None
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr" and self.tables:
-            self._close_cell()
-            self.tables[-1].append([])
-        elif tag in ("td", "th") and self.tables and self.tables[-1]:
-            self._close_cell()
-            self._cell = []
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th", "tr", "table"):
-            self._close_cell()
-
-    def handle_data(self, data: str) -> None:
-        if self._cell is not None:
-            self._cell.append(data)
-
-    def _close_cell(self) -> None:
-        if self._cell is not None and self.tables and self.tables[-1]:
-            self.tables[-1][-1].append("".join(self._cell).strip())
-        self._cell = None
+def _tables(text: str) -> list[list[list[str]]]:
+    """The cells of every table, row by row. By their tags alone: html.parser takes hours over damaged pages."""
+    tables: list[list[list[str]]] = []
+    start: int | None = None  # where the text of the open cell begins
+    for tag in TAG.finditer(text):
+        if start is not None:
+            tables[-1][-1].append(unescape(INNER.sub("", text[start : tag.start()])).strip())
+            start = None
+        if tag["end"]:
+            continue
+        name = tag["name"].lower()
+        if name == "table":
+            tables.append([])
+        elif name == "tr" and tables:
+            tables[-1].append([])
+        elif name in ("td", "th") and tables and tables[-1]:
+            start = tag.end()
+    return tables
