@@ -169,7 +169,8 @@ def test_what_is_no_log_is_refused_by_an_error_that_names_the_formats(tmp_path, 
 @pytest.mark.parametrize(
     "content",
     ["{" * 200_000, "'a': " * 50_000, "step:1 - " * 50_000, "[" * 200_000, "| a " * 100_000, '{"a":' * 50_000,
-     "{'loss': 0.1, " * 20_000, "Step 1 | " * 50_000, "=\n" * 100_000, "<table><tr>" * 20_000],
+     "{'loss': 0.1, " * 20_000, "Step 1 | " * 50_000, "=\n" * 100_000, "<table><tr>" * 20_000,
+     "<table reward 1 <td\n" * 100_000],
 )  # fmt: skip
 def test_hostile_text_costs_no_more_than_its_length(tmp_path, content):
     with suppress(LogError):
