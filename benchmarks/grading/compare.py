@@ -69,7 +69,8 @@ def rival_verdict(python: Path, executor: str, code: str) -> str:
         said = subprocess.run(command, input=code, capture_output=True, text=True, timeout=20, check=False).stdout
     except subprocess.TimeoutExpired:
         return "hung"
-    return said.strip() or "no verdict"
+    # What the code printed comes before the verdict.
+    return next((verdict for verdict in ("passed", "failed") if said.rstrip().endswith(verdict)), "no verdict")
 
 
 def attack_table(python: Path) -> list[dict[str, str]]:
