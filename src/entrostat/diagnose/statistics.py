@@ -53,6 +53,26 @@ def roughness(values: Values) -> float:
     return math.sqrt(float(steps @ steps) / len(steps) / 2)
 
 
+def lasting(values: Values, lag: int = 5) -> float:
+    """By how much more a series strays over `lag` values than from one to the next, at least 1; 1 below 80 values.
+
+        d_k = x[t] - x[t-k],   s_k = median |d_k - median d_k|,   s_lag / s_1, or 1 where that is below 1 + 3 / sqrt(n)
+
+    1 for white noise around a line. Of noise that lasts, as when tasks of like difficulty follow one another, means of
+    several values are less certain than their number says, by about this factor. One fall moves no median.
+    """
+    recent = values[-LOCAL:]
+    if len(recent) < 80:
+        return 1.0
+    near, far = (_spread(recent[by:] - recent[:-by]) for by in (1, lag))
+    ratio = far / near if near > 0 else 1.0
+    return ratio if ratio > 1 + 3 / math.sqrt(len(recent)) else 1.0
+
+
+def _spread(values: Values) -> float:
+    return median(np.abs(values - median(values)))
+
+
 def rolling_mean(values: Values, window: int) -> Values:
     """Means of every `window` consecutive values, (n - window + 1,); empty where there are fewer."""
     if len(values) < window:

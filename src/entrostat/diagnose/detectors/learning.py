@@ -149,10 +149,14 @@ def _gain(first: Values, last: Values) -> tuple[float, float]:
 
 
 def _range(history: History, values: Values) -> tuple[float, float]:
-    """Least and greatest reward: seen, logged for a batch, and 0 and 1 for rewards that all lie between."""
+    """Least and greatest reward: of most steps, usually logged for a batch, or 0 and 1 where all lie between."""
     low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    low, high = (float(bound) for bound in np.quantile(values, [0.05, 0.95]))  # rare rewards stretch no scale
     for name, least in (("reward_min", True), ("reward_max", False)):
         logged = history.series(name).values
         if len(logged):
-            low, high = (min(low, float(logged.min())), high) if least else (low, max(high, float(logged.max())))
-    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+            bound = median(logged)
+            low, high = (min(low, bound), high) if least else (low, max(high, bound))
+    return low, high

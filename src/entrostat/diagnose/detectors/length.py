@@ -81,7 +81,8 @@ class LengthDegeneration(Detector):
 
         now / start > growth  or  < 1 / growth          medians of the last 5 and of the first `first` values
 
-    The score is compared with what it was before the change began. Reasoning that grows with its reward (arXiv
+    The score is compared with what it was before the change began; one that is level since, but has risen since the run
+    began, will do. Reasoning that grows with its reward (arXiv
     2501.12948, fig. 3), and completions that shrink because fewer of them run into the limit, are no failure; without a
     score there is no finding.
     """
@@ -102,6 +103,8 @@ class LengthDegeneration(Detector):
         onset = began(series, start * (now / start) ** 0.25, upwards=now > start)
         change = change_since(history, onset)
         if change is None or change.risen:
+            return None
+        if not change.fallen and has_risen(history, int(series.steps[0])):
             return None
         return Finding(
             kind=self.kind,

@@ -14,7 +14,7 @@ from entrostat.diagnose.finding import Finding
 from entrostat.diagnose.history import History, Series, Values
 from entrostat.diagnose.remedies import DIVERGENCE, RISE_THEN_FALL
 from entrostat.diagnose.score import score_change
-from entrostat.diagnose.statistics import Line, began, expected_maximum, fit_line, rolling_mean, roughness
+from entrostat.diagnose.statistics import Line, began, expected_maximum, fit_line, lasting, rolling_mean, roughness
 from entrostat.runs import Cliff, cliff_of
 
 SPANS = (
@@ -65,7 +65,7 @@ def fall_from_peak(
     near to tell.
 
         peak = max of means of w values,   now = mean of the last k values, all after the peak
-        sigma = error of one value: that given or roughness (1 + 2 / sqrt(n)), whichever is larger
+        sigma = error of one value: that given or roughness x lasting x (1 + 2 / sqrt(n)), whichever is larger
         floor = sigma / sqrt(w) E[max of n / w standard normals]           the winner's curse of the peak
         excess = peak - now - floor - certain sqrt(sigma^2 / w + later^2 / k)
         later = sigma, or 0 where the last k > 3 values are all the same
@@ -83,7 +83,7 @@ def fall_from_peak(
     if not now or highest - min(now.values()) <= share * _scale(series, highest):
         return None
     same = _same(values)
-    sigma = max(roughness(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0)
+    sigma = max(roughness(values) * lasting(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0)
     best: tuple[float, Fall] | None = None
     for width in _widths(window, len(values)):
         means = (total[width:] - total[:-width]) / width
