@@ -24,6 +24,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
+from entrostat.errors import EntrostatError
+
 T = TypeVar("T")
 Added = TypeVar("Added", bound=Callable[..., Any])
 
@@ -31,7 +33,7 @@ GROUP = "entrostat.methods"
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-class UnknownMethodError(ValueError):
+class UnknownMethodError(EntrostatError, ValueError):
     """A name that no method has, or one that names two; the message lists what there is."""
 
 

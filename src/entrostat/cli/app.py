@@ -8,10 +8,12 @@ from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
 from entrostat.cli.grading import evaluate, grade
 from entrostat.cli.reporting import report
+from entrostat.cli.screen import Commands
 from entrostat.cli.tokens import tokens
 from entrostat.cli.training import demo, train
 
 app = typer.Typer(
+    cls=Commands,
     help="Measure the entropy of a policy under training, steer it, and keep the peak when a run starts to fall.",
     no_args_is_help=True,
     add_completion=False,

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, plain_errors, status
+from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, status
 
 SHOWN = {  # columns of the headline table, and headings with which they fit into 80 characters
     **{name: name for name in ("method", "n", "end", "gap", "floor")},
@@ -42,21 +42,20 @@ def chain(
     """
     from entrostat.recipe import load_study
 
-    with plain_errors():
-        study = load_study(recipe, overrides or ())
-        for method in study.methods:
-            note_inert_control(study.recipe(method, study.seeds[0], 0))
-        if dry_run:
-            _show_plan(study, as_json)
-            return
-        from entrostat.engine.study import run_study
-        from entrostat.report.study import build_study_report
+    study = load_study(recipe, overrides or ())
+    for method in study.methods:
+        note_inert_control(study.recipe(method, study.seeds[0], 0))
+    if dry_run:
+        _show_plan(study, as_json)
+        return
+    from entrostat.engine.study import run_study
+    from entrostat.report.study import build_study_report
 
-        folder = out or Path("runs") / study.name
-        with _study_progress(study.name) as progress:
-            run_study(study, folder, workers=workers, ray=ray, progress=progress)
-        page = build_study_report(folder)
-        _show_results(folder, page, as_json)
+    folder = out or Path("runs") / study.name
+    with _study_progress(study.name) as progress:
+        run_study(study, folder, workers=workers, ray=ray, progress=progress)
+    page = build_study_report(folder)
+    _show_results(folder, page, as_json)
 
 
 def _show_results(folder: Path, page: Path, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from entrostat.cli.findings import COLOURS, all_findings, past_findings
-from entrostat.cli.screen import AsJson, console, plain_errors, visible
+from entrostat.cli.screen import AsJson, console, visible
 
 FOUND = 3  # exit status of a finding, which no error, no wrong usage and no interrupt has
 MOST_UNREAD = 30  # columns that are named on the terminal; --json names all
@@ -71,13 +71,12 @@ def diagnose(
 
     if host is not None and host not in HOSTS:
         raise typer.BadParameter(f"{host!r}; choose one of {', '.join(HOSTS)}", param_hint="--host")
-    with plain_errors():
-        found = diagnose_log(read_log(log, mapped(columns)), budget, _detectors(detector))
-        parted = partings(found.log, read_log(against, mapped(columns))) if against else None
-        if html:
-            from entrostat.diagnose.page import write_page
+    found = diagnose_log(read_log(log, mapped(columns)), budget, _detectors(detector))
+    parted = partings(found.log, read_log(against, mapped(columns))) if against else None
+    if html:
+        from entrostat.diagnose.page import write_page
 
-            write_page(found, html)
+        write_page(found, html)
     if as_json:
         answer = found.as_dict()
         typer.echo(json.dumps(answer if parted is None else {**answer, "partings": [asdict(each) for each in parted]}))
@@ -147,8 +146,7 @@ def watch(
         watched = [(log, senders(log)) for log in logs]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--webhook") from error
-    with plain_errors():
-        found = follow(watched, budget, mapped(columns), _detectors(detector), until, every, patience, once)
+    found = follow(watched, budget, mapped(columns), _detectors(detector), until, every, patience, once)
     raise typer.Exit(FOUND if found else 0)
 
 

@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, counting, plain_errors
+from entrostat.cli.screen import AsJson, cell, console, counting
 
 
 def grade(
@@ -27,8 +27,7 @@ def grade(
     Example: entrostat grade samples.jsonl --tasks humaneval --k 1,10
     """
     ks = _whole_numbers(k)
-    with plain_errors():
-        _grade(samples, _task_set(tasks, data), ks, workers, timeout, as_json)
+    _grade(samples, _task_set(tasks, data), ks, workers, timeout, as_json)
 
 
 def evaluate(
@@ -59,21 +58,20 @@ def evaluate(
         raise typer.BadParameter(
             f"{k}: pass@{max(ks)} needs at least {max(ks)} samples a task; raise --n or lower it", param_hint="--k"
         )
-    with plain_errors():
-        chosen = _task_set(tasks, data)
-        policy = load_policy(model, dtype, device)
-        with counting("sampling") as progress:
-            generate(
-                policy,
-                chosen,
-                out,
-                n=n,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                seed=seed,
-                progress=progress,
-            )
-        _grade(out, chosen, ks, workers, timeout, as_json)
+    chosen = _task_set(tasks, data)
+    policy = load_policy(model, dtype, device)
+    with counting("sampling") as progress:
+        generate(
+            policy,
+            chosen,
+            out,
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            progress=progress,
+        )
+    _grade(out, chosen, ks, workers, timeout, as_json)
 
 
 def _task_set(name: str, data: Path | None) -> list[Any]:

@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, plain_errors, visible
+from entrostat.cli.screen import AsJson, cell, console, visible
 
 CAPTION = (
     "pass@1 on the report split; peak@: where the select split peaked; floor: the gap that evaluation noise alone "
@@ -29,8 +29,7 @@ def report(
 
     Example: entrostat report runs/demo/reinforce runs/demo/grpo-id --out demo.html
     """
-    with plain_errors():
-        show_runs(runs, out, as_json)
+    show_runs(runs, out, as_json)
 
 
 def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:

@@ -1,15 +1,17 @@
-"""What the commands share: the two consoles, progress, cells of a table, options, and plain errors."""
+"""What the commands share: the consoles, progress, cells of a table, options, and the one place that catches errors."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from typer.core import TyperGroup
+
+from entrostat.errors import EntrostatError
 
 console = Console()
 status = Console(stderr=True)  # what comes and goes: standard output holds results alone
@@ -63,43 +65,26 @@ def _picture(character: str) -> str:
     return chr(0x2400 + number) if number < 0x20 else f"\\u{{{number:x}}}"
 
 
-MENDABLE = (  # module and name of each error, so that none is imported for the sake of another
-    ("entrostat.diagnose.reading", "LogError"),
-    ("entrostat.engine.checkpoint", "CheckpointError"),
-    ("entrostat.engine.policy", "PolicyError"),
-    ("entrostat.engine.study", "StudyError"),
-    ("entrostat.engine.update", "TrainingError"),
-    ("entrostat.grading", "IsolationError"),
-    ("entrostat.grading", "SamplesError"),
-    ("entrostat.grading", "WorkerError"),
-    ("entrostat.integrations.trackers", "TrackerError"),
-    ("entrostat.recipe", "RecipeError"),
-    ("entrostat.runs", "RunError"),
-    ("entrostat.tasks", "TaskError"),
-)
+class Commands(TyperGroup):
+    """The commands, of which an error that a user can mend ends in plain lines and exit status 1."""
 
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into plain lines and exit status 1."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command again resumes the run", err=True)
-        raise typer.Exit(130) from None
-    except Exception as error:
-        if isinstance(error, _mendable()):
-            lines = str(error).splitlines()
-        elif isinstance(error, OSError):
-            named = f"{error.filename}: " if error.filename else ""
-            lines = [f"{named}{error.strerror or error}; free space, mend permissions or choose another path"]
-        else:
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command again resumes the run", err=True)
+            raise typer.Exit(130) from None
+        except EntrostatError as error:
+            _end(str(error).splitlines(), error)
+        except BrokenPipeError:  # who read our output has stopped reading: no error of ours
             raise
-        for line in lines:
-            typer.echo(f"error: {visible(line)}", err=True)
-        raise typer.Exit(1) from error
+        except OSError as error:
+            named = f"{error.filename}: " if error.filename else ""
+            _end([f"{named}{error.strerror or error}; free space, mend permissions or choose another path"], error)
 
 
-def _mendable() -> tuple[type[Exception], ...]:
-    """Errors that a user can mend, of the modules that have been imported: another module's cannot have been raised."""
-    return tuple(getattr(sys.modules[module], name) for module, name in MENDABLE if module in sys.modules)
+def _end(lines: Iterable[str], error: Exception) -> NoReturn:
+    for line in lines:
+        typer.echo(f"error: {visible(line)}", err=True)
+    raise typer.Exit(1) from error

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from entrostat.cli.screen import AsJson, console, plain_errors
+from entrostat.cli.screen import AsJson, console
 
 
 class Measure(str, Enum):
@@ -34,16 +34,15 @@ def tokens(
     """
     from entrostat.cli.token_view import render
 
-    with plain_errors():
-        samples = _samples(run, step)
-        sample = _of_task(samples, task)
-        if as_json:
-            typer.echo(json.dumps(sample))
-            return
-        coloured = console.color_system is not None and not console.no_color
-        others = [other["task"] for other in samples if other is not sample]
-        for part in render(sample, by.value, others, console.width, coloured):
-            console.print(part)
+    samples = _samples(run, step)
+    sample = _of_task(samples, task)
+    if as_json:
+        typer.echo(json.dumps(sample))
+        return
+    coloured = console.color_system is not None and not console.no_color
+    others = [other["task"] for other in samples if other is not sample]
+    for part in render(sample, by.value, others, console.width, coloured):
+        console.print(part)
 
 
 def _samples(path: Path, step: int | None) -> list[dict[str, Any]]:

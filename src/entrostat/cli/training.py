@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from entrostat.cli.reporting import show_runs
-from entrostat.cli.screen import AsJson, Overrides, note_inert_control, plain_errors, status
+from entrostat.cli.screen import AsJson, Overrides, note_inert_control, status
 
 
 class TrackerName(str, Enum):
@@ -39,10 +39,9 @@ def demo(
     from entrostat.recipe import load_recipe
 
     folder = resources.files("entrostat.assets") / "demo"
-    with plain_errors():
-        recipes = [load_recipe(Path(str(folder / f"{name}.yaml")), overrides or ()) for name in DEMO]
-        runs = [folder for recipe in recipes for folder in _train(recipe, out / recipe.name)]
-        show_runs(runs, out / "report.html", as_json)
+    recipes = [load_recipe(Path(str(folder / f"{name}.yaml")), overrides or ()) for name in DEMO]
+    runs = [folder for recipe in recipes for folder in _train(recipe, out / recipe.name)]
+    show_runs(runs, out / "report.html", as_json)
 
 
 def train(
@@ -58,10 +57,9 @@ def train(
     """
     from entrostat.recipe import load_recipe
 
-    with plain_errors():
-        loaded = load_recipe(recipe, overrides or ())
-        runs = _train(loaded, out or Path("runs") / loaded.name, [tracker.value for tracker in track or ()])
-        show_runs(runs, runs[0] / "report.html", as_json)
+    loaded = load_recipe(recipe, overrides or ())
+    runs = _train(loaded, out or Path("runs") / loaded.name, [tracker.value for tracker in track or ()])
+    show_runs(runs, runs[0] / "report.html", as_json)
 
 
 def _train(recipe: Any, out: Path, track: Sequence[str] = ()) -> list[Path]:

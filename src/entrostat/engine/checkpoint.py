@@ -22,6 +22,7 @@ from torch import Tensor
 
 from entrostat.campaign.engine import Checkpoint
 from entrostat.engine.policy import Policy
+from entrostat.errors import EntrostatError
 from entrostat.runs import RunError
 from entrostat.runs.files import atomic_write, folder_digest, sync
 from entrostat.runs.ownership import digest, is_digest, remove_digests, scratch, seal, sweep, whole_number
@@ -30,7 +31,7 @@ OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(EntrostatError, RuntimeError):
     """A checkpoint that cannot be written or read; what was there before is intact."""
 
 

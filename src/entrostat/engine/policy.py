@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from entrostat.engine.logits import LONGEST, pack, packed_logits, reads_packed_rows, separate_logits
+from entrostat.errors import EntrostatError
 
 EMBEDDED = "embedded"
 SHOWN = 3  # names that an error lists
@@ -27,7 +28,7 @@ REMEDIES = {
 }
 
 
-class PolicyError(ValueError):
+class PolicyError(EntrostatError, ValueError):
     """A model that cannot be loaded or used; the message names what is missing and the remedy."""
 
 

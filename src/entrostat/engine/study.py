@@ -19,6 +19,7 @@ from entrostat.campaign.database import chain_folder, write_results
 from entrostat.campaign.engine import Listener
 from entrostat.engine.quiet import quieten_libraries
 from entrostat.engine.train import grader_of, open_campaign, starting_point
+from entrostat.errors import EntrostatError
 from entrostat.grading.kernel import die_with_parent
 from entrostat.recipe import Recipe, StudyRecipe
 from entrostat.recipe.task_sets import TaskSplits
@@ -28,7 +29,7 @@ Job = tuple[str, int]  # method, seed
 POLL_SECONDS = 0.5
 
 
-class StudyError(RuntimeError):
+class StudyError(EntrostatError, RuntimeError):
     """Chains of a study that did not end; the message has a line for each, with its cause."""
 
 

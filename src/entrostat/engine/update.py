@@ -22,12 +22,13 @@ from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
 from entrostat.engine.rounding import warn_of_rounding
 from entrostat.entropy import flow_by_rule
+from entrostat.errors import EntrostatError
 from entrostat.objective import aggregate, entropy_bonus, kl_cov_penalty, policy_loss
 from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
 
 
-class TrainingError(RuntimeError):
+class TrainingError(EntrostatError, RuntimeError):
     """Training cannot go on; the message names the step and what is kept."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from entrostat.errors import EntrostatError
 from entrostat.grading.code import CodeGrader
 from entrostat.grading.extraction import extract_code
 from entrostat.grading.judging import AnyTask
@@ -20,7 +21,7 @@ _BATCH = 256
 _LINE_START = b'{"key": "'
 
 
-class SamplesError(ValueError):
+class SamplesError(EntrostatError, ValueError):
     """A samples file that cannot be graded; the message names the file, the line and the remedy."""
 
 

@@ -10,8 +10,10 @@ import threading
 import urllib.request
 from typing import IO, Any
 
+from entrostat.errors import EntrostatError
 
-class ExchangeError(Exception):
+
+class ExchangeError(EntrostatError):
     """No whole reply with status 200 came in time; the message says what came instead."""
 
 

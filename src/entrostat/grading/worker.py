@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from entrostat.errors import EntrostatError
 from entrostat.grading import wire
 from entrostat.grading.sandbox import REMEDIES, Limits
 from entrostat.grading.secret import installation_secret
@@ -41,11 +42,11 @@ _END_SECONDS = 10.0
 _SUSPECT_GROWTH_KIB = 32 << 10
 
 
-class IsolationError(RuntimeError):
+class IsolationError(EntrostatError, RuntimeError):
     """This machine refuses a layer of the isolation; the message names it and the remedy."""
 
 
-class WorkerError(RuntimeError):
+class WorkerError(EntrostatError, RuntimeError):
     """The fork server or the machine failed; says nothing about the code under test."""
 
 

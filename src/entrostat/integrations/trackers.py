@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from entrostat.diagnose.reading.log import flatten
+from entrostat.errors import EntrostatError
 
 Line = Mapping[str, Any]
 
 
-class TrackerError(RuntimeError):
+class TrackerError(EntrostatError, RuntimeError):
     """A tracker whose library is missing; the message names the extra to install."""
 
 

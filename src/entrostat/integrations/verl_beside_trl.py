@@ -9,11 +9,13 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
+from entrostat.errors import EntrostatError
+
 WANTED = "AutoModelForCausalLMWithValueHead"
 HOMES = ("trl.experimental.ppo", "trl")
 
 
-class ExclusiveExtrasError(ImportError):
+class ExclusiveExtrasError(EntrostatError, ImportError):
     """TRL is installed beside a verl that it breaks; the message names the remedy."""
 
 

@@ -30,6 +30,7 @@ from typing import Any
 from entrostat.campaign import CampaignTrace, Checkpoint
 from entrostat.campaign.engine import Order, Plan, Progress
 from entrostat.engine.checkpoint import verify
+from entrostat.errors import EntrostatError
 from entrostat.grading.kernel import die_with_parent
 from entrostat.integrations.host_campaign import (
     HostCampaign,
@@ -52,7 +53,7 @@ END_SECONDS = 300.0  # that verl has to end by itself
 LINES = 20  # of its output that an error quotes
 
 
-class VerlError(RuntimeError):
+class VerlError(EntrostatError, RuntimeError):
     """verl's process failed; the message names its log and quotes the end of it."""
 
 

@@ -33,6 +33,7 @@ from typing import Any
 
 from entrostat.diagnose import Acting, Finding, Watchdog, recognise_row
 from entrostat.diagnose.notify import Webhook, sentence
+from entrostat.errors import EntrostatError
 from entrostat.integrations.peak import keep
 from entrostat.runs.ownership import remove
 
@@ -48,7 +49,7 @@ SMOOTH = 8  # steps whose rewards are averaged into a score
 logger = logging.getLogger(__name__)
 
 
-class WatchdogStopError(RuntimeError):
+class WatchdogStopError(EntrostatError, RuntimeError):
     """Training was ended by the watchdog; the message is the finding."""
 
 

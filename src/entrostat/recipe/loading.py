@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from entrostat.errors import EntrostatError
 from entrostat.recipe.sections import Recipe
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
-class RecipeError(ValueError):
+class RecipeError(EntrostatError, ValueError):
     """A recipe that cannot be used; the message names the field, the value and the remedy, one line a fault."""
 
 

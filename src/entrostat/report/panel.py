@@ -10,12 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from entrostat.errors import EntrostatError
 from entrostat.report.reading import RunData
 from entrostat.report.style import house_style, place_end_labels
 from entrostat.report.thinning import extremes
 
 
-class NotMeasuredError(Exception):
+class NotMeasuredError(EntrostatError):
     """The run lacks what a figure is drawn from; the message is the note that stands in its place."""
 
 

@@ -16,11 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from entrostat.errors import EntrostatError
+
 Record = Mapping[str, Any]
 SEAL = ".entrostat"  # in a folder: the proof that we made it, and no part of what it holds (see `ownership`)
 
 
-class RunError(RuntimeError):
+class RunError(EntrostatError, RuntimeError):
     """A run folder that cannot be used or written; the message names the file, the cause and the remedy."""
 
 

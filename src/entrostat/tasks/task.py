@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from entrostat.errors import EntrostatError
 
-class TaskError(ValueError):
+
+class TaskError(EntrostatError, ValueError):
     """A task that cannot be graded; the message names the task, the field and the remedy."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from entrostat.errors import EntrostatError
+
 FORMATS = (
     "Formats that are read: console output of TRL, verl, OpenRLHF, slime, miles, prime-rl, SkyRL, NeMo RL, AReaL, "
     "ROLL, ms-swift, LLaMA-Factory, Unsloth and tinker; JSON lines, JSON, CSV, TSV, Markdown tables, notebooks "
@@ -10,7 +12,7 @@ FORMATS = (
 )
 
 
-class LogError(ValueError):
+class LogError(EntrostatError, ValueError):
     """A log that cannot be read at all; the message names it, the cause and the remedy."""
 
 
