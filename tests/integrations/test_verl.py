@@ -274,10 +274,14 @@ def test_the_recipe_composes_and_builds_its_controller():
     ("override", "message"),
     [
         ("actor_rollout_ref.actor.policy_loss.loss_mode=vanilla", "loss_mode is 'vanilla', which reads no"),
-        ("+trainer.v1.entrostat.reweighting=fixed actor_rollout_ref.actor.use_fused_kernels=true", "needs the logits"),
+        (
+            "+trainer.v1.entrostat.reweighting={name:fixed,expanding:1.5} "
+            "actor_rollout_ref.actor.use_fused_kernels=true",
+            "needs the logits",
+        ),
         ("actor_rollout_ref.actor.use_fused_kernels=true", "calculate_entropy is false"),
         ("+trainer.v1.entrostat.bonus={name:constant,value:0.1}", "calculate_entropy is false"),
-        ("trainer.v1.entrostat.strategy.name=ido", "name is 'ido'"),
+        ("trainer.v1.entrostat.strategy.name=ido", "name: 'ido' is no strategy"),
         ("+trainer.v1.entrostat.colour=red", "colour: unknown key"),
     ],
 )
