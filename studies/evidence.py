@@ -1,4 +1,4 @@
-"""From studies to remedies: src/entrostat/diagnose/evidence.csv, made of the studies' tables of contrasts."""
+"""From studies to remedies: src/entrostat/diagnosis/evidence.csv, made of the studies' tables of contrasts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tables import Row, read_rows, write_rows
 
 HERE = Path(__file__).resolve().parent
-OUT = HERE.parent / "src/entrostat/diagnose/evidence.csv"
+OUT = HERE.parent / "src/entrostat/diagnosis/evidence.csv"
 
 OUTCOMES = {
     "gap": ("gap", "lower"),

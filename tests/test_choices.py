@@ -8,7 +8,7 @@ import torch
 from entrostat.campaign import EarlyStop
 from entrostat.control import PolarityAware, SkipRegion, Steer
 from entrostat.control.curves import Curve
-from entrostat.diagnose import Acting, Finding
+from entrostat.diagnosis import Acting, Finding
 from entrostat.engine.policy import load_policy
 from entrostat.entropy import regions
 from entrostat.grading import CodeGrader

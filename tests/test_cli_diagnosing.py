@@ -311,7 +311,7 @@ def test_a_host_can_be_named_and_an_unknown_one_is_refused(log):
 
 
 OWN = """
-from entrostat.diagnose import Detector, Finding
+from entrostat.diagnosis import Detector, Finding
 
 
 class Always(Detector):

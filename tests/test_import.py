@@ -25,7 +25,7 @@ def test_its_names_bring_torch_and_no_more_than_torch_brings():
 
 
 def test_a_log_is_diagnosed_without_torch():
-    assert imported("from entrostat.diagnose import diagnose, read_log") <= {"scipy"}
+    assert imported("from entrostat.diagnosis import diagnose, read_log") <= {"scipy"}
 
 
 @pytest.mark.parametrize("log", ["absent.jsonl", "."])

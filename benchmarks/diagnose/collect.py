@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from entrostat.diagnose import QUANTITIES, read_log
+from entrostat.diagnosis import QUANTITIES, read_log
 
 HERE = Path(__file__).parent
 

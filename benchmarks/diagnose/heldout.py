@@ -16,7 +16,7 @@ from pathlib import Path
 
 from run import wilson
 
-from entrostat.diagnose import Watchdog
+from entrostat.diagnosis import Watchdog
 
 HERE = Path(__file__).parent
 STUDY = HERE.parents[1] / "studies" / "early-warning"

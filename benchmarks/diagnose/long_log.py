@@ -16,7 +16,7 @@ from pathlib import Path
 
 import synthetic
 
-from entrostat.diagnose import diagnose, read_log
+from entrostat.diagnosis import diagnose, read_log
 
 UNKNOWN = 60  # columns that no detector reads: verl logs about that many
 

@@ -26,7 +26,7 @@ import rivals
 import synthetic
 from synthetic import FAILURES, Labelled
 
-from entrostat.diagnose import Watchdog, diagnose, read_log, recognise_row
+from entrostat.diagnosis import Watchdog, diagnose, read_log, recognise_row
 from entrostat.runs import sign_test
 
 HERE = Path(__file__).parent

@@ -20,10 +20,10 @@ import synthetic
 from run import bootstrap_median, wilson
 from typing_extensions import override
 
-from entrostat.diagnose import Finding, History, Watchdog, recognise_row
-from entrostat.diagnose.detectors import EntropyCollapse
-from entrostat.diagnose.detectors import entropy as parts
-from entrostat.diagnose.statistics import fit_line, rolling_median
+from entrostat.diagnosis import Finding, History, Watchdog, recognise_row
+from entrostat.diagnosis.detectors import EntropyCollapse
+from entrostat.diagnosis.detectors import entropy as parts
+from entrostat.diagnosis.statistics import fit_line, rolling_median
 
 COLLAPSES, HEALTHY, FIRST_HEALTHY = 300, 2500, 6_000
 OUT = Path(__file__).parent / "tradeoff.csv"

@@ -7,7 +7,7 @@ from entrostat.campaign.chain import read_outcome
 from entrostat.campaign.continued import AFTER_ROLL_BACK
 from entrostat.campaign.database import read_results, write_results
 from entrostat.campaign.engine import Progress
-from entrostat.diagnose import Detector, Finding
+from entrostat.diagnosis import Detector, Finding
 from entrostat.engine import watch as watch_module
 from entrostat.engine.study import run_one
 from entrostat.engine.train import train

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from entrostat.diagnose import read_log
+from entrostat.diagnosis import read_log
 from entrostat.integrations.trackers import TensorBoard, TrackerError, WeightsAndBiases, scalars
 
 STEPS = [{"step": k, "entropy": 0.5 / k, "phase": "hold", "regions": {"E1": {"flow": -0.1 * k}}} for k in range(1, 4)]

@@ -11,7 +11,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from trl import GRPOConfig, GRPOTrainer
 
-from entrostat.diagnose import read_log
+from entrostat.diagnosis import read_log
 from entrostat.engine.policy import embedded_folder
 from entrostat.integrations.trl_watchdog import WatchdogCallback
 
@@ -175,8 +175,8 @@ def test_the_columns_of_this_trl_are_known(tmp_path):
 
 
 def test_remedies_name_settings_that_this_trl_has():
-    from entrostat.diagnose import remedies
-    from entrostat.diagnose.finding import Remedy
+    from entrostat.diagnosis import remedies
+    from entrostat.diagnosis.finding import Remedy
 
     fields = set(GRPOConfig.__dataclass_fields__)
     if "use_adaptive_entropy" not in fields:

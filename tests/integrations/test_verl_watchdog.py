@@ -100,8 +100,8 @@ def test_remedies_name_settings_that_this_verl_has():
 
     import yaml
 
-    from entrostat.diagnose import remedies
-    from entrostat.diagnose.finding import Remedy
+    from entrostat.diagnosis import remedies
+    from entrostat.diagnosis.finding import Remedy
 
     config = yaml.safe_load((Path(verl.__file__).parent / "trainer/config/_generated_ppo_trainer.yaml").read_text())
     for value in vars(remedies).values():

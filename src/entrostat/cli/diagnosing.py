@@ -64,17 +64,17 @@ def diagnose(
 
     Example: entrostat diagnose outputs/checkpoint-400/trainer_state.json --html diagnosis.html
     """
-    from entrostat.diagnose import diagnose as diagnose_log
-    from entrostat.diagnose import read_log
-    from entrostat.diagnose.against import partings
-    from entrostat.diagnose.hosts import HOSTS
+    from entrostat.diagnosis import diagnose as diagnose_log
+    from entrostat.diagnosis import read_log
+    from entrostat.diagnosis.against import partings
+    from entrostat.diagnosis.hosts import HOSTS
 
     if host is not None and host not in HOSTS:
         raise typer.BadParameter(f"{host!r}; choose one of {', '.join(HOSTS)}", param_hint="--host")
     found = diagnose_log(read_log(log, mapped(columns)), budget, _detectors(detector))
     parted = partings(found.log, read_log(against, mapped(columns))) if against else None
     if html:
-        from entrostat.diagnose.page import write_page
+        from entrostat.diagnosis.page import write_page
 
         write_page(found, html)
     if as_json:
@@ -133,7 +133,7 @@ def watch(
     Example: entrostat watch runs/grpo --until critical --exec 'kill -INT 4711'
     """
     from entrostat.cli.live import as_bad_as, follow
-    from entrostat.diagnose.notify import Command, FindingLog, Sender, Webhook
+    from entrostat.diagnosis.notify import Command, FindingLog, Sender, Webhook
 
     def senders(log: Path) -> list[Sender]:
         return [
@@ -163,7 +163,7 @@ def mapped(pairs: list[str] | None) -> dict[str, list[str]]:
 
 def _detectors(names: list[str] | None) -> Any:
     """Ours and those named. BadParameter: a name that none has."""
-    from entrostat.diagnose.detectors import detectors_named
+    from entrostat.diagnosis.detectors import detectors_named
 
     try:
         return detectors_named(names or ())
@@ -173,7 +173,7 @@ def _detectors(names: list[str] | None) -> Any:
 
 def shown(found: Any, host: str | None = None) -> RenderableType:
     """A diagnosis as the terminal shows it: what is wrong first, then what was read. host: whose settings to show."""
-    from entrostat.diagnose.hosts import host_of
+    from entrostat.diagnosis.hosts import host_of
 
     log = found.log
     host = host or host_of(name for own in log.used.values() for name in own)

@@ -60,7 +60,7 @@ def remedies(found: Sequence[Any], host: str | None, told: Collection[str] = ())
 
 
 def _settings(remedy: Any, host: str | None) -> Iterator[Text]:
-    from entrostat.diagnose.hosts import HOSTS, as_text, shown_hosts
+    from entrostat.diagnosis.hosts import HOSTS, as_text, shown_hosts
 
     for name in shown_hosts(host):
         changes = remedy.settings.get(name)

@@ -14,10 +14,10 @@ from rich.text import Text
 
 from entrostat.cli.findings import heading, remedies
 from entrostat.cli.screen import console, visible
-from entrostat.diagnose import SEVERITIES, Detector, Finding, LogError, Series
-from entrostat.diagnose.follow import Follower
-from entrostat.diagnose.hosts import host_of
-from entrostat.diagnose.notify import Sender, sentence
+from entrostat.diagnosis import SEVERITIES, Detector, Finding, LogError, Series
+from entrostat.diagnosis.follow import Follower
+from entrostat.diagnosis.hosts import host_of
+from entrostat.diagnosis.notify import Sender, sentence
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 40

@@ -34,7 +34,7 @@ def report(
 
 def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
     """Write the report of the runs and print their headline table."""
-    from entrostat.diagnose.notices import run_notices
+    from entrostat.diagnosis.notices import run_notices
     from entrostat.report import build_report, overview_figure, read_runs, save_figure, speed, summary_rows
 
     loaded = read_runs(runs)

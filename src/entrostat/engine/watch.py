@@ -7,9 +7,9 @@ from typing import Any
 
 from entrostat.campaign import CampaignTrace, Checkpoint, Controller
 from entrostat.campaign.engine import Line, Order, Plan, Progress, Stop
-from entrostat.diagnose import Finding, Watchdog, recognise_row
-from entrostat.diagnose.notify import Webhook, sentence
-from entrostat.diagnose.reading.folder import eval_row, step_row
+from entrostat.diagnosis import Finding, Watchdog, recognise_row
+from entrostat.diagnosis.notify import Webhook, sentence
+from entrostat.diagnosis.reading.folder import eval_row, step_row
 from entrostat.recipe import RecipeError
 from entrostat.recipe.sections import WatchRecipe
 from entrostat.runs import Run

@@ -10,7 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from entrostat.diagnose.reading.log import flatten
+from entrostat.diagnosis.reading.log import flatten
 from entrostat.errors import EntrostatError
 
 Line = Mapping[str, Any]

@@ -20,8 +20,8 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from entrostat.diagnose import Acting, Action, Finding, Severity, Watchdog, recognise_row
-from entrostat.diagnose.notify import Webhook, sentence
+from entrostat.diagnosis import Acting, Action, Finding, Severity, Watchdog, recognise_row
+from entrostat.diagnosis.notify import Webhook, sentence
 from entrostat.integrations.peak import keep, refuse_foreign
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
     action: `note` writes findings down; `stop` ends training as well; `keep-peak` keeps the checkpoint of the highest
     score in `OUTPUT/peak` and ends training; `roll-back` loads that checkpoint once, forgets the optimizer's moments,
     calls `switch(trainer, finding)` and goes on, and a second time does as `keep-peak`. severity, kinds: as in
-    `entrostat.diagnose.Acting`. The score is the held-out one (`eval_reward`) where the trainer evaluates, else the
+    `entrostat.diagnosis.Acting`. The score is the held-out one (`eval_reward`) where the trainer evaluates, else the
     mean reward of the last `smooth` logs, looked at every `every` steps; each new peak asks the trainer for a
     checkpoint. webhook: the environment variable that holds the address to which findings are sent.
     Raises ValueError for an unknown action, severity or kind, for a variable that holds no address, and when training

@@ -31,8 +31,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnose import Acting, Finding, Watchdog, recognise_row
-from entrostat.diagnose.notify import Webhook, sentence
+from entrostat.diagnosis import Acting, Finding, Watchdog, recognise_row
+from entrostat.diagnosis.notify import Webhook, sentence
 from entrostat.errors import EntrostatError
 from entrostat.integrations.peak import keep
 from entrostat.runs.ownership import remove

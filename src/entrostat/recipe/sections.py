@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from entrostat.diagnose import Acting
-from entrostat.diagnose.notify import require_variable
+from entrostat.diagnosis import Acting
+from entrostat.diagnosis.notify import require_variable
 from entrostat.recipe.combinations import faults
 from entrostat.recipe.methods import (
     OBJECTIVES,

@@ -1,0 +1,43 @@
+"""Which findings are acted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from entrostat.diagnosis.detectors import DETECTORS
+from entrostat.diagnosis.finding import SEVERITIES, Finding, Severity
+
+Action = Literal["note", "stop", "keep-peak", "roll-back"]
+ACTIONS: tuple[Action, ...] = ("note", "stop", "keep-peak", "roll-back")
+FAILURES = tuple(severity for severity in SEVERITIES if severity != "note")  # a note is a remark: nothing acts on it
+KINDS = tuple(detector.kind for detector in DETECTORS)
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """What is done, and from which severity on, about findings of which kinds (None: all).
+
+    ValueError: an unknown action, severity or kind.
+    """
+
+    action: Action = "note"
+    severity: Severity = "critical"
+    kinds: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise ValueError(f"action is {self.action!r}; choose one of {', '.join(ACTIONS)}")
+        if self.severity not in FAILURES:
+            raise ValueError(f"severity is {self.severity!r}; choose one of {', '.join(FAILURES)}")
+        if self.kinds is not None and (isinstance(self.kinds, str) or not isinstance(self.kinds, Sequence)):
+            raise ValueError(f"kinds is {self.kinds!r}; give a list of them")
+        for kind in self.kinds or ():
+            if kind not in KINDS:
+                raise ValueError(f"kinds: got {kind!r}; choose from {', '.join(KINDS)}")
+
+    def on(self, finding: Finding) -> bool:
+        """Whether this finding is acted on."""
+        severe = SEVERITIES.index(finding.severity) >= SEVERITIES.index(self.severity)
+        return self.action != "note" and severe and finding.kind in (self.kinds or KINDS)

@@ -1,0 +1,154 @@
+"""Gradients that fade, are 0 from the start, or explode."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from entrostat.diagnosis.detectors.detector import Detector, detector
+from entrostat.diagnosis.finding import Finding
+from entrostat.diagnosis.history import History, Series, Values
+from entrostat.diagnosis.remedies import FADE, GRADIENT_EXPLOSION, NO_GRADIENT
+from entrostat.diagnosis.score import has_fallen, has_risen
+from entrostat.diagnosis.statistics import began, median, noise
+
+EQUAL = 0.95  # share of equal groups from which on a gradient has nothing to come from
+
+
+@detector("gradient-fade")
+@dataclass(frozen=True, kw_only=True)
+class GradientFade(Detector):
+    """A gradient norm that has fallen to next to nothing, or has been exactly 0 from the start: nothing is learned.
+
+        greatest of the last `window` values <= share x median of the first `first` values that are not 0
+
+    The greatest and not the median: where groups agree the gradient is exactly 0 in most steps and as large as ever in
+    the others, and then something is still learned. Gradients shrink by a factor of 3 to 5 as groups come to agree; a
+    twentieth is another order. Critical at a hundredth, where the update is smaller than the rounding of bfloat16
+    weights. No finding where nearly all groups agree while the score has risen: nothing is left to learn there.
+    """
+
+    columns: ClassVar = ("grad_norm",)
+    share: float = 0.05
+    gone: float = 0.01
+    first: int = 10
+    window: int = 10
+    zeros: int = 8
+
+    @override
+    def find(self, history: History, end: int) -> Finding | None:
+        series = history.series("grad_norm")
+        values = series.values
+        if len(values) >= self.zeros and not values[-self.zeros :].any() and not values.any():
+            return self._never(history, series)
+        if len(values) < self.first + self.window:
+            return None
+        now = float(values[-self.window :].max())
+        early = values[: self.first]
+        if now > self.share * float(early.max()):
+            return None
+        alive = early[early > 0]
+        reference = median(alive) if len(alive) >= 3 else 0.0
+        if now > self.share * reference:
+            return None
+        onset = began(series, 0.5 * reference, upwards=False)
+        if _all_agree(history) and has_risen(history, int(series.steps[self.first])):
+            return None
+        return Finding(
+            kind=self.kind,
+            severity="critical" if now <= self.gone * reference else "warning",
+            step=history.step,
+            onset=onset,
+            summary=f"The gradient has faded to {now:.3g}, {now / reference:.1%} of its first steps' {reference:.3g}.",
+            evidence={"reference": reference, "now": now},
+            columns=self.columns,
+            levels={"first steps": reference},
+            remedies=FADE,
+        )
+
+    def _never(self, history: History, series: Series) -> Finding:
+        """Exactly 0 at every step: the weights are not trained, whatever the groups say."""
+        return Finding(
+            kind=self.kind,
+            severity="critical",
+            step=history.step,
+            onset=int(series.steps[0]),
+            summary=f"The gradient has been exactly 0 at each of the {len(series)} steps: nothing is being trained.",
+            evidence={"now": 0.0, "steps": float(len(series))},
+            columns=self.columns,
+            remedies=NO_GRADIENT,
+        )
+
+
+@detector("gradient-explosion")
+@dataclass(frozen=True, kw_only=True)
+class GradientExplosion(Detector):
+    """A gradient norm that has grown by orders of magnitude and stays there.
+
+        ln now - ln usual > ln factor   and   > certain x noise of ln g
+        now = median of the last 5 values,   usual = median of all values before them that are not 0
+
+    A single spike, which clipping removes, moves neither median. Critical from `worse` times on, and from `factor`
+    on where the score has fallen since. Below `worse` times there is no finding while the score has risen with it.
+    """
+
+    columns: ClassVar = ("grad_norm",)
+    factor: float = 10.0
+    worse: float = 100.0
+    certain: float = 6.0
+    first: int = 10
+    window: int = 5
+
+    @override
+    def find(self, history: History, end: int) -> Finding | None:
+        series = history.series("grad_norm")
+        values = series.values
+        if len(values) < self.first + self.window:
+            return None
+        now = median(values[-self.window :])
+        before = values[: -self.window]
+        if now <= self.factor * median(before):
+            return None
+        alive = before[before > 0]
+        if len(alive) < self.first:
+            return None
+        usual = median(alive[: max(self.first, len(alive) // 2)])  # what was usual before it grew
+        growth, spread = math.log(now / usual), noise(np.log(alive))
+        if growth <= max(math.log(self.factor), self.certain * spread):
+            return None
+        onset = began(series, usual * math.exp(min(0.3 * growth, max(math.log(3), 3 * spread))), upwards=True)
+        fallen = has_fallen(history, onset)
+        critical = now > self.worse * usual or fallen
+        if not critical and has_risen(history, onset):
+            return None
+        return Finding(
+            kind=self.kind,
+            severity="critical" if critical else "warning",
+            step=history.step,
+            onset=onset,
+            summary=f"The gradient has grown to {now:.3g}, {now / usual:.3g} times the usual {usual:.3g}"
+            + (", and the score has fallen since." if fallen else "."),
+            evidence={"usual": usual, "now": now},
+            columns=self.columns,
+            levels={"usual": usual},
+            remedies=GRADIENT_EXPLOSION,
+        )
+
+    @override
+    def persists(self, history: History, finding: Finding) -> bool:
+        """As long as it stays nearer to what it was found at than to the usual, in orders of magnitude."""
+        now = median(history.series("grad_norm").values[-self.window :])
+        return now > math.sqrt(finding.evidence["usual"] * finding.evidence["now"])
+
+
+def _all_agree(history: History) -> bool:
+    """Whether nearly every group earns the same lately, as far as the log tells."""
+    for name in ("equal_groups", "reward_std"):
+        values: Values = history.series(name).values[-10:]
+        if len(values):
+            return float((values if name == "equal_groups" else values == 0).mean()) >= EQUAL
+    return False

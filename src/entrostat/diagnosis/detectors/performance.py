@@ -1,0 +1,315 @@
+"""A score that rises and falls, and a reward that the held-out score no longer follows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from entrostat.diagnosis.detectors.detector import Detector, detector
+from entrostat.diagnosis.finding import Finding
+from entrostat.diagnosis.history import History, Series, Values
+from entrostat.diagnosis.remedies import DIVERGENCE, RISE_THEN_FALL
+from entrostat.diagnosis.score import score_change
+from entrostat.diagnosis.statistics import Line, began, expected_maximum, fit_line, lasting, rolling_mean, roughness
+from entrostat.runs import Cliff, cliff_of
+
+SPANS = (
+    2,
+    3,
+    5,
+    8,
+    13,
+    21,
+    34,
+    55,
+    89,
+)  # so many last values are averaged: a deep fall shows in few, a slight one in many
+FEW = 2
+MOVED = 4.0
+CERTAIN_OF_FEW = 6.0  # means of two values have heavier tails than a normal
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """How far a score has come down from its peak.
+
+    peak, now: means, of `width` and of `span` values. error: the standard error of their difference. floor: the gap
+    between the two that a score which never changes would show. excess: gap - floor - certain x error; positive where
+    the fall is no noise. scale: what the gap is a share of.
+    """
+
+    peak: float
+    peak_step: int
+    now: float
+    width: int
+    span: int
+    floor: float
+    excess: float
+    error: float
+    scale: float
+
+    @property
+    def gap(self) -> float:
+        """How far it has come down."""
+        return self.peak - self.now
+
+
+def fall_from_peak(
+    series: Series, window: int, certain: float, share: float, error: float | None = None
+) -> Fall | None:
+    """The fall of a series of at least `window` + 2 values; None for one of less than `share`, or while its peak is too
+    near to tell.
+
+        peak = max of means of w values,   now = mean of the last k values, all after the peak
+        sigma = error of one value: that given or roughness x lasting x (1 + 2 / sqrt(n)), whichever is larger
+        floor = sigma / sqrt(w) E[max of n / w standard normals]           the winner's curse of the peak
+        excess = peak - now - floor - certain sqrt(sigma^2 / w + later^2 / k)
+        later = sigma, or 0 where the last k > 3 values are all the same
+
+    at the w and k of `SPANS`, w at least `window`, with the largest excess over its error: a deep fall shows after two
+    values, a slight one between the means of many. Of two values `CERTAIN_OF_FEW` errors are asked. The
+    roughness is the series' own, by its differences, at the upper end of what n values tell of it. A score that stays
+    at exactly 0 has none.
+    """
+    values = series.values
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    spans = [span for span in SPANS if span <= len(values) - window]
+    now = {span: float(total[-1] - total[-1 - span]) / span for span in spans}
+    highest = float((total[window:] - total[:-window]).max()) / window
+    if not now or highest - min(now.values()) <= share * _scale(series, highest):
+        return None
+    same = _same(values)
+    sigma = max(roughness(values) * lasting(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0)
+    best: tuple[float, Fall] | None = None
+    for width in _widths(window, len(values)):
+        means = (total[width:] - total[:-width]) / width
+        top = int(means.argmax())
+        peak, floor = float(means[top]), sigma / math.sqrt(width) * expected_maximum(len(values) / width)
+        for span in spans:
+            if span > len(values) - (top + width):
+                break
+            later = 0.0 if FEW + 1 < span <= same else sigma**2
+            unsure = math.sqrt(sigma**2 / width + later / span)
+            certainty = max(certain, CERTAIN_OF_FEW) if span <= FEW else certain
+            excess = peak - now[span] - floor - certainty * unsure
+            rank = excess / unsure if unsure > 0 else excess
+            if best is None or rank > best[0]:
+                step = int(series.steps[top + width - 1])
+                best = rank, Fall(peak, step, now[span], width, span, floor, excess, unsure, _scale(series, peak))
+    return best[1] if best and best[1].gap > share * best[1].scale else None
+
+
+def _same(values: Values) -> int:
+    """How many of the last values are equal."""
+    last = values[-SPANS[-1] :]
+    other = np.flatnonzero(last != last[-1])
+    return len(last) - 1 - int(other[-1]) if len(other) else len(last)
+
+
+def _widths(window: int, count: int) -> list[int]:
+    """How many values a peak is the mean of: from `window` to a third of them."""
+    return [window, *(span for span in SPANS if window < span <= count // 3)]
+
+
+def _scale(series: Series, peak: float) -> float:
+    """What a gap is a share of: the peak above 0 for scores within 0 ... 1, above the least value otherwise."""
+    low, high = float(series.values.min()), float(series.values.max())
+    return peak - (0.0 if low >= 0 and high <= 1 else low)
+
+
+@detector("rise-then-fall")
+@dataclass(frozen=True, kw_only=True)
+class RiseThenFall(Detector):
+    """A score that has fallen from its peak by more than its noise: the held-out score, or else the training reward.
+
+        gap > floor + certain x error   and   gap > share x scale          as in `fall_from_peak`
+
+    or a fall of the reward that is less certain by itself, while the length or the share of cut completions, which had
+    changed as the reward rose, goes back: together they have to be as certain.
+
+    Critical once half of the peak is lost. A reward that falls while the held-out score does not is none: the training
+    tasks have become harder. Phase score: `entrostat.runs.find_cliff` of the means.
+    The window is 3 evaluations, and for the reward, which is noisier and logged more often, `reward_window`.
+    Source: arXiv 2606.21090, sections on the metrics; the noise floor is ours.
+    """
+
+    columns: ClassVar = ("heldout", "reward")
+    share: float = 0.2
+    certain: float = 4.5
+    """The score is looked at after every value: of 300 healthy logs 4 deviate by 3.5 errors at some time, 1 by 4.5."""
+    window: int = 3
+    reward_window: int = 5
+    least: int = 6
+    each: float = 2.0
+    confirm: int = 2
+
+    @override
+    def find(self, history: History, end: int) -> Finding | None:
+        return self._fallen(history, "heldout", self.window) or self._fallen(history, "reward", self.reward_window)
+
+    def _fallen(self, history: History, name: str, window: int) -> Finding | None:
+        series = history.series(name)
+        if len(series) < max(window + 2, self.least):
+            return None
+        errors = history.series("heldout_error").values
+        error = float(errors[-1]) if name == "heldout" and len(errors) else None
+        fall = fall_from_peak(series, window, self.certain, self.share, error)
+        if fall is None:
+            return None
+        if float(series.values[-max(window, fall.span // 3) :].mean()) > fall.peak - fall.gap / 2:
+            return None  # it has come back since
+        if fall.excess <= 0 and not (name == "reward" and self._goes_back(history, fall)):
+            return None
+        if name == "reward" and self._heldout_holds(history, fall.peak_step):
+            return None
+        cliff = _cliff(series, fall.width)
+        return Finding(
+            kind=self.kind,
+            severity="critical" if fall.gap > 0.5 * fall.scale else "warning",
+            step=history.step,
+            onset=max(began(series, fall.peak - 0.3 * fall.gap, upwards=False), fall.peak_step),
+            summary=(
+                f"The {_spoken(name)} has fallen from {fall.peak:.3g} (step {fall.peak_step}) to {fall.now:.3g}; "
+                f"noise explains {fall.floor:.2g} of that"
+                + (f". The largest single drop is {cliff.phase_score:.0%} of the fall." if cliff else ".")
+            ),
+            evidence={
+                "peak": fall.peak,
+                "peak_step": fall.peak_step,
+                "now": fall.now,
+                "gap": fall.gap,
+                "noise_floor": fall.floor,
+                **({"phase_score": cliff.phase_score} if cliff else {}),
+            },
+            columns=(name,),
+            levels={"peak": fall.peak},
+            remedies=RISE_THEN_FALL,
+        )
+
+    def _goes_back(self, history: History, fall: Fall) -> bool:
+        """Whether what had changed while the reward rose goes back with it, so that together they are certain.
+
+        (z of the fall + z of the return) / sqrt(2) > certain,   each z above `each`
+        """
+        z = (fall.gap - fall.floor) / fall.error if fall.error > 0 else 0.0
+        if z < self.each:
+            return False
+        back = max(_return(history.series(name), fall) for name in ("length", "truncated"))
+        return back > self.each and (z + back) / math.sqrt(2) > self.certain
+
+    def _heldout_holds(self, history: History, peak_step: int) -> bool:
+        change = score_change("heldout", history.series("heldout"), peak_step)
+        return change is not None and change.z > -2
+
+
+@detector("divergence")
+@dataclass(frozen=True, kw_only=True)
+class Divergence(Detector):
+    """A training reward that goes on rising while the held-out score falls.
+
+    Over the last 40 % of the run, or else 65 %, at least `least` evaluations, each of the two has a line fitted:
+        reward    lower bound of its slope > 0,   rise along the line > gain x its range
+        held-out  fall along the line > share x scale,   upper bound of its slope < follow x the reward's slope
+    scale: the highest mean of 3 held-out scores. The last condition says that the held-out score certainly does not
+    follow; of noisy evaluations it asks less than a slope that is certainly below 0. For a reward on another scale than
+    the held-out score it is brought to that scale by their ranges.
+
+    The policy learns what the reward pays and the held-out tasks do not: a flaw in the grader, or the training tasks by
+    heart. A gap between the two that only stays, or widens while both rise, is the usual one and no finding.
+    """
+
+    columns: ClassVar = ("heldout",)
+    recent: tuple[float, ...] = (0.4, 0.65)
+    gain: float = 0.2
+    share: float = 0.08
+    follow: float = 0.2
+    confidence: float = 0.95
+    least: int = 7
+
+    @override
+    def find(self, history: History, end: int) -> Finding | None:
+        return next((found for part in self.recent if (found := self._parted(history, part))), None)
+
+    def _parted(self, history: History, part: float) -> Finding | None:
+        heldout, reward = history.series("heldout"), history.series("reward")
+        size = max(self.least, round(part * len(heldout)))
+        if len(heldout) < size + 2:
+            return None
+        begin, length = int(heldout.steps[-size]), float(heldout.steps[-1] - heldout.steps[-size])
+        rewards = Series(reward.steps[reward.steps >= begin], reward.values[reward.steps >= begin])
+        if len(rewards) < self.least:
+            return None
+        down, up = _trend(Series(heldout.steps[-size:], heldout.values[-size:])), _trend(rewards)
+        fall, rise = -down.slope * length, up.slope * length
+        scale, spread = float(rolling_mean(heldout.values, 3).max()), float(np.ptp(reward.values))
+        if fall <= self.share * scale or rise <= self.gain * spread or up.slope_bounds(self.confidence)[0] <= 0:
+            return None
+        same_scale = reward.values.min() >= 0 and reward.values.max() <= 1
+        follow = self.follow * (1.0 if same_scale else float(np.ptp(heldout.values)) / spread)
+        if down.slope_bounds(self.confidence)[1] >= follow * up.slope:
+            return None
+        return Finding(
+            kind=self.kind,
+            severity="critical" if fall > 0.3 * scale else "warning",
+            step=history.step,
+            onset=begin,
+            summary=(
+                f"Since step {begin} the training reward rose by {rise:.3g} and the held-out score fell by {fall:.3g}."
+            ),
+            evidence={
+                "heldout_slope": down.slope,
+                "heldout_slope_error": down.error,
+                "reward_slope": up.slope,
+                "reward_slope_error": up.error,
+                "heldout_fall": fall,
+                "reward_rise": rise,
+            },
+            columns=("heldout", "reward"),
+            remedies=DIVERGENCE,
+        )
+
+
+def _return(series: Series, fall: Fall) -> float:
+    """How certainly, in standard errors, a quantity goes back to where it was before the score rose; 0 if it does not.
+
+    It has to have moved by `MOVED` errors from the first eighth of the values to the peak, and to have lost a third of
+    that since.
+    """
+    steps, values = series
+    if len(values) < 24:
+        return 0.0
+    top = int(steps.searchsorted(fall.peak_step, "right"))
+    start, peak, now = values[: max(8, top // 8)], values[max(top - fall.width, 0) : top], values[-fall.span :]
+    if top >= len(values) - fall.span + 1 or len(peak) < 3 or top - fall.width < len(start):
+        return 0.0
+    sigma = max(roughness(values), 1e-12)
+    moved, back = float(peak.mean() - start.mean()), float(peak.mean() - now.mean())
+    unsure = sigma * math.sqrt(1 / len(peak) + 1 / len(now))
+    if abs(moved) < MOVED * sigma * math.sqrt(1 / len(peak) + 1 / len(start)) or back / moved < 1 / 3:
+        return 0.0
+    floor = sigma / math.sqrt(len(peak)) * expected_maximum(len(values) / len(peak))
+    return max(abs(back) - floor, 0.0) / unsure
+
+
+def _trend(series: Series) -> Line:
+    return fit_line(series.steps.astype(float), series.values)
+
+
+def _cliff(series: Series, window: int) -> Cliff | None:
+    """The cliff of the means, on 0 ... 1: onset and phase score do not depend on the scale."""
+    means = rolling_mean(series.values, window)
+    steps = series.steps[window - 1 :]
+    return cliff_of(steps, _unit(means))
+
+
+def _unit(values: Values) -> Values:
+    low, high = float(values.min()), float(values.max())
+    return np.clip((values - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(values)
+
+
+def _spoken(name: str) -> str:
+    return "held-out score" if name == "heldout" else "training reward"

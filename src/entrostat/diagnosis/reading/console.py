@@ -1,0 +1,232 @@
+"""What trainers print to the console, among progress bars, warnings and whatever else stands there.
+
+Five shapes, of which the first that gives a few rows is read:
+
+    {'loss': 0.01, 'reward': '0.5'}                TRL, ms-swift, OpenRLHF, slime, miles, SkyRL, ROLL, LLaMA-Factory
+    step:12 - actor/entropy:0.41 - ...             verl
+    Step 12 | Loss 0.01 | Entropy: 0.41            prime-rl, and scripts that print pairs on a line
+    == Step 12/400 ==, then a pair per line        NeMo RL, AReaL's and tinker's tables, torchforge
+    12/400 [00:12<03:10, reward=0.5]               progress bars of OpenRLHF and of scripts
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from entrostat.diagnosis.columns import recognise
+from entrostat.diagnosis.reading import verl
+from entrostat.diagnosis.reading.bars import BAR, Bars
+from entrostat.diagnosis.reading.kinds import as_evaluation
+from entrostat.diagnosis.reading.literals import dictionaries
+from entrostat.diagnosis.reading.log import RawLog
+from entrostat.diagnosis.reading.steps import is_step_name
+from entrostat.diagnosis.reading.text import console_lines
+
+Rows = list[dict[str, Any]]
+
+ENOUGH = 3  # rows of one shape by which it is the log's
+SETTINGS = frozenset({"learning_rate", "step_time", "throughput", "clip"})
+
+NUMBER = r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?%?|[-+]?(?:nan|inf)\b|np\.\w+\([^()]{0,40}\)"
+STEP = re.compile(
+    r"\b(?P<what>global[ _]?step|train(?:ing)?[ _]?step|optim(?:izer)?[ _]?step|step|rollout|perf|passrate"
+    r"|eval(?:uation)?|iter(?:ation)?|update|batch|episode)s?\b(?: step| at step)?\s*[:=#]?\s*(?P<step>\d{1,12})"
+    r"(?:\s*(?:/|of)\s*(?P<total>\d{1,12}))?(?![\d.])",
+    re.IGNORECASE,
+)
+EVALUATES = re.compile(r"\b(eval|evaluat\w*|val|validation)\b", re.IGNORECASE)
+PAIR = re.compile(rf"(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NUMBER})(?![\w.])", re.IGNORECASE)
+INDEX = re.compile(r"\[\s*(?P<step>\d{1,9})\s*/\s*(?P<total>\d{1,9})\s*\]")
+SPACED = re.compile(rf"(?:^|\s)(?P<name>[A-Za-z][\w./@-]{{1,60}})\s+(?P<cell>{NUMBER})(?=[\s,;|]|$)", re.IGNORECASE)
+PIPED = re.compile(rf"^\s*(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]?\s*(?P<cell>{NUMBER})(?![\w.])", re.IGNORECASE)
+BULLET = re.compile(rf"^[\s•*\-│|]*(?P<name>[A-Za-z][\w./@ +()-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NUMBER})", re.IGNORECASE)
+HEADING = re.compile(r"^\W*(?:.*\W)?(?:step|iteration|update)\W", re.IGNORECASE)
+CELLS = re.compile(r"[│┃|]")
+RULE = re.compile(r"^[\s│┃|+=~─━┄═╌╒╕╞╡╘╛├┤┌┐└┘┏┓┗┛┡┩╇┳┻╪╤╧┼┬┴╔╗╚╝╠╣╦╩╬:-]*$")
+ROLLOUTS = frozenset({"rollout", "perf", "passrate", "eval", "evaluation"})  # slime counts these by rollouts
+SECTION = re.compile(r"\b(training|validation|evaluation|eval|timing)\b.*:\s*$", re.IGNORECASE)
+
+
+def parse(text: str, notes: tuple[str, ...] = (), wanted: frozenset[str] = frozenset()) -> RawLog | None:
+    """The rows of the first shape that gives at least ENOUGH, else of the one that gives the most.
+
+    None if the text has not one row with a known or wanted column.
+    """
+    lines = console_lines(text)
+    best: RawLog | None = None
+    for name, read in SHAPES.items():
+        rows, end, said = read(lines, wanted)
+        if rows and (best is None or len(rows) > len(best.rows)):
+            best = RawLog(name, rows, end, (*notes, *said))
+        if len(rows) >= ENOUGH:
+            break
+    return best
+
+
+def _known(row: dict[str, Any], wanted: frozenset[str]) -> bool:
+    """Whether a row holds a quantity besides the learning rate and times, which settings and bars have as well."""
+    return any(name in wanted or ((match := recognise(name)) and match.quantity not in SETTINGS) for name in row)
+
+
+def _verl(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
+    rows, end, notes = verl.rows(lines)
+    return [row for row in rows if _known(row, wanted)], end, notes
+
+
+def _dictionaries(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
+    rows: Rows = []
+    bars = Bars()
+    seen = 0
+    for index, before, cells in dictionaries(lines):
+        bars.read(lines[seen : index + 1], before)
+        row: dict[str, Any] = dict(cells)
+        above = lines[index - 1].rstrip() if index > seen else ""
+        told = before if before.strip() else above if above.endswith(":") else ""
+        seen = index + 1
+        kind = _stamp(row, told)
+        row = as_evaluation(row) if kind or EVALUATES.search(told) else row
+        if _known(row, wanted):
+            bars.mark()
+            rows.append(row)
+    bars.read(lines[seen:])
+    rows = _without_settings(rows)
+    _one_clock(rows)
+    notes = bars.number(rows) if not any(_has_step(row) for row in rows) else ()
+    return rows, bars.total, notes
+
+
+def _has_step(row: dict[str, Any]) -> bool:
+    return any(is_step_name(name) for name in row)
+
+
+def _stamp(row: dict[str, Any], told: str) -> bool:
+    """Give a row the step that stands before it; returns whether that calls it an evaluation."""
+    steps = list(STEP.finditer(told[-300:]))
+    if not steps:
+        return False
+    found = steps[-1]  # the nearest to the row
+    what = found["what"].lower()
+    row["rollout_id" if what in ROLLOUTS else "step"] = found["step"]
+    if found["total"]:
+        row["total_steps"] = found["total"]
+    return what.startswith("eval")
+
+
+def _one_clock(rows: Rows) -> None:
+    """Where rollouts and steps are counted apart, as by slime, with several steps per rollout: count all in steps."""
+    rollouts = [int(row["rollout_id"]) for row in rows if "rollout_id" in row]
+    steps = [int(row["step"]) for row in rows if str(row.get("step", "")).isdecimal() and "rollout_id" not in row]
+    per_rollout = max(round((max(steps) + 1) / (max(rollouts) + 1)), 1) if rollouts and steps else 1
+    for row in rows:
+        if "rollout_id" in row:
+            row["step"] = int(row.pop("rollout_id")) * per_rollout
+
+
+def _without_settings(rows: Rows) -> Rows:
+    """Rows without those that come once, have no step, and look like none of the others: printed settings."""
+    shapes = Counter(frozenset(row) for row in rows)
+    if not shapes or max(shapes.values()) < 3:
+        return rows
+    return [row for row in rows if shapes[frozenset(row)] > 1 or _has_step(row) or _shares_a_shape(row, shapes)]
+
+
+def _shares_a_shape(row: dict[str, Any], shapes: Counter[frozenset[str]]) -> bool:
+    names = frozenset(row)
+    usual = max(shapes, key=lambda shape: shapes[shape])
+    held_out = any((match := recognise(name)) and match.quantity == "heldout" for name in names)
+    return held_out or len(names & usual) >= 0.5 * len(usual)
+
+
+def _pairs(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
+    """Lines with a step, or with `[12/400]`, and a quantity: `name: number`, `name=number`, `name number`."""
+    rows: Rows = []
+    for line in lines:
+        step = STEP.search(line) or INDEX.search(line)
+        if step is None:
+            continue
+        row: dict[str, Any] = {}
+        for pair in _line_pairs(line[step.end() :]):
+            row.setdefault(pair["name"].strip(), pair["cell"])
+        row = {name: cell for name, cell in row.items() if not STEP.fullmatch(f"{name} {cell}")}
+        if EVALUATES.search(line[: step.end()]):
+            row = as_evaluation(row)
+        if _known(row, wanted):
+            rows.append({"step": step["step"], **({"total_steps": step["total"]} if step["total"] else {}), **row})
+    return rows, None, ()
+
+
+def _line_pairs(rest: str) -> list[re.Match[str]]:
+    """The pairs of name and number after a line's step."""
+    if rest.count("|") >= 2:
+        return [pair for part in rest.split("|") if (pair := PIPED.match(part))]
+    return list(PAIR.finditer(rest)) or list(SPACED.finditer(rest))
+
+
+def _blocks(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
+    """Headings with a step, and below them a pair per line, or a table of names and numbers."""
+    rows: Rows = []
+    row: dict[str, Any] = {}
+    evaluates = timed = False
+    for line in lines:
+        if RULE.match(line):
+            continue
+        pairs = list(_block_pairs(line))
+        steps = list(STEP.finditer(line)) if not pairs else []
+        if steps and HEADING.search(line):
+            step = steps[-1]
+            if step["step"] != row.get("step"):
+                rows.append(row)
+                row = {"step": step["step"], **({"total_steps": step["total"]} if step["total"] else {})}
+            evaluates = timed = False
+        elif section := SECTION.search(line):
+            word = section[1].lower()
+            timed = word == "timing"
+            evaluates = not timed and word != "training"
+        elif not timed:
+            own = as_evaluation(dict(pairs)) if evaluates else dict(pairs)
+            if row.keys() & own.keys() and "step" not in row:
+                rows.append(row)
+                row = {}
+            row.update(own)
+    return [each for each in [*rows, row] if _known(each, wanted)], None, ()
+
+
+def _block_pairs(line: str) -> Iterator[tuple[str, str]]:
+    """`• name: number`, or `│ name │ number │ name │ number │`."""
+    if len(cells := CELLS.split(line)) >= 4 or (len(cells) == 3 and not cells[0].strip()):
+        inner = [cell.strip() for cell in cells if cell.strip()]
+        for name, cell in zip(inner[::2], inner[1::2], strict=False):
+            if re.fullmatch(NUMBER, cell, re.IGNORECASE) and name[:1].isalpha():
+                yield name, cell
+        if len(inner) == 1 and (found := BULLET.match(inner[0])):
+            yield found["name"], found["cell"]
+    elif found := BULLET.match(line):
+        yield found["name"], found["cell"]
+
+
+def _postfixes(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
+    """Progress bars with pairs at their end: of each bar's state the last; of many short bars each one's end."""
+    states: list[tuple[int, int, dict[str, Any]]] = []
+    for line in lines:
+        bar = BAR.search(line) if "/" in line and "=" in line else None
+        if bar is None:
+            continue
+        row = {pair["name"].strip(): pair["cell"] for pair in PAIR.finditer(line[bar.end() :])}
+        if _known(row, wanted):
+            states.append((int(bar[1]), int(bar[2]), row))
+    done = [state for state, _, _ in states]
+    if len({total for _, total, _ in states}) == 1 and done == sorted(done) and done[0] < done[-1]:
+        return list({state: {"step": state, **row} for state, _, row in states}.values()), states[0][1], ()
+    return [row for state, total, row in states if state == total], None, ()
+
+
+SHAPES = {
+    "verl console": _verl,
+    "console, dictionaries": _dictionaries,
+    "console, pairs on a line": _pairs,
+    "console, blocks": _blocks,
+    "console, progress bars": _postfixes,
+}

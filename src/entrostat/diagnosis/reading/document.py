@@ -1,0 +1,127 @@
+"""One JSON document: Trainer's `trainer_state.json`, a list of rows, or rows or columns somewhere inside."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from entrostat.diagnosis.reading.kinds import kinds_apart
+from entrostat.diagnosis.reading.log import RawLog, flatten
+from entrostat.diagnosis.reading.steps import is_step_name
+
+HISTORY = re.compile(r'"log_history"\s*:\s*\[')
+MAX_STEPS = re.compile(r'"max_steps"\s*:\s*(\d{1,15})')
+GLOBAL_STEP = re.compile(r'"global_step"\s*:\s*(\d{1,15})')
+DEPTH = 4  # how deep rows are looked for
+
+
+def is_trainer_state(text: str) -> bool:
+    """Whether the text is a state of Hugging Face's Trainer, and so of TRL, whole or cut off."""
+    return HISTORY.search(text) is not None
+
+
+def global_step(text: str) -> int:
+    """How far a trainer state has come; -1 if it does not say."""
+    found = GLOBAL_STEP.search(text)
+    return int(found[1]) if found else -1
+
+
+def parse_trainer_state(text: str, notes: tuple[str, ...]) -> RawLog:
+    """The rows of the history, up to where the file is cut off or damaged."""
+    start = HISTORY.search(text)
+    rows, whole = _rows(text, start.end()) if start else ([], False)
+    if not whole:
+        notes = (*notes, f"the file is cut off or damaged after {len(rows)} rows")
+    end = MAX_STEPS.search(text)
+    return RawLog("TRL trainer_state.json", rows, int(end[1]) if end and int(end[1]) > 0 else None, notes)
+
+
+def parse_list(text: str, notes: tuple[str, ...]) -> RawLog:
+    """The rows of a JSON list of objects, up to where it is cut off or damaged."""
+    rows, whole = _rows(text, text.index("[") + 1)
+    notes = notes if whole else (*notes, f"cut off or damaged after {len(rows)} rows")
+    return RawLog("JSON list", kinds_apart(rows), notes=notes)
+
+
+def parse(text: str, notes: tuple[str, ...]) -> RawLog | None:
+    """The longest list of rows, or set of columns, in a JSON object; None for another text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    found = max(_tables(value, "", DEPTH), key=lambda table: len(table[1]), default=None)
+    if found is None or len(found[1]) < 2:
+        return None
+    where, rows = found
+    return RawLog("JSON", kinds_apart(rows), notes=(*notes, f"the rows stand under {where}") if where else notes)
+
+
+def _tables(value: Any, where: str, depth: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """(path, rows) of every list of objects, of every object of equally long lists, and of every object by steps."""
+    if not depth:
+        return
+    if isinstance(value, list):
+        rows = [flatten(row) for row in value if isinstance(row, dict)]
+        if rows:
+            yield where, rows
+    elif isinstance(value, dict):
+        columns = {str(name): own for name, own in value.items() if isinstance(own, list) and _plain(own)}
+        lengths = {len(own) for own in columns.values()}
+        if len(columns) > 1 and len(lengths) == 1:
+            yield where, [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        yield where, _series(value)
+        by_step = {str(name): own for name, own in value.items() if str(name).isdecimal() and isinstance(own, dict)}
+        if len(by_step) > 1 and len(by_step) == len(value):
+            yield where, [{"step": step, **flatten(own)} for step, own in by_step.items()]
+        for name, own in value.items():
+            yield from _tables(own, f"{where}.{name}" if where else str(name), depth - 1)
+
+
+def _series(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of an object that gives for each name its values by step: `[[1, .5], ...]`, or `{"1": .5, ...}`.
+
+    So do exports of trackers, and pandas' `to_json`, whose steps are row numbers.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for name, own in value.items():
+        for step, cell in own.items() if isinstance(own, dict) else _points(own):
+            if isinstance(cell, dict | list) or not str(step).isdecimal():
+                return []  # something else in between: this is no set of series
+            rows.setdefault(int(step), {})[str(name)] = cell
+    numbered = any(is_step_name(str(name)) for name in value)
+    return [row if numbered else {"step": step, **row} for step, row in sorted(rows.items())]
+
+
+def _points(own: Any) -> list[tuple[Any, Any]]:
+    """The points of a list of [step, value], or of objects with `step` and `value`."""
+    points = own if isinstance(own, list) else []
+    if all(isinstance(point, list) and len(point) == 2 for point in points):
+        return [(step, cell) for step, cell in points]
+    if all(isinstance(point, dict) and {"step", "value"} <= point.keys() for point in points):
+        return [(point["step"], point["value"]) for point in points]
+    return []
+
+
+def _plain(cells: list[Any]) -> bool:
+    return bool(cells) and not isinstance(cells[0], dict | list)
+
+
+def _rows(text: str, place: int) -> tuple[list[dict[str, Any]], bool]:
+    """The objects of a JSON list whose first element is at `place`, and whether the list ends as it should."""
+    decoder = json.JSONDecoder()
+    rows: list[dict[str, Any]] = []
+    while True:
+        while place < len(text) and text[place] in " \t\r\n,":
+            place += 1
+        if place >= len(text) or text[place] == "]":
+            return rows, place < len(text)
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return rows, False
+        if isinstance(value, dict):
+            rows.append(flatten(value))

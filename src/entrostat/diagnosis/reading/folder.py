@@ -1,0 +1,66 @@
+"""Our run folders: the select split and the step lines. The report split is not read: no decision may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from entrostat.diagnosis.reading.jsonl import json_object
+from entrostat.diagnosis.reading.log import RawLog, flatten
+from entrostat.diagnosis.reading.text import decoded
+from entrostat.runs import evaluation_error, mean_over_tasks
+
+ROLLOUT = ("reward", "length", "truncated", "groups.all_right", "groups.all_wrong")
+
+
+def read(path: Path) -> RawLog:
+    """The step and evaluation lines of a run folder. Lines that are damaged or torn are left out, and counted."""
+    notes: list[str] = []
+    steps, evals = (_lines(path / name, notes) for name in ("steps.jsonl", "evals.jsonl"))
+    rows = [step_row(line) for line in steps] + [row for line in evals if (row := eval_row(line))]
+    return RawLog("run folder", rows, _end(path, notes), tuple(notes))
+
+
+def _lines(file: Path, notes: list[str]) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    text, said = decoded(file.read_bytes())
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = [row for line in lines if (row := json_object(line)) is not None]
+    if len(found) < len(lines):
+        said = (*said, f"{len(lines) - len(found)} damaged or torn lines left out")
+    notes += [f"{file.name}: {note}" for note in said]
+    return found
+
+
+def _end(path: Path, notes: list[str]) -> int | None:
+    """The recipe's number of steps; None, with a note, where run.json does not give it."""
+    header = json_object(decoded((path / "run.json").read_bytes())[0])
+    if header is None:
+        notes.append("run.json: damaged, so the run's number of steps is not known")
+    steps = flatten(header or {}).get("recipe.campaign.steps")
+    return steps if isinstance(steps, int) and steps > 0 else None
+
+
+def step_row(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A step line as a raw row; what describes the rollout is taken from its first step only, for it repeats after."""
+    row = flatten(line)
+    row.pop("clip_fraction", None)
+    if row.get("tokens.rollout") == 0:
+        for name in ROLLOUT:
+            row.pop(name, None)
+    return row
+
+
+def eval_row(line: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation line of the whole select split as a raw row: pass@1 and its standard error; empty for another
+    split, for a part of it, and for a line that is no evaluation."""
+    if line.get("split") != "select" or line.get("tasks"):
+        return {}
+    try:
+        counts = [(int(n), int(c)) for _, n, c in line["results"]]
+        score, error = mean_over_tasks(counts, k=1), evaluation_error(counts)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return {}
+    return {"step": line.get("step"), "select": score, "select_error": error}

@@ -1,0 +1,130 @@
+"""The detectors over a run, a row at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from entrostat.diagnosis.detectors import DETECTORS, Detector
+from entrostat.diagnosis.finding import SEVERITIES, Finding
+from entrostat.diagnosis.history import History
+from entrostat.diagnosis.remedies import with_half_the_rate
+
+LOOKS = 400  # the detectors look at every row of a log of so many rows, and at every n / 500th of one of n
+
+
+@dataclass
+class _Case:
+    """What is known of one detector's failure.
+
+    recent: (step, rank of the severity found there, -1 for none) of the last looks. standing: the failure as it is now,
+    None where there is none. first: the step at which it was first reported. reported: the worst rank reported. quiet:
+    looks in a row that did not show it.
+    """
+
+    detector: Detector
+    recent: deque[tuple[int, int]] = field(init=False)
+    standing: Finding | None = None
+    first: int = 0
+    reported: int = -1
+    quiet: int = 0
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        self.recent = deque(maxlen=self.detector.confirm)
+
+
+class Watchdog:
+    """Takes what a run logs and reports each failure once, and once more when it becomes critical.
+
+    A failure that later rows no longer show is over; if it comes again it is reported again. A log that is read
+    afterwards goes through here row by row, so it gets the very findings that a live run gets.
+    end: the last step that the run will take; where it is not known, a run of the length so far is thought to be as
+    long again.
+    findings: every report, in order. standing(), past: what is true of the run now, and what was.
+    """
+
+    def __init__(self, end: int | None = None, detectors: Sequence[Detector] = DETECTORS) -> None:
+        self.history = History()
+        self.findings: list[Finding] = []
+        self.past: list[Finding] = []
+        self.end = end
+        self._cases = [_Case(detector) for detector in detectors]
+        self._rows = 0
+        self._looked = 0
+
+    def observe(self, step: int, values: Mapping[str, float]) -> list[Finding]:
+        """Take the quantities logged at `step`; returns what is found now for the first time.
+
+        Rows come in the order of their steps; several rows of one step may each bring some of its quantities.
+        """
+        self._rows += step > self.history.step
+        fresh = self.history.append(step, values)
+        for case in self._cases:
+            case.fresh = case.fresh or not fresh.isdisjoint(case.detector.columns)
+        if self._looked < self._rows < self._looked + self._rows // LOOKS and not self._broken(step, fresh):
+            return []
+        self._looked = self._rows
+        end = max(self.end or 2 * self.history.step, self.history.step)
+        new = []
+        for case in self._cases:
+            if case.fresh:
+                case.fresh = False
+                new += self._look(case, step, end)
+        self.findings += new
+        return new
+
+    def standing(self) -> list[Finding]:
+        """The failures that the run has now, the worst first, then by their onset."""
+        found = [self._fitted(case.standing) for case in self._cases if case.standing]
+        return sorted(found, key=lambda finding: (-SEVERITIES.index(finding.severity), finding.onset))
+
+    def first_step(self, kind: str) -> int:
+        """The step at which a failure that stands was first reported."""
+        return next(case.first for case in self._cases if case.detector.kind == kind and case.standing)
+
+    def _broken(self, step: int, fresh: set[str]) -> bool:
+        """Whether a number of this row is none: that is looked at at once."""
+        return any(self.history.broken.get(name, [-1])[-1] == step for name in fresh)
+
+    def _look(self, case: _Case, step: int, end: int) -> list[Finding]:
+        detector, recent = case.detector, case.recent
+        finding = detector.find(self.history, end)
+        if recent and recent[-1][0] == step:
+            recent.pop()  # the same step again, with more of its quantities
+        recent.append((step, SEVERITIES.index(finding.severity) if finding else -1))
+        if finding is None:
+            if case.standing and not detector.persists(self.history, case.standing):
+                self._not_shown(case, step)
+            return []
+        if case.standing and case.quiet and finding.onset > case.first:
+            self._end(case, finding.onset)  # it had healed, and has come again
+        case.quiet = 0
+        agreed = min(rank for _, rank in recent) if len(recent) == detector.confirm else -1
+        if case.standing is None and agreed < 0:
+            return []
+        new = agreed > case.reported
+        if new:
+            case.first = case.first if case.standing else step
+            case.reported = agreed
+        rank = max(agreed, min(case.reported, max(rank for _, rank in recent)))
+        onset = min(finding.onset, case.first)
+        case.standing = replace(finding, severity=SEVERITIES[rank], onset=onset)
+        return [self._fitted(case.standing)] if new else []
+
+    def _not_shown(self, case: _Case, step: int) -> None:
+        case.quiet += 1
+        if case.quiet >= case.detector.release:
+            self._end(case, step)
+
+    def _end(self, case: _Case, step: int) -> None:
+        if case.standing:
+            self.past.append(self._fitted(replace(case.standing, over=step)))
+        case.standing, case.reported, case.quiet = None, -1, 0
+
+    def _fitted(self, finding: Finding) -> Finding:
+        """The finding, with half of the highest learning rate that the run has logged in its remedies."""
+        rates = self.history.series("learning_rate").values
+        rate = float(rates.max()) if len(rates) else None
+        return replace(finding, remedies=with_half_the_rate(finding.remedies, rate))

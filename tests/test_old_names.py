@@ -1,0 +1,41 @@
+"""Import paths of before the renaming still give the same objects, and say what to write in their place."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "same"),
+    [
+        ("from entrostat.diagnose import read_log as old", "from entrostat.diagnosis import read_log as new"),
+        (
+            "from entrostat.diagnose.detectors.kl import KlRunaway as old",
+            "from entrostat.diagnosis.detectors.kl import KlRunaway as new",
+        ),
+        (
+            "import entrostat.diagnose.reading.errors as old",
+            "import entrostat.diagnosis.reading.errors as new",
+        ),
+    ],
+)
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_an_old_path_is_the_new_module(old, same, first):
+    lines = [old, same] if first == "old" else [same, old]
+    result = python("; ".join([*lines, "assert old is new"]))
+    assert result.returncode == 0, result.stderr
+    assert "DeprecationWarning: entrostat.diagnose is now entrostat.diagnosis" in result.stderr
+
+
+def test_a_module_that_never_was_is_not_found():
+    result = python("import entrostat.diagnose.nothing")
+    assert "ModuleNotFoundError: No module named 'entrostat.diagnosis.nothing'" in result.stderr
+
+
+def test_the_new_path_warns_of_nothing():
+    assert python("import entrostat.diagnosis.detectors.kl").stderr == ""
