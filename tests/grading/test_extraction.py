@@ -113,12 +113,33 @@ def test_any_text_is_answered(text):
         "-",
         "if " + "'\\" * 240 + ": x\n",
         "if '\\",
+        "> ",
+        "- a\n",
+        "  - a\n",
+        "1. ",
+        "`a",
+        "```x``` ",
+        "x```\n",
+        "</think>\n",
+        "<answer>",
+        "<|a|>",
+        ">>> ",
+        '\\"""\n```\n',
+        '```\n\\"""\n',
+        "def solve(\n",
+        "def solve(x):\n #\n",
+        "solve=",
+        "import a,",
+        "\u00a0",
     ],
 )
 def test_the_cost_of_hostile_text_does_not_grow_with_the_square_of_its_length(piece):
-    flood = piece * (500_000 // len(piece))
-    before = time.thread_time()
-    for entry_point in ("solve", None):
-        extract_code("def solve(x): return x\n" + flood, entry_point)
-        extract_code(flood, entry_point)
-    assert time.thread_time() - before < 100  # half a second as a rule; the square takes many minutes
+    def cost(size):
+        before = time.thread_time()
+        flood = piece * (size // len(piece))
+        for entry_point in ("solve", None):
+            extract_code("def solve(x): return x\n" + flood, entry_point)
+            extract_code(flood, entry_point)
+        return time.thread_time() - before
+
+    assert cost(40_000) < 8 * cost(10_000) + 0.3  # of the square it would be 16 times

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-from entrostat.grading.judging import AnyTask, Job, prepare
+from entrostat.grading.judging import AnyTask, Job, JobKey, prepare
 from entrostat.grading.sandbox import Limits
 from entrostat.grading.slot import Slot
 from entrostat.grading.verdict import Outcome, Verdict
@@ -66,7 +66,7 @@ class CodeGrader:
         self._isolation = isolation
         self._secret = secret
         self._memo_size = memo
-        self._memo: OrderedDict[tuple[str, str | None], Verdict] = OrderedDict()
+        self._memo: OrderedDict[JobKey, Verdict] = OrderedDict()
         self._lock = threading.Lock()
         self._grading = threading.Lock()
         self._closed = False
@@ -159,13 +159,11 @@ class CodeGrader:
         return worker
 
     def _judge(self, slot: Slot, job: Job, until: float, stop: threading.Event) -> Verdict:
-        if job.code is None:
-            return Verdict(Outcome.NO_CODE, "the completion contains no code")
         with self._lock:
             if remembered := self._memo.get(job.key):
                 self._memo.move_to_end(job.key)
                 return remembered
-        verdict = slot.grade(job.tests, job.code, until, stop)
+        verdict = job.first_that_compiles(lambda code: slot.grade(job.tests, code, until, stop))
         if verdict.outcome not in _NEVER_REMEMBERED and self._memo_size:
             with self._lock:
                 self._memo[job.key] = verdict

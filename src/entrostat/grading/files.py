@@ -12,7 +12,7 @@ from typing import Any
 
 from entrostat.errors import EntrostatError
 from entrostat.grading.code import CodeGrader
-from entrostat.grading.extraction import extract_code
+from entrostat.grading.extraction import continuation, defines
 from entrostat.grading.judging import AnyTask
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.tasks import ProgramTask
@@ -121,8 +121,8 @@ def _job(where: str, line: str, number: int, tasks: dict[str, AnyTask]) -> _Job:
     text = record.get("solution", record.get("completion"))
     if not isinstance(text, str):
         raise SamplesError(f'{where}: {record["task_id"]!r} has neither "solution" nor "completion" with a text')
-    if "solution" not in record and not isinstance(task, ProgramTask) and extract_code(text, task.entry_point) is None:
-        text = task.prompt + text
+    if "solution" not in record and not isinstance(task, ProgramTask) and not defines(text, task.entry_point):
+        text = continuation(task.prompt, text)
     return _Job(task, text, number)
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import decimal
 import hashlib
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
 from entrostat.grading import wire
-from entrostat.grading.extraction import extract_code
+from entrostat.grading.extraction import code_candidates
 from entrostat.grading.scripts import to_its_end
-from entrostat.grading.verdict import Outcome
+from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, Interpreter
 from entrostat.tasks import Call, Expression, ProgramTask, ScriptTask, Task, TaskError
 
 AnyTask = Task | ScriptTask | ProgramTask
+JobKey = tuple[str, tuple[str, ...]]
 _LONGEST_NUMBER = 400
 _EXACT = decimal.Context(prec=2 * _LONGEST_NUMBER, traps=[decimal.InvalidOperation, decimal.Overflow])
 
@@ -49,8 +51,9 @@ def tests_of(task: AnyTask) -> Tests:
         case Task():
             return _calls(task)
         case ScriptTask():
-            digest = _digest("script", task.script, task.preamble, task.entry_point)
-            return ScriptTests(digest, task.script, task.preamble, task.entry_point)
+            name = unicodedata.normalize("NFKC", task.entry_point)
+            digest = _digest("script", task.script, task.preamble, name)
+            return ScriptTests(digest, task.script, task.preamble, name)
         case ProgramTask():
             exchanges = tuple((test.stdin, test.stdout) for test in task.tests)
             digest = _digest("program", exchanges, task.atol, task.preamble)
@@ -59,15 +62,25 @@ def tests_of(task: AnyTask) -> Tests:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Code to be judged by tests; no code where the completion holds none."""
+    """Code to be judged by tests: of several readings of a completion, the first that compiles; none, no code."""
 
     tests: Tests
-    code: str | None
+    codes: tuple[str, ...]
 
     @property
-    def key(self) -> tuple[str, str | None]:
+    def key(self) -> JobKey:
         """Equal for equal gradings."""
-        return self.tests.digest, self.code
+        return self.tests.digest, self.codes
+
+    def first_that_compiles(self, judge: Callable[[str], Verdict]) -> Verdict:
+        """The verdict on the first code that is no syntax error, or on the first of all."""
+        if not self.codes:
+            return Verdict(Outcome.NO_CODE, "the completion contains no code")
+        first = judge(self.codes[0])
+        if first.outcome is not Outcome.SYNTAX_ERROR:
+            return first
+        others = (judge(code) for code in self.codes[1:])
+        return next((verdict for verdict in others if verdict.outcome is not Outcome.SYNTAX_ERROR), first)
 
 
 def prepare(pairs: Iterable[tuple[AnyTask, str]]) -> list[Job]:
@@ -78,7 +91,7 @@ def prepare(pairs: Iterable[tuple[AnyTask, str]]) -> list[Job]:
         if id(task) not in ready:
             ready[id(task)] = task, tests_of(task)
         entry_point = None if isinstance(task, ProgramTask) else task.entry_point
-        jobs.append(Job(ready[id(task)][1], extract_code(completion, entry_point)))
+        jobs.append(Job(ready[id(task)][1], code_candidates(completion, entry_point)))
     return jobs
 
 
@@ -207,7 +220,9 @@ def _load(interpreter: Interpreter, *sources: str) -> None:
 
 def _calls(task: Task) -> CallTests:
     try:
-        questions = tuple(_question(task.entry_point, test) for test in task.tests)
+        # As Python does: a name is its NFKC form.
+        name = unicodedata.normalize("NFKC", task.entry_point)
+        questions = tuple(_question(name, test) for test in task.tests)
     except wire.NotPlainError as error:
         raise TaskError(
             f"task {task.id!r}: tests holds {error}; tests are made of None, numbers, text and containers"

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from entrostat.grading import interpreter, wire
-from entrostat.grading.judging import AnyTask, CallTests, Job, ProgramTests, prepare, same_lines
+from entrostat.grading.judging import AnyTask, CallTests, Job, ProgramTests, Tests, prepare, same_lines
 from entrostat.grading.post import ExchangeError, ReplyTooLongError, post
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, WorkerError, failure_of
@@ -114,10 +114,11 @@ class RemoteGrader:
             return list(pool.map(lambda job: self._judge(job, until, health), prepare(pairs)))
 
     def _judge(self, job: Job, until: float, health: _Health) -> Verdict:
-        if job.code is None:
-            return Verdict(Outcome.NO_CODE, "the completion contains no code")
+        return job.first_that_compiles(lambda code: self._judge_code(job.tests, code, until, health))
+
+    def _judge_code(self, tests: Tests, code: str, until: float, health: _Health) -> Verdict:
         begun = time.monotonic()
-        runs = len(job.tests.exchanges) if isinstance(job.tests, ProgramTests) else 1
+        runs = len(tests.exchanges) if isinstance(tests, ProgramTests) else 1
         last = begun + runs * self._timeout + self._patience
         reason = "not graded before the batch's deadline"
         for _ in range(_ATTEMPTS):
@@ -127,11 +128,11 @@ class RemoteGrader:
                 reason = f"{self._url} has failed for {self._patience:g} s"
                 break
             try:
-                match job.tests:
+                match tests:
                     case CallTests() as calls:
-                        self._judge_calls(calls, job.code, last)
+                        self._judge_calls(calls, code, last)
                     case ProgramTests() as program:
-                        self._judge_program(program, job.code, last)
+                        self._judge_program(program, code, last)
                 health.note(failed=False)
                 return Verdict(Outcome.PASSED, "", time.monotonic() - begun)
             except Failure as failure:
