@@ -19,12 +19,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
-from entrostat import EntropyController
+from entrostat import CodeGrader, EntropyController, IncreaseThenDecrease
 from entrostat.engine.policy import embedded_folder
-from entrostat.grading import CodeGrader
 from entrostat.integrations.trl_tasks import graded_reward, task_dataset
 from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
-from entrostat.strategies import IncreaseThenDecrease
 from entrostat.tasks import listcraft
 from entrostat.tasks.sources import tasks_from_jsonl
 

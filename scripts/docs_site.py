@@ -234,7 +234,6 @@ def packages() -> list[str]:
     names = [f"entrostat.{each.name}" for each in pkgutil.iter_modules(entrostat.__path__) if each.ispkg]
     return [
         "entrostat",
-        "entrostat.strategies",
         *(name for name in names if name.rpartition(".")[2] not in OTHER_PACKAGES),
     ]
 

@@ -1,8 +1,12 @@
 """Importing the package stays light."""
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,7 +29,7 @@ def test_its_names_bring_torch_and_no_more_than_torch_brings():
 
 
 def test_a_log_is_diagnosed_without_torch():
-    assert imported("from entrostat.diagnosis import diagnose, read_log") <= {"scipy"}
+    assert imported("from entrostat import diagnose, read_log") <= {"scipy"}
 
 
 @pytest.mark.parametrize("log", ["absent.jsonl", "."])
@@ -35,10 +39,41 @@ def test_a_log_that_is_not_read_is_refused_without_torch(log, tmp_path, monkeypa
     assert not {"torch", "transformers"} & imported(f"{runner}; Runner().invoke(app, ['diagnose', {log!r}])")
 
 
-def test_every_name_is_the_one_of_its_room_and_no_other_is_there():
-    rooms = [import_module(f"entrostat.{room}") for room in ("control", "entropy", "objective", "tokens")]
-    for name in entrostat.__all__:
-        assert [getattr(entrostat, name)] == [getattr(room, name) for room in rooms if name in room.__all__]
-        assert name in dir(entrostat)
+def declared():
+    """The names that the stub gives to type checkers."""
+    tree = ast.parse(Path(entrostat.__file__).with_suffix(".pyi").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield from [alias.name] if alias.name != "*" else import_module(node.module).__all__
+    yield "__version__"
+
+
+def test_type_checkers_see_the_names_that_there_are():
+    assert sorted(declared()) == entrostat.__all__
+
+
+@pytest.mark.parametrize("package", ["control", "objective", "tasks", "tokens"])
+def test_the_names_of_a_package_are_at_the_top(package):
+    home = import_module(f"entrostat.{package}")
+    assert {name: getattr(entrostat, name) for name in home.__all__} == {
+        name: getattr(home, name) for name in home.__all__
+    }
+
+
+def test_no_name_is_a_module_and_each_is_listed():
+    assert [name for name in entrostat.__all__ if isinstance(getattr(entrostat, name), ModuleType)] == []
+    assert set(entrostat.__all__) <= set(dir(entrostat))
+    assert "advantages" not in entrostat.__all__
     with pytest.raises(AttributeError, match="polarities"):
         _ = entrostat.polarities
+
+
+def test_the_version_is_the_one_that_is_installed():
+    assert entrostat.__version__ == version("entrostat")
+
+
+def test_diagnose_is_the_function():
+    from entrostat import diagnose
+
+    assert diagnose is import_module("entrostat.diagnosis").diagnose

@@ -39,3 +39,20 @@ def test_a_module_that_never_was_is_not_found():
 
 def test_the_new_path_warns_of_nothing():
     assert python("import entrostat.diagnosis.detectors.kl").stderr == ""
+
+
+@pytest.mark.parametrize("old", ["from entrostat import advantages", "from entrostat.strategies import Constant"])
+def test_other_old_names_work_and_warn(old):
+    result = python(old)
+    assert result.returncode == 0
+    assert "DeprecationWarning" in result.stderr
+
+
+def test_the_function_can_be_called_after_an_import_of_an_old_path(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f'{{"step": {step}, "entropy": 1.0}}\n' for step in range(5)))
+    code = (
+        f"import entrostat, entrostat.diagnose.columns; print(entrostat.diagnose(entrostat.read_log({str(log)!r})).end)"
+    )
+    result = python(code)
+    assert (result.returncode, result.stdout.strip()) == (0, "None"), result.stderr

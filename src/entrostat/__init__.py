@@ -1,50 +1,70 @@
 """Entropy control and collapse prevention for reinforcement learning with verifiable rewards (RLVR).
 
-Importing this package imports nothing heavy: the names below bring torch with them when they are first used, so that
-what needs none, such as reading a log, does not wait for it. Tasks, grading, runs, campaigns and the engine are
-imported from their own rooms.
+Every public name is here. Importing this package imports nothing heavy: a name brings its package, and torch where the
+package needs it, when it is first used: reading a log does not wait for torch. Type checkers read `__init__.pyi`.
 """
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from entrostat.control import EntropyController
-    from entrostat.entropy import Region, entropy_flow, polarity, regions, sensitivity
-    from entrostat.objective import ClipRule, LinearThreshold, advantages, aggregate, policy_loss
-    from entrostat.tokens import TokenStats, fused_token_stats, token_stats, topk_token_stats
+_HOMES = {
+    "campaign": "CareV1 CareV2 Crest EarlyStop Naive",
+    "control": """
+        AdaptiveBonus ClipCov Constant ConstantBonus Curve DecreaseIncreaseDecrease DualClipped EntroPic
+        Entrocraft EntropyController EntropyOutliers FixedWeights FlowCalibration Gepo HighEntropyTokens
+        IncreaseThenDecrease Measured Opefo OscillatoryDecay Part Phase Piecewise PolarityAware Prediction
+        Schedule SkipRegion Stage Stare Steer Strategy TargetEntropy TargetWeights TokenBatch TokenSums
+        token_sums
+    """,
+    "diagnosis": "Detector Diagnosis Finding Log LogError Remedy Watchdog diagnose read_log",
+    "engine.policy": "load_policy",
+    "engine.study": "run_study",
+    "engine.train": "train",
+    "entropy": "Region entropy_flow polarity regions sensitivity",
+    "errors": "EntrostatError",
+    "grading": """
+        CodeGrader MathGrader Outcome PuzzleGrader RayGrader RemoteGrader Verdict extract_code grade_file
+    """,
+    "objective": """
+        CLIP_HIGHER CLIP_LOWER AbcClip Bapo CeGppo Cispo Clip ClipBand ClipRule ClipUndetached DcpoClip
+        DppoClip DualClip FreeRegion Gmpo Gspo LinearThreshold Nsr Objective PolicyLoss Reinforce Sapo
+        Surrogate Tokens adapted_coefficient aggregate entropy_bonus ewc_penalty kl_cov_penalty
+        kl_to_reference policy_loss
+    """,
+    "recipe": "Recipe RecipeError StudyRecipe load_recipe load_study",
+    "report": "build_report",
+    "report.study": "build_study_report",
+    "runs": "CollapseReport Run RunError Trajectory collapse_report noise_floor pass_at_k pass_hat_k",
+    "tasks": "AnswerTask Call Exchange Expression ProgramTask PuzzleTask ScriptTask Task TaskError",
+    "tokens": "TokenStats TopkTokenStats VocabShard fused_token_stats token_stats topk_token_stats",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = [
-    "ClipRule",
-    "EntropyController",
-    "LinearThreshold",
-    "Region",
-    "TokenStats",
-    "advantages",
-    "aggregate",
-    "entropy_flow",
-    "fused_token_stats",
-    "polarity",
-    "policy_loss",
-    "regions",
-    "sensitivity",
-    "token_stats",
-    "topk_token_stats",
-]
-
-_ROOMS = ("control", "entropy", "objective", "tokens")
+__all__ = sorted({"__version__", *_HOME_OF})
 
 
 def __getattr__(name: str) -> Any:
-    """One of the names above, from its room (PEP 562)."""
-    if name in __all__:
-        for room in map(import_module, (f"entrostat.{room}" for room in _ROOMS)):
-            if name in room.__all__:
-                value = globals()[name] = getattr(room, name)
-                return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """One of the names above, from its package (PEP 562)."""
+    if name in _HOME_OF:
+        value = getattr(import_module(f"entrostat.{_HOME_OF[name]}"), name)
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("entrostat")
+    elif name == "advantages":
+        warnings.warn(
+            "entrostat.advantages is now entrostat.objective.advantages; the old name goes in 0.2",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return import_module("entrostat.objective.advantages")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,8 @@
-"""The strategies that move the clip bounds over training."""
+"""The names of `entrostat` that were imported from here before, for one release."""
 
-from entrostat.control.strategies import (
+import warnings
+
+from entrostat.control import (
     Constant,
     DecreaseIncreaseDecrease,
     IncreaseThenDecrease,
@@ -10,3 +12,9 @@ from entrostat.control.strategies import (
 )
 
 __all__ = ["Constant", "DecreaseIncreaseDecrease", "IncreaseThenDecrease", "OscillatoryDecay", "Schedule", "Strategy"]
+
+warnings.warn(
+    "import strategies from entrostat; entrostat.strategies goes in 0.2",
+    DeprecationWarning,
+    stacklevel=2,
+)

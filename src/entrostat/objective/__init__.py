@@ -1,6 +1,5 @@
 """Clip rules, advantages and per-token objectives: pure functions of tensors."""
 
-from entrostat.objective import advantages
 from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, DcpoClip, DppoClip, DualClip, FreeRegion
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
 from entrostat.objective.losses import PolicyLoss, aggregate, policy_loss
@@ -53,7 +52,6 @@ __all__ = [
     "Surrogate",
     "Tokens",
     "adapted_coefficient",
-    "advantages",
     "aggregate",
     "entropy_bonus",
     "ewc_penalty",
