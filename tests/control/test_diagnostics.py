@@ -47,7 +47,7 @@ def test_the_record_agrees_with_the_definitions() -> None:
     step = Step()
     record, mask = step.sums().metrics(), step.mask
     clipped = step.loss.clipped_low | step.loss.clipped_high
-    flow = entropy_flow(step.stats, step.advantages, step.loss.ratio, clipped)[mask]
+    flow = entropy_flow(step.stats, step.advantages, step.loss)[mask]
     ratio = step.loss.ratio[mask]
     count = mask.sum().item()
     punished = (step.stats.logp - step.old_logp)[mask & (step.advantages < 0)]
@@ -113,7 +113,7 @@ def test_a_micro_batch_with_an_empty_mask_adds_nothing() -> None:
 def test_flow_is_what_the_gradient_does_under_any_objective() -> None:
     step = Step(objective="reinforce")
     record = step.sums().metrics()
-    flow = entropy_flow(step.stats, step.advantages, step.loss.ratio, torch.zeros_like(step.mask))[step.mask]
+    flow = entropy_flow(step.stats, step.advantages, step.loss)[step.mask]
     assert record["flow_up"] + record["flow_down"] == pytest.approx(flow.mean().item())
     assert record["clip_fraction_low"] == record["clip_fraction_high"] == 0
 

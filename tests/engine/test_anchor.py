@@ -39,9 +39,9 @@ def test_kl_is_zero_at_the_reference_and_positive_away_from_it():
     anchor = KlAnchor(KlRecipe(), reference, 1.0)
     tensors = rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask
     with torch.no_grad():
-        assert anchor.per_token(policy.logits(*tensors), rollout)[rollout.mask].abs().max() < 1e-5
+        assert anchor.per_token(policy.logits(*tensors), rollout)[0][rollout.mask].abs().max() < 1e-5
         nudge(policy, 0.01)
-        assert anchor.per_token(policy.logits(*tensors), rollout)[rollout.mask].mean() > 1e-4
+        assert anchor.per_token(policy.logits(*tensors), rollout)[0][rollout.mask].mean() > 1e-4
 
 
 def test_the_ewc_penalty_is_the_kl_to_second_order():

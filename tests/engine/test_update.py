@@ -6,9 +6,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from entrostat.engine.policy import load_policy
+from entrostat.engine.anchor import build_anchor
+from entrostat.engine.policy import embedded_folder, load_policy
 from entrostat.engine.rollout import sample
 from entrostat.engine.update import Experience, Learner, TrainingError
+from entrostat.entropy import entropy_flow
+from entrostat.objective import aggregate, entropy_bonus, policy_loss
 from entrostat.recipe import build_controller, parse_recipe
 from entrostat.tasks import listcraft
 from entrostat.tokens import token_stats
@@ -43,6 +46,50 @@ def test_micro_batches_change_neither_loss_nor_gradient_nor_diagnostics(mode, ob
         assert line["loss"] == pytest.approx(lines[0]["loss"], abs=1e-5)
         assert line["entropy"] == pytest.approx(lines[0]["entropy"], rel=1e-4)
         assert line["flow_down"] == pytest.approx(lines[0]["flow_down"], rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "update", [{"objective": "bapo"}, {"objective": "reinforce", "kl_cov": {"share": 0.1}}], ids=["bapo", "kl_cov"]
+)
+def test_what_compares_tokens_compares_those_of_the_whole_batch_however_it_is_cut(update):
+    gradients, losses = [], []
+    for rows in (512, 5):
+        one = learner(microbatch_rows=rows, learning_rate=3e-3, **update)
+        batch = experience(one.policy)
+        away = torch.randn(batch.rollout.old_logp.shape, generator=torch.Generator().manual_seed(2))
+        batch = replace(batch, rollout=replace(batch.rollout, old_logp=batch.rollout.old_logp + 0.4 * away))
+        losses.append(one.step(1, batch)["loss"])
+        gradients.append(torch.cat([p.grad.flatten() for p in one.policy.model.parameters()]))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert (gradients[1] - gradients[0]).norm() <= 2e-3 * gradients[0].norm()
+
+
+@pytest.mark.parametrize("mode", ["sequence-mean", "constant"])
+@pytest.mark.parametrize("rest", [{}, {"kl": {"coefficient": 0.5}}], ids=["objective", "with KL"])
+def test_the_flow_of_a_step_is_that_of_the_scalar_loss(mode, rest):
+    one = learner(aggregate=mode, **rest)
+    recipe = parse_recipe({"name": "x", "update": {"aggregate": mode, **rest}, "control": {"bonus": BONUS}})
+    anchor = build_anchor(recipe, embedded_folder(), [])
+    one = Learner(one.policy, recipe, build_controller(recipe), anchor)
+    batch = experience(one.policy)
+    if anchor:
+        moved = one.policy.model.lm_head.weight
+        moved.data += 0.02 * torch.randn(moved.shape, generator=torch.Generator().manual_seed(0))
+    logits = one._logits(batch.rollout)
+    stats = one._statistics_of(logits, batch.rollout, entropy_grad=True)
+    mask, rollout = batch.rollout.mask, batch.rollout
+    advantages = batch.advantages[:, None].expand(mask.shape)
+    per_token = policy_loss(stats.logp, rollout.old_logp, advantages, mask).per_token
+    per_token = per_token + entropy_bonus(stats.entropy, mask, BONUS["value"])
+    if anchor:
+        per_token = per_token + 0.5 * anchor.per_token(logits, rollout)[0].where(mask, 0)
+    loss = aggregate(per_token, mask, mode, denominator=one._denominator(rollout))
+    flow = entropy_flow(stats, advantages, loss, logits=logits, temperature=one.temperature).sum()
+    line = one.step(1, batch)
+    assert line["flow_up"] + line["flow_down"] == pytest.approx(float(flow), rel=1e-3)
+
+
+BONUS = {"name": "constant", "value": 0.2}
 
 
 def test_completions_of_advantage_0_are_measured_without_a_graph_and_all_else_stays():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from entrostat.entropy import entropy_flow, polarity, sensitivity
+from entrostat.entropy import polarity, sensitivity
 from entrostat.tokens import TokenStats, token_stats, topk_token_stats
 
 F64 = torch.float64
@@ -217,16 +217,6 @@ def test_correction_from_the_top_twenty_tokens_with_exact_entropy_is_nearly_exac
     assert (estimate / c - 1).abs() < 5e-4
 
 
-def test_flow_is_polarity_times_ratio_and_nothing_where_clipped() -> None:
-    states = RandomStates(count=6)
-    ratio = torch.linspace(0.5, 1.5, 6, dtype=F64)
-    clipped = torch.tensor([1, 0, 0, 1, 0, 0])
-    flow = entropy_flow(states.stats, states.advantages, ratio, clipped)
-    assert (flow[[0, 3]] == 0).all()
-    expected = ratio * states.advantages * sensitivity(states.stats)
-    torch.testing.assert_close(flow[[1, 2, 4, 5]], expected[[1, 2, 4, 5]])
-
-
 def test_a_token_outside_the_support_has_the_limit_of_a_vanishing_one() -> None:
     logits = torch.tensor([[0.0, 1.0, -torch.inf], [0.0, 1.0, -80.0]])
     banned, rare = sensitivity(token_stats(logits, torch.tensor([2, 2])))
@@ -238,8 +228,7 @@ def test_no_gradient_flows_through_any_of_them() -> None:
     logits = torch.randn(3, 5, requires_grad=True)
     stats = token_stats(logits, torch.tensor([0, 1, 2]), entropy_grad=True)
     adv = torch.ones(3, requires_grad=True)
-    flow = entropy_flow(stats, adv, stats.logp.exp(), torch.zeros(3))
-    assert not any(x.requires_grad for x in (sensitivity(stats), polarity(stats, adv), flow))
+    assert not any(x.requires_grad for x in (sensitivity(stats), polarity(stats, adv)))
 
 
 STEPS = 60

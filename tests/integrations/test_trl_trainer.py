@@ -13,6 +13,7 @@ import torch
 
 pytest.importorskip("trl", reason="TRL is not installed: the trainer under a controller is not checked")
 
+from parts import weights_of
 from transformers import MixtralConfig, MixtralForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 from trl_world import policy, steps, trainer
@@ -84,7 +85,7 @@ def test_the_loss_is_ours_under_the_rule_and_the_weights(tmp_path):
         stats = token_stats(logits.detach(), inputs["completion_ids"])
         advantages = inputs["advantages"][:, None].expand_as(stats.logp)
         mask = inputs["completion_mask"].bool()
-        weighted = advantages * weights.weights(stats, advantages, mask)
+        weighted = advantages * weights_of(weights, stats, advantages, mask)
         out = policy_loss(stats.logp, inputs["old_per_token_logps"], weighted, mask, rule=rule)
         torch.testing.assert_close(loss, aggregate(out.per_token, mask) / 4)
         assert not torch.equal(weighted, advantages)

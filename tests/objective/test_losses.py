@@ -197,7 +197,7 @@ def test_a_mask_of_another_shape_is_refused() -> None:
 
 
 def test_an_unknown_objective_is_refused_with_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"'ppo'.* clip, clip_undetached"):
+    with pytest.raises(ValueError, match=r"'ppo' is no objective.* clip, clip-undetached"):
         Batch().loss(objective="ppo")
 
 

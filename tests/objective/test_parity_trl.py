@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from parts import measured, weights_of
 from torch import Tensor
 
 from entrostat.control import AdaptiveBonus, HighEntropyTokens
@@ -129,7 +130,7 @@ def test_high_entropy_tokens_are_those_of_trl(share: float) -> None:
     batch = Batch()
     batch.entropy = batch.entropy.float()
     stats = TokenStats(batch.logp.detach(), batch.entropy, batch.entropy, batch.entropy)
-    ours = HighEntropyTokens(share).weights(stats, batch.advantages[:, None], batch.mask) > 0
+    ours = weights_of(HighEntropyTokens(share), stats, batch.advantages[:, None], batch.mask) > 0
     theirs = GRPOTrainer.get_high_entropy_mask(batch.host(), batch.entropy, batch.mask, 1 - share)
     assert torch.equal(ours, theirs)
 
@@ -150,6 +151,6 @@ def test_adaptive_bonus_moves_and_applies_like_trl() -> None:
         batch.entropy = Batch().entropy * scale
         mean_entropy = batch.entropy[batch.mask].mean()
         difference = batch.theirs(loss_type="bnpo") - batch.theirs(host=host)
-        torch.testing.assert_close(difference, bonus.coefficient() * mean_entropy)
-        bonus.observe(mean_entropy.item(), 0.0)
-    assert bonus.coefficient() > 0
+        torch.testing.assert_close(difference, bonus.bonus() * mean_entropy)
+        bonus.observe(measured(mean_entropy.item()))
+    assert bonus.bonus() > 0

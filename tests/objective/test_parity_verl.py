@@ -8,6 +8,7 @@ cuts out of its draw.
 
 import pytest
 import torch
+from parts import weights_of
 from torch import Tensor
 
 from entrostat.control import ClipCov
@@ -121,7 +122,7 @@ def test_kl_cov_is_the_unclipped_objective_with_its_penalty() -> None:
 def test_clip_cov_that_draws_every_candidate_has_the_gradient_of_verl() -> None:
     batch = Batch()
     stats = TokenStats(*(batch.logp.detach(),) * 4)
-    keep = ClipCov(share=1.0, low=0.3, high=2.0).weights(stats, batch.advantages, batch.mask)
+    keep = weights_of(ClipCov(share=1.0, low=0.3, high=2.0), stats, batch.advantages, batch.mask)
     assert 0 < (keep == 0).sum() < batch.mask.sum()
     batch.advantages, kept = batch.advantages * keep, batch.advantages
     ours = batch.ours("clip", None, "token-mean")

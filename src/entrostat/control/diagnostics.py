@@ -14,7 +14,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from entrostat.entropy import Convention, Region, polarity, regions
+from entrostat.entropy import Convention, Region, entropy_flow, regions
 from entrostat.objective import PolicyLoss
 from entrostat.tokens import TokenStats
 
@@ -60,6 +60,14 @@ class TokenSums:
         device = other.totals.device
         return TokenSums(self.totals.to(device) + other.totals, torch.minimum(self.lowest.to(device), other.lowest))
 
+    def with_flow_times(self, factor: float) -> TokenSums:
+        """The same with every token's flow multiplied by a factor > 0, for a loss whose scale is known at the end."""
+        totals, lowest = self.totals.clone(), self.lowest.clone()
+        totals[:, [_Column.FLOW_UP, _Column.FLOW_DOWN]] *= factor
+        totals[:, _Column.FLOW_SQUARED] *= factor**2
+        lowest[[_Extreme.FLOW, _Extreme.MINUS_FLOW]] *= factor
+        return TokenSums(totals, lowest)
+
     @property
     def tokens(self) -> float:
         """The number of tokens."""
@@ -74,8 +82,9 @@ class TokenSums:
         """The record of a step; every mean and share is over all its tokens.
 
         entropy                     mean H in nats
-        flow_up, flow_down          mean of the expanding (>= 0) and of the contracting (<= 0) entropy flow, slope A T:
-                                    nats a unit of step on the token's own logits
+        flow_up, flow_down          mean of the expanding (>= 0) and of the contracting (<= 0) entropy flow: slope A T
+                                    and the flow of the loss's other terms, times the aggregation's weight of the token;
+                                    nats per unit of step on the token's own logits
         share_up, share_down        share of tokens that expand and that contract; the rest is clipped away or moves
                                     nothing. A branch's share of the flow is flow_up / (flow_up - flow_down)
         flow_rms                    root mean square of the flow of a token
@@ -129,16 +138,23 @@ class TokenSums:
 
 @torch.no_grad()
 def token_sums(
-    stats: TokenStats, advantages: Tensor, loss: PolicyLoss, mask: Tensor, convention: Convention = "surprisal"
+    stats: TokenStats,
+    advantages: Tensor,
+    loss: PolicyLoss,
+    mask: Tensor,
+    convention: Convention = "surprisal",
+    *,
+    flow: Tensor | None = None,
 ) -> TokenSums:
     """The sums of one micro-batch; everything (...), the advantage may broadcast, a mask of zeros gives zeros.
 
     advantages: those of the loss, weights included, for the flow is what the update does. It takes the loss's slope for
-    the ratio, which is 0 where the token is clipped away.
+    the ratio, which is 0 where the token is clipped away. flow (...): that of the loss as it is trained, times the
+    number of tokens, where the loss is more than the objective under token-mean; see `entropy_flow`.
     """
     mask = mask.bool()
     advantages = advantages.expand_as(mask)
-    flow = loss.slope * polarity(stats, advantages)
+    flow = entropy_flow(stats, advantages, loss) if flow is None else flow
     ratio = loss.ratio.clamp_min(torch.finfo(loss.ratio.dtype).tiny).double()
     low, high = RATIO_BAND
     columns = [

@@ -12,6 +12,7 @@ from torch import Tensor
 from entrostat.engine.policy import Policy, load_policy
 from entrostat.engine.rollout import Rollout, sample
 from entrostat.engine.seeds import derived_seed
+from entrostat.entropy import kl_flow
 from entrostat.objective import adapted_coefficient, ewc_penalty, kl_to_reference
 from entrostat.recipe import Recipe
 from entrostat.recipe.sections import KlRecipe
@@ -25,8 +26,8 @@ class KlAnchor:
         self.settings, self.reference, self.temperature = settings, reference, temperature
         self.coefficient = settings.coefficient
 
-    def per_token(self, logits: Tensor, rollout: Rollout) -> Tensor:
-        """KL of every completion token (B, T) in nats, not yet weighted."""
+    def per_token(self, logits: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """KL of every completion token (B, T) in nats, and the entropy flow of that term; neither weighted yet."""
         device = self.reference.device
         with torch.no_grad():
             reference = self.reference.logits(
@@ -35,7 +36,8 @@ class KlAnchor:
                 rollout.completions.to(device),
                 rollout.mask.to(device),
             )
-        return kl_to_reference(logits, reference, self.temperature)
+        flow = kl_flow(logits.detach(), reference, self.temperature)
+        return kl_to_reference(logits, reference, self.temperature), flow
 
     def observe(self, kl: float) -> None:
         """Hear the step's mean KL in nats a token."""

@@ -21,9 +21,19 @@ from entrostat.engine.change import ChangeMeter, FirstOrder
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
 from entrostat.engine.rounding import warn_of_rounding
-from entrostat.entropy import flow_by_rule
+from entrostat.entropy import bonus_flow, entropy_flow, flow_by_rule, sensitivity
 from entrostat.errors import EntrostatError
-from entrostat.objective import aggregate, entropy_bonus, kl_cov_penalty, policy_loss
+from entrostat.objective import (
+    ClipBand,
+    Objective,
+    aggregate,
+    entropy_bonus,
+    kl_cov_penalty,
+    kl_cov_tokens,
+    policy_loss,
+    settled,
+    token_weights,
+)
 from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
 
@@ -59,6 +69,18 @@ class _Pass:
     sums: TokenSums
     kl: float
     by_rule: dict[str, float]
+
+
+@dataclass(slots=True)
+class _Joint:
+    """The objective and the rule of a batch, and for each of its pieces the weights and KL-Cov's tokens, where these
+    were decided on the whole.
+    """
+
+    objective: Objective
+    rule: ClipBand
+    weights: list[Tensor] | None = None
+    chosen: list[Tensor] | None = None
 
 
 @contextmanager
@@ -157,40 +179,54 @@ class Learner:
 
     def _backward(self, experience: Experience, first_order: FirstOrder | None) -> _Pass:
         """Leave the gradient of the loss in the weights; each rule's flow is summed where the change is measured."""
-        rule, bonus = self.controller.rule(), self.controller.entropy_coef()
-        whole = self._denominator(experience.rollout)
+        bonus, term = self.controller.entropy_coef(), self.settings.kl_cov
+        count, whole = experience.rollout.token_count, self._denominator(experience.rollout)
         loss_sum, sums, kl_sum = 0.0, TokenSums.zero(), 0.0
         by_rule: dict[str, float] = defaultdict(float)
         self.optimizer.zero_grad(set_to_none=True)
         taught, silent = self._parts(experience, bonus > 0 or first_order is not None)
         parts = taught + silent
-        joint = self._joint_weights(experience, parts) if len(parts) > 1 and self.controller.reweighting else None
+        joint = self._joint(experience, parts)
         for i, part in enumerate(parts):
             mask = part.rollout.mask.to(self.policy.device)
             with torch.set_grad_enabled(i < len(taught)):
                 logits = self._logits(part.rollout)
             stats = self._statistics_of(logits, part.rollout, entropy_grad=bonus > 0 or first_order is not None)
             advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
-            weighted = advantages * (joint[i] if joint else self.controller.weights(stats, advantages, mask))
             old_logp = part.rollout.old_logp.to(mask.device)
-            out = policy_loss(stats.logp, old_logp, weighted, mask, rule=rule, objective=self.objective)
+            shares = self._token_weights(mask, whole, count)
+            weighted = advantages * (
+                joint.weights[i] if joint.weights else self._weights(stats, advantages, mask, old_logp)
+            )
+            out = policy_loss(stats.logp, old_logp, weighted, mask, rule=joint.rule, objective=joint.objective)
             per_token = out.per_token + entropy_bonus(stats.entropy, mask, bonus)
-            if term := self.settings.kl_cov:
-                per_token += kl_cov_penalty(stats.logp, old_logp, weighted, mask, term.share, term.coefficient)
+            terms = bonus * bonus_flow(logits.detach(), self.temperature) if bonus else None
+            if term:
+                chosen = joint.chosen[i] if joint.chosen else kl_cov_tokens(stats.logp, weighted, mask, term.share)
+                per_token += kl_cov_penalty(
+                    stats.logp, old_logp, weighted, mask, coefficient=term.coefficient, chosen=chosen
+                )
+                away = term.coefficient * (stats.logp.detach() - old_logp).sign().where(chosen, 0)
+                terms = -away * sensitivity(stats) + (0 if terms is None else terms)
             if first_order:
                 first_order.add(stats.entropy[mask].sum())
             if isinstance(self.anchor, KlAnchor):
-                kl = self.anchor.per_token(logits, part.rollout).where(mask, 0)
+                kl, kl_terms = self.anchor.per_token(logits, part.rollout)
+                kl = kl.where(mask, 0)
                 per_token = per_token + self.anchor.coefficient * kl
                 kl_sum += float(kl.detach().double().sum())
+                terms = self.anchor.coefficient * kl_terms + (0 if terms is None else terms)
             loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
             if i < len(taught):
                 loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
-            sums = sums + token_sums(stats, weighted, out, mask, self.regions)
+            flow = entropy_flow(stats, weighted, out) + (0 if terms is None else terms)
+            flow = flow if shares is None else shares * flow
+            sums = sums + token_sums(stats, weighted, out, mask, self.regions, flow=flow)
             if self.meter:
-                for name, flow in flow_by_rule(stats, weighted, out.slope).items():
-                    by_rule[name] += float(flow[mask].double().sum())
+                slope = out.slope if shares is None else shares * out.slope
+                for name, ruled in flow_by_rule(stats, weighted, slope).items():
+                    by_rule[name] += float(ruled[mask].double().sum())
         if isinstance(self.anchor, FisherAnchor):
             penalty = self.anchor.penalty(self.policy)
             penalty.backward()  # type: ignore[no-untyped-call]
@@ -212,18 +248,47 @@ class Learner:
         return list(taught), list(silent)
 
     @torch.no_grad()
-    def _joint_weights(self, experience: Experience, parts: Sequence[Experience]) -> list[Tensor]:
-        """Each part's factors for its advantages; a reweighting compares the tokens of the whole batch."""
-        found = [self._statistics(part.rollout) for part in parts]
+    def _joint(self, experience: Experience, parts: Sequence[Experience]) -> _Joint:
+        """What compares the tokens of the whole batch, decided before it is cut."""
+        found = _Joint(self.objective, self.controller.rule())
+        term, weighs = self.settings.kl_cov, self.controller.reweighting is not None
+        if len(parts) == 1 or not (weighs or term or self.objective.compares):
+            return found
         mask = experience.rollout.mask.to(self.policy.device)
+        statistics = [self._statistics(part.rollout) for part in parts]
         padded = (
-            [pad(getattr(stats, field.name), (0, mask.shape[1] - stats.logp.shape[1])) for stats in found]
+            [pad(getattr(stats, field.name), (0, mask.shape[1] - stats.logp.shape[1])) for stats in statistics]
             for field in fields(TokenStats)
         )
         stats = TokenStats(*(torch.cat(pieces) for pieces in padded))
         advantages = experience.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
-        weights = torch.split(self.controller.weights(stats, advantages, mask), self.settings.microbatch_rows)
-        return [own[:, : part.rollout.mask.shape[1]] for own, part in zip(weights, parts, strict=True)]
+        old_logp = experience.rollout.old_logp.to(mask.device)
+
+        def cut(x: Tensor) -> list[Tensor]:
+            pieces = torch.split(x, self.settings.microbatch_rows)
+            return [piece[:, : part.rollout.mask.shape[1]] for piece, part in zip(pieces, parts, strict=True)]
+
+        if weighs:
+            weights = self._weights(stats, advantages, mask, old_logp)
+            advantages = advantages * weights
+            found.weights = cut(weights)
+        if term:
+            found.chosen = cut(kl_cov_tokens(stats.logp, advantages, mask, term.share))
+        found.objective, found.rule = settled(self.objective, stats.logp, old_logp, advantages, mask, found.rule)
+        return found
+
+    def _weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor, old_logp: Tensor) -> Tensor:
+        """The controller's factors for the advantages."""
+        if self.controller.reweighting is None:
+            return torch.ones_like(stats.logp)
+        shares = self._token_weights(mask, self._denominator_of(mask), float(mask.sum()))
+        return self.controller.weights(stats, advantages, mask, old_logp=old_logp, token_weights=shares)
+
+    def _token_weights(self, mask: Tensor, denominator: float, count: float) -> Tensor | None:
+        """What the aggregation makes of each token relative to token-mean; None for ones."""
+        if self.settings.aggregate == "token-mean":
+            return None
+        return token_weights(mask, self.settings.aggregate, denominator=denominator, tokens=count)
 
     def learning_rate(self, number: int) -> float:
         """The learning rate of step `number`: linear from 0 over the warm-up, then constant."""
@@ -252,9 +317,12 @@ class Learner:
 
     def _denominator(self, rollout: Rollout) -> float:
         """What the loss of the whole batch is divided by."""
+        return self._denominator_of(rollout.mask)
+
+    def _denominator_of(self, mask: Tensor) -> float:
         if self.settings.aggregate == "token-mean":
-            return float(rollout.token_count)
-        rows = len(rollout.texts)
+            return float(mask.sum())
+        rows = len(mask)
         return float(rows if self.settings.aggregate == "sequence-mean" else rows * self.max_new_tokens)
 
     def _apply(self, number: int) -> float:

@@ -1,7 +1,21 @@
 """Entropy polarity of tokens, and the four regions."""
 
-from entrostat.entropy.polarity import entropy_flow, polarity, sampled_part, sensitivity
+from entrostat.entropy.flow import bonus_flow, entropy_flow, entropy_push, flow_of_loss, kl_flow
+from entrostat.entropy.polarity import polarity, sampled_part, sensitivity
 from entrostat.entropy.regions import Convention, Region, regions
 from entrostat.entropy.rules import flow_by_rule
 
-__all__ = ["Convention", "Region", "entropy_flow", "flow_by_rule", "polarity", "regions", "sampled_part", "sensitivity"]
+__all__ = [
+    "Convention",
+    "Region",
+    "bonus_flow",
+    "entropy_flow",
+    "entropy_push",
+    "flow_by_rule",
+    "flow_of_loss",
+    "kl_flow",
+    "polarity",
+    "regions",
+    "sampled_part",
+    "sensitivity",
+]

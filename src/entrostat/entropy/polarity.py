@@ -32,12 +32,3 @@ def sampled_part(stats: TokenStats) -> Tensor:
 def polarity(stats: TokenStats, advantages: Tensor) -> Tensor:
     """P = A T, positive where following the advantage raises the state's entropy; `advantages` may broadcast."""
     return advantages * sensitivity(stats)
-
-
-@torch.no_grad()
-def entropy_flow(stats: TokenStats, advantages: Tensor, ratio: Tensor, clipped: Tensor) -> Tensor:
-    """r A T where the gradient survives and 0 where it is clipped: the token's part in the first-order change.
-
-    ratio: pi/pi_old, or the slope of another objective; clipped: boolean. Multiply by the logit step size for nats.
-    """
-    return (ratio.detach() * polarity(stats, advantages)).masked_fill(clipped.bool(), 0)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from entrostat.control import EntropyController, TokenSums, token_sums
 from entrostat.engine.rounding import warn_of_rounding
-from entrostat.entropy import Convention
+from entrostat.entropy import Convention, flow_of_loss
 from entrostat.integrations.model_head import attach_statistics
 from entrostat.integrations.records import scalars
 from entrostat.integrations.trl_checks import inert, refuse_band, refuse_what_bypasses
@@ -142,11 +142,12 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             loss: Tensor = super()._compute_loss(model, current.inputs)
         steered = current.steered
         assert steered is not None, "TRL's loss runs the model before it reads the advantages"
+        flow = flow_of_loss(loss, steered.stats)
         if coefficient := self.controller.entropy_coef():
             mask = current.mask
             mean = entropy_bonus(steered.stats.entropy, mask, coefficient).sum() / mask.sum().clamp_min(1)
             loss = loss + mean / self.current_gradient_accumulation_steps
-        self._sums = self._sums + self._counted(current, steered)
+        self._sums = self._sums + self._counted(current, steered, flow)
         if self.accelerator.sync_gradients:
             self._finish_step()
         return loss
@@ -228,8 +229,8 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return band
 
     @torch.no_grad()
-    def _counted(self, current: _MicroBatch, steered: _Steered) -> TokenSums:
-        """What this micro-batch adds to the record of the step."""
+    def _counted(self, current: _MicroBatch, steered: _Steered, flow: Tensor) -> TokenSums:
+        """What this micro-batch adds to the record of the step. flow (B, T): that of TRL's own loss."""
         mask, stats, advantages = current.mask, steered.stats, steered.advantages
         if not bool(mask.any()):
             return TokenSums.zero()
@@ -237,7 +238,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             advantages = advantages * current.inputs["importance_sampling_ratio"]
         band: ClipBand = self._band() if self.args.delta is None else DualClip(self._band(), self.args.delta)
         out = policy_loss(stats.logp.detach(), current.old_logp(stats.logp), advantages, mask, rule=band)
-        return token_sums(stats, advantages, out, mask, self.regions)
+        return token_sums(stats, advantages, out, mask, self.regions, flow=flow)
 
     def _finish_step(self) -> None:
         """Sum over the ranks, let the controller hear it, log."""
@@ -247,6 +248,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         sums, self._sums = TokenSums(totals, lowest), TokenSums.zero()
         if not sums.tokens:
             return
+        sums = sums.with_flow_times(sums.tokens / self.accelerator.num_processes)  # gradients are the ranks' mean
         self.controller.observe(self.state.global_step + 1, sums.entropy, sums.tokens)
         for name, value in scalars({**self.controller.metrics(), **sums.metrics()}).items():
             self._metrics["train"][name].append(value)

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from entrostat.control import EntropyController, TokenSums, token_sums
 from entrostat.engine.rounding import warn_of_rounding
-from entrostat.entropy import Convention
+from entrostat.entropy import Convention, sensitivity
 from entrostat.integrations.records import scalars
 from entrostat.integrations.verl_beside_trl import refuse_trl_beside_verl
 from entrostat.integrations.verl_loss import Answer, verl_loss
-from entrostat.objective import Clip, ClipBand, DualClip, entropy_bonus
+from entrostat.objective import Clip, ClipBand, DualClip, PolicyLoss, entropy_bonus
 from entrostat.tokens import TokenStats, token_stats
 
 try:
@@ -46,6 +46,8 @@ class _MicroBatch:
     entropy: Tensor
     collision: Tensor | None
     correction: Tensor | None
+    taken: tuple[Tensor, TokenStats, Tensor, PolicyLoss] | None = None
+    """ln pi with its graph, the statistics, the advantages and the loss of the micro-batch, once it has any."""
 
 
 class ControlledLoss:
@@ -106,7 +108,19 @@ class ControlledLoss:
         if "entropy" in model_output:
             padded["entropy"] = no_padding_2_padding(model_output["entropy"], data)
         self._current = _MicroBatch(padded["entropy"], padded.get("collision"), padded.get("correction"))
-        return ppo_loss(self.config, model_output, data, dp_group)
+        answer = ppo_loss(self.config, model_output, data, dp_group)
+        self._count(answer[0])
+        return answer
+
+    def _count(self, loss: Tensor) -> None:
+        """Add a micro-batch to the record of the step, with the flow of verl's whole loss."""
+        assert self._current is not None
+        if self.tier != "C" or self._current.taken is None:
+            return
+        log_prob, stats, applied, out = self._current.taken
+        (pull,) = torch.autograd.grad(loss, log_prob, retain_graph=True)
+        flow = -pull * sensitivity(stats)
+        self._sums = self._sums + token_sums(stats, applied, out, out.mask, self.regions, flow=flow)
 
     def _policy_loss(
         self,
@@ -143,7 +157,7 @@ class ControlledLoss:
         self._heard = self._heard + torch.stack([entropy, mask.sum().double().cpu()])
         if self.tier == "C":
             applied = weighted if rollout_is_weights is None else weighted * rollout_is_weights
-            self._sums = self._sums + token_sums(stats, applied, out, mask, self.regions)
+            current.taken = (log_prob, stats, applied, out)
         return loss, metrics
 
     def finish_step(self, group: Any = None) -> dict[str, float]:
@@ -155,6 +169,8 @@ class ControlledLoss:
         entropy, tokens = heard.tolist()
         if not tokens:
             return {}
+        ranks = 1 if group is None else torch.distributed.get_world_size(group)
+        sums = sums.with_flow_times(tokens / ranks)  # gradients are the ranks' mean
         self.controller.observe(self.controller.state_dict()["step"] + 1, entropy, tokens)
         return scalars({**self.controller.metrics(), **(sums.metrics() if self.tier == "C" else {})})
 

@@ -25,7 +25,7 @@ class PolicyLoss:
 
     per_token carries the gradient and is 0 outside the mask. The rest is detached: ratio = pi/pi_old; slope, the ratio
     that the gradient sees (d per_token / d ln pi = -A slope; 0 where the token is clipped away); clipped_low and
-    clipped_high, booleans: where the lower, upper side of the band is in force.
+    clipped_high, booleans: where the lower, upper side of the band is in force; mask, booleans.
     """
 
     per_token: Tensor
@@ -33,6 +33,7 @@ class PolicyLoss:
     slope: Tensor
     clipped_low: Tensor
     clipped_high: Tensor
+    mask: Tensor
 
 
 def policy_loss(
@@ -55,20 +56,58 @@ def policy_loss(
     (B, T) tokens need none. Half precision is computed in float32.
     Raises ValueError for shapes that do not fit, an empty mask, and a number inside the mask that is not finite.
     """
-    dtype = torch.promote_types(logp.dtype, torch.float32)
-    mask = _checked_mask(logp, old_logp, mask)
-    _check_broadcast(advantages, logp)
-    logp = logp.to(dtype).where(mask, 0)
-    fixed = logp.detach()
-    old = old_logp.detach().to(dtype).where(mask, 0)
-    adv = advantages.detach().to(dtype).expand_as(logp).where(mask, 0)
-    log_ratio = fixed - old
-    ratio = log_ratio.exp()
-    _check_finite(logp=fixed, old_logp=old, advantages=adv, ratio=ratio)
     chosen = named(objective) if isinstance(objective, str) else objective
-    found = chosen(Tokens(fixed, old, log_ratio, ratio, adv, mask, rule or chosen.rule, sequences))
-    per_token = -adv * (found.value + found.slope * (logp - fixed))
-    return PolicyLoss(per_token, ratio, found.slope, found.clipped_low & mask, found.clipped_high & mask)
+    tokens = _tokens(logp.detach(), old_logp, advantages, mask, rule or chosen.rule, sequences)
+    found = chosen(tokens)
+    moving = logp.to(tokens.logp.dtype).where(tokens.mask, 0)
+    per_token = -tokens.advantages * (found.value + found.slope * (moving - tokens.logp))
+    return PolicyLoss(
+        per_token,
+        tokens.ratio,
+        found.slope,
+        found.clipped_low & tokens.mask,
+        found.clipped_high & tokens.mask,
+        tokens.mask,
+    )
+
+
+def settled(
+    objective: Objective,
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    rule: ClipBand | None = None,
+) -> tuple[Objective, ClipBand]:
+    """The objective and the rule for the pieces of a batch, whose tokens are all given here; as in `policy_loss`.
+
+    An objective that compares tokens, such as BAPO, thus has the same loss however the batch is cut.
+    """
+    tokens = _tokens(logp.detach(), old_logp, advantages, mask, rule or objective.rule, None)
+    return objective.settled(tokens)
+
+
+def token_weights(
+    mask: Tensor,
+    mode: Literal["token-mean", "sequence-mean", "constant"] = "token-mean",
+    *,
+    denominator: float | None = None,
+    tokens: float | None = None,
+    sequences: Tensor | None = None,
+) -> Tensor:
+    """What `aggregate` makes of each token, relative to token-mean: N d loss / d per_token (...), 0 outside the mask.
+
+    So 1 under token-mean, and N/(sequences x length) under sequence-mean. tokens: N, those of the whole batch where
+    `denominator` counts it; those of the mask by default. Errors as in `aggregate`.
+    """
+    mask = _checked_mask(mask, mask, mask)
+    unit = torch.ones(mask.shape, dtype=torch.float32, device=mask.device, requires_grad=True)
+    count = float(mask.sum()) if tokens is None else tokens
+    if mode == "token-mean":
+        return mask.float() * (1.0 if denominator is None else count / denominator)
+    with torch.enable_grad():
+        loss = aggregate(unit, mask, mode, denominator=denominator, sequences=sequences)
+    return count * torch.autograd.grad(loss, unit)[0]
 
 
 def aggregate(
@@ -102,6 +141,22 @@ def aggregate(
     if not denominator > 0:
         raise ValueError(f"denominator is {denominator}; give a positive count")
     return kept.sum() / denominator
+
+
+def _tokens(
+    logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, rule: ClipBand, sequences: Tensor | None
+) -> Tokens:
+    """What an objective sees, with zeros outside the mask. Raises ValueError as `policy_loss` does."""
+    dtype = torch.promote_types(logp.dtype, torch.float32)
+    mask = _checked_mask(logp, old_logp, mask)
+    _check_broadcast(advantages, logp)
+    fixed = logp.to(dtype).where(mask, 0)
+    old = old_logp.detach().to(dtype).where(mask, 0)
+    adv = advantages.detach().to(dtype).expand_as(fixed).where(mask, 0)
+    log_ratio = fixed - old
+    ratio = log_ratio.exp()
+    _check_finite(logp=fixed, old_logp=old, advantages=adv, ratio=ratio)
+    return Tokens(fixed, old, log_ratio, ratio, adv, mask, rule, sequences)
 
 
 def _checked_mask(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:

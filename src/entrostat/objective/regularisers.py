@@ -13,13 +13,10 @@ def entropy_bonus(entropy: Tensor, mask: Tensor, coefficient: float) -> Tensor:
     return -coefficient * entropy.where(mask.bool(), 0)
 
 
-def kl_cov_penalty(
-    logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, share: float = 2e-4, coefficient: float = 1.0
-) -> Tensor:
-    """KL-Cov's term: coefficient abs(ln pi - ln pi_old) on the share of the tokens with the largest
-        c = (A - mean A) (ln pi - mean ln pi),   at least one of them; 0 on the others.
-    It belongs to the objective "reinforce", r A without a clip, and is inert on-policy. All tensors (...), the gradient
-    is that of `logp`. Source: arXiv 2505.22617. Raises ValueError for a share outside (0, 1] and an empty mask.
+def kl_cov_tokens(logp: Tensor, advantages: Tensor, mask: Tensor, share: float = 2e-4) -> Tensor:
+    """The tokens that KL-Cov holds back, booleans (...): the share of them with the largest
+        c = (A - mean A) (ln pi - mean ln pi),   at least one.
+    Source: arXiv 2505.22617. Raises ValueError for a share outside (0, 1] and an empty mask.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}; give a share of the tokens in (0, 1]")
@@ -29,7 +26,28 @@ def kl_cov_penalty(
     product = covariance_terms(logp.detach(), advantages, mask)
     count = max(int(share * int(mask.sum())), 1)
     largest = product.masked_fill(~mask, float("-inf")).flatten().topk(count).indices
-    chosen = mask.new_zeros(mask.numel()).index_fill(0, largest, True).view_as(mask)
+    return mask.new_zeros(mask.numel()).index_fill(0, largest, True).view_as(mask)
+
+
+def kl_cov_penalty(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    share: float = 2e-4,
+    coefficient: float = 1.0,
+    *,
+    chosen: Tensor | None = None,
+) -> Tensor:
+    """KL-Cov's term: coefficient abs(ln pi - ln pi_old) on the `kl_cov_tokens`; 0 on the others.
+
+    chosen: those tokens, where they were chosen among more than are given here. The term belongs to the objective
+    "reinforce", r A without a clip, and is inert on-policy. All tensors (...), the gradient is that of `logp`. Source:
+    arXiv 2505.22617. Raises ValueError for a share outside (0, 1] and an empty mask.
+    """
+    mask = mask.bool()
+    if chosen is None:
+        chosen = kl_cov_tokens(logp, advantages, mask, share)
     moved = logp.where(mask, 0) - old_logp.where(mask, 0)
     return coefficient * moved.abs().where(chosen, 0)
 

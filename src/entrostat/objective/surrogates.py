@@ -63,6 +63,15 @@ class Objective(ABC):
         """Why the objective cannot follow the bands that a strategy puts in force, or None where it can."""
         return None if self.banded else "reads no clip band"
 
+    @property
+    def compares(self) -> bool:
+        """Whether a token's part depends on the other tokens of the batch, so that `settled` has something to do."""
+        return type(self).settled is not Objective.settled
+
+    def settled(self, tokens: Tokens) -> tuple[Objective, ClipBand]:
+        """The objective and the rule for the pieces of a batch whose tokens are all given here."""
+        return self, tokens.rule
+
     @abstractmethod
     def __call__(self, tokens: Tokens) -> Surrogate:
         """The value and slope of every token."""
@@ -95,7 +104,7 @@ class Bapo(Objective):
     From [low, high] the lower bound rises by `step` to `low_max` (punished tokens drop out), then the upper one to
     `high_max` (rewarded tokens come back), and stops where
         sum of r A over A > 0, r <= high  /  sum of r abs(A) over all tokens that keep their gradient  >=  share
-    The sums are over the tokens given, a micro-batch's where the batch is cut; the rule of the caller is not used.
+    The sums are over the tokens given; `settled` takes them over a whole batch. The caller's rule is not used.
     Source: arXiv 2510.18927; the step is our choice. Raises ValueError for bounds out of order.
     """
 
@@ -112,6 +121,10 @@ class Bapo(Objective):
         ordered = 0 <= self.low <= self.low_max <= 1 <= self.high <= self.high_max
         if not (ordered and 0 < self.share < 1 and self.step > 0):
             raise ValueError(f"Bapo: {self}; it needs 0 <= low <= low_max <= 1 <= high <= high_max, share in (0, 1)")
+
+    @override
+    def settled(self, tokens: Tokens) -> tuple[Objective, ClipBand]:
+        return Clip(), self.band(tokens)
 
     @override
     def __call__(self, tokens: Tokens) -> Surrogate:
