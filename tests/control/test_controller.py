@@ -319,3 +319,12 @@ def test_the_state_of_a_controller_that_had_roles_is_read() -> None:
     other = EntropyController(OscillatoryDecay(), FixedWeights(), total_steps=TOTAL)
     other.load_state_dict(roles)
     assert other.state_dict() == state
+
+
+def test_two_controllers_may_share_a_schedule() -> None:
+    shared = IncreaseThenDecrease()
+    ahead, behind = EntropyController(shared, total_steps=8), EntropyController(shared, total_steps=8)
+    ahead.observe(6, 0.5, 1)
+    assert behind.rule() == shared.rule(0, 8)
+    assert ahead.rule() == shared.rule(6, 8)
+    assert (ahead.phase, behind.phase) == ("decrease", "increase")

@@ -49,10 +49,9 @@ class EntropyController:
 
     def begin(self, total_steps: int | None) -> None:
         """Take the run's optimizer steps; the rule in force is that of the present step. ValueError below 1."""
-        done = progress(self._step, 1 if total_steps is None else total_steps)
+        self._done = progress(self._step, 1 if total_steps is None else total_steps)
         self.total_steps = total_steps
-        for part in self.parts:
-            part.progress = done
+        self._tell_progress()
 
     @property
     def strategy(self) -> Part:
@@ -72,6 +71,7 @@ class EntropyController:
     @property
     def phase(self) -> Phase:
         """What the rule in force is meant to do to the entropy: "increase", "decrease" or "hold"."""
+        self._tell_progress()
         return self.strategy.phase
 
     def observe(
@@ -108,16 +108,17 @@ class EntropyController:
         past = entropy if self._smoothed is None else self._smoothed
         smoothed = self.ema * past + (1 - self.ema) * entropy
         in_force = {"bounds": _thresholds(self.rule()), "phase": self.phase, "entropy_coef": self.entropy_coef()}
-        done = progress(step, self.total_steps)
-        measured = Measured(step, done, smoothed, kl_old, kl_reference, kl_sampler, pass_rate)
+        self._done = progress(step, self.total_steps)
+        self._tell_progress()
+        measured = Measured(step, self._done, smoothed, kl_old, kl_reference, kl_sampler, pass_rate)
         for part in self.parts:
-            part.progress = done
             part.observe(measured)
         self._step, self._smoothed = step, smoothed
         self._metrics = {"entropy": entropy, "entropy_smoothed": smoothed, **in_force}
 
     def rule(self) -> ClipBand:
         """The clip rule in force for the next optimizer step."""
+        self._tell_progress()
         band = self.strategy.clip()
         if band is None:
             raise ValueError(f"{type(self.strategy).__name__}.clip returned None; give the band that it owns")
@@ -159,7 +160,13 @@ class EntropyController:
 
     def entropy_coef(self) -> float:
         """The coefficient of an entropy bonus in the next step's loss, 0 for none."""
+        self._tell_progress()
         return sum(part.bonus() for part in self.parts)
+
+    def _tell_progress(self) -> None:
+        """Set every part's progress, before it is asked: two controllers may share a schedule."""
+        for part in self.parts:
+            part.progress = self._done
 
     def metrics(self) -> dict[str, Any]:
         """The record of the observed step: its entropy, smoothed too, and what was in force: the phase's name, the
