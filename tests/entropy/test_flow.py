@@ -13,8 +13,8 @@ from entrostat.objective import (
     kl_cov_penalty,
     kl_to_reference,
     policy_loss,
-    token_weights,
 )
+from entrostat.objective.losses import token_weights
 from entrostat.tokens import TokenStats, token_stats
 
 F64 = torch.float64

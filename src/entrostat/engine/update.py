@@ -29,11 +29,10 @@ from entrostat.objective import (
     aggregate,
     entropy_bonus,
     kl_cov_penalty,
-    kl_cov_tokens,
     policy_loss,
-    settled,
-    token_weights,
 )
+from entrostat.objective.losses import settled, token_weights
+from entrostat.objective.regularisers import kl_cov_tokens
 from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
 

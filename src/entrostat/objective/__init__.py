@@ -2,13 +2,12 @@
 
 from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, DcpoClip, DppoClip, DualClip, FreeRegion
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
-from entrostat.objective.losses import PolicyLoss, aggregate, policy_loss, settled, token_weights
+from entrostat.objective.losses import PolicyLoss, aggregate, policy_loss
 from entrostat.objective.regularisers import (
     adapted_coefficient,
     entropy_bonus,
     ewc_penalty,
     kl_cov_penalty,
-    kl_cov_tokens,
     kl_to_reference,
 )
 from entrostat.objective.surrogates import (
@@ -57,9 +56,6 @@ __all__ = [
     "entropy_bonus",
     "ewc_penalty",
     "kl_cov_penalty",
-    "kl_cov_tokens",
     "kl_to_reference",
     "policy_loss",
-    "settled",
-    "token_weights",
 ]
