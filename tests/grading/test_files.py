@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -28,6 +29,18 @@ def samples(tmp_path):
     path = tmp_path / "samples.jsonl"
     path.write_text("\n".join(map(json.dumps, SAMPLES)) + "\n")
     return path
+
+
+@pytest.mark.parametrize("shape", ["byte order mark", "list", "gzipped", "number", "digits"])
+def test_samples_are_read_in_every_shape(grader, tmp_path, shape):
+    task = Task("Mbpp/11", "", "f", (Call((1,), 2),))
+    record = {"task_id": {"number": 11, "digits": "11"}.get(shape, "Mbpp/11"), "completion": "def f(x): return 2 * x"}
+    text = json.dumps([record] if shape == "list" else record).encode()
+    path = tmp_path / "samples.json"
+    path.write_bytes(
+        gzip.compress(text) if shape == "gzipped" else b"\xef\xbb\xbf" * (shape == "byte order mark") + text
+    )
+    assert grade_file(path, [task], grader).counts == {"Mbpp/11": (1, 1)}
 
 
 class Watched:
@@ -86,9 +99,9 @@ def test_an_infrastructure_error_is_no_verdict_and_is_tried_again_the_next_time(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 1: not a JSON record"),
-        ("[1]", "line 1: not a JSON record"),
-        ('{"task_id": 5, "solution": ""}', "line 1: not a JSON record"),
+        ("{", "line 1: is not JSON"),
+        ("[1]", "record 1: is '1', where a JSON record"),
+        ('{"task_id": [5], "solution": ""}', 'line 1: lacks "task_id" .a text or a whole number'),
         ('{"task_id": "other", "solution": ""}', "'other', which is not among the 2 tasks"),
         ('{"task_id": "add"}', "'add' has neither"),
         ('{"task_id": "add", "solution": null}', "'add' has neither"),
@@ -134,7 +147,7 @@ def test_a_hostile_sample_is_one_sample_with_one_verdict(grader, samples, text):
 
 def test_samples_in_another_encoding_are_named(grader, samples):
     samples.write_bytes(b'{"task_id": "add", "solution": "\xff"}')
-    with pytest.raises(SamplesError, match="is not UTF-8"):
+    with pytest.raises(SamplesError, match="cannot be read as UTF-8"):
         grade_file(samples, [ADD], grader)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from entrostat.grading import Outcome
-from entrostat.grading.judging import same_lines
-from entrostat.tasks import Exchange, ProgramTask, ScriptTask
+from entrostat.grading import CodeGrader, Outcome
+from entrostat.grading.outputs import Comparison
+from entrostat.tasks import Exchange, ProgramTask, ScriptTask, TaskError
 
 
 @pytest.fixture
@@ -165,4 +165,86 @@ def test_every_run_is_a_fresh_one(execute):
     ],
 )
 def test_output_compares_by_lines_and_with_a_tolerance_by_words(expected, printed, atol, same):
-    assert same_lines(expected, printed, atol) is same
+    assert Comparison(atol).same(expected, printed) is same
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "comparison", "same"),
+    [
+        ("1e6", "1000001", Comparison(rtol=1e-5), True),
+        ("1000000", "1000001", Comparison(rtol=1e-5), False),  # two whole numbers
+        ("1000000", "1000001.0", Comparison(rtol=1e-5), True),
+        ("0.0", "0.000001", Comparison(rtol=1e-5), False),  # relative to what is expected
+        ("-2.0", "-2.00001", Comparison(atol=1e-8, rtol=1e-5), True),
+        ("inf", "5", Comparison(rtol=1.0), False),
+        ("007", "7", Comparison(atol=0.0), True),
+        ("-0", "0", Comparison(atol=0.0), True),
+        ("-7", "7", Comparison(atol=0.0), False),
+        ("+" + "9" * 5000, "9" * 5000, Comparison(atol=0.0), True),
+        ("9" * 5000, "9" * 4999 + "8", Comparison(atol=1.0), False),
+        ("\n1 2\n", "1 2", Comparison(), False),
+        ("\n1 2\n", " 1 2", Comparison(spaces="ends"), True),
+        ("1\n\n2", "1\n2", Comparison(spaces="ends"), False),
+        ("1\n\n2", "1\n2", Comparison(spaces="words"), True),
+        ("1  2", "1 2", Comparison(spaces="ends"), False),
+        ("1  2", "1 2", Comparison(spaces="words"), True),
+        ("1 2", "1\n2", Comparison(spaces="words"), False),
+        ("a\nb", "b\na", Comparison(spaces="words"), False),
+        ("1\r\n2\r\n", "1\n2", Comparison(), True),
+    ],
+)
+def test_spaces_and_tolerances_count_as_the_comparison_says(expected, printed, comparison, same):
+    assert comparison.same(expected, printed) is same
+
+
+FACTORS = """
+def check(stdin, printed, stdout):
+    a, b = map(int, printed.split())
+    return a * b == int(stdin) and 1 < a < int(stdin)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("print(2, 6)", Outcome.PASSED),
+        ("print(4, 3)", Outcome.PASSED),
+        ("print(5, 2)", Outcome.WRONG),
+        ("print('a pair')", Outcome.WRONG),
+        ("print('__import__(\"os\")._exit(0)')", Outcome.WRONG),
+    ],
+)
+def test_a_checker_judges_what_cannot_be_listed(grader, code, outcome):
+    task = ProgramTask("p", "", (Exchange("12", "3 4"),), checker=FACTORS)
+    assert grader.grade([(task, code)])[0].outcome is outcome
+
+
+def test_any_of_several_outputs_is_right(grader):
+    task = ProgramTask("p", "", (Exchange("", "a", also=("b",)),))
+    outcomes = [verdict.passed for verdict in grader.grade([(task, f"print('{word}')") for word in "abc"])]
+    assert outcomes == [True, True, False]
+
+
+def test_a_checker_that_cannot_run_makes_its_task_unfit(grader):
+    verdict = grader.grade([(ProgramTask("p", "", (Exchange("", "a"),), checker="import nowhere"), "print('b')")])[0]
+    assert verdict.outcome is Outcome.UNFIT_TASK
+    assert verdict.reward is None
+    assert "nowhere" in verdict.detail
+
+
+def test_what_nobody_could_pass_is_refused_by_the_limit(grader):
+    long = ProgramTask("long", "", (Exchange("", "x" * (2 << 20)),))
+    with pytest.raises(TaskError, match=r"'long': a right answer has 2097152 bytes, above the limit of 1048576"):
+        grader.grade([(long, "print()")])
+    wide = ProgramTask("wide", "", (Exchange("x" * (17 << 20), "x"),))
+    with pytest.raises(TaskError, match=r"'wide': an input and its output .* raise the grader's disk"):
+        grader.grade([(wide, "print()")])
+    with CodeGrader(workers=1, timeout=9.0, output=3 << 20, disk=40 << 20) as roomy:
+        verdicts = roomy.grade([(long, "print('x' * (2 << 20))"), (wide, "print(input()[-1])")])
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.PASSED] * 2
+
+
+def test_whole_numbers_of_any_length_are_printed(grader):
+    number = "1" + "0" * 6000
+    task = ProgramTask("p", "", (Exchange(number, number),), atol=0.0)
+    assert grader.grade([(task, "print(int(input()))")])[0].passed

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from entrostat.grading import CodeGrader, Outcome
 from entrostat.tasks import Call, Exchange, Expression, ProgramTask, ScriptTask, Task, TaskError
-from entrostat.tasks.sources import apps, humaneval, livecodebench, mbpp, split, tasks_from_jsonl, unique
+from entrostat.tasks.sources import apps, bigcodebench, humaneval, livecodebench, mbpp, split, tasks_from_jsonl, unique
 
 HUMANEVAL = {
     "task_id": "HumanEval/900",
@@ -106,6 +106,7 @@ def test_mbpp_sanitized_and_assertions_around_builtins(written):
     assert task.script.startswith("import math\n")
 
 
+OWN = {"id": "x", "entry_point": "f", "tests": [{"args": [], "expected": 1}]}
 PAIR = "class Pair:\n    def __init__(self, a, b):\n        self.a, self.b = a, b\n"
 NODE = "class Node:\n    def __init__(self, value):\n        self.value, self.left = value, None\n"
 
@@ -233,7 +234,7 @@ def test_apps_programs(grader, written):
     tests = {"inputs": ["1 2\n", ["3", "4"]], "outputs": ["3\n", ["7"]]}
     (task,) = apps(written(apps_record(tests)))
     assert task.tests == (Exchange("1 2\n", "3\n"), Exchange("3\n4", "7"))
-    assert task.atol == 1e-6
+    assert (task.atol, task.rtol, task.spaces) == (1e-8, 1e-5, "words")
     code = "from __future__ import annotations\nprint(sum(map(int, sys.stdin.read().split())))"
     assert grader.grade([(task, f"```python\n{code}\n```")])[0].passed
 
@@ -325,7 +326,7 @@ def test_own_records_become_each_kind_of_task(written):
     ("load", "record", "said"),
     [
         (humaneval, {"task_id": "h"}, "'h': lacks the field prompt"),
-        (mbpp, {"task_id": 5}, "'5': lacks the field test_list"),
+        (mbpp, {"task_id": 5, "text": "t"}, "line 1: record '5': lacks the field test_list"),
         (mbpp, MBPP | {"test_list": []}, "test_list is empty"),
         (mbpp, MBPP | {"test_list": ["assert True"]}, "calls no function"),
         (apps, {"problem_id": 5, "question": "q", "input_output": ""}, "input_output holds no test"),
@@ -333,13 +334,134 @@ def test_own_records_become_each_kind_of_task(written):
         (apps, {"problem_id": 5, "input_output": {"inputs": ["1"], "outputs": []}}, "not as many outputs"),
         (livecodebench, {"question_id": "q", "public_test_cases": "[]"}, "holds no test"),
         (tasks_from_jsonl, {"id": "x", "entry_point": "f"}, "'x': lacks the field tests"),
-        (tasks_from_jsonl, {"id": "x", "entry_point": "f", "tests": []}, "'x': tests is empty"),
-        (tasks_from_jsonl, {"id": "x", "entry_point": "f", "tests": [{"args": []}]}, "lacks the field expected"),
+        (
+            tasks_from_jsonl,
+            {"id": "x", "entry_point": "f", "tests": []},
+            "'x': tests: List should have at least 1 item",
+        ),
+        (
+            tasks_from_jsonl,
+            {"id": "x", "entry_point": "f", "tests": [{"args": []}]},
+            "lacks the field tests.0.expected",
+        ),
+        (
+            tasks_from_jsonl,
+            OWN | {"atoll": 1e-6},
+            "line 1: record 'x': atoll is no field of such a task; the fields are",
+        ),
+        (tasks_from_jsonl, OWN | {"atol": "1e-6"}, "record 'x': atol: .* number"),
+        (tasks_from_jsonl, OWN | {"rtol": -1.0}, "record 'x': rtol: .* greater"),
+        (tasks_from_jsonl, OWN | {"equality": "loose"}, "record 'x': equality: .*'exact', 'python' or 'json'"),
+        (tasks_from_jsonl, OWN | {"tests": [{"args": 1, "expected": 1}]}, "record 'x': tests.0.args: .* list"),
+        (
+            tasks_from_jsonl,
+            OWN | {"tests": [{"args": [], "expcted": 1}]},
+            "record 'x': lacks the field tests.0.expected",
+        ),
+        (tasks_from_jsonl, {"prompt": "p"}, "lacks the field id"),
+        (tasks_from_jsonl, {"id": "x", "tests": [{"stdin": 1, "stdout": "1"}]}, "tests.0.stdin: .* string"),
+        (tasks_from_jsonl, {"id": "x", "tests": [{"stdin": "", "stdout": ""}], "spaces": "no"}, "spaces: .*'trailing'"),
+        (apps, {"problem_id": 5, "input_output": [1]}, "line 1: record '5': input_output"),
+        (apps, {"problem_id": 5, "input_output": "[1]"}, "input_output is '.1.', where a JSON record is read"),
+        (apps, {"problem_id": 5, "input_output": {"inputs": "1", "outputs": []}}, "input_output: .*inputs: .* list"),
+        (
+            apps,
+            {"problem_id": 5, "input_output": {"inputs": [["1", ["2"]]], "outputs": ["3"]}},
+            "inputs.0 is .* list of",
+        ),
+        (apps, {"problem_id": 5, "input_output": {"inputs": ["1"], "outputs": [None]}}, "outputs.0 is 'None'"),
+        (apps, {"problem_id": 5, "input_output": {"fn_name": "f", "inputs": [1], "outputs": [1]}}, "list of arguments"),
+        (livecodebench, {"question_id": "q", "public_test_cases": 5}, "public_test_cases"),
+        (livecodebench, {"question_id": "q", "public_test_cases": [{"input": 1}]}, "input: .* string"),
+        (humaneval, HUMANEVAL | {"test": 5}, "line 1: record 'HumanEval/900': test: .* string"),
+        (humaneval, HUMANEVAL | {"test": "assert ("}, "line 1: test is no Python source"),
+        (bigcodebench, {"task_id": "BigCodeBench/0"}, "lacks the field complete_prompt"),
     ],
 )
 def test_a_broken_record_is_named_with_its_field(written, load, record, said):
     with pytest.raises(TaskError, match=said):
         load(written(record))
+
+
+@pytest.mark.parametrize("name", ["id", "task_id"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_file_is_read_in_every_shape(tmp_path, name, encoding, pack, listed):
+    record = {name: 7, "tests": [{"stdin": "\u2028", "stdout": "é"}]}
+    text = json.dumps([record] if listed else record, ensure_ascii=False)
+    (tmp_path / "x.json").write_bytes(pack(text.encode(encoding)))
+    assert tasks_from_jsonl(tmp_path / "x.json") == [ProgramTask("7", "", (Exchange("\u2028", "é"),))]
+
+
+def test_whole_numbers_of_any_length_are_read(tmp_path, grader):
+    digits = "9" * 5000
+    (tmp_path / "x.jsonl").write_text(json.dumps(OWN).replace('"expected": 1', f'"expected": {digits}'))
+    (task,) = tasks_from_jsonl(tmp_path / "x.jsonl")
+    assert grader.grade([(task, "def f(): return 10**5000 - 1")])[0].passed
+
+
+def test_an_id_that_two_records_have_is_refused(written):
+    with pytest.raises(TaskError, match="line 2: id is 'x', which an earlier record has"):
+        tasks_from_jsonl(written(OWN, OWN))
+
+
+EVALPLUS = {
+    "task_id": "HumanEval/900",
+    "prompt": 'def half(x):\n    """Half."""\n',
+    "entry_point": "half",
+    "canonical_solution": "    return x / 2\n",
+    "base_input": [[3], [1]],
+    "plus_input": [[0.1]],
+    "atol": 0,
+}
+
+
+def test_evalplus_inputs_are_answered_by_the_reference(grader, written):
+    (task,) = humaneval(written(EVALPLUS))
+    codes = ["    return x * 0.5\n", "    return x * 0.5000000001\n", "    return x // 2\n", "    return str(x / 2)\n"]
+    verdicts = grader.grade([(task, task.prompt + code) for code in codes])
+    assert [verdict.passed for verdict in verdicts] == [True, True, False, False]
+    assert grader.grade([(task, task.reference)])[0].passed
+
+
+MBPP_PLUS = {
+    "task_id": 902,
+    "prompt": "Write a function to add.",
+    "code": "def add(a, b):\n    return a + b",
+    "test_list": ["assert add(1, 2) == 3"],
+    "test": "inputs = [[1, 2], [-1, 1]]\nresults = [3, 0]\n"
+    "for args, wanted in zip(inputs, results):\n    assert add(*args) == wanted",
+}
+
+
+def test_mbpp_plus_is_graded_by_all_its_tests(grader, written):
+    (task,) = mbpp(written(MBPP_PLUS))
+    assert [v.passed for v in grader.grade([(task, task.reference), (task, "def add(a, b): return 3")])] == [
+        True,
+        False,
+    ]
+
+
+BIGCODEBENCH = {
+    "task_id": "BigCodeBench/900",
+    "complete_prompt": "import math\ndef task_func(x):\n    # Root.\n",
+    "instruct_prompt": "Write task_func.",
+    "code_prompt": "import math\ndef task_func(x):\n",
+    "canonical_solution": "    return math.sqrt(x)\n",
+    "entry_point": "task_func",
+    "libs": "['math']",
+    "test": "import unittest\n\nclass TestCases(unittest.TestCase):\n    def test_one(self):\n"
+    "        self.assertEqual(task_func(4), 2)\n    def test_two(self):\n"
+    "        self.assertAlmostEqual(task_func(2), 1.41421356)\n",
+}
+
+
+def test_bigcodebench_unit_tests_judge(grader, written):
+    (task,) = bigcodebench(written(BIGCODEBENCH))
+    wrong = "def task_func(x):\n    return 2\n"
+    verdicts = grader.grade([(task, task.reference), (task, wrong)])
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.PASSED, Outcome.WRONG]
 
 
 def test_a_file_that_is_no_json_is_named(tmp_path):

@@ -29,7 +29,8 @@ class CodeGrader:
     right. A fork server for each worker makes this cheap. Use as a context manager, or call close().
 
     workers: gradings that run at once. timeout: seconds of wall time for one grading, the code's top level and all
-    calls together. memory: bytes of address space. output: bytes of one answer's text. isolation: "full" raises
+    calls together. memory: bytes of address space. output: bytes of one answer's text. disk: bytes of a
+    grading's files, a program's input and output among them. isolation: "full" raises
     IsolationError where the machine refuses a layer, "best-effort" warns once and goes on without it. memo: number of
     verdicts to remember by task content and code, 0 for none; timeouts and infrastructure errors are never
     remembered, and code whose answers vary from run to run keeps its first verdict while it is remembered. packages:
@@ -48,6 +49,7 @@ class CodeGrader:
         timeout: float = 3.0,
         memory: int = 1 << 30,
         output: int = 1 << 20,
+        disk: int = 16 << 20,
         isolation: Literal["full", "best-effort"] = "full",
         memo: int = 0,
         packages: Sequence[str] = (),
@@ -58,10 +60,11 @@ class CodeGrader:
         _require("timeout", timeout, 0 < timeout < float("inf"), "a positive number of seconds")
         _require("memory", memory, memory >= 128 << 20, "at least 134217728 bytes (128 MiB)")
         _require("output", output, 1024 <= output <= 1 << 30, "1024 to 1073741824 bytes")
+        _require("disk", disk, 1 << 20 <= disk <= 1 << 30, "1048576 to 1073741824 bytes")
         _require("isolation", isolation, isolation in ("full", "best-effort"), "'full' or 'best-effort'")
         _require("memo", memo, memo >= 0, "0 or more verdicts")
         _require("patience", patience, 0 <= patience < float("inf"), "0 or more seconds")
-        self._limits = Limits(timeout=timeout, memory=memory, output=output).within_hard_limits(workers)
+        self._limits = Limits(timeout=timeout, memory=memory, output=output, disk=disk).within_hard_limits(workers)
         self._packages = locate_packages(packages)
         self._isolation = isolation
         self._secret = secret
@@ -111,9 +114,10 @@ class CodeGrader:
         deadline: seconds for the whole batch; what is not begun by then is an infrastructure error. An exception such
         as KeyboardInterrupt ends the batch after the gradings in progress. A worker that dies is replaced and its
         grading tried again for as long as the deadline and `patience` allow; code that ran out of time without having
-        used half of it gets one more try. Raises TaskError for a test that is not plain data, before grading any.
+        used half of it gets one more try. Raises TaskError, before grading any, for a test that is not plain data, and
+        for one that nobody could pass because its right answer or its input exceeds this grader's limits.
         """
-        jobs = prepare(pairs)
+        jobs = prepare(pairs, self._limits.output, self._limits.disk)
         until = float("inf") if deadline is None else time.monotonic() + deadline
         unbegun = Verdict(Outcome.INFRASTRUCTURE_ERROR, "not graded before the batch's end or deadline")
         verdicts = [unbegun] * len(jobs)

@@ -15,7 +15,8 @@ from entrostat.grading.code import CodeGrader
 from entrostat.grading.extraction import continuation, defines
 from entrostat.grading.judging import AnyTask
 from entrostat.grading.verdict import Outcome, Verdict
-from entrostat.tasks import ProgramTask
+from entrostat.tasks import ProgramTask, TaskError
+from entrostat.tasks.records import Record, records
 
 _BATCH = 256
 _LINE_START = b'{"key": "'
@@ -97,30 +98,32 @@ class _Job:
 
 
 def _read_samples(path: Path, tasks: dict[str, AnyTask]) -> Iterator[_Job]:
+    numbers = {name: found for name, found in _by_number(tasks).items() if name not in tasks}
     try:
-        # Not splitlines: JSON may hold characters that only Python takes for the end of a line.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise SamplesError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SamplesError(f"{path}: is not UTF-8: {error}; samples are JSON lines in UTF-8") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield _job(f"{path}, line {number}", line, number, tasks)
+        for where, record in records(path):
+            yield _job(where, record, int(where.rpartition(" ")[2]), {**numbers, **tasks})
+    except TaskError as error:
+        raise SamplesError(f'{error}; samples are JSON records with "task_id" and "solution" or "completion"') from None
 
 
-def _job(where: str, line: str, number: int, tasks: dict[str, AnyTask]) -> _Job:
-    record = _parse(line)
-    if not isinstance(record, dict) or not isinstance(record.get("task_id"), str):
-        raise SamplesError(f'{where}: not a JSON record with "task_id" and "solution" or "completion"')
-    task = tasks.get(record["task_id"])
-    if task is None:
+def _by_number(tasks: dict[str, AnyTask]) -> dict[str, AnyTask]:
+    """Tasks by the number at the end of their id, as sets publish it (11 for Mbpp/11), where only one has it."""
+    ends = Counter(name.rpartition("/")[2] for name in tasks)
+    return {end: task for name, task in tasks.items() if ends[end := name.rpartition("/")[2]] == 1}
+
+
+def _job(where: str, record: Record, number: int, tasks: dict[str, AnyTask]) -> _Job:
+    name = record.get("task_id", record.get("id"))
+    if not isinstance(name, str) and type(name) is not int:
         raise SamplesError(
-            f"{where}: task_id is {record['task_id']!r}, which is not among the {len(tasks)} tasks given"
+            f'{where}: lacks "task_id" (a text or a whole number); "solution" or "completion" goes with it'
         )
+    task = tasks.get(str(name))
+    if task is None:
+        raise SamplesError(f"{where}: task_id is {name!r}, which is not among the {len(tasks)} tasks given")
     text = record.get("solution", record.get("completion"))
     if not isinstance(text, str):
-        raise SamplesError(f'{where}: {record["task_id"]!r} has neither "solution" nor "completion" with a text')
+        raise SamplesError(f'{where}: {name!r} has neither "solution" nor "completion" with a text')
     if "solution" not in record and not isinstance(task, ProgramTask) and not defines(text, task.entry_point):
         text = continuation(task.prompt, text)
     return _Job(task, text, number)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import decimal
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
 from entrostat.grading import wire
 from entrostat.grading.extraction import code_candidates
+from entrostat.grading.outputs import Comparison
 from entrostat.grading.scripts import to_its_end
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, Interpreter
-from entrostat.tasks import Call, Expression, ProgramTask, ScriptTask, Task, TaskError
+from entrostat.tasks import Call, Exchange, Expression, ProgramTask, ScriptTask, Task, TaskError
 
 AnyTask = Task | ScriptTask | ProgramTask
 JobKey = tuple[str, tuple[str, ...]]
-_LONGEST_NUMBER = 400
-_EXACT = decimal.Context(prec=2 * _LONGEST_NUMBER, traps=[decimal.InvalidOperation, decimal.Overflow])
+CHECKER = "check"
 
 
 class Interpreters(Protocol):
@@ -41,6 +39,10 @@ class Tests(Protocol):
     def digest(self) -> str:
         """The hash of all that a verdict depends on besides the code."""
 
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The bytes of the largest input and of the largest right answer."""
+
     def judge(self, interpreters: Interpreters, code: str) -> str:
         """What was passed, in words; Failure if the code fails."""
 
@@ -55,9 +57,9 @@ def tests_of(task: AnyTask) -> Tests:
             digest = _digest("script", task.script, task.preamble, name)
             return ScriptTests(digest, task.script, task.preamble, name)
         case ProgramTask():
-            exchanges = tuple((test.stdin, test.stdout) for test in task.tests)
-            digest = _digest("program", exchanges, task.atol, task.preamble)
-            return ProgramTests(digest, exchanges, task.atol, task.preamble)
+            comparison = Comparison(task.atol, task.rtol, task.spaces)
+            digest = _digest("program", task.tests, comparison, task.checker, task.preamble)
+            return ProgramTests(digest, task.tests, comparison, task.checker, task.preamble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +85,43 @@ class Job:
         return next((verdict for verdict in others if verdict.outcome is not Outcome.SYNTAX_ERROR), first)
 
 
-def prepare(pairs: Iterable[tuple[AnyTask, str]]) -> list[Job]:
-    """The jobs of (task, completion) pairs; TaskError for tests that are not plain data."""
+def largest_of(tasks: Iterable[AnyTask]) -> tuple[int, int]:
+    """The bytes of the largest input and of the largest right answer among the tests of tasks; 0 where unknown."""
+    sizes = [tests_of(task).largest for task in tasks]
+    return max((size for size, _ in sizes), default=0), max((size for _, size in sizes), default=0)
+
+
+def prepare(
+    pairs: Iterable[tuple[AnyTask, str]], output: float = float("inf"), disk: float = float("inf")
+) -> list[Job]:
+    """The jobs of (task, completion) pairs.
+
+    TaskError for tests that are not plain data, and for those that nobody could pass: a right answer above `output`
+    bytes, or a program's input and output above `disk` bytes together.
+    """
     ready: dict[int, tuple[AnyTask, Tests]] = {}
     jobs = []
     for task, completion in pairs:
         if id(task) not in ready:
             ready[id(task)] = task, tests_of(task)
+            _require_possible(task, ready[id(task)][1], output, disk)
         entry_point = None if isinstance(task, ProgramTask) else task.entry_point
         jobs.append(Job(ready[id(task)][1], code_candidates(completion, entry_point)))
     return jobs
+
+
+def _require_possible(task: AnyTask, tests: Tests, output: float, disk: float) -> None:
+    given, answer = tests.largest
+    if answer > output:
+        raise TaskError(
+            f"task {task.id!r}: a right answer has {answer} bytes, above the limit of {output} bytes; nobody could "
+            f"pass: raise the grader's output to {answer} or more, or leave the task out"
+        )
+    if isinstance(task, ProgramTask) and given + answer > disk:
+        raise TaskError(
+            f"task {task.id!r}: an input and its output have {given + answer} bytes, above the limit of {disk} bytes; "
+            f"nobody could pass: raise the grader's disk to {given + answer} or more, or leave the task out"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +148,13 @@ class CallTests:
     setup: str
     atol: float | None
     equality: wire.Equality
+    rtol: float | None = None
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The bytes of the largest request, and of the largest right answer."""
+        requests = (len(question.request) for question in self.questions)
+        return max(requests), max(len(right) for question in self.questions for right in question.right)
 
     def judge(self, interpreters: Interpreters, code: str) -> str:
         """Every question must be answered right. None is compared before the last one is answered.
@@ -143,7 +179,7 @@ class CallTests:
     def check(self, number: int, answer: str) -> None:
         """Failure if this is not a right answer to question `number`, counted from 1."""
         right = self.questions[number - 1].right
-        if not any(wire.matches(expected, answer, self.atol, self.equality) for expected in right):
+        if not any(wire.matches(expected, answer, self.atol, self.equality, self.rtol) for expected in right):
             raise Failure(Outcome.WRONG, f"test {number} of {len(self.questions)}: answered {answer[:200]}")
 
 
@@ -155,6 +191,11 @@ class ScriptTests:
     script: str
     preamble: str
     entry_point: str
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Nothing is known of what the script asks and expects."""
+        return 0, 0
 
     def judge(self, interpreters: Interpreters, code: str) -> str:
         """The script must call the function and end without an exception."""
@@ -170,47 +211,49 @@ class ProgramTests:
     """Texts for standard input and the output expected, which stays here."""
 
     digest: str
-    exchanges: tuple[tuple[str, str], ...]
-    atol: float | None
+    exchanges: tuple[Exchange, ...]
+    comparison: Comparison
+    checker: str
     preamble: str
 
     def judge(self, interpreters: Interpreters, code: str) -> str:
-        """Every run, each in a fresh interpreter, must print the expected lines."""
-        for number, (stdin, stdout) in enumerate(self.exchanges, 1):
+        """Every run, each in a fresh interpreter, must print a right output."""
+        for number, exchange in enumerate(self.exchanges, 1):
             with interpreters.start() as interpreter:
-                printed = interpreter.run(self.preamble, code, stdin)
-            if not same_lines(stdout, printed, self.atol):
-                raise Failure(Outcome.WRONG, f"test {number} of {len(self.exchanges)}: printed {printed[:200]!r}")
+                printed = interpreter.run(self.preamble, code, exchange.stdin)
+            if not (
+                self.is_right(exchange, printed) or (self.checker and self._checks(interpreters, exchange, printed))
+            ):
+                raise self.wrong(number, printed)
         return f"{len(self.exchanges)} runs"
 
+    def is_right(self, exchange: Exchange, printed: str) -> bool:
+        """Whether this is one of the outputs that the exchange lists."""
+        return any(self.comparison.same(right, printed) for right in (exchange.stdout, *exchange.also))
 
-def same_lines(expected: str, printed: str, atol: float | None = None) -> bool:
-    """Whether outputs agree: lines without trailing white space, or word by word with numbers within atol."""
-    wanted, got = _lines(expected), _lines(printed)
-    if wanted == got or atol is None or len(wanted) != len(got):
-        return wanted == got
-    return all(_same_words(w.split(), g.split(), atol) for w, g in zip(wanted, got, strict=True))
+    def wrong(self, number: int, printed: str) -> Failure:
+        """The failure of run `number`, counted from 1."""
+        return Failure(Outcome.WRONG, f"test {number} of {len(self.exchanges)}: printed {printed[:200]!r}")
 
+    def _checks(self, interpreters: Interpreters, exchange: Exchange, printed: str) -> bool:
+        """What the task's checker says, in an interpreter of its own: the output can be hostile."""
+        arguments = (exchange.stdin, printed, exchange.stdout)
+        with interpreters.start() as examiner:
+            try:
+                examiner.load(self.checker)
+            except Failure as failure:
+                raise Failure(Outcome.UNFIT_TASK, f"checker: {failure.detail}") from None
+            try:
+                answer = examiner.ask("call", wire.encode((CHECKER, arguments, {})))
+            except Failure:
+                return False
+        return answer == wire.encode(True)
 
-def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().split("\n")]
-
-
-def _same_words(wanted: Sequence[str], got: Sequence[str], atol: float) -> bool:
-    return len(wanted) == len(got) and all(_same_word(w, g, atol) for w, g in zip(wanted, got, strict=True))
-
-
-def _same_word(wanted: str, got: str, atol: float) -> bool:
-    """Equal as text, or as numbers: decimals, because as floats 10**16 and 10**16 + 1 are the same."""
-    if wanted == got:
-        return True
-    if max(len(wanted), len(got)) > _LONGEST_NUMBER:
-        return False
-    try:
-        with decimal.localcontext(_EXACT):
-            return abs(Decimal(wanted) - Decimal(got)) <= Decimal(atol)
-    except decimal.DecimalException:
-        return False
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The bytes of the largest input, and of the largest right output."""
+        outputs = (len(right.encode()) for each in self.exchanges for right in (each.stdout, *each.also))
+        return max(len(each.stdin.encode()) for each in self.exchanges), max(outputs)
 
 
 def _load(interpreter: Interpreter, *sources: str) -> None:
@@ -227,8 +270,8 @@ def _calls(task: Task) -> CallTests:
         raise TaskError(
             f"task {task.id!r}: tests holds {error}; tests are made of None, numbers, text and containers"
         ) from None
-    digest = _digest("calls", questions, task.preamble, task.setup, task.atol, task.equality)
-    return CallTests(digest, questions, task.preamble, task.setup, task.atol, task.equality)
+    digest = _digest("calls", questions, task.preamble, task.setup, task.atol, task.equality, task.rtol)
+    return CallTests(digest, questions, task.preamble, task.setup, task.atol, task.equality, task.rtol)
 
 
 def _question(name: str, test: Call | Expression) -> Question:

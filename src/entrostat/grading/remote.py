@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from entrostat.grading import interpreter, wire
-from entrostat.grading.judging import AnyTask, CallTests, Job, ProgramTests, Tests, prepare, same_lines
+from entrostat.grading.judging import AnyTask, CallTests, Job, ProgramTests, Tests, prepare
 from entrostat.grading.post import ExchangeError, ReplyTooLongError, post
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, WorkerError, failure_of
-from entrostat.tasks import ScriptTask, TaskError
+from entrostat.tasks import ProgramTask, ScriptTask, TaskError
 
 _ATTEMPTS = 2
 _STATUSES = ("Finished", "Error", "TimeLimitExceeded")
@@ -102,12 +102,14 @@ class RemoteGrader:
     def grade(self, pairs: Iterable[tuple[AnyTask, str]], deadline: float | None = None) -> list[Verdict]:
         """The verdicts of (task, completion) pairs, in their order; deadline as in CodeGrader.grade.
 
-        TaskError for a ScriptTask: its assertions need an interpreter of their own beside the code's.
+        TaskError for a ScriptTask or a checker: they need an interpreter of their own beside the code's.
         """
         pairs = list(pairs)
         for task, _ in pairs:
             if isinstance(task, ScriptTask):
                 raise TaskError(f"task {task.id!r} is a script of assertions; grade it with CodeGrader")
+            if isinstance(task, ProgramTask) and task.checker:
+                raise TaskError(f"task {task.id!r} has a checker; grade it with CodeGrader")
         until = float("inf") if deadline is None else time.monotonic() + deadline
         health = _Health(self._patience)
         with ThreadPoolExecutor(self._concurrency) as pool:
@@ -158,10 +160,10 @@ class RemoteGrader:
     def _judge_program(self, tests: ProgramTests, code: str, until: float) -> None:
         # Compiled by itself, the code may begin with a __future__ import all the same.
         program = f"{tests.preamble}\nexec(compile({code!r}, '<solution>', 'exec'))\n" if tests.preamble else code
-        for number, (stdin, stdout) in enumerate(tests.exchanges, 1):
-            printed = self._run(program, stdin, until)
-            if not same_lines(stdout, printed, tests.atol):
-                raise Failure(Outcome.WRONG, f"test {number} of {len(tests.exchanges)}: printed {printed[:200]!r}")
+        for number, exchange in enumerate(tests.exchanges, 1):
+            printed = self._run(program, exchange.stdin, until)
+            if not tests.is_right(exchange, printed):
+                raise tests.wrong(number, printed)
 
     def _run(self, code: str, stdin: str, until: float) -> str:
         """What the code prints; Failure if it does not end well, WorkerError if the server does not say."""

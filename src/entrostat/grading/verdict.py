@@ -9,7 +9,10 @@ _DETAIL_LIMIT = 500
 
 
 class Outcome(str, Enum):
-    """How a grading ended. Only PASSED is rewarded; INFRASTRUCTURE_ERROR says nothing about the code."""
+    """How a grading ended. Only PASSED is rewarded. INFRASTRUCTURE_ERROR and UNFIT_TASK say nothing about the code.
+
+    UNFIT_TASK: the task's own assertions or checker cannot run, whatever the code; grading again says the same.
+    """
 
     PASSED = "passed"
     WRONG = "wrong"
@@ -20,6 +23,7 @@ class Outcome(str, Enum):
     MEMORY = "memory"
     OUTPUT_LIMIT = "output limit"
     INFRASTRUCTURE_ERROR = "infrastructure error"
+    UNFIT_TASK = "unfit task"
 
     def __str__(self) -> str:
         return self.value
@@ -45,7 +49,7 @@ class Verdict:
 
     @property
     def reward(self) -> float | None:
-        """1.0 for a pass, 0.0 for a fail, None for an infrastructure error (leave the sample out of its group)."""
-        if self.outcome is Outcome.INFRASTRUCTURE_ERROR:
+        """1.0 for a pass, 0.0 for a fail; None, leave the sample out of its group, where the outcome says nothing."""
+        if self.outcome in (Outcome.INFRASTRUCTURE_ERROR, Outcome.UNFIT_TASK):
             return None
         return 1.0 if self.passed else 0.0

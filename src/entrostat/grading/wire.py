@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 Equality = Literal["exact", "python", "json"]
+Tolerance = tuple[float, float]
 
 MAX_DEPTH = 100
 NONCE_BYTES = 16
@@ -63,20 +64,23 @@ def decode(text: str) -> Any:
     return _from_json(json.loads(text))
 
 
-def matches(expected: str, answer: str, atol: float | None = None, equality: Equality = "exact") -> bool:
+def matches(
+    expected: str, answer: str, atol: float | None = None, equality: Equality = "exact", rtol: float | None = None
+) -> bool:
     """Whether two texts stand for the same value.
 
     equality "exact": the same types throughout. "python": what == accepts, so 1, 1.0 and True are the same, sets and
     frozensets, dictionaries of every kind. "json": in addition tuples and lists are the same. Items of sets and keys of
-    dictionaries are equal as other values are. Floats may differ by atol, or must be equal without it; 0.0 equals -0.0
-    and NaN equals NaN. The answer is untrusted text: the work is bounded by the expected one's size.
+    dictionaries are equal as other values are. Floats may differ by atol + rtol * |expected|, or must be equal without
+    these; 0.0 equals -0.0 and NaN equals NaN. The answer is untrusted text: the work is bounded by the expected one's
+    size.
     """
     if expected == answer:
         return True
     if len(answer) > longest_match(expected):
         return False
     try:
-        return _same(json.loads(expected), json.loads(answer), atol or 0.0, equality)
+        return _same(json.loads(expected), json.loads(answer), (atol or 0.0, rtol or 0.0), equality)
     except (ValueError, RecursionError, OverflowError):
         return False
 
@@ -239,11 +243,11 @@ def _container(tree: Any, equality: Equality) -> tuple[str, list[Any]]:
     raise ValueError("malformed plain data")
 
 
-def _same(expected: Any, answer: Any, atol: float, equality: Equality) -> bool:
-    """Whether two trees stand for equal values, where floats may differ by atol."""
+def _same(expected: Any, answer: Any, tolerance: Tolerance, equality: Equality) -> bool:
+    """Whether two trees stand for equal values, where floats may differ."""
     wanted, given = _number(expected), _number(answer)
     if wanted is not None and given is not None:
-        return _same_number(wanted, given, atol, equality)
+        return _same_number(wanted, given, tolerance, equality)
     if wanted is not given or any(tree is None or isinstance(tree, str) for tree in (expected, answer)):
         return bool(expected == answer)
     (kind, items), (other, others) = _container(expected, equality), _container(answer, equality)
@@ -251,13 +255,13 @@ def _same(expected: Any, answer: Any, atol: float, equality: Equality) -> bool:
         return False
     if kind == "bytes":
         return items == others
-    same = functools.partial(_same, atol=atol, equality=equality)
+    same = functools.partial(_same, tolerance=tolerance, equality=equality)
     if kind not in _UNORDERED:
         return all(map(same, items, others))
     canonical = functools.partial(_canonical, equality=equality)
     if sorted(map(canonical, items)) == sorted(map(canonical, others)):
         return True
-    if not atol:
+    if not any(tolerance):
         return False
     rank = functools.partial(_rank, equality=equality)
     if all(map(same, sorted(items, key=rank), sorted(others, key=rank))):
@@ -265,15 +269,21 @@ def _same(expected: Any, answer: Any, atol: float, equality: Equality) -> bool:
     return len(items) <= _MOST_MATCHED and _can_be_paired(items, others, same)
 
 
-def _same_number(expected: complex, answer: complex, atol: float, equality: Equality) -> bool:
+def _same_number(expected: complex, answer: complex, tolerance: Tolerance, equality: Equality) -> bool:
     if equality == "exact" and type(expected) is not type(answer):
         return False
     if _canonical_number(expected, equality) == _canonical_number(answer, equality):
         return True
-    if not (isinstance(expected, float | complex) or isinstance(answer, float | complex)):
+    floats = isinstance(expected, float | complex) or isinstance(answer, float | complex)
+    if not floats or not any(tolerance):
         return False
     parts = ((expected.real, answer.real), (expected.imag, answer.imag))
-    return all(_canonical_real(e) == _canonical_real(a) or abs(e - a) <= atol for e, a in parts)
+    return all(_canonical_real(e) == _canonical_real(a) or _is_close(e, a, tolerance) for e, a in parts)
+
+
+def _is_close(expected: float, answer: float, tolerance: Tolerance) -> bool:
+    atol, rtol = tolerance
+    return math.isfinite(expected) and abs(expected - answer) <= atol + rtol * abs(expected)
 
 
 def _rank(tree: Any, equality: Equality) -> tuple[str, list[float]]:

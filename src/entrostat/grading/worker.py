@@ -196,7 +196,7 @@ class Interpreter:
         while status == "asks":
             status, text = self._exchange("reply", answer(text))
         if status == "unfit":
-            raise Failure(Outcome.INFRASTRUCTURE_ERROR, f"the assertions cannot be run: {text[:500]}")
+            raise Failure(Outcome.UNFIT_TASK, f"the assertions cannot be run: {text[:500]}")
         if status != "upheld":
             raise failure_of(status, text)
 
@@ -263,7 +263,13 @@ def _launch() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start a fork server: its control socket and its process; WorkerError if the machine refuses."""
     # A fixed hash seed makes the order of sets, and with it every verdict, the same in every run.
     # A package that starts threads of its own would keep the fork server out of a new user namespace.
-    environment = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    # Whole numbers of any length can be printed; the limit on CPU time is limit enough.
+    environment = {
+        "PYTHONHASHSEED": "0",
+        "PYTHONINTMAXSTRDIGITS": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     with contextlib.ExitStack() as undo:

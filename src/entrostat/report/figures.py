@@ -42,6 +42,7 @@ VERDICT_COLOURS = {
     "memory": BROWN,
     "output limit": STEEL,
     "infrastructure error": INK,
+    "unfit task": "#888888",
 }
 
 

@@ -1,6 +1,6 @@
 """Tasks: prompts with hidden tests, and where they come from."""
 
-from entrostat.tasks.formats import AnswerTask, Exchange, ProgramTask, PuzzleTask, ScriptTask
+from entrostat.tasks.formats import AnswerTask, Exchange, ProgramTask, PuzzleTask, ScriptTask, Spaces
 from entrostat.tasks.task import Call, Expression, Task, TaskError
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "ProgramTask",
     "PuzzleTask",
     "ScriptTask",
+    "Spaces",
     "Task",
     "TaskError",
 ]

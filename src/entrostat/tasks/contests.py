@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickletools
 import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import AliasChoices, Field
+
 from entrostat.tasks.formats import Exchange, ProgramTask
-from entrostat.tasks.records import Record, field, parsed
+from entrostat.tasks.records import Published, Record, checked, parsed
 from entrostat.tasks.task import Call, Task, TaskError
 
 _HARNESS_MODULES = (
@@ -20,25 +23,93 @@ _PICKLED_TEXT = "PROTO FRAME UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 PUT
 _LARGEST_TESTS = 1 << 30
 
 
-def apps_task(record: Record) -> Task | ProgramTask:
-    """The task of one record of APPS."""
-    identity = f"Apps/{field(record, 'problem_id', 'id')}"
-    tests = field(record, "input_output")
-    tests = parsed(tests, identity, "input_output") if isinstance(tests, str) and tests else tests
-    if not tests or not tests.get("inputs"):
-        raise TaskError(f"record {identity!r}: input_output holds no test")
-    if len(tests["inputs"]) != len(tests.get("outputs", ())):
+class AppsRecord(Published):
+    """A record of APPS."""
+
+    problem_id: int | str = Field(validation_alias=AliasChoices("problem_id", "id"))
+    question: str = ""
+    input_output: str | dict[str, Any]
+    starter_code: str | None = None
+    solutions: str | list[str] | None = None
+
+
+class AppsTests(Published):
+    """What the field input_output of APPS holds."""
+
+    inputs: list[Any] = Field([])
+    outputs: list[Any] = Field([])
+    fn_name: str | None = None
+
+
+class LiveCodeBenchRecord(Published):
+    """A record of LiveCodeBench's code generation."""
+
+    question_id: int | str
+    question_content: str = ""
+    public_test_cases: str | list[dict[str, Any]]
+    private_test_cases: str | list[dict[str, Any]] | None = None
+    starter_code: str | None = None
+    metadata: str | dict[str, Any] | None = None
+
+
+class TestCase(Published):
+    """One test of LiveCodeBench."""
+
+    __test__ = False  # not a test case for pytest
+
+    input: str
+    output: str
+    testtype: str = "stdin"
+
+
+def apps_task(where: str, given: Record) -> Task | ProgramTask:
+    """The task of one record of APPS. Programs compare as in its harness, but in order: that compares sets of lines."""
+    record = checked(AppsRecord, given, where)
+    identity = f"Apps/{record.problem_id}"
+    held = record.input_output
+    held = parsed(held, identity, "input_output") if isinstance(held, str) and held else held
+    if not held:
+        raise TaskError(f"{where}: record {identity!r}: input_output holds no test")
+    if not isinstance(held, dict):
         raise TaskError(
-            f"record {identity!r}: input_output holds {len(tests['inputs'])} inputs but not as many outputs"
+            f"{where}: record {identity!r}: input_output is {str(held)[:60]!r}, where a JSON record is read"
         )
-    prompt = field(record, "question") + (f"\n{record['starter_code']}" if record.get("starter_code") else "")
-    level = _level(record, ("introductory", "interview", "competition"))
-    pairs = list(zip(tests["inputs"], tests["outputs"], strict=True))
-    if name := tests.get("fn_name"):
-        calls = tuple(_apps_call(args, output) for args, output in pairs)
-        return Task(identity, prompt, name, calls, level=level, equality="json", preamble=_preamble(name))
-    exchanges = tuple(Exchange(_as_text(stdin), _as_text(stdout)) for stdin, stdout in pairs)
-    return ProgramTask(identity, prompt, exchanges, level=level, atol=1e-6, preamble=_preamble())
+    tests = checked(AppsTests, held, f"{where}: record {identity!r}: input_output")
+    if not tests.inputs:
+        raise TaskError(f"{where}: record {identity!r}: input_output holds no test")
+    if len(tests.inputs) != len(tests.outputs):
+        raise TaskError(
+            f"{where}: record {identity!r}: input_output holds {len(tests.inputs)} inputs but not as many outputs"
+        )
+    prompt = record.question + (f"\n{record.starter_code}" if record.starter_code else "")
+    level = _level(given, ("introductory", "interview", "competition"))
+    solution = _first_solution(record.solutions)
+    place = f"{where}: record {identity!r}: input_output"
+    if name := tests.fn_name:
+        for number, args in enumerate(tests.inputs):
+            if not isinstance(args, list):
+                raise TaskError(f"{place}: inputs.{number} is {str(args)[:60]!r}, where a list of arguments is read")
+        calls = tuple(map(_apps_call, tests.inputs, tests.outputs))
+        return Task(
+            identity, prompt, name, calls, level=level, equality="json", preamble=_preamble(name), reference=solution
+        )
+    exchanges = tuple(
+        Exchange(_as_text(stdin, f"{place}: inputs.{number}"), _as_text(stdout, f"{place}: outputs.{number}"))
+        for number, (stdin, stdout) in enumerate(zip(tests.inputs, tests.outputs, strict=True))
+    )
+    return ProgramTask(
+        identity, prompt, exchanges, level=level, atol=1e-8, rtol=1e-5, spaces="words", preamble=_preamble(),
+        reference=solution,
+    )  # fmt: skip
+
+
+def _first_solution(solutions: str | list[str] | None) -> str:
+    """The first of a record's solutions, which the set keeps as a list or its JSON; "" for none."""
+    try:
+        found = json.loads(solutions) if isinstance(solutions, str) and solutions else solutions
+    except (ValueError, RecursionError):
+        return ""
+    return str(found[0]) if isinstance(found, list) and found else ""
 
 
 def _apps_call(args: list[Any], output: Any) -> Call:
@@ -55,36 +126,44 @@ def _with_number_keys(value: Any) -> Any:
     return value
 
 
-def _as_text(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else "\n".join(value)
+def _as_text(value: object, place: str) -> str:
+    """A text, a number, or a list of these as lines; TaskError for anything else."""
+    lines = value if isinstance(value, list) else [value]
+    if not all(isinstance(line, str | int | float) for line in lines):
+        raise TaskError(f"{place} is {str(value)[:60]!r}, where a text, a number or a list of these is read")
+    return "\n".join(line if isinstance(line, str) else repr(line) for line in lines)
 
 
-def livecodebench_task(record: Record) -> Task | ProgramTask:
-    """The task of one record of LiveCodeBench."""
-    identity = f"LiveCodeBench/{field(record, 'question_id')}"
-    public = _test_cases(field(record, "public_test_cases"), identity, "public_test_cases")
-    tests = public + _test_cases(record.get("private_test_cases") or "[]", identity, "private_test_cases")
+def livecodebench_task(where: str, given: Record) -> Task | ProgramTask:
+    """The task of one record of LiveCodeBench, compared as its harness has it."""
+    record = checked(LiveCodeBenchRecord, given, where)
+    identity = f"LiveCodeBench/{record.question_id}"
+    held = [
+        *_test_cases(record.public_test_cases, identity, "public_test_cases"),
+        *_test_cases(record.private_test_cases or "[]", identity, "private_test_cases"),
+    ]
+    tests = [checked(TestCase, test, f"{where}: record {identity!r}: test cases") for test in held]
     if not tests:
-        raise TaskError(f"record {identity!r}: public_test_cases holds no test")
-    starter = record.get("starter_code") or ""
-    prompt = field(record, "question_content") + (f"\n{starter}" if starter else "")
-    level = _level(record, ("easy", "medium", "hard"))
-    if field(tests[0], "testtype") == "functional":
-        metadata = record.get("metadata") or "{}"
+        raise TaskError(f"{where}: record {identity!r}: public_test_cases holds no test")
+    starter = record.starter_code or ""
+    prompt = record.question_content + (f"\n{starter}" if starter else "")
+    level = _level(given, ("easy", "medium", "hard"))
+    if tests[0].testtype == "functional":
+        metadata = record.metadata or "{}"
         metadata = parsed(metadata, identity, "metadata") if isinstance(metadata, str) else metadata
-        if not (name := metadata.get("func_name")):
+        if not isinstance(metadata, dict) or not isinstance(name := metadata.get("func_name"), str):
             raise TaskError(f"record {identity!r}: metadata lacks func_name, which functional tests need")
         calls = tuple(_livecodebench_call(test, identity) for test in tests)
         return Task(identity, prompt, name, calls, level=level, equality="json", preamble=_preamble(name))
-    exchanges = tuple(Exchange(field(test, "input"), field(test, "output")) for test in tests)
-    return ProgramTask(identity, prompt, exchanges, level=level, atol=0.0, preamble=_preamble())
+    exchanges = tuple(Exchange(test.input, test.output) for test in tests)
+    return ProgramTask(identity, prompt, exchanges, level=level, atol=0.0, spaces="ends", preamble=_preamble())
 
 
-def _livecodebench_call(test: Record, identity: str) -> Call:
+def _livecodebench_call(test: TestCase, identity: str) -> Call:
     """One argument a line, as JSON; the output as JSON."""
-    lines = [line for line in field(test, "input").split("\n") if line.strip()]
+    lines = [line for line in test.input.split("\n") if line.strip()]
     args = tuple(parsed(line, identity, "input") for line in lines)
-    return Call(args, parsed(field(test, "output"), identity, "output"))
+    return Call(args, parsed(test.output, identity, "output"))
 
 
 def _test_cases(field: str | list[Record], identity: str, name: str) -> list[Record]:
@@ -96,7 +175,9 @@ def _test_cases(field: str | list[Record], identity: str, name: str) -> list[Rec
             field = pickled_text(_unpacked(base64.b64decode(field, validate=True)))
         except (ValueError, zlib.error) as error:
             raise TaskError(f"record {identity!r}: {name} is neither JSON nor a packed text: {error}") from error
-    found: list[Record] = parsed(field, identity, name)
+    found = parsed(field, identity, name)
+    if not isinstance(found, list) or not all(isinstance(test, dict) for test in found):
+        raise TaskError(f"record {identity!r}: {name} is {str(found)[:60]!r}, where a list of test cases is read")
     return found
 
 

