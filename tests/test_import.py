@@ -32,11 +32,35 @@ def test_a_log_is_diagnosed_without_torch():
     assert imported("from entrostat import diagnose, read_log") <= {"scipy"}
 
 
-@pytest.mark.parametrize("log", ["absent.jsonl", "."])
-def test_a_log_that_is_not_read_is_refused_without_torch(log, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train absent.yaml",
+        "chain absent.yaml",
+        "report absent",
+        "report .",
+        "tokens absent",
+        "diagnose absent.jsonl",
+        "grade absent.jsonl --tasks listcraft",
+        "grade here --tasks jsonl --data absent.jsonl",
+        "eval ./absent --tasks listcraft",
+        "eval embedded --tasks jsonl --data absent.jsonl",
+    ],
+)
+def test_a_file_that_is_missing_costs_no_library(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").touch()
+    runner = "from typer.testing import CliRunner as Runner; from entrostat.cli import app"
+    code = f"{runner}; r = Runner().invoke(app, {command.split()!r})"
+    check = "assert r.exit_code == 1 and r.stderr.startswith('error: ') and len(r.stderr.splitlines()) == 1, r.output"
+    assert imported(f"{code}; {check}") <= {"typer", "rich", "pydantic"}  # pydantic is typer's
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here"]
+
+
+def test_a_folder_without_a_log_is_refused_without_torch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = "from typer.testing import CliRunner as Runner; from entrostat.cli import app"
-    assert not {"torch", "transformers"} & imported(f"{runner}; Runner().invoke(app, ['diagnose', {log!r}])")
+    assert not {"torch", "transformers"} & imported(f"{runner}; Runner().invoke(app, ['diagnose', '.'])")
 
 
 def declared():

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, status
+from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, refuse_missing, status
 
 SHOWN = {  # columns of the headline table, and headings with which they fit into 80 characters
     **{name: name for name in ("method", "n", "end", "gap", "floor")},
@@ -40,6 +40,7 @@ def chain(
 
     Example: entrostat chain recipes/chains/embedded.yaml --workers 2 --set seeds=[0,1]
     """
+    refuse_missing(recipe, "give the path of a study's YAML recipe")
     from entrostat.recipe import load_study
 
     study = load_study(recipe, overrides or ())

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from entrostat.cli.findings import COLOURS, all_findings, past_findings
-from entrostat.cli.screen import AsJson, console, visible
+from entrostat.cli.screen import AsJson, console, refuse_missing, visible
 
 FOUND = 3  # exit status of a finding, which no error, no wrong usage and no interrupt has
 MOST_UNREAD = 30  # columns that are named on the terminal; --json names all
@@ -64,6 +64,9 @@ def diagnose(
 
     Example: entrostat diagnose outputs/checkpoint-400/trainer_state.json --html diagnosis.html
     """
+    for file in (log, against):
+        if file is not None and str(file) != "-":
+            refuse_missing(file, "give the path of a log")
     from entrostat.diagnosis import diagnose as diagnose_log
     from entrostat.diagnosis import read_log
     from entrostat.diagnosis.against import partings

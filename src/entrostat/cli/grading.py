@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, counting
+from entrostat.cli.screen import AsJson, cell, console, counting, refuse_missing
 
 
 def grade(
@@ -27,6 +27,7 @@ def grade(
     Example: entrostat grade samples.jsonl --tasks humaneval --k 1,10
     """
     ks = _whole_numbers(k)
+    refuse_missing(samples, "give the path of a file of samples")
     _grade(samples, _task_set(tasks, data), ks, workers, timeout, as_json)
 
 
@@ -50,15 +51,17 @@ def evaluate(
 
     Example: entrostat eval embedded --tasks listcraft --n 8 --k 1,4 --max-new-tokens 48
     """
-    from entrostat.engine.generate import generate
-    from entrostat.engine.policy import load_policy
-
     ks = _whole_numbers(k)
     if max(ks) > n:
         raise typer.BadParameter(
             f"{k}: pass@{max(ks)} needs at least {max(ks)} samples a task; raise --n or lower it", param_hint="--k"
         )
+    if model.startswith((".", "/", "~")):  # any other name may be one in a hub
+        refuse_missing(Path(model), "give a model folder, a hub id or embedded")
     chosen = _task_set(tasks, data)
+    from entrostat.engine.generate import generate
+    from entrostat.engine.policy import load_policy
+
     policy = load_policy(model, dtype, device)
     with counting("sampling") as progress:
         generate(
@@ -75,6 +78,8 @@ def evaluate(
 
 
 def _task_set(name: str, data: Path | None) -> list[Any]:
+    if data is not None:
+        refuse_missing(data, "give the path of the set's file with --data")
     from entrostat.recipe.task_sets import load_task_set
 
     return load_task_set(name, data)

@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, visible
+from entrostat.cli.screen import AsJson, cell, console, refuse_missing_run, visible
 
 CAPTION = (
     "pass@1 on the report split; peak@: where the select split peaked; floor: the gap that evaluation noise alone "
@@ -29,6 +29,8 @@ def report(
 
     Example: entrostat report runs/demo/reinforce runs/demo/grpo-id --out demo.html
     """
+    for run in runs:
+        refuse_missing_run(run)
     show_runs(runs, out, as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -48,6 +49,18 @@ def note_inert_control(recipe: Any) -> None:
     """Tell where the clip rule of a recipe can do nothing, and why."""
     if reason := recipe.inert_control():
         status.print(f"note: {recipe.name}: {reason}", style="yellow", markup=False)
+
+
+def refuse_missing(file: Path, remedy: str) -> None:
+    """EntrostatError for a file that is not there, before anything heavy is imported to read it."""
+    if not file.exists():
+        raise EntrostatError(f"{file}: no such file; {remedy}")
+
+
+def refuse_missing_run(folder: Path) -> None:
+    """EntrostatError for a folder that is no run's, as `refuse_missing`."""
+    if not (folder / "run.json").exists():
+        raise EntrostatError(f"{folder}: not a run folder (no run.json in it); name the folder given as --out")
 
 
 def visible(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from entrostat.cli.screen import AsJson, console
+from entrostat.cli.screen import AsJson, console, refuse_missing_run
 
 
 class Measure(str, Enum):
@@ -32,6 +32,7 @@ def tokens(
 
     Example: entrostat tokens runs/demo/reinforce --step 40 --by surprisal
     """
+    refuse_missing_run(run)
     from entrostat.cli.token_view import render
 
     samples = _samples(run, step)

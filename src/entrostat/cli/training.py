@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from entrostat.cli.reporting import show_runs
-from entrostat.cli.screen import AsJson, Overrides, note_inert_control, status
+from entrostat.cli.screen import AsJson, Overrides, note_inert_control, refuse_missing, status
 
 
 class TrackerName(str, Enum):
@@ -55,6 +55,7 @@ def train(
 
     Example: entrostat train recipes/polarity/grpo.yaml --out runs/grpo --set seed=3
     """
+    refuse_missing(recipe, "give the path of a YAML recipe")
     from entrostat.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
