@@ -5,12 +5,17 @@ from entrostat.control.calibration import FlowCalibration, Prediction
 from entrostat.control.controller import EntropyController
 from entrostat.control.curves import Curve
 from entrostat.control.diagnostics import TokenSums, token_sums
+from entrostat.control.entrocraft import Entrocraft
+from entrostat.control.entropic import EntroPic
+from entrostat.control.gepo import Gepo
 from entrostat.control.masking import ClipCov, EntropyOutliers, HighEntropyTokens, SkipRegion
+from entrostat.control.opefo import Opefo
 from entrostat.control.part import Measured, Part, Phase, TokenBatch
 from entrostat.control.piecewise import Piecewise, Stage
 from entrostat.control.polarity_aware import PolarityAware
 from entrostat.control.reweighting import FixedWeights
-from entrostat.control.rivals import Entrocraft, EntroPic, Gepo, Opefo, Stare, Steer
+from entrostat.control.stare import Stare
+from entrostat.control.steer import Steer
 from entrostat.control.strategies import (
     Constant,
     DecreaseIncreaseDecrease,

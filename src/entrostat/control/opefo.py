@@ -1,0 +1,38 @@
+"""OPEFO: weights of zero net entropy flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from entrostat.control.part import Part, TokenBatch, weighting
+from entrostat.control.reweighting import by_polarity
+from entrostat.entropy import polarity
+
+
+@weighting("opefo")
+@dataclass
+class Opefo(Part):
+    """OPEFO: weights 1 + lambda on expanding, 1 - lambda on contracting tokens, with the lambda of zero net flow,
+        lambda = (D - U) / (D + U),   U, D: sums of P over expanding and of abs(P) over contracting tokens.
+    It lies in [-1, 1]; `bound` caps its size. Source: arXiv 2605.11491; ours takes P exact and on-policy, r = 1.
+    Raises ValueError for a bound outside (0, 1].
+    """
+
+    bound: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.bound <= 1:
+            raise ValueError(f"Opefo.bound is {self.bound}; give a number in (0, 1]")
+
+    @override
+    @torch.no_grad()
+    def weights(self, batch: TokenBatch) -> Tensor:
+        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
+        flow = polarity(stats, advantages)
+        net, size = flow[mask].sum(), flow[mask].abs().sum()
+        balance = (-net / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(-self.bound, self.bound)
+        return by_polarity(flow, 1 + balance, 1 - balance)
