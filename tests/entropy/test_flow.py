@@ -136,7 +136,7 @@ def test_a_padded_vocabulary_changes_no_flow():
 
 def test_a_loss_whose_flow_cannot_be_known_is_refused():
     world = World()
-    with pytest.raises(ValueError, match=r"pays for entropy.*give logits"):
+    with pytest.raises(ValueError, match=r"entropy bonus.*give logits"):
         entropy_flow(world.stats, world.advantages, world.scalar("token-mean", "bonus"))
     with pytest.raises(ValueError, match=r"does not depend on stats\.logp"):
         entropy_flow(world.stats, world.advantages, torch.ones(()))

@@ -125,7 +125,7 @@ def test_a_vanishing_token_has_the_correction_as_its_sensitivity() -> None:
 
 @steady
 @given(logit_rows)
-def test_one_threshold_above_exp_minus_h_parts_expanding_from_contracting_tokens(row: list[float]) -> None:
+def test_one_threshold_above_exp_minus_h_separates_expanding_from_contracting_tokens(row: list[float]) -> None:
     logits = torch.tensor(row, dtype=F64)
     p, entropy = logits.softmax(-1), entropy_of(logits).item()
     correction = stats_of_every_token(logits).correction[0].item()
@@ -202,7 +202,7 @@ def test_asymmetry_table(top: float, contracting_share: float, top_sensitivity: 
     assert round((p @ t.clamp_min(0) / p[t > 0].sum()).item(), 3) == expanding_mean
 
 
-def test_token_only_form_overstates_a_sure_token_and_understates_the_next() -> None:
+def test_token_only_form_overstates_a_certain_token_and_understates_the_next() -> None:
     s, _, t = exact_terms(peaked(0.99, vocab=100, exponent=1.0))
     assert (-s / t)[0].item() == pytest.approx(95, abs=1)
     assert (-t / s)[1].item() == pytest.approx(8, abs=0.3)
@@ -262,7 +262,7 @@ def test_branches_of_a_tabular_policy_expand_or_contract_and_both_together_learn
 
 @steady
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 2.0]))
-def test_polarity_scales_with_the_advantage_and_turns_with_its_sign(seed: int, factor: float) -> None:
+def test_polarity_is_proportional_to_the_advantage(seed: int, factor: float) -> None:
     logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(seed), dtype=F64)
     stats = token_stats(logits, torch.tensor([0, 1, 2, 3]))
     adv = torch.ones(4, dtype=F64)

@@ -41,7 +41,7 @@ def test_a_zero_advantage_has_no_region(convention) -> None:
 
 @steady
 @given(seeds)
-def test_exact_regions_tell_the_sign_of_the_polarity(seed: int) -> None:
+def test_exact_regions_have_the_sign_of_the_polarity(seed: int) -> None:
     stats, adv = sampled(seed, count=50)
     labels, direction = regions(stats, adv, "exact"), polarity(stats, adv)
     rises = (labels == Region.E2) | (labels == Region.E3)
@@ -84,7 +84,7 @@ def test_the_probability_convention_leaves_the_middle_out() -> None:
     assert regions(stats, torch.ones(7), "probability").tolist() == [2, 2, 0, 0, 0, 1, 1]
 
 
-def test_one_advantage_a_sequence_is_spread_over_its_tokens() -> None:
+def test_one_advantage_per_sequence_is_spread_over_its_tokens() -> None:
     logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
     stats = token_stats(logits, torch.zeros(2, 3, dtype=torch.long))
     adv = torch.tensor([[1.0], [-1.0]])

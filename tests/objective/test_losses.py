@@ -146,7 +146,7 @@ def test_padded_and_packed_tokens_have_the_same_loss() -> None:
     assert torch.equal(padded, packed.per_token)
 
 
-def test_one_advantage_a_sequence_is_spread_over_its_tokens() -> None:
+def test_one_advantage_per_sequence_is_spread_over_its_tokens() -> None:
     batch = Batch()
     by_sequence = batch.advantages[:, 1:2]
     narrow = policy_loss(batch.logp, batch.old_logp, by_sequence, batch.mask)

@@ -42,7 +42,7 @@ CASES = [(1.0, None, False), (0.7, None, True), (1.3, 4.0, True), (1.0, 2.0, Fal
 
 @pytest.mark.parametrize(("temperature", "softcap", "biased"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_values_and_gradients_are_those_of_materialised_logits(
+def test_values_and_gradients_are_those_of_materialized_logits(
     temperature: float, softcap: float | None, biased: bool, dtype: torch.dtype
 ) -> None:
     hidden, weight, bias, ids = problem(0, 40, 24, 2100, dtype)
@@ -60,7 +60,7 @@ def test_values_and_gradients_are_those_of_materialised_logits(
         assert (got - want).double().norm() <= tolerance * want.double().norm()
 
 
-def test_bfloat16_gradients_are_those_of_logits_that_are_not_rounded() -> None:
+def test_bfloat16_gradients_equal_those_of_unrounded_logits() -> None:
     """At logits of standard deviation 9, where rounding them to bfloat16 shows."""
     hidden, weight, _, ids = problem(11, 64, 256, 5000, torch.float32)
     half = [hidden.detach().bfloat16().requires_grad_(), (weight.detach() * 3).bfloat16().requires_grad_()]
@@ -90,7 +90,7 @@ def test_gradcheck() -> None:
 
 @given(budget=st.integers(1, 200_000), rows=st.integers(1, 30), vocab=st.integers(1, 90))
 @settings(deadline=None, max_examples=30)
-def test_the_budget_cuts_the_work_and_not_the_result(budget: int, rows: int, vocab: int) -> None:
+def test_the_budget_splits_the_work_and_does_not_change_the_result(budget: int, rows: int, vocab: int) -> None:
     hidden, weight, bias, ids = problem(2, rows, 5, vocab, torch.float64)
     small, whole = (fused_token_stats(hidden, weight, ids, bias, entropy_grad=True, budget=b) for b in (budget, 2**30))
     for got, want in zip(fields(small), fields(whole), strict=True):
@@ -145,7 +145,7 @@ def test_a_vocabulary_padded_by_a_bias_of_minus_infinity_is_the_vocabulary() -> 
     torch.testing.assert_close(got, want)
 
 
-def test_a_peak_far_above_the_rest_keeps_its_digits() -> None:
+def test_a_peak_far_above_the_rest_keeps_its_precision() -> None:
     hidden, weight = torch.ones(1, 1), torch.tensor([[30.0]] + [[0.0]] * 2000)
     stats = fused_token_stats(hidden, weight, torch.tensor([0]))
     rest = 2000 * math.exp(-30)

@@ -97,7 +97,7 @@ def test_tokens_at_minus_infinity_change_nothing_and_get_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("margin", [5.0, 15.0, 40.0, 80.0])
-def test_a_peaked_row_keeps_its_digits_where_p_rounds_to_one(margin: float) -> None:
+def test_a_peaked_row_keeps_its_precision_where_p_rounds_to_one(margin: float) -> None:
     logits = torch.tensor([[margin, 0.0]])
     tail = math.exp(-margin) / (1 + math.exp(-margin))
     stats = token_stats(logits, torch.tensor([0]))

@@ -71,7 +71,7 @@ def test_the_programs_that_share_a_vocabulary_merge(monkeypatch: pytest.MonkeyPa
             torch.testing.assert_close(got, want, rtol=2e-5, atol=1e-7)
 
 
-def test_a_peak_far_above_the_rest_keeps_its_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peak_far_above_the_rest_keeps_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch.zeros(300, 16)
     weight[200, 0] = 30.0
     stats = by_triton(monkeypatch, torch.ones(1, 16), weight, torch.tensor([200]))

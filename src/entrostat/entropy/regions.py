@@ -33,14 +33,14 @@ class Region(IntEnum):
 
 @torch.no_grad()
 def regions(stats: TokenStats, advantages: Tensor, convention: Convention = "surprisal") -> Tensor:
-    """The region of every token as int8, by one of three conventions of what is likely and what is rare.
+    """Return the region of every token as int8, by one of three definitions of likely and rare.
 
-    surprisal     likely: -ln p_a < H; rare: -ln p_a > H. The paper's table; where 0 < p_a (ln p_a + H) < C its E1 and
-                  E3 name the wrong direction.
-    probability   likely: p_a > .7; rare: p_a < .3. The paper's heuristic; what lies between is NONE, and of the rare
-                  tokens those with T < 0, in flat distributions, have the other direction than E2 and E4 name.
-    exact         likely: T < 0; rare: T > 0, T the sensitivity. The region's direction is that of the first order.
-    `advantages` may broadcast. Raises ValueError for another convention.
+    surprisal     likely: -ln p_a < H; rare: -ln p_a > H. The paper's table; where 0 < p_a (ln p_a + H) < C, E1 and
+                  E3 have the wrong direction.
+    probability   likely: p_a > .7; rare: p_a < .3; NONE between. The paper's heuristic; rare tokens with T < 0, which
+                  occur in flat distributions, move against the direction of E2 and E4.
+    exact         likely: T < 0; rare: T > 0, T the sensitivity. The direction is right to first order.
+    `advantages` may broadcast. Raises ValueError for any other convention.
     """
     match convention:
         case "surprisal":

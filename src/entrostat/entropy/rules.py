@@ -1,4 +1,4 @@
-"""Three rules for the direction in which a token's update moves the entropy, to be compared with what it did."""
+"""Three rules that predict the direction in which a token's update moves the entropy, to compare with measurement."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from entrostat.tokens import TokenStats
 
 @torch.no_grad()
 def flow_by_rule(stats: TokenStats, advantages: Tensor, slope: Tensor) -> dict[str, Tensor]:
-    """The flow of every token (...) in nats a unit of logit step, under three rules; slope is 0 where it is clipped.
+    """Return the flow of every token (...) in nats per unit of logit step, by three rules; slope is 0 if it is clipped.
 
     exact        slope A T,  T = C - S_a (`sensitivity`)
     token_only   -slope A S_a,  S_a = p_a (ln p_a + H): without the correction C
-    surprisal    slope abs(A T) with the sign of A (-ln p_a - H): the table of the regions E1-E4, which is right about
-                 rare tokens and wrong about likely ones with 0 < S_a < C
+    surprisal    slope abs(A T) with the sign of A (-ln p_a - H): the table of the regions E1-E4, right for rare tokens
+                 and wrong for likely ones with 0 < S_a < C
     Source: arXiv 2602.09782, section 1; arXiv 2605.11775.
     """
     surplus = (stats.logp + stats.entropy).masked_fill(stats.logp == -torch.inf, 0)

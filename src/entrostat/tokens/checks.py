@@ -1,4 +1,4 @@
-"""What the statistics accept: every error names the argument, its value, the allowed range and the remedy."""
+"""Checks of the statistics' arguments: an error names the argument, its value, the allowed range and the remedy."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def check_ids(token_ids: Tensor, vocabulary: int) -> None:
 def check_maxima(logits_of: Callable[[tuple[int, ...]], Tensor], maxima: Tensor, start: int) -> None:
     """Raise for the first NaN or +inf logit, which shows in its row's maximum.
 
-    logits_of(position) is a row, or of a sharded vocabulary this rank's part from token id start on; a rank that does
-    not hold the bad logit names its row.
+    logits_of(position) returns a row of logits; with a sharded vocabulary, this rank's part of it, which begins at
+    token id start. A rank that does not hold the bad logit names the row alone.
     """
     bad = ~(maxima < math.inf)
     if bad.any():
@@ -63,5 +63,5 @@ def check_maxima(logits_of: Callable[[tuple[int, ...]], Tensor], maxima: Tensor,
 
 
 def first(mask: Tensor) -> tuple[int, ...]:
-    """The position of the first True."""
+    """Return the position of the first True."""
     return tuple(int(i) for i in mask.nonzero()[0])

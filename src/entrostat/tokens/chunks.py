@@ -1,4 +1,4 @@
-"""Sums and gradients of an output layer in PyTorch: blocks of logits that live in a cache, worked on in place."""
+"""Sums and gradients of an output layer in PyTorch, over blocks of logits that fit a cache and are changed in place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PARTS_HELD = 16  # merging many parts at once costs little more than merging two
 
 @dataclass(frozen=True)
 class Gradients:
-    """Where the gradients of hidden (N, D), weight (V, D) and bias (V,) go; None where none is wanted."""
+    """Output buffers for the gradients of hidden (N, D), weight (V, D) and bias (V,); None where none is needed."""
 
     hidden: Tensor | None
     weight: Tensor | None
@@ -44,7 +44,7 @@ def head_sums(hidden: Tensor, head: Head, ids: Tensor, budget: int) -> Tensor:
 
 
 def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grads: Gradients, budget: int) -> None:
-    """Write the gradients, computing each block of logits again."""
+    """Write the gradients; each block of logits is computed again."""
     dtype, product_dtype = compute_dtype(hidden, head.weight), gradient_dtype(hidden, head.weight)
     rows, columns = block_shape(hidden, dtype, budget)
     block, scratch = hidden.new_empty((2, rows * columns), dtype=dtype)
@@ -72,11 +72,11 @@ def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grad
 
 
 def block_shape(hidden: Tensor, dtype: torch.dtype, budget: int) -> tuple[int, int]:
-    """Rows and columns of the largest block worth having within budget bytes.
+    """Return the rows and columns of the largest useful block within budget bytes.
 
-    A column costs three vectors of the depth (weight, copy and gradient) and a gradient for each token, an element of
-    the block two numbers. On the CPU the block fits a core's second-level cache; elsewhere it is large enough to fill
-    the device.
+    A column needs three vectors of length D (weight, copy and gradient) and one gradient per token; an element of the
+    block needs two numbers. On the CPU the block fits a core's second-level cache; on other devices it is large enough
+    to fill the device.
     """
     count, depth = hidden.shape
     most_rows, most_columns = (512, 512) if hidden.device.type == "cpu" else (4096, 8192)
@@ -91,6 +91,6 @@ def slices(count: int, size: int) -> list[slice]:
 
 
 def shaped(buffer: Tensor, rows: slice, columns: slice) -> Tensor:
-    """The start of a flat buffer as a matrix of the slices' lengths."""
+    """View the start of a flat buffer as a matrix whose sides are the lengths of the slices."""
     n, v = rows.stop - rows.start, columns.stop - columns.start
     return buffer[: n * v].view(n, v)

@@ -1,11 +1,11 @@
-"""The four statistics straight from hidden states and the output matrix, never holding more than a block of logits.
+"""The four statistics computed from hidden states and the output matrix, with one block of logits in memory at a time.
 
-One pass over the vocabulary keeps the running sums of `partial`. The backward pass computes each block of logits again,
-turns it in place into the gradient of the logits,
+One pass over the vocabulary keeps the running sums of `partial`. The backward pass computes each block of logits again
+and turns it in place into the gradient of the logits,
 
     d logp / d z_x = 1[x = a] - p_x        d H / d z_x = -p_x (ln p_x + H)
 
-and carries that to hidden and weight by two matrix products.
+from which two matrix products give the gradients of hidden and weight.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def fused_token_stats(
         token_ids: (...), integers in [0, V).
         bias: (V,); -inf takes a token out of the support.
         temperature: positive; p is the tempered distribution.
-        entropy_grad: let gradients flow through the entropy, too.
+        entropy_grad: let gradients flow through the entropy too.
         softcap: positive; y becomes softcap tanh(y / softcap) before the temperature (as in Gemma 2, arXiv 2408.00118).
-        budget: bytes of working memory for blocks of logits and weights; beside them come 400 bytes a token and, of
-            hidden, a copy, a gradient and a product in the type computed in.
+        budget: bytes of working memory for blocks of logits and weights. In addition, 400 bytes per token are used,
+            and a copy, a gradient and a product of hidden in the computing type.
         shard: weight and bias hold only this rank's part of the vocabulary; token_ids stay global. Every rank passes
-            the same hidden states, gets the whole statistics and, backward, the whole gradient of hidden.
+            the same hidden states and gets the complete statistics and, in backward, the complete gradient of hidden.
 
-    Gradients of hidden, weight and bias flow through logp, through entropy where asked, never through the other two.
+    Gradients of hidden, weight and bias flow through logp, through entropy if entropy_grad, through no other.
 
     Raises:
         ValueError: a shape, an id, the temperature, softcap or budget is out of its range, or a logit is NaN or +inf.
@@ -118,7 +118,7 @@ class _FusedStats(torch.autograd.Function):
 
 
 def backend(hidden: Tensor, weight: Tensor) -> ModuleType:
-    """The Triton kernels for bfloat16 and float32 on a GPU, else the PyTorch path, which is their reference."""
+    """Return the Triton kernels for bfloat16 and float32 on a GPU, else the PyTorch code, which is their reference."""
     kernel_types = (torch.bfloat16, torch.float32)
     if hidden.is_cuda and hidden.dtype == weight.dtype and hidden.dtype in kernel_types and find_spec("triton"):
         from entrostat.tokens import triton_kernel
@@ -137,11 +137,11 @@ def _check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Raise ValueError unless weight is (V, D) with V >= 1 and bias (V,)."""
     if weight.dim() != 2 or len(weight) < 1 or weight.shape[1] != hidden.shape[-1]:
         raise ValueError(
-            f"weight has shape {tuple(weight.shape)}; allowed: (V >= 1, {hidden.shape[-1]}), as hidden ends in "
+            f"weight has shape {tuple(weight.shape)}; allowed: (V >= 1, {hidden.shape[-1]}), since hidden ends in "
             f"{hidden.shape[-1]}. Transpose it, or pass the hidden states that enter the output layer"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(
-            f"bias has shape {tuple(bias.shape)}; allowed: ({len(weight)},), a number for each row of weight. "
+            f"bias has shape {tuple(bias.shape)}; allowed: ({len(weight)},), one number per row of weight. "
             "Pass the bias of the output layer, or None"
         )

@@ -23,7 +23,7 @@ class Head:
     softcap: float | None
 
     def part(self, vocab: slice, buffer: Tensor) -> Head:
-        """The head of a part of the vocabulary in the buffer's type, copied to the buffer if it is of another."""
+        """Return the head of a part of the vocabulary in the buffer's type; other types are copied to the buffer."""
         weight = self.weight[vocab]
         if weight.dtype != buffer.dtype:
             weight = buffer[: len(weight)].copy_(weight)
@@ -31,7 +31,7 @@ class Head:
         return Head(weight, bias, self.temperature, self.softcap)
 
     def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
-        """The logits (n, V) of hidden states (n, D) of the weight's type, written to out if given."""
+        """Return the logits (n, V) of hidden states (n, D), which have the weight's type; written to out if given."""
         out = torch.mm(hidden, self.weight.T, out=out)
         if self.bias is not None:
             out.add_(self.bias)
@@ -40,7 +40,7 @@ class Head:
         return out if self.temperature == 1 else out.div_(self.temperature)
 
     def slope(self, z: Tensor) -> Tensor | float:
-        """dz/dy where the logits are z: (1 - (z temperature / softcap)^2) / temperature."""
+        """Return dz/dy at logits z: (1 - (z temperature / softcap)^2) / temperature."""
         if self.softcap is None:
             return 1 / self.temperature
         return (z * (self.temperature / self.softcap)).square_().neg_().add_(1).div_(self.temperature)
@@ -52,9 +52,9 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def gradient_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
-    """The type to multiply the gradient of the logits in: bfloat16 where both factors are and the processor has units.
+    """Return the type of products with the gradient of the logits: bfloat16 if both factors are and the device can.
 
-    Any bfloat16 backward pass rounds that gradient; its product is summed in float32 and rounded once a block.
+    Every bfloat16 backward pass rounds that gradient; its product is summed in float32 and rounded once per block.
     """
     native = hidden.device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
     both = hidden.dtype == weight.dtype == torch.bfloat16
@@ -63,11 +63,12 @@ def gradient_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
 
 @contextmanager
 def exact_products(*factors: Tensor) -> Iterator[None]:
-    """Multiply float32 copies of the factors without losing a bit of them, as fast as the machine can.
+    """Multiply float32 copies of the factors exactly, as fast as the machine can.
 
-    Autocast is off, so that sums stay in float32. bfloat16 values held in float32 go through a CPU's bfloat16 units:
-    their products are exact there and are summed in float32; the gradient of the logits is rounded to bfloat16, as in
-    any bfloat16 backward pass. The setting is the process's: float32 products of other threads meanwhile run likewise.
+    Autocast is off, so sums stay in float32. On a CPU, bfloat16 values held in float32 are multiplied by its bfloat16
+    units: the products are exact and are summed in float32; the gradient of the logits is rounded to bfloat16, as in
+    every bfloat16 backward pass. The setting holds for the whole process: float32 products of other threads use the
+    same units until the block ends.
     """
     settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = settings.fp32_precision

@@ -1,19 +1,19 @@
-"""Sums of a row over a part of the vocabulary, which merge with those of other parts in any order.
+"""Sums of a row over a part of the vocabulary, which can be merged with those of other parts in any order.
 
 For logits z of one row, m their maximum over the part, gap g = z - m and weight e = exp(g):
 
     peak      m
-    rest      s - 1, with s = sum e: without the maximum's own 1, so that ln s = log1p(rest) keeps its digits at a peak
+    rest      s - 1, with s = sum e; the maximum's own 1 is left out so that ln s = log1p(rest) is precise at a peak
     tilt      t = sum e g
     square    q = sum e^2
     comoment  k = sum e (e - q/s) (g - t/s): e and g about their means under the weights e
-    sampled   z_a if the sampled token lies in the part, else -inf
+    sampled   z_a if the sampled token is in the part, else -inf
 
 and over the whole vocabulary, with p = e / s and ln p = g - ln s,
 
     ln p_a = z_a - m - ln s     H = ln s - t/s     sum p^2 = q/s^2     C = Cov_p(p, ln p) = k/s^2
 
-The covariance does not feel the ln s in ln p, and summed about the means nothing in it cancels, however p looks.
+The constant ln s in ln p does not change the covariance, and sums about the means do not cancel, whatever p is.
 A part is a tensor (6, n): these sums for n rows.
 """
 
@@ -31,7 +31,7 @@ FAR = -1e4  # exp() of it is 0, and 0 times it is 0, not NaN as with -inf
 
 @dataclass(frozen=True)
 class Upstream:
-    """What turns logits into their gradient, for each row (n,): ln(sum exp z), the entropy, and the incoming gradients.
+    """Inputs of the gradient of the logits, per row (n,): ln(sum exp z), the entropy and the incoming gradients.
 
     Without d_entropy no gradient flows through the entropy.
     """
@@ -42,7 +42,7 @@ class Upstream:
     d_entropy: Tensor | None
 
     def of(self, rows: slice) -> Upstream:
-        """The same for some of the rows."""
+        """Return the same quantities for some of the rows."""
         d_entropy = None if self.d_entropy is None else self.d_entropy[rows]
         return Upstream(self.log_norm[rows], self.entropy[rows], self.d_logp[rows], d_entropy)
 
@@ -128,10 +128,10 @@ def logit_grads(z: Tensor, ids: Tensor, upstream: Upstream, out: Tensor) -> Tens
 
 
 def finite(peak: Tensor) -> Tensor:
-    """The maximum with -inf replaced by the lowest finite number, so that z - peak is never inf - inf."""
+    """Return the maximum with -inf replaced by the lowest finite number, so that z - peak is never inf - inf."""
     return peak.clamp(min=torch.finfo(peak.dtype).min)
 
 
 def drop_far(gap: Tensor) -> Tensor:
-    """Move gaps whose exp() is a denormal number, slow to multiply, to where it is 0, in place."""
+    """Replace gaps whose exp() is a denormal number, which is slow to multiply, by FAR, in place."""
     return torch.threshold_(gap, math.log(torch.finfo(gap.dtype).tiny), FAR)

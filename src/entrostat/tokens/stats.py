@@ -1,4 +1,4 @@
-"""Four numbers for each token of a policy: log-probability, entropy, collision probability and correction.
+"""Four numbers per token of a policy: log-probability, entropy, collision probability and correction.
 
 With logits z (V,), p = softmax(z / temperature) and the sampled token a, in natural logarithms:
 
@@ -8,7 +8,7 @@ With logits z (V,), p = softmax(z / temperature) and the sampled token a, in nat
     correction  C = sum_x p_x^2 (ln p_x + H) = Cov_{x~p}(p_x, ln p_x) >= 0
 
 A policy-gradient step on the logits with advantage A and ratio r moves the entropy by r A (C - p_a (ln p_a + H)) to
-first order (arXiv 2602.09782 and 2605.11775), so these four are all that a diagnosis needs.
+first order (arXiv 2602.09782 and 2605.11775), so a diagnosis needs no more than these four.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COLUMNS = 4096
 
 @dataclass(frozen=True)
 class TokenStats:
-    """The four statistics, each of the shape of the token ids; float32, or float64 where the input was float64.
+    """The four statistics, each with the shape of the token ids; float32, or float64 if the input was float64.
 
     A row whose logits are all -inf has no distribution: its logp is -inf and its other statistics are 0.
     """
@@ -54,13 +54,13 @@ def token_stats(
     """Return the statistics of p = softmax(logits / temperature) at the sampled tokens.
 
     Args:
-        logits: (..., V), any floating type; -inf marks a token outside the support. No second copy of them is made.
+        logits: (..., V), any floating type; -inf marks a token outside the support. They are not copied as a whole.
         token_ids: (...), integers in [0, V).
         temperature: positive; p is the tempered distribution.
-        entropy_grad: let gradients flow through the entropy, too.
+        entropy_grad: let gradients flow through the entropy too.
         shard: logits hold only this rank's part of the vocabulary; token_ids stay global.
 
-    Gradients flow through logp, through entropy where asked, never through collision and correction.
+    Gradients flow through logp, through entropy if entropy_grad, never through collision and correction.
 
     Raises:
         ValueError: a shape, an id or the temperature is out of its range, or a logit is NaN or +inf.
@@ -116,7 +116,7 @@ class _LogitStats(torch.autograd.Function):
 def _row_blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield slices of the flattened rows with views of their logits.
 
-    _COLUMNS of a block stay in a core's cache on the CPU and fill the device elsewhere.
+    On the CPU, _COLUMNS columns of a block fit a core's cache; on other devices they fill the device.
     """
     size = (2**17 if logits.device.type == "cpu" else 2**24) // min(_COLUMNS, logits.shape[-1])
     start = 0
@@ -127,13 +127,13 @@ def _row_blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _tempered(logits: Tensor, temperature: float) -> Tensor:
-    """A copy of the logits / temperature, in the type to compute in."""
+    """Return a copy of the logits / temperature, in the computing type."""
     z = logits.to(compute_dtype(logits), copy=True)
     return z if temperature == 1 else z.div_(temperature)
 
 
 def _matrices(logits: Tensor) -> list[Tensor]:
-    """The rows as views of shape (n, V), in order: one where the memory allows it, else one for each leading index."""
+    """Return the rows as views (n, V), in order: one if the memory layout allows it, else one per leading index."""
     if logits.is_contiguous() or logits.dim() <= 2:
         return [logits.reshape(-1, logits.shape[-1])]
     return [matrix for part in logits.unbind() for matrix in _matrices(part)]

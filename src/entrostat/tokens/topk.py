@@ -1,14 +1,14 @@
-"""The four statistics from a host that shows only its k highest log-probabilities and the entropy, with error bounds.
+"""The four statistics from the k highest log-probabilities and the entropy alone, with error bounds.
 
-The top tokens give their terms exactly. Of the others, the tail, three things are known: its mass r = 1 - sum_top p,
-its mean surprisal L = (H + sum_top p ln p) / r, and that no token in it exceeds the least of the top, b. So with
+The terms of the top tokens are exact. Of the others, the tail, three things are known: its mass r = 1 - sum_top p,
+its mean surprisal L = (H + sum_top p ln p) / r, and that no token in it is likelier than the rarest top token, b. With
 s = -ln p, f(s) = e^-s (H - s) and E over the tail, s >= -ln b and E[s] = L,
 
     tail of sum p^2  = r E[e^-s]   lies in [r e^-L, r b]
     tail of C        = r E[f(s)]   lies in [r f(min(L, H + 1)), r max(f(-ln b), 0)]
 
-because e^-s is convex, and f is convex up to s = H + 2 with its minimum at H + 1: its tangent at an L <= H + 1 lies
-below it everywhere. The estimate puts the whole tail at s = L.
+because e^-s is convex, and f is convex up to s = H + 2 with its minimum at H + 1: its tangent at any L <= H + 1 lies
+below it everywhere. The estimate assumes s = L for the whole tail.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def topk_token_stats(topk_logprobs: Tensor, token_logprobs: Tensor, entropy: Ten
     """Return the statistics from the k highest log-probabilities, the sampled token's and the entropy.
 
     Args:
-        topk_logprobs: (..., k), k >= 1, in any order; -inf fills up a support of fewer than k tokens.
-        token_logprobs: (...), of the sampled tokens; gradients flow through it, not through the others.
+        topk_logprobs: (..., k), k >= 1, in any order; -inf fills a support of fewer than k tokens.
+        token_logprobs: (...), of the sampled tokens; gradients flow through it alone.
         entropy: (...), nats, of the same distribution, at the same temperature.
 
     Raises:
@@ -90,5 +90,5 @@ def _check_topk(topk_logprobs: Tensor, token_logprobs: Tensor, entropy: Tensor) 
         at = first(mass > 1 + 1e-2)
         raise ValueError(
             f"topk_logprobs{list(at)} has mass {float(mass[at]):.4g}; allowed: at most 1. "
-            "Pass each token once, at the temperature that it was sampled at"
+            "Pass each token once, at the sampling temperature"
         )

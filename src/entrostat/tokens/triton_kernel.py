@@ -1,10 +1,10 @@
 # mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-untyped-call,untyped-decorator"
 # ruff: noqa: ARG001, N803
-"""Sums and gradients of an output layer on a GPU: tiles of logits that never leave the registers.
+"""Sums and gradients of an output layer on a GPU; tiles of logits stay in registers.
 
-The forward kernel multiplies a tile of tokens by one tile of the vocabulary after another and folds each tile into
-the sums of `partial`; several programs share the vocabulary, and `merge` joins what they found. The backward kernel
-computes a tile again and writes only its gradient, which two matrix products carry to hidden and weight.
+The forward kernel multiplies a tile of tokens by one tile of the vocabulary after another and adds each tile to the
+sums of `partial`; several programs share the vocabulary, and `merge` joins their sums. The backward kernel computes
+a tile again and writes only its gradient, from which two matrix products give the gradients of hidden and weight.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAR = tl.constexpr(-1e4)
 
 
 def head_sums(hidden: Tensor, head: Head, ids: Tensor, budget: int) -> Tensor:
-    """As chunks.head_sums; the tiles live in registers, so that the budget is not drawn on."""
+    """The same as chunks.head_sums; the tiles are in registers, so the budget is not used."""
     count, vocabulary = len(hidden), len(head.weight)
     row_tiles, column_tiles = triton.cdiv(count, _row_tile(hidden)), triton.cdiv(vocabulary, COLUMN_TILE)
     splits = max(1, min(column_tiles, PROGRAMS // max(1, row_tiles)))
@@ -44,7 +44,7 @@ def head_sums(hidden: Tensor, head: Head, ids: Tensor, budget: int) -> Tensor:
 
 
 def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grads: Gradients, budget: int) -> None:
-    """As chunks.head_grads; the budget bounds the gradient of a chunk of logits, in the type of the hidden states."""
+    """The same as chunks.head_grads; the budget bounds the gradient of a chunk of logits, in the type of hidden."""
     count, vocabulary = len(hidden), len(head.weight)
     affordable = budget // (max(1, count) * hidden.itemsize)
     columns = max(1, affordable // COLUMN_TILE) * COLUMN_TILE
@@ -70,7 +70,7 @@ def head_grads(hidden: Tensor, head: Head, ids: Tensor, upstream: Upstream, grad
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b summed and returned in float32; on the CPU, where the interpreter works, the product has no such option."""
+    """Return a @ b summed in float32; on the CPU, where Triton's interpreter runs, the product has no such option."""
     return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else torch.mm(a.float(), b.float())
 
 
@@ -82,7 +82,7 @@ def _layer(hidden: Tensor, head: Head) -> tuple[Any, ...]:
 
 
 def _row_tile(hidden: Tensor) -> int:
-    """Rows of a tile: with twice as many, one of float32 numbers no longer fits the registers."""
+    """Return the rows of a tile: twice as many float32 rows do not fit the registers."""
     return 64 if hidden.dtype == torch.float32 else 128
 
 
@@ -97,7 +97,7 @@ def _tile(
     hidden, weight, bias, softcap, temperature, count, depth, stop, rows, columns,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTHS: tl.constexpr, BIASED: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
-    """The tempered logits of a tile; -inf from column stop on."""
+    """Return the tempered logits of a tile; -inf from column stop on."""
     z = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(0, depth, DEPTHS):
         k = start + tl.arange(0, DEPTHS)
