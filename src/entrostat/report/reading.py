@@ -111,7 +111,7 @@ def series(lines: Lines, *field: str) -> tuple[list[int], list[float]]:
 
 def roll_back_step(run: RunData) -> int | None:
     """The step whose checkpoint the run handed over in place of its end; None where it did not roll back."""
-    targets = [int(line["to_step"]) for line in run.decisions if line["kind"] == "roll-back"]
+    targets = [int(line["to_step"]) for line in run.decisions if line["kind"] == "roll-back" and "to_step" in line]
     return targets[-1] if targets else None
 
 

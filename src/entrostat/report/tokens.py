@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from entrostat.runs.lines import is_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +47,4 @@ def _numbers(column: object, length: int) -> list[float] | None:
     """`column` if it is a list of `length` finite numbers."""
     if not isinstance(column, list) or len(column) != length:
         return None
-    return column if all(isinstance(value, (int, float)) and math.isfinite(value) for value in column) else None
+    return column if all(map(is_number, column)) else None

@@ -102,16 +102,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
     RunError, naming the line: a line in the middle that is not a JSON object.
     """
-    if not path.exists():
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise refusal(path, error) from error
     return [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
 
 
 def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}, line {number}: not JSON ({error}); remove the line or restore the file") from error
     if not isinstance(record, dict):
         raise RunError(f"{path}, line {number}: not a JSON object; remove the line or restore the file")

@@ -50,6 +50,7 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
+from entrostat.runs.lines import DECISION, EVALUATION, HEADER, SAMPLE, STEP, checked
 from entrostat.runs.ownership import whole_number
 
 IDENTITY = ("recipe", "seed", "hashes")
@@ -102,17 +103,18 @@ class Run:
         folder = Path(path)
         try:
             header = json.loads((folder / "run.json").read_bytes())
-            return cls(folder, header["recipe"], header["seed"], header["hashes"], header["versions"])
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{folder}: not a run folder (no run.json in it); name the folder given as --out") from error
         except OSError as error:
             raise refusal(folder / "run.json", error) from error
-        except KeyError as error:
-            raise RunError(f"{folder / 'run.json'}: field {error} is missing; restore the file") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(
                 f"{folder / 'run.json'}: damaged ({error}); restore the file or delete the folder"
             ) from error
+        if not isinstance(header, dict):
+            raise RunError(f"{folder / 'run.json'}: not a JSON object; restore the file or delete the folder")
+        HEADER.check(header, str(folder / "run.json"))
+        return cls(folder, header["recipe"], header["seed"], header["hashes"], header["versions"])
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -139,11 +141,13 @@ class Run:
 
     def log_step(self, line: Record) -> None:
         """Add an optimizer step. RunError: no step number, a value that is not finite or not plain, no space."""
-        append_line(self._steps, _checked(line, "steps.jsonl", ("step",)))
+        STEP.check(line, "steps.jsonl")
+        append_line(self._steps, line)
 
     def log_eval(self, line: Record) -> None:
         """Add an evaluation of one split. RunError: as in log_step."""
-        append_line(self._evals, _checked(line, "evals.jsonl", ("step", "split", "results")))
+        EVALUATION.check(line, "evals.jsonl")
+        append_line(self._evals, line)
 
     def log_samples(self, step: int, split: str, samples: Sequence[Record]) -> None:
         """Keep `samples` (task, prompt, completion, outcome) of one step and split, in place of earlier ones.
@@ -154,31 +158,33 @@ class Run:
             raise RunError(f"samples: split is {split!r}; choose one of {', '.join(SPLITS)}")
         whole_number(step, "samples: step")
         lines = [{"step": step, "split": split, **sample} for sample in samples]
-        fields = ("step", "task", "prompt", "completion", "outcome")
-        write_lines(
-            self.path / "samples" / f"{step:06d}-{split}.jsonl", [_checked(line, "samples", fields) for line in lines]
-        )
+        for line in lines:
+            SAMPLE.check(line, "samples")
+        write_lines(self.path / "samples" / f"{step:06d}-{split}.jsonl", lines)
 
     def note_decision(self, line: Record) -> None:
         """Add a decision: step, kind ("stop", "roll-back", ...) and cause. One that stands already is not repeated."""
-        if _checked(line, "decisions.jsonl", ("step", "kind", "cause")) not in self.decisions():
+        DECISION.check(line, "decisions.jsonl")
+        if line not in self.decisions():
             append_line(self._decisions, line)
 
     def steps(self) -> list[dict[str, Any]]:
         """The step lines, oldest first."""
-        return read_lines(self._steps)
+        return checked(read_lines(self._steps), STEP, self._steps)
 
     def evals(self, split: str | None = None) -> list[dict[str, Any]]:
         """The evaluation lines, oldest first: of one split, or of all."""
-        return [line for line in read_lines(self._evals) if split in (None, line["split"])]
+        lines = checked(read_lines(self._evals), EVALUATION, self._evals)
+        return [line for line in lines if split in (None, line["split"])]
 
     def samples(self, step: int | None = None) -> list[dict[str, Any]]:
         """The samples kept: of one step, or of all in order of their steps."""
-        return [line for at, file in self._sample_files() if step in (None, at) for line in read_lines(file)]
+        files = [file for at, file in self._sample_files() if step in (None, at)]
+        return [line for file in files for line in checked(read_lines(file), SAMPLE, file)]
 
     def decisions(self) -> list[dict[str, Any]]:
         """The decisions, oldest first."""
-        return read_lines(self._decisions)
+        return checked(read_lines(self._decisions), DECISION, self._decisions)
 
     def trace(self) -> dict[str, list[dict[str, Any]]]:
         """Steps and evaluations without their timings: equal for two runs that did the same."""
@@ -186,8 +192,8 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Forget everything after `step`, so that a run resumed from the checkpoint of `step` writes it once."""
-        for log in (self._steps, self._evals, self._decisions):
-            lines = read_lines(log)
+        logs = {self._steps: self.steps(), self._evals: self.evals(), self._decisions: self.decisions()}
+        for log, lines in logs.items():
             kept = [line for line in lines if line.get("at", line["step"]) <= step]
             if len(kept) < len(lines):
                 write_lines(log, kept)
@@ -243,16 +249,6 @@ def _first_difference(field: str, found: Any, wanted: Any) -> tuple[str, str, st
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
     return json.dumps(values[key]) if key in values else "absent"
-
-
-def _checked(line: Record, name: str, required: Sequence[str]) -> Record:
-    for field in required:
-        if field not in line:
-            raise RunError(f"{name}: field {field!r} is missing; a line needs {', '.join(required)}")
-    step = line["step"]
-    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-        raise RunError(f"{name}: step is {step!r}; it counts optimizer steps: 0, 1, 2, ...")
-    return line
 
 
 def _untimed(lines: Sequence[Record]) -> list[dict[str, Any]]:
