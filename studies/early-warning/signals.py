@@ -33,7 +33,7 @@ NOW = {
     "share of E3": lambda x: x["regions"]["E3"]["share"],
     "share of E4": lambda x: x["regions"]["E4"]["share"],
     "flow share of E4": lambda x: x["regions"]["E4"]["flow_share"],
-    "KL to the sampler": lambda x: x["kl"],
+    "KL to the sampler": lambda x: x["kl_old"],
     "share outside .8-1.2": lambda x: x["ratio_outside"],
     "lowest punished log-ratio": lambda x: -(x["log_ratio_min_punished"] or 0.0),
     "gradient norm": lambda x: x["grad_norm"],

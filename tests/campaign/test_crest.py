@@ -8,8 +8,8 @@ import pytest
 from entrostat.campaign import CampaignTrace, Checkpoint, Crest, Evaluate, GoOn, Progress, Stop, Trajectory
 
 SPLIT, BUDGET = 48, 20
-CALM = {"log_ratio_min_punished": -0.5, "ratio_outside": 0.001, "kl": 0.001}
-WILD = {"log_ratio_min_punished": -8.0, "ratio_outside": 0.1, "kl": 0.2}
+CALM = {"log_ratio_min_punished": -0.5, "ratio_outside": 0.001, "kl_old": 0.001}
+WILD = {"log_ratio_min_punished": -8.0, "ratio_outside": 0.1, "kl_old": 0.2}
 
 
 @dataclass

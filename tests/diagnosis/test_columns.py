@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entrostat.diagnosis import read_log
 from entrostat.diagnosis.columns import QUANTITIES, number, recognise
 
 LISTED = [(name, quantity) for quantity, metric in QUANTITIES.items() for name in metric.names if name[0] != "/"]
@@ -101,3 +104,13 @@ def test_what_is_no_number_is_refused(text):
 def test_any_name_is_looked_at(name):
     match = recognise(name)
     assert match is None or match.quantity in QUANTITIES
+
+
+def test_what_a_run_folder_called_kl_is_no_divergence_from_a_reference(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    rows = [{"step": step, "kl": 0.001 * 2**step, "entropy": 1.0} for step in range(12)]
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    log = read_log(tmp_path)
+    assert log.used["kl_old"]
+    assert "kl" not in log.used
+    assert recognise("entrostat/kl").quantity == "kl_old"

@@ -98,7 +98,7 @@ def test_every_step_line_has_the_fields_of_the_run_folder(finished):
             *("loss", "grad_norm", "lr", "reward", "entropy", "flow_up", "flow_down", "regions", "bounds", "phase"),
             *("clip_fraction_low", "clip_fraction_high", "ratio_outside", "log_ratio_min_punished", "length"),
             *("truncated", "verdicts", "tokens", "seconds", "predicted_change", "measured_change", "flow_by_rule"),
-            *("groups", "share_up", "share_down", "flow_rms", "flow_lowest", "flow_highest", "kl"),
+            *("groups", "share_up", "share_down", "flow_rms", "flow_lowest", "flow_highest", "kl_old"),
         }
         assert sum(line["verdicts"].values()) == 8
         assert abs(sum(line["groups"].values()) - 1) < 1e-9

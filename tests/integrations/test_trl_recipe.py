@@ -99,7 +99,7 @@ def test_crest_reads_its_signals_off_trl_s_steps(finished):
     campaigns = [row for row in read_results(finished, "campaigns") if row["method"] == "crest"]
     assert len(campaigns) == 2
     lines = Run.open(finished / "crest/seed-0/campaign-00").steps()
-    assert lines[1]["kl"] > 0
+    assert lines[1]["kl_old"] > 0
     assert lines[1]["lr"] == pytest.approx(1e-3)
     onsets = [row for row in read_results(finished, "decisions") if row["kind"] == "onset"]
     assert len(onsets) == 2

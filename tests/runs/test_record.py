@@ -317,3 +317,8 @@ def test_a_run_has_one_writer_at_a_time_and_a_killed_one_lets_go(run: Run):
 def test_a_header_is_plain_json_for_a_person(run: Run):
     header = json.loads((run.path / "run.json").read_text())
     assert header == {"recipe": RECIPE, "seed": 3, "hashes": {"tasks": "ab12"}, "versions": {"torch": "2.13.0"}}
+
+
+def test_old_names_of_fields_are_read_as_the_new_ones(run: Run):
+    (run.path / "steps.jsonl").write_text('{"step":1,"kl":0.25}\n{"step":2,"kl":0.5,"kl_old":0.125}\n')
+    assert run.steps() == [{"step": 1, "kl_old": 0.25}, {"step": 2, "kl": 0.5, "kl_old": 0.125}]

@@ -132,7 +132,7 @@ class Crest(StopRule):
 
     def _warned(self, lines: Sequence[Line], step: int) -> bool:
         recent = [line for line in lines if step - self.window < line["step"] <= step]
-        kl = max((line.get("kl") or 0.0 for line in recent), default=0.0)
+        kl = max((line.get("kl_old") or 0.0 for line in recent), default=0.0)
         outside = max((line.get("ratio_outside") or 0.0 for line in recent), default=0.0)
         lowest = min((line.get("log_ratio_min_punished") or 0.0 for line in recent), default=0.0)
         return (kl > self.kl) + (outside > self.outside) + (lowest < self.log_ratio) >= self.votes

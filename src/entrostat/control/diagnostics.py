@@ -94,7 +94,7 @@ class TokenSums:
         clip_fraction_low, ..._high share of tokens cut at the lower, upper side of the band
         ratio_outside               share of tokens with pi/pi_old outside .8 to 1.2
         log_ratio_min_punished      lowest ln(pi/pi_old) of a token with A < 0; None if there is none
-        kl                          estimate of KL(pi_old, pi) in nats a token, mean of r - 1 - ln r (Schulman's k3)
+        kl_old                      estimate of KL(pi_old, pi), nats per token: mean of r - 1 - ln r (Schulman's k3)
         Raises ValueError when no token was counted.
         """
         if self.tokens == 0:
@@ -115,7 +115,7 @@ class TokenSums:
             "clip_fraction_high": self._mean(_Column.CLIPPED_HIGH),
             "ratio_outside": self._mean(_Column.RATIO_OUTSIDE),
             "log_ratio_min_punished": None if punished == math.inf else punished,
-            "kl": self._mean(_Column.KL),
+            "kl_old": self._mean(_Column.KL),
         }
 
     def _sum(self, column: _Column) -> float:

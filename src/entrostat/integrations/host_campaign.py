@@ -33,6 +33,10 @@ NAMES = {  # of a host's log, and what a step line calls the same
     "critic/score/mean": "reward",
     "response_length/mean": "length",
     "response_length/clip_ratio": "truncated",
+    "kl": "kl_reference",
+    "actor/kl_loss": "kl_reference",
+    "actor/ppo_kl": "kl_old",
+    "rollout_corr/kl": "kl_sampler",
 }
 
 

@@ -107,9 +107,11 @@ PART = _that(
     "the first and the last task of a part of the split, [first, last]",
 )
 
+RENAMED = {"kl": "kl_old"}  # what step lines called a field before, and what it is called now
+
 MEASURED_PER_STEP = """
     loss grad_norm lr reward entropy flow_up flow_down share_up share_down flow_rms flow_lowest flow_highest
-    clip_fraction clip_fraction_low clip_fraction_high ratio_outside log_ratio_min_punished kl kl_old kl_reference
+    clip_fraction clip_fraction_low clip_fraction_high ratio_outside log_ratio_min_punished kl_old kl_reference
     kl_sampler kl_coefficient ewc predicted_change predicted_error measured_change first_order_change entropy_coef
     length truncated
 """
@@ -165,6 +167,11 @@ HEADER = Line(
     },
     ("recipe", "seed", "hashes", "versions"),
 )
+
+
+def under_new_names(line: Record) -> dict[str, Any]:
+    """A step line, which may be an old one, with today's names of its fields."""
+    return {name if (new := RENAMED.get(name)) is None or new in line else new: own for name, own in line.items()}
 
 
 def checked(lines: list[dict[str, Any]], kind: Line, file: Path) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ Fields of a step line; only `step` is required, so that a host writes what it ca
     clip_fraction_low, clip_fraction_high
     ratio_outside                   share of tokens whose ratio left .8 ... 1.2
     log_ratio_min_punished          lowest log-ratio of a token with a negative advantage, or null
-    kl                              estimate of KL(pi_old, pi) in nats a token
-    kl_reference, kl_coefficient    KL(pi, reference) in nats a token and its factor; ewc: the Fisher-weighted penalty
+    kl_old                          estimate of KL(pi_old, pi) in nats per token (before: kl)
+    kl_reference, kl_coefficient    KL(pi, reference) in nats per token and its factor; ewc: the Fisher-weighted penalty
+    kl_sampler                      KL from the sampler's log-probabilities, nats per token; where a host logs it
     predicted_change, predicted_error, measured_change, flow_by_rule    where the change is measured; nats a token
     first_order_change              of the mean entropy in the weights, nats; where the recipe asks for it
     bounds                          {"upper_slope", "upper_intercept", "lower_slope", "lower_intercept"} or null
@@ -50,7 +51,7 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
-from entrostat.runs.lines import DECISION, EVALUATION, HEADER, SAMPLE, STEP, checked
+from entrostat.runs.lines import DECISION, EVALUATION, HEADER, SAMPLE, STEP, checked, under_new_names
 from entrostat.runs.ownership import whole_number
 
 IDENTITY = ("recipe", "seed", "hashes")
@@ -170,7 +171,7 @@ class Run:
 
     def steps(self) -> list[dict[str, Any]]:
         """The step lines, oldest first."""
-        return checked(read_lines(self._steps), STEP, self._steps)
+        return checked([under_new_names(line) for line in read_lines(self._steps)], STEP, self._steps)
 
     def evals(self, split: str | None = None) -> list[dict[str, Any]]:
         """The evaluation lines, oldest first: of one split, or of all."""

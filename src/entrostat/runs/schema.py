@@ -296,7 +296,8 @@ METRICS: Mapping[str, Metric] = {
         "divergence from the policy of the last rollout, nats per token",
         record="kl_old",
         aliases=_names(
-            r"""actor/ppo_kl ppo_kl approx_kl approxkl actor/approxkl policy/approxkl_avg
+            r"""entrostat/kl actor/entrostat/kl actor/ppo_kl ppo_kl approx_kl approxkl actor/approxkl
+            policy/approxkl_avg
             /(ppo|grpo)_actor\/(update\/)?approx_kl\/avg/"""
         ),
         words=(Words((KL, _any("old approx approxkl ppo policy")), NO_KL | _any("behave")),),
@@ -352,8 +353,8 @@ METRICS: Mapping[str, Metric] = {
     "learning_rate": Metric(
         "none",
         "learning rate",
-        record="learning_rate",
-        aliases=_names("actor/lr lr actor_lr policy/policy_lr optim/lr lr-pg_0 act_lr"),
+        record="lr",
+        aliases=_names("learning_rate actor/lr actor_lr policy/policy_lr optim/lr lr-pg_0 act_lr"),
         words=(
             Words((_any("lr"),), OTHER_NETWORK | KL | _any("ctl")),
             Words((_any("learning"), _any("rate")), OTHER_NETWORK),

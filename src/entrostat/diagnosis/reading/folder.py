@@ -10,6 +10,7 @@ from entrostat.diagnosis.reading.jsonl import json_object
 from entrostat.diagnosis.reading.log import RawLog, flatten
 from entrostat.diagnosis.reading.text import decoded
 from entrostat.runs import evaluation_error, mean_over_tasks
+from entrostat.runs.lines import under_new_names
 
 ROLLOUT = ("reward", "length", "truncated", "groups.all_right", "groups.all_wrong")
 
@@ -45,7 +46,7 @@ def _end(path: Path, notes: list[str]) -> int | None:
 
 def step_row(line: Mapping[str, Any]) -> dict[str, Any]:
     """A step line as a raw row; what describes the rollout is taken from its first step only, for it repeats after."""
-    row = flatten(line)
+    row = flatten(under_new_names(line))
     row.pop("clip_fraction", None)
     if row.get("tokens.rollout") == 0:
         for name in ROLLOUT:
