@@ -18,6 +18,7 @@ def python(code):
             "from entrostat.diagnose.detectors.kl import KlRunaway as old",
             "from entrostat.diagnosis.detectors.kl import KlRunaway as new",
         ),
+        ("from entrostat.diagnose.finding import Finding as old", "from entrostat import Finding as new"),
         (
             "import entrostat.diagnose.reading.errors as old",
             "import entrostat.diagnosis.reading.errors as new",

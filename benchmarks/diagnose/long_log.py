@@ -53,7 +53,7 @@ def main() -> None:
                 began = time.process_time()
                 log = read_log(path)
                 middle = time.process_time()
-                found = diagnose(log).first_steps
+                found = {each.kind: each.first_step for each in diagnose(log).findings}
                 ended = time.process_time()
                 whole = seconds_of([sys.executable, "-m", "entrostat", "diagnose", str(path)])
                 print(

@@ -17,6 +17,7 @@ from typing import Any
 import entrostat.diagnosis
 
 _OLD, _NEW = "entrostat.diagnose", "entrostat.diagnosis"
+_MOVED = {".finding": "entrostat.runs.finding"}
 __path__: list[str] = []  # makes Python look for modules below this name, which _OldNames answers
 
 
@@ -33,7 +34,7 @@ class _OldNames(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__.removeprefix(_OLD)
         _warn(name)
-        sys.modules[module.__name__] = import_module(f"{_NEW}{name}")
+        sys.modules[module.__name__] = import_module(_MOVED.get(name, f"{_NEW}{name}"))
 
 
 class _Callable(ModuleType):

@@ -160,7 +160,7 @@ def test_only_the_part_before_the_onset_is_healthy(rows, kind):
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.sampled_from([20, 60, 150, 300]))
 def test_a_healthy_run_has_no_finding(seed, n):
-    from tests.diagnose.conftest import make_rows
+    from tests.diagnosis.conftest import make_rows
 
     assert not found(make_rows(n, seed))
 
@@ -302,7 +302,7 @@ def test_a_score_that_comes_back_takes_its_finding_back_and_a_second_fall_is_fou
     [first] = [finding for finding in watchdog.past if finding.kind == "rise-then-fall"]
     [second] = [finding for finding in watchdog.standing() if finding.kind == "rise-then-fall"]
     assert 36 <= first.onset <= first.step <= first.over <= 75
-    assert 95 <= second.onset <= watchdog.first_step("rise-then-fall") <= 105
+    assert 95 <= second.onset <= second.first_step <= 105
 
 
 def test_a_reward_that_falls_while_the_held_out_score_does_not_is_no_fall(rows):
@@ -327,11 +327,11 @@ def test_a_forecast_does_not_outlive_its_step(rows):
 @settings(max_examples=30, deadline=None)
 @given(kind=st.sampled_from(sorted(FAILURES)), seed=st.integers(0, 999), cut=st.integers(20, 120))
 def test_nothing_is_found_before_it_began(kind, seed, cut):
-    from tests.diagnose.conftest import make_rows
+    from tests.diagnosis.conftest import make_rows
 
     watchdog = watched(make_rows(seed=seed, **FAILURES[kind])[:cut], end=120)
     for finding in watchdog.standing():
-        assert finding.onset <= watchdog.first_step(finding.kind) <= finding.step
+        assert finding.onset <= finding.first_step <= finding.step
     for finding in watchdog.past:
         assert finding.onset <= finding.step <= finding.over
     for finding in watchdog.findings:
@@ -344,7 +344,7 @@ def test_nothing_is_found_before_it_began(kind, seed, cut):
     kind=st.sampled_from(["entropy-collapse", "entropy-explosion", "gradient-fade", "length-degeneration"]),
 )
 def test_what_is_relative_does_not_depend_on_the_unit(scale, kind):
-    from tests.diagnose.conftest import make_rows
+    from tests.diagnosis.conftest import make_rows
 
     made = make_rows(**FAILURES[kind])
     column = next(name for name in FAILURES[kind] if name != "reward")
@@ -354,7 +354,7 @@ def test_what_is_relative_does_not_depend_on_the_unit(scale, kind):
 
 def every_remedy():
     from entrostat.diagnosis import remedies
-    from entrostat.diagnosis.finding import Remedy
+    from entrostat.runs.finding import Remedy
 
     groups = [value for value in vars(remedies).values() if isinstance(value, tuple)]
     groups += remedies.CLIPPING.values()

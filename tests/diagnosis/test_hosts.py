@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.diagnose import hosts
+from tests.diagnosis import hosts
 
 from entrostat.diagnosis import LogError, diagnose, read_log
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.diagnose.conftest import make_rows
-from tests.diagnose.test_detectors import FAILURES
+from tests.diagnosis.conftest import make_rows
+from tests.diagnosis.test_detectors import FAILURES
 
 from entrostat.diagnosis import History, Watchdog, diagnose, read_log, recognise_row
 from entrostat.diagnosis.follow import Follower

@@ -176,7 +176,7 @@ def test_the_columns_of_this_trl_are_known(tmp_path):
 
 def test_remedies_name_settings_that_this_trl_has():
     from entrostat.diagnosis import remedies
-    from entrostat.diagnosis.finding import Remedy
+    from entrostat.runs.finding import Remedy
 
     fields = set(GRPOConfig.__dataclass_fields__)
     if "use_adaptive_entropy" not in fields:

@@ -101,7 +101,7 @@ def test_remedies_name_settings_that_this_verl_has():
     import yaml
 
     from entrostat.diagnosis import remedies
-    from entrostat.diagnosis.finding import Remedy
+    from entrostat.runs.finding import Remedy
 
     config = yaml.safe_load((Path(verl.__file__).parent / "trainer/config/_generated_ppo_trainer.yaml").read_text())
     for value in vars(remedies).values():

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entrostat.report import Change, Notice
 from entrostat.runs import Run
+from entrostat.runs.finding import Finding, Remedy
 
 PROGRAM = "def solve(xs):\n    # {comment}\n    return [x * 2 for x in xs if x > {k}]\n"
 OUTCOMES = ("passed", "wrong", "runtime error", "syntax error", "no code", "timeout")
@@ -47,9 +47,13 @@ def make_run(
     return run
 
 
-def notice(panel: str | None = "Entropy", severity: str = "critical", text: str = "Entropy is gone.") -> Notice:
-    change = Change(f"{text} act", "it helps", "arXiv", "update:\n  epochs: 1")
-    return Notice("entropy-collapse", severity, 20, 25, 30, text, {"now": 0.0123456}, [change], panel)
+COLUMNS = {"Entropy": "entropy", "Length": "length", "Verdicts": "reward", None: "loss"}  # of figures
+
+
+def a_finding(panel: str | None = "Entropy", severity: str = "critical", text: str = "Entropy is gone.") -> Finding:
+    remedy = Remedy(f"{text} act", "it helps", "arXiv", settings={"recipe": {"update": {"epochs": 1}}})
+    found = {"onset": 20, "first_step": 25, "step": 30, "summary": text, "evidence": {"now": 0.0123456}}
+    return Finding("entropy-collapse", severity, columns=(COLUMNS[panel],), remedies=(remedy,), **found)
 
 
 def _mean(run: Run, step: int, split: str) -> float:

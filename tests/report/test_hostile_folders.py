@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from entrostat.cli import app
 from entrostat.diagnosis import diagnose, read_log
-from entrostat.diagnosis.notices import run_notices
 from entrostat.errors import EntrostatError
 from entrostat.report import PANELS, NotMeasuredError, build_report, draw_panel, html, read_runs
 from entrostat.report.reading import summarise
@@ -112,7 +111,7 @@ def read_everything(folder):
 
 
 def draw(folder, data):
-    build_report([folder], folder.with_suffix(".html"), [run_notices(folder)])
+    build_report([folder], folder.with_suffix(".html"), [diagnose(read_log(folder)).findings])
     for panel in PANELS:
         with suppress(NotMeasuredError):
             draw_panel(panel, data)

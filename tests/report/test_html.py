@@ -11,7 +11,7 @@ import pytest
 from entrostat.report import PANELS, build_report, html, read_run
 from entrostat.runs import RunError
 
-from .conftest import notice
+from .conftest import a_finding
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&amp;]]>\x00\ud800"
 
@@ -45,8 +45,8 @@ class Page(HTMLParser):
         return [own for name, own in self.elements if name == tag and kind in (own.get("class") or "")]
 
 
-def report(*runs, out: Path, notices=None) -> Page:
-    return Page(build_report([run.path for run in runs], out / "report.html", notices))
+def report(*runs, out: Path, findings=None) -> Page:
+    return Page(build_report([run.path for run in runs], out / "report.html", findings))
 
 
 def test_a_page_shows_every_run_with_its_figures_and_samples(make, tmp_path: Path):
@@ -212,7 +212,7 @@ def test_of_many_runs_the_first_are_drawn_and_the_others_named(make, tmp_path: P
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_finding_is_linked_to_the_figure_that_shows_it(make, tmp_path: Path, count: int):
     runs = [make(f"run-{i}") for i in range(count)]
-    page = report(*runs, out=tmp_path, notices=[[notice("Entropy"), notice("Length")]] * count)
+    page = report(*runs, out=tmp_path, findings=[[a_finding("Entropy"), a_finding("Length")]] * count)
     links = [own["href"].removeprefix("#") for own in page.all_of("a") if "data-steps" in own]
     figures = [own.get("id") for own in page.all_of("figure")]
     assert len(set(links)) == 2 * count
@@ -223,7 +223,9 @@ def test_a_finding_is_linked_to_the_figure_that_shows_it(make, tmp_path: Path, c
 
 def test_a_finding_that_no_figure_shows_has_no_link(make, tmp_path: Path):
     page = report(
-        make(steps=0, splits=()), out=tmp_path, notices=[[notice("Entropy"), notice(None), notice("Regions")]]
+        make(steps=0, splits=()),
+        out=tmp_path,
+        findings=[[a_finding("Entropy"), a_finding(None), a_finding("Verdicts")]],
     )
     assert len(page.all_of("article", "finding")) == 3
     assert not [own for own in page.all_of("a") if "data-steps" in own]
@@ -231,15 +233,15 @@ def test_a_finding_that_no_figure_shows_has_no_link(make, tmp_path: Path):
 
 def test_a_healthy_run_gets_one_quiet_line_and_one_not_looked_at_none(make, tmp_path: Path):
     run = make()
-    for notices, said in (([[]], True), (None, False)):
-        page = report(run, out=tmp_path, notices=notices)
+    for findings, said in (([[]], True), (None, False)):
+        page = report(run, out=tmp_path, findings=findings)
         assert not page.all_of("article", "finding")
         assert ("Nothing that the detectors know is wrong" in page.text) is said
 
 
 def test_a_page_of_many_runs_folds_its_findings(make, tmp_path: Path):
     runs = [make(f"run-{i}", steps=3) for i in range(5)]
-    page = report(*runs, out=tmp_path, notices=[[notice()], [], [notice()], [], []])
+    page = report(*runs, out=tmp_path, findings=[[a_finding()], [], [a_finding()], [], []])
     assert "Findings in 2 of these 5 runs" in page.text
     assert "wrong with run-1, run-3, run-4" in page.text
 
@@ -249,7 +251,7 @@ def test_what_a_watched_run_noted_is_not_told_twice(make, tmp_path: Path):
     for kind in ("finding", "stop"):
         run.note_decision({"step": 4, "kind": kind, "cause": f"the {kind} it was"})
     assert "the finding it was" in report(run, out=tmp_path).text
-    page = report(run, out=tmp_path, notices=[[notice()]])
+    page = report(run, out=tmp_path, findings=[[a_finding()]])
     assert "the finding it was" not in page.text
     assert "the stop it was" in page.text
 
@@ -257,8 +259,8 @@ def test_what_a_watched_run_noted_is_not_told_twice(make, tmp_path: Path):
 def test_notices_are_escaped_and_must_be_as_many_as_runs(make, tmp_path: Path):
     run = make(steps=3)
     before = report(run, out=tmp_path).count("script")
-    page = report(run, out=tmp_path, notices=[[notice(text=HOSTILE)]])
+    page = report(run, out=tmp_path, findings=[[a_finding(text=HOSTILE)]])
     assert page.count("script") == before
     assert page.count("img") == 0
     with pytest.raises(ValueError, match="runs are 1"):
-        report(run, out=tmp_path, notices=[[], []])
+        report(run, out=tmp_path, findings=[[], []])

@@ -10,7 +10,7 @@ from selenium.common.exceptions import JavascriptException
 from entrostat.report import build_report, read_run
 
 from .browser import LAPTOP, PHONE, chromium, complaints, show
-from .conftest import make_run, notice
+from .conftest import a_finding, make_run
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=2'><!--<script>"
 
@@ -157,7 +157,7 @@ def test_a_drag_holds_a_range_in_every_figure_and_in_the_samples(driver, page):
 
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
 def test_a_finding_leads_to_its_figure_and_marks_its_steps_in_all(driver, folders, tmp_path: Path, size):
-    out = build_report([folders["falls"]], tmp_path / "report.html", [[notice("Length")]])
+    out = build_report([folders["falls"]], tmp_path / "report.html", [[a_finding("Length")]])
     show(driver, out, size)
     press(driver, ".finding a")
     figure = driver.find_element("css selector", driver.execute_script("return location.hash"))

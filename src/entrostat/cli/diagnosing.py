@@ -184,7 +184,7 @@ def shown(found: Any, host: str | None = None) -> RenderableType:
         Text(visible(f"{_named(log)}: {log.format}, {_rows(log.rows)}"), style="bold"),
         *(Text(visible(f"note: {note}"), style="dim") for note in log.notes),
         *_in_short(found.findings),
-        *all_findings(found.findings, found.first_steps, host),
+        *all_findings(found.findings, host),
     ]
     if log.rows and not any(found.at_least("warning")):
         parts += [Text(), *_all_well(log.rows)]

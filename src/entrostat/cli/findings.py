@@ -13,12 +13,12 @@ from rich.text import Text
 COLOURS = {"critical": "bold red", "warning": "bold yellow", "note": "bold"}
 
 
-def all_findings(findings: Sequence[Any], first_steps: Any, host: str | None) -> Iterator[RenderableType]:
+def all_findings(findings: Sequence[Any], host: str | None) -> Iterator[RenderableType]:
     """Every finding with its remedies; of a remedy that comes again its action alone."""
     told: set[str] = set()
     for finding in findings:
         yield Text()
-        yield heading(finding, first_steps[finding.kind])
+        yield heading(finding)
         yield Padding(Text(finding.summary), (0, 0, 0, 2), expand=False)
         yield remedies(finding.remedies, host, told)
         told.update(remedy.action for remedy in finding.remedies)
@@ -36,12 +36,12 @@ def past_findings(findings: Sequence[Any]) -> Iterator[RenderableType]:
         )
 
 
-def heading(finding: Any, first_step: int) -> Text:
+def heading(finding: Any) -> Text:
     """Severity, kind, and since when."""
     return Text.assemble(
         (f"{finding.severity} ", COLOURS[finding.severity]),
         (f"{finding.kind}", "bold"),
-        (f"  since step {finding.onset}, found at step {first_step}", "dim"),
+        (f"  since step {finding.onset}, found at step {finding.first_step}", "dim"),
     )
 
 

@@ -36,11 +36,11 @@ def report(
 
 def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
     """Write the report of the runs and print their headline table."""
-    from entrostat.diagnosis.notices import run_notices
+    from entrostat.diagnosis import diagnose, read_log
     from entrostat.report import build_report, overview_figure, read_runs, save_figure, speed, summary_rows
 
     loaded = read_runs(runs)
-    found = {run.name: run_notices(path) for run, path in zip(loaded, runs, strict=True)}
+    found = {run.name: diagnose(read_log(path)).findings for run, path in zip(loaded, runs, strict=True)}
     build_report(runs, page, list(found.values()))
     if len(runs) > 1:
         save_figure(overview_figure(loaded), page.with_name(f"{page.stem}-overview.png"))
@@ -59,14 +59,14 @@ def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
     console.print(table)
     for run in loaded:
         console.print(_speed_line(visible(run.name), speed(run)), style="dim", markup=False)
-    for name, notices in found.items():
-        for notice in notices:
-            console.print(_finding_line(visible(name), notice), style="yellow", markup=False, soft_wrap=True)
+    for name, findings in found.items():
+        for finding in findings:
+            console.print(_finding_line(visible(name), finding), style="yellow", markup=False, soft_wrap=True)
     console.print(visible(f"report: {page}"), style="bold", markup=False, soft_wrap=True)
 
 
-def _finding_line(name: str, notice: Any) -> str:
-    return f"{name}: {notice.severity} {notice.kind} since step {notice.onset}; see the page or `entrostat diagnose`"
+def _finding_line(name: str, finding: Any) -> str:
+    return f"{name}: {finding.severity} {finding.kind} since step {finding.onset}; see the page or `entrostat diagnose`"
 
 
 def _speed_line(name: str, found: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from entrostat.diagnosis.detectors import DETECTORS
-from entrostat.diagnosis.finding import SEVERITIES, Finding, Severity
+from entrostat.runs.finding import SEVERITIES, Finding, Severity
 
 Action = Literal["note", "stop", "keep-peak", "roll-back"]
 ACTIONS: tuple[Action, ...] = ("note", "stop", "keep-peak", "roll-back")

@@ -7,23 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from entrostat.diagnosis.detectors import DETECTORS, Detector
-from entrostat.diagnosis.finding import SEVERITIES, Finding
 from entrostat.diagnosis.reading import Log
 from entrostat.diagnosis.watchdog import Watchdog
+from entrostat.runs.finding import SEVERITIES, Finding
 
 SCHEMA = 2  # of as_dict(): a number that grows when a key changes its meaning or goes
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Diagnosis:
-    """findings: what is true of the run at its last row, the worst first. first_steps: kind -> the step at which it was
-    first found. over: what was found and no longer stands, with the step from which on. end: the last step that the
-    forecasts looked to, None for as long again. detectors: those that looked."""
+    """findings: what is true of the run at its last row, the worst first. over: what was found and no longer stands,
+    with the step from which on. end: the last step that the forecasts looked to, None for as long again. detectors:
+    those that looked."""
 
     log: Log
     watchdog: Watchdog
     findings: list[Finding]
-    first_steps: dict[str, int]
     over: list[Finding]
     end: int | None
     detectors: Sequence[Detector] = DETECTORS
@@ -61,9 +60,7 @@ class Diagnosis:
             "lacking": list(self.log.lacking),
             "notes": list(self.log.notes),
             "end": self.end,
-            "findings": [
-                {**finding.as_dict(), "first_step": self.first_steps[finding.kind]} for finding in self.findings
-            ],
+            "findings": [finding.as_dict() for finding in self.findings],
             "past": [finding.as_dict() for finding in self.over],
             "sighted": dict(self.sighted),
             "blind": dict(self.blind),
@@ -83,5 +80,4 @@ def diagnose(log: Log, end: int | None = None, detectors: Sequence[Detector] = D
     for step, values in log.rows:
         watchdog.observe(step, values)
     findings = watchdog.standing()
-    first = {finding.kind: watchdog.first_step(finding.kind) for finding in findings}
-    return Diagnosis(log, watchdog, findings, first, watchdog.past, end, detectors)
+    return Diagnosis(log, watchdog, findings, watchdog.past, end, detectors)

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from entrostat.diagnosis.columns import QUANTITIES
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History, Series
 from entrostat.report.style import BLUE, GREEN, MUTED, ORANGE, house_style, label_ends, new_figure
+from entrostat.runs.finding import Finding
 
 WINDOW = 9  # values averaged into the stronger line of a noisy series
 COLOURS = (BLUE, GREEN, MUTED)

@@ -8,9 +8,9 @@ from pathlib import Path
 from stat import S_ISREG
 
 from entrostat.diagnosis.detectors import DETECTORS, Detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.reading import Log, read_log
 from entrostat.diagnosis.watchdog import Watchdog
+from entrostat.runs.finding import Finding
 
 
 class Follower:

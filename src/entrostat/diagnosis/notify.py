@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from entrostat.diagnosis.finding import Finding
 from entrostat.runs.files import append_line
+from entrostat.runs.finding import Finding
 
 TIMEOUT = 5.0  # seconds for one message, all told: a slow server must not hold up training
 COMMAND_TIMEOUT = 60.0  # seconds that `watch --exec` waits for its command

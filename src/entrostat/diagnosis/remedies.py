@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from entrostat.diagnosis.finding import Remedy
 from entrostat.diagnosis.hosts import turned
+from entrostat.runs.finding import Remedy
 
 HALF_RATE = "half of the learning rate"  # stands for a number that depends on the run
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from entrostat.diagnosis.detectors import DETECTORS, Detector
-from entrostat.diagnosis.finding import SEVERITIES, Finding
 from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import with_half_the_rate
+from entrostat.runs.finding import SEVERITIES, Finding
 
 LOOKS = 400  # the detectors look at every row of a log of so many rows, and at every n / 500th of one of n
 
@@ -80,10 +80,6 @@ class Watchdog:
         found = [self._fitted(case.standing) for case in self._cases if case.standing]
         return sorted(found, key=lambda finding: (-SEVERITIES.index(finding.severity), finding.onset))
 
-    def first_step(self, kind: str) -> int:
-        """The step at which a failure that stands was first reported."""
-        return next(case.first for case in self._cases if case.detector.kind == kind and case.standing)
-
     def _broken(self, step: int, fresh: set[str]) -> bool:
         """Whether a number of this row is none: that is looked at at once."""
         return any(self.history.broken.get(name, [-1])[-1] == step for name in fresh)
@@ -110,7 +106,7 @@ class Watchdog:
             case.reported = agreed
         rank = max(agreed, min(case.reported, max(rank for _, rank in recent)))
         onset = min(finding.onset, case.first)
-        case.standing = replace(finding, severity=SEVERITIES[rank], onset=onset)
+        case.standing = replace(finding, severity=SEVERITIES[rank], onset=onset, first_step=case.first)
         return [self._fitted(case.standing)] if new else []
 
     def _not_shown(self, case: _Case, step: int) -> None:

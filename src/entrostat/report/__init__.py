@@ -2,7 +2,6 @@
 
 from entrostat.report.figures import PANELS
 from entrostat.report.html import build_report
-from entrostat.report.notices import Change, Notice
 from entrostat.report.overview import overview_figure
 from entrostat.report.panel import NotMeasuredError, Panel, draw_panel
 from entrostat.report.reading import RunData, SummaryRow, read_run, read_runs, summary_rows
@@ -11,9 +10,7 @@ from entrostat.report.style import save_figure
 
 __all__ = [
     "PANELS",
-    "Change",
     "NotMeasuredError",
-    "Notice",
     "Panel",
     "RunData",
     "Speed",

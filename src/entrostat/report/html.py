@@ -15,39 +15,43 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from entrostat.report.browser import browser_data
 from entrostat.report.comparison import differing_settings, handed_over_difference
 from entrostat.report.drawing import Drawing, Pair, draw, draw_pairs
 from entrostat.report.figures import PANELS
-from entrostat.report.notices import Notice
 from entrostat.report.overview import entropy_figure, pass_at_1_figure
 from entrostat.report.panel import draw_panel
 from entrostat.report.reading import RunData, read_runs, summarise
 from entrostat.report.samples import side_by_side
 from entrostat.report.style import PALETTE
 from entrostat.runs import atomic_write
+from entrostat.runs.finding import Finding
+from entrostat.runs.schema import METRICS
 
 PAGE_BYTES = 2_900_000  # the most that samples are allowed to fill the page up to
 SECTIONS_BYTES = 1_800_000  # the most for the sections of single runs
 MOST_COMPARED = 4  # runs whose recipes are set side by side
 
 
-def build_report(runs: Sequence[Path], out: Path, notices: Sequence[Sequence[Notice]] | None = None) -> Path:
+def build_report(runs: Sequence[Path], out: Path, findings: Sequence[Sequence[Finding]] | None = None) -> Path:
     """Write the page about the run folders `runs` to the file `out`, and return it.
 
-    notices: what was found wrong with each run, shown at the top; None where nobody looked. The page stays under 3 MB:
+    findings: what was found wrong with each run, shown at the top; None where nobody looked. The page stays under 3 MB:
     it embeds as many samples as fit, and of many runs it draws the first ones' sections only.
-    RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs, or notices of another number.
+    RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs, or findings of another number.
     """
     if not runs:
         raise ValueError("runs is empty; name at least one run folder")
-    if notices is not None and len(notices) != len(runs):
-        raise ValueError(f"notices are of {len(notices)} runs, runs are {len(runs)}; give a list a run, empty for none")
+    if findings is not None and len(findings) != len(runs):
+        raise ValueError(
+            f"findings are of {len(findings)} runs, runs are {len(runs)}; give a list a run, empty for none"
+        )
     loaded = read_runs(runs)
     script = (resources.files("entrostat.report") / "templates" / "page.js").read_text()
-    render = partial(_environment().get_template("page.html").render, script=script, **_content(loaded, notices))
+    render = partial(_environment().get_template("page.html").render, script=script, **_content(loaded, findings))
     policy = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
     bare = render(data={}, script_policy=policy)
     page = render(data=browser_data(loaded, PAGE_BYTES - _size(bare)), script_policy=policy)
@@ -64,6 +68,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["share"] = _share
+    environment.filters["panel"] = _panel
+    environment.filters["yaml"] = lambda settings: yaml.safe_dump(dict(settings), sort_keys=False).rstrip()
     environment.filters["nats"] = _nats
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["figure"] = lambda value: f"{value:.4g}"
@@ -71,7 +77,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _content(runs: Sequence[RunData], notices: Sequence[Sequence[Notice]] | None) -> dict[str, Any]:
+def _content(runs: Sequence[RunData], findings: Sequence[Sequence[Finding]] | None) -> dict[str, Any]:
     sections, left_out = _sections(runs)
     pairs = draw_pairs(PANELS, runs) if len(runs) == 2 else []
     return {
@@ -82,7 +88,7 @@ def _content(runs: Sequence[RunData], notices: Sequence[Sequence[Notice]] | None
         "overview": _overview(runs) if len(runs) > 1 else [],
         "settings": differing_settings(runs) if 1 < len(runs) <= MOST_COMPARED else [],
         "difference": handed_over_difference(*runs) if len(runs) == 2 else None,
-        "findings": _findings(runs, notices, sections, pairs),
+        "findings": _findings(runs, findings, sections, pairs),
         "pairs": pairs,
         "sections": sections,
         "left_out": left_out,
@@ -92,18 +98,18 @@ def _content(runs: Sequence[RunData], notices: Sequence[Sequence[Notice]] | None
 
 def _findings(
     runs: Sequence[RunData],
-    notices: Sequence[Sequence[Notice]] | None,
+    findings: Sequence[Sequence[Finding]] | None,
     sections: Sequence[dict[str, Any]],
     pairs: Sequence[Pair],
 ) -> list[dict[str, Any]]:
-    """Of each run its name, its notices and where each of its figures stands, by title; empty where nobody looked."""
+    """Of each run its name, its findings and where each of its figures stands, by title; empty where nobody looked."""
     drawn = [{drawing.title: drawing.anchor for drawing in section["drawings"]} for section in sections]
     if pairs:
         drawn = [{pair.title: pair.drawings[side].anchor for pair in pairs} for side in range(2)]
     drawn += [{} for _ in runs[len(drawn) :]]
     return [
-        {"run": run.name, "notices": found, "figures": figures}
-        for run, found, figures in zip(runs, notices or [], drawn, strict=False)
+        {"run": run.name, "findings": found, "figures": figures}
+        for run, found, figures in zip(runs, findings or [], drawn, strict=False)
     ]
 
 
@@ -154,6 +160,12 @@ def _section(index: int, run: RunData, with_figures: bool) -> dict[str, Any]:
         "versions": ", ".join(f"{name} {version}" for name, version in run.run.versions.items()),
         "hashes": run.run.hashes,
     }
+
+
+def _panel(finding: Finding) -> str | None:
+    """The title of the figure that shows a finding; None where there is none."""
+    panels = (METRICS[name].panel for name in finding.columns if name in METRICS)
+    return next(filter(None, panels), None)
 
 
 def _size(text: str) -> int:

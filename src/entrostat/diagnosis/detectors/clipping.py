@@ -8,11 +8,11 @@ from typing import ClassVar
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import CLIPPING
 from entrostat.diagnosis.score import has_risen
 from entrostat.diagnosis.statistics import began, median
+from entrostat.runs.finding import Finding
 
 SIDES = {"clip_low": "lower", "clip_high": "upper", "clip": "either"}
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History
 from entrostat.registry import Registry
+from entrostat.runs.finding import Finding
 
 
 @dataclass(frozen=True, kw_only=True)

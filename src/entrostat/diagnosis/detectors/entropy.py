@@ -10,11 +10,11 @@ import numpy as np
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding, Remedy
 from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import COLLAPSE, COLLAPSE_BY_PUNISHMENT, EXPLOSION
 from entrostat.diagnosis.score import change_since
 from entrostat.diagnosis.statistics import Line, began, fit_line, median, noise, rolling_median
+from entrostat.runs.finding import Finding, Remedy
 
 TINY = 1e-9  # nats: below it an entropy is 0 in float32, and its logarithm says nothing
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import NOT_FINITE
+from entrostat.runs.finding import Finding
 
 
 @detector("not-finite")

@@ -10,11 +10,11 @@ import numpy as np
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import FADE, GRADIENT_EXPLOSION, NO_GRADIENT
 from entrostat.diagnosis.score import has_fallen, has_risen
 from entrostat.diagnosis.statistics import began, median, noise
+from entrostat.runs.finding import Finding
 
 EQUAL = 0.95  # share of equal groups from which on a gradient has nothing to come from
 

@@ -10,10 +10,10 @@ from scipy import special
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding, Severity
 from entrostat.diagnosis.history import History, Series
 from entrostat.diagnosis.remedies import ALL_RIGHT, ALL_WRONG
 from entrostat.diagnosis.statistics import began
+from entrostat.runs.finding import Finding, Severity
 
 SAME = 1e-9  # a spread of rewards below it is none
 

@@ -10,11 +10,11 @@ import numpy as np
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import NEVER_LEARNED, PLATEAU
 from entrostat.diagnosis.score import scale_of
 from entrostat.diagnosis.statistics import median, noise
+from entrostat.runs.finding import Finding
 
 
 @detector("never-learned")

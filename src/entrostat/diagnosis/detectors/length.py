@@ -9,11 +9,11 @@ from typing import ClassVar
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import LENGTH, TRUNCATION
 from entrostat.diagnosis.score import change_since, has_risen
 from entrostat.diagnosis.statistics import began, median
+from entrostat.runs.finding import Finding
 
 
 @detector("truncation")

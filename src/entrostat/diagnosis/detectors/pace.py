@@ -9,10 +9,10 @@ import numpy as np
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History, Series
 from entrostat.diagnosis.remedies import SLOW
 from entrostat.diagnosis.statistics import began, median
+from entrostat.runs.finding import Finding
 
 
 @detector("slow-steps")

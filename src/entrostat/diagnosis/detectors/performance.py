@@ -10,12 +10,12 @@ import numpy as np
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import DIVERGENCE, RISE_THEN_FALL
 from entrostat.diagnosis.score import score_change
 from entrostat.diagnosis.statistics import Line, began, expected_maximum, fit_line, lasting, rolling_mean, roughness
 from entrostat.runs import Cliff, cliff_of
+from entrostat.runs.finding import Finding
 
 SPANS = (
     2,

@@ -8,11 +8,11 @@ from typing import ClassVar
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.finding import Finding
 from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import MISMATCH, STALE
 from entrostat.diagnosis.score import has_fallen
 from entrostat.diagnosis.statistics import began, median, noise
+from entrostat.runs.finding import Finding
 
 
 @detector("sampler-mismatch")

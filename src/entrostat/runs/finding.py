@@ -1,4 +1,4 @@
-"""What a detector reports: a finding, with its evidence in numbers and its remedies."""
+"""What a detector reports and a page shows: a finding, with its evidence in numbers and its remedies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Finding:
 
     kind: its name, as in `entropy-collapse`. step: the row at which the evidence sufficed. onset: where it began.
     evidence: numbers, by what they are. columns: the quantities to draw. levels: horizontal lines to draw, by their
-    names, in the unit of the first column. over: the step from which on later rows no longer showed it, None while it
+    names, in the unit of the first column. first_step: the row at which it was first reported, where `step` may be a
+    later one with newer numbers. over: the step from which on later rows no longer showed it, None while it
     stands. ValueError: another severity.
     """
 
@@ -46,6 +47,7 @@ class Finding:
     levels: Mapping[str, float] = field(default_factory=dict)
     remedies: tuple[Remedy, ...] = ()
     over: int | None = None
+    first_step: int | None = None
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
