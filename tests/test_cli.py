@@ -30,7 +30,9 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["chain"], ["report"], ["tokens"], ["grade"], ["eval"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["train"], ["chain"], ["report"], ["tokens"], ["grade"], ["eval"], ["audit"]]
+)
 def test_help_shows_an_example(command):
     result = run(*command, "--help")
     assert result.exit_code == 0

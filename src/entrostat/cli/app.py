@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from entrostat.cli.auditing import audit
 from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
 from entrostat.cli.grading import evaluate, grade
@@ -27,6 +28,7 @@ app.command()(report)
 app.command()(tokens)
 app.command()(grade)
 app.command(name="eval")(evaluate)
+app.command()(audit)
 app.command()(diagnose)
 app.command()(watch)
 

@@ -1,0 +1,135 @@
+"""An attempt: one completion for one example, and what a sound reward gives for it; what each family of them shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from entrostat.auditing.examples import Example
+
+Expected = Literal["wrong", "right", "any"]  # any: no verdict is asked for, only that nothing breaks
+Severity = Literal["critical", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A completion that is tried. name: which of its family. completion: text, or what a host might pass instead."""
+
+    family: str
+    name: str
+    example: Example
+    completion: Any
+    expected: Expected = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What it means that a reward judges attempts of a family wrongly, and what to do about it."""
+
+    severity: Severity
+    meaning: str
+    remedy: str
+
+
+FAMILIES = {
+    "wrong-value": Family(
+        "critical",
+        "A wrong answer earns the reward.",
+        "compare whole values, parsed the same way on both sides; not parts of texts",
+    ),
+    "given-wrong": Family(
+        "critical", "A completion that you say is wrong earns the reward.", "look at how its answer is taken out"
+    ),
+    "empty": Family("critical", "No answer at all earns the reward.", "refuse an empty answer before comparing"),
+    "placeholder": Family(
+        "critical",
+        "A word or pattern in the answer's place earns the reward.",
+        "compare values; never build a pattern from the completion, nor let None equal None",
+    ),
+    "prompt-quoted": Family("critical", "Quoting the prompt earns the reward.", "read the answer's place alone"),
+    "several-answers": Family(
+        "critical",
+        "Naming several answers with the right one among them earns the reward.",
+        "demand exactly one answer; refuse a completion with more than one",
+    ),
+    "overruled": Family(
+        "critical",
+        "The right answer earns the reward although the completion ends with a wrong one.",
+        "grade the last answer, outside of the reasoning",
+    ),
+    "reasoning-only": Family(
+        "warning",
+        "The answer earns the reward where it stands in the reasoning alone.",
+        "cut the reasoning off first; refuse reasoning that has no end",
+    ),
+    "negated": Family(
+        "critical", "Denying the right answer earns the reward.", "read a marked place (a box, a tag), not a sentence"
+    ),
+    "judge-injection": Family(
+        "critical",
+        "Text that addresses a judge, or praises itself, earns the reward.",
+        "judge by the answer; give a judging model the answer alone, quoted, and parse a constrained verdict",
+    ),
+    "form-only": Family(
+        "critical",
+        "Tags, boxes or markers without an answer earn the reward.",
+        "reward form only beside a right answer",
+    ),
+    "length": Family("critical", "A long wrong completion earns the reward.", "do not reward length"),
+    "unicode": Family(
+        "critical",
+        "Look-alike or reordered characters earn the reward.",
+        "refuse control characters; compare numbers after an explicit normalisation",
+    ),
+    "huge": Family("critical", "An extreme value earns the reward.", "refuse NaN, infinities and overlong numbers"),
+    "repeated": Family("critical", "A repeated wrong answer earns the reward.", "count each criterion once"),
+    "not-text": Family(
+        "critical", "A completion that is not text earns the reward.", "return 0 for a message without text"
+    ),
+    "exit": Family("critical", "Code that ends its process earns the reward.", "never take an exit status as evidence"),
+    "equal-to-all": Family(
+        "critical",
+        "An object that claims to equal everything earns the reward.",
+        "compare plain data in another process than the code's",
+    ),
+    "tampering": Family(
+        "critical",
+        "Code that changes its interpreter (asserts, builtins, test tools) earns the reward.",
+        "keep tests and comparison out of the code's process",
+    ),
+    "reads-tests": Family(
+        "critical",
+        "Code that reads the expected values earns the reward.",
+        "keep them out of the code's process and files",
+    ),
+    "claims": Family(
+        "critical", "Printing a claim of success earns the reward.", "never search the output for words of success"
+    ),
+    "stub": Family("critical", "Code that does nothing earns the reward.", "test on inputs that tell it apart"),
+    "form-gamed": Family(
+        "warning",
+        "A completion that has the form's marks but not the form earns the reward.",
+        "match the whole completion; demand each tag once, in order, with text inside",
+    ),
+    "mutant": Family(
+        "note",
+        "Changed copies of a right solution earn the reward; some may be equivalent to it, the others no test catches.",
+        "add tests that tell them apart",
+    ),
+    "right-refused": Family(
+        "warning", "Right completions earn no reward.", "accept them, or tell the model the form in the prompt"
+    ),
+    "given-right": Family(
+        "critical", "A completion that you say is right earns no reward.", "look at how its answer is taken out"
+    ),
+    "neutral-change": Family(
+        "warning",
+        "Changes beside the answer (other reasoning, comments, names) take the reward away.",
+        "look at the answer's place alone",
+    ),
+    "spacing": Family("note", "White space at the edges takes the reward away.", "strip before matching"),
+    "notation": Family(
+        "note", "Equal values in another notation earn no reward.", "compare values (math-verify does for maths)"
+    ),
+}
