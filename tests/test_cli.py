@@ -31,7 +31,7 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["train"], ["chain"], ["report"], ["tokens"], ["grade"], ["eval"], ["audit"]]
+    "command", [[], ["demo"], ["train"], ["chain"], ["report"], ["tokens"], ["grade"], ["eval"], ["audit"], ["compare"]]
 )
 def test_help_shows_an_example(command):
     result = run(*command, "--help")
@@ -60,7 +60,10 @@ def test_an_out_folder_inside_a_file_is_refused_in_one_line(recipe):
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [("--k", "0"), ("--k", "\u00b2"), ("--n", 2, "--k", "4"), ("--temperature", 0)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--k", "0"), ("--k", "\u00b2"), ("--n", 2, "--k", "4"), ("--temperature", -1), ("--temperature", 0, "--n", 2)],
+)
 def test_eval_refuses_numbers_out_of_range_before_it_samples(tmp_path, arguments):
     out = tmp_path / "samples.jsonl"
     assert run("eval", "embedded", "--tasks", "listcraft", "--out", out, *arguments).exit_code == 2

@@ -129,3 +129,12 @@ def test_a_model_that_takes_no_ready_mask_samples_the_same(policy):
     assert policy.packs
     assert ready.texts == plain.texts
     torch.testing.assert_close(ready.old_logp, plain.old_logp)
+
+
+def test_temperature_0_takes_the_likeliest_token_whatever_the_seed():
+    policy = load_policy()
+    greedy = [sample(policy, ["def solve(x):"], 1, 8, seed, temperature=0.0) for seed in (1, 2)]
+    cold = sample(policy, ["def solve(x):"], 1, 8, 3, temperature=1e-4)
+    assert greedy[0].texts == greedy[1].texts == cold.texts
+    assert torch.equal(greedy[0].old_logp, greedy[1].old_logp)
+    assert bool((greedy[0].old_logp < 0).any())

@@ -337,7 +337,7 @@ def test_own_records_become_each_kind_of_task(written):
         (
             tasks_from_jsonl,
             {"id": "x", "entry_point": "f", "tests": []},
-            "'x': tests: List should have at least 1 item",
+            "'x': tests is empty",
         ),
         (
             tasks_from_jsonl,

@@ -7,7 +7,7 @@ import typer
 from entrostat.cli.auditing import audit
 from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
-from entrostat.cli.grading import evaluate, grade
+from entrostat.cli.grading import compare, evaluate, grade
 from entrostat.cli.reporting import report
 from entrostat.cli.screen import Commands
 from entrostat.cli.tokens import tokens
@@ -29,6 +29,7 @@ app.command()(tokens)
 app.command()(grade)
 app.command(name="eval")(evaluate)
 app.command()(audit)
+app.command()(compare)
 app.command()(diagnose)
 app.command()(watch)
 

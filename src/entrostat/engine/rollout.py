@@ -91,8 +91,9 @@ def sample(
 
     Row i's token t is drawn by the uniform number u[i, t] of a generator seeded with `seed`: two policies sampled with
     one seed differ by their probabilities alone (common random numbers), whichever rows end early. With a seed for
-    each prompt, its completions do not depend on the other prompts either. `ended` is told the rows and texts of the
-    completions that have ended, each once, while others go on.
+    each prompt, its completions do not depend on the other prompts either. Temperature 0 takes the likeliest token, and
+    the statistics are those of temperature 1. `ended` is told the rows and texts of the completions that have ended,
+    each once, while others go on.
     Raises ValueError without prompts, PolicyError for a model that keeps no key-value cache or whose logits are not
     finite.
     """
@@ -157,8 +158,8 @@ def _complete(
     row = torch.arange(rows, device=device)  # those without an end token yet
     place = torch.arange(groups, device=device).repeat_interleave(samples)  # the branch of each
     for t in range(limit):
-        logp = torch.log_softmax(branches.logits.float() / temperature, dim=-1)
-        token = _draw(logp, place, numbers[row, t])
+        logp = torch.log_softmax(branches.logits.float() / (temperature or 1.0), dim=-1)
+        token = _draw(logp, place, numbers[row, t]) if temperature else logp.argmax(-1)[place]
         completions[row, t] = token
         old_logp[row, t] = logp[place, token]
         entropy[row, t] = torch.special.entr(logp.exp()).sum(-1)[place]

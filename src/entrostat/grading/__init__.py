@@ -2,7 +2,7 @@
 
 from entrostat.grading.code import CodeGrader
 from entrostat.grading.extraction import extract_code
-from entrostat.grading.files import FileReport, SamplesError, grade_file
+from entrostat.grading.files import FileReport, SamplesError, grade_file, sample_counts, verdict_counts
 from entrostat.grading.maths import MathGrader
 from entrostat.grading.puzzles import PuzzleGrader
 from entrostat.grading.ray_pool import RayGrader
@@ -24,4 +24,6 @@ __all__ = [
     "WorkerError",
     "extract_code",
     "grade_file",
+    "sample_counts",
+    "verdict_counts",
 ]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,18 @@ class SamplesError(EntrostatError, ValueError):
 class FileReport:
     """What a samples file came to.
 
-    verdicts: the file that holds them. counts: (n, c) of each task that has samples, n graded and c passed, from
+    verdicts: the file that holds them. counts: (n, c) of each task that has graded samples, n graded and c passed, from
     which any pass@k with k <= n follows. outcomes: how many samples ended how. infrastructure_errors: samples without
-    a verdict; grade the file again for them.
+    a verdict; grade the file again for them. unfit: the tasks that cannot be graded by this grader, each with the
+    reason; no verdict on them is kept. without_samples: the tasks that the file holds no sample of.
     """
 
     verdicts: Path
     counts: dict[str, tuple[int, int]]
     outcomes: Counter[str]
     infrastructure_errors: int
+    unfit: dict[str, str] = field(default_factory=dict)
+    without_samples: tuple[str, ...] = ()
 
 
 def grade_file(
@@ -65,23 +68,51 @@ def grade_file(
     done = _read_verdicts(target)
     waiting = [job for job in jobs if job.key not in done]
     missed = 0
+    unfit: dict[str, str] = {}
     with target.open("a", encoding="utf-8") as out:
         for start in range(0, len(waiting), _BATCH):
-            batch = waiting[start : start + _BATCH]
+            batch = [job for job in waiting[start : start + _BATCH] if job.task.id not in unfit]
             for job, verdict in zip(batch, grader.grade([(job.task, job.text) for job in batch]), strict=True):
                 if verdict.outcome is Outcome.INFRASTRUCTURE_ERROR:
                     missed += 1
+                elif verdict.outcome is Outcome.UNFIT_TASK:
+                    unfit.setdefault(job.task.id, verdict.detail)
                 else:
                     done[job.key] = str(verdict.outcome)
                     out.write(_line(job, verdict))
             out.flush()
             if progress:
-                progress(len(jobs) - len(waiting) + start + len(batch), len(jobs))
+                progress(len(jobs) - len(waiting) + start + min(_BATCH, len(waiting) - start), len(jobs))
     graded = [(job.task.id, done[job.key]) for job in jobs if job.key in done]
     passed = Counter(task for task, outcome in graded if outcome == Outcome.PASSED)
     total = Counter(task for task, _ in graded)
     counts = {task: (total[task], passed[task]) for task in by_id if task in total}
-    return FileReport(target, counts, Counter(outcome for _, outcome in graded), missed)
+    sampled = {job.task.id for job in jobs}
+    without = tuple(task for task in by_id if task not in sampled)
+    return FileReport(target, counts, Counter(outcome for _, outcome in graded), missed, unfit, without)
+
+
+def sample_counts(samples: str | Path, tasks: Iterable[AnyTask]) -> dict[str, int]:
+    """How many samples of each task a file holds; SamplesError as in grade_file."""
+    by_id = {task.id: task for task in tasks}
+    return dict.fromkeys(by_id, 0) | Counter(job.task.id for job in _read_samples(Path(samples), by_id))
+
+
+def verdict_counts(verdicts: str | Path) -> dict[str, tuple[int, int]]:
+    """(n, c) of each task in a file of verdicts; SamplesError for a file that is none."""
+    counts: dict[str, tuple[int, int]] = {}
+    try:
+        for where, record in records(verdicts):
+            name, outcome = record.get("task_id"), record.get("outcome")
+            if not isinstance(name, str) or not isinstance(outcome, str):
+                raise SamplesError(f"{where}: not a verdict; give a file that `entrostat grade` wrote")
+            n, c = counts.get(name, (0, 0))
+            counts[name] = n + 1, c + (outcome == Outcome.PASSED)
+    except TaskError as error:
+        raise SamplesError(f"{error}; give a file of verdicts that `entrostat grade` wrote") from None
+    if not counts:
+        raise SamplesError(f"{verdicts}: holds no verdict; grade the samples first")
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +151,8 @@ def _job(where: str, record: Record, number: int, tasks: dict[str, AnyTask]) -> 
         )
     task = tasks.get(str(name))
     if task is None:
-        raise SamplesError(f"{where}: task_id is {name!r}, which is not among the {len(tasks)} tasks given")
+        known = len(set(map(id, tasks.values())))
+        raise SamplesError(f"{where}: task_id is {name!r}, which is not among the {known} tasks given")
     text = record.get("solution", record.get("completion"))
     if not isinstance(text, str):
         raise SamplesError(f'{where}: {name!r} has neither "solution" nor "completion" with a text')

@@ -2,7 +2,8 @@
 
 Plain data is None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, and of the module
 collections Counter, defaultdict (whose default is not kept) and OrderedDict, of exactly these types: an instance of
-any other subclass is refused, so no method of the code under test can run while values are compared.
+any other subclass is refused, so no method of the code under test can run while values are compared. numpy's
+numbers and arrays are written as Python's numbers and lists, where the code may import it.
 The text of equal values is equal except for the order of dictionaries and the sign of zero, so most comparisons are
 comparisons of strings, and nothing that untrusted code sent is ever turned into a hash table on the grader's side.
 
@@ -152,6 +153,8 @@ def _to_json(value: Any, depth: int) -> Any:
         return {kind.__name__: [[_to_json(key, depth - 1), _to_json(item, depth - 1)] for key, item in value.items()]}
     if kind is set or kind is frozenset:
         return {kind.__name__: sorted((_to_json(item, depth - 1) for item in value), key=_dumps)}
+    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
+        return _to_json(value.tolist(), depth - 1)
     raise NotPlainError(f"a value of type {kind.__name__}, which is not plain data")
 
 

@@ -30,7 +30,15 @@ from entrostat.runs.inference import (
     sign_test,
     t_interval,
 )
-from entrostat.runs.passk import mean_over_tasks, pass_at_k, pass_hat_k
+from entrostat.runs.passk import (
+    PassScore,
+    TooFewSamplesError,
+    mean_over_tasks,
+    pass_at_k,
+    pass_hat_k,
+    pass_scores,
+    require_samples,
+)
 from entrostat.runs.record import Run
 from entrostat.runs.trajectory import Trajectory
 
@@ -39,9 +47,11 @@ __all__ = [
     "CollapseReport",
     "Contrast",
     "Estimate",
+    "PassScore",
     "Run",
     "RunError",
     "Test",
+    "TooFewSamplesError",
     "Trajectory",
     "atomic_path",
     "atomic_write",
@@ -62,8 +72,10 @@ __all__ = [
     "paired_t",
     "pass_at_k",
     "pass_hat_k",
+    "pass_scores",
     "permutation_test",
     "planned_contrasts",
+    "require_samples",
     "sign_test",
     "slope_of_ends",
     "t_interval",

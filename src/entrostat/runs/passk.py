@@ -9,9 +9,62 @@ subset of k exists where k > n: that is refused, never extrapolated. Store (n, c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import comb
 from statistics import fmean
+
+from entrostat.errors import EntrostatError
+from entrostat.runs.inference import Estimate, mean_interval
+
+
+class TooFewSamplesError(EntrostatError, ValueError):
+    """A k that no task has samples enough for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassScore:
+    """The mean of pass@k or pass^k over the tasks that have k samples. tasks: how many there are in all."""
+
+    name: str
+    estimate: Estimate
+    tasks: int
+
+    @property
+    def warning(self) -> str:
+        """What keeps this mean from being compared with others, "" for nothing."""
+        if self.estimate.n == self.tasks:
+            return ""
+        return (
+            f"{self.name} is over {self.estimate.n} of {self.tasks} tasks, for the others have fewer samples: do not "
+            "compare it with a mean over all"
+        )
+
+
+def pass_scores(counts: Mapping[str, tuple[int, int]], ks: Sequence[int]) -> list[PassScore]:
+    """pass@k and, for k above 1 (they are the same at 1), pass^k for each k, from (n, c) of each task.
+
+    TooFewSamplesError for a k that no task has as many samples of.
+    """
+    require_samples({task: n for task, (n, _) in counts.items()}, ks)
+    scores = []
+    for k in ks:
+        enough = [(n, c) for n, c in counts.values() if n >= k]
+        estimators = {f"pass@{k}": pass_at_k, **({f"pass^{k}": pass_hat_k} if k > 1 else {})}
+        for name, estimator in estimators.items():
+            scores.append(PassScore(name, mean_interval([estimator(n, c, k) for n, c in enough]), len(counts)))
+    return scores
+
+
+def require_samples(samples: Mapping[str, int], ks: Sequence[int]) -> None:
+    """TooFewSamplesError for a k above the number of samples of every task."""
+    most = max(samples.values(), default=0)
+    if too_large := [k for k in ks if k > most]:
+        named = ", ".join(map(str, too_large))
+        raise TooFewSamplesError(
+            f"k is {named}, but no task has more than {most} samples, and pass@k takes k samples of a task; "
+            "draw more samples or leave that k out"
+        )
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
