@@ -31,7 +31,21 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["train"], ["chain"], ["report"], ["tokens"], ["grade"], ["eval"], ["audit"], ["compare"]]
+    "command",
+    [
+        [],
+        ["demo"],
+        ["train"],
+        ["chain"],
+        ["report"],
+        ["tokens"],
+        ["grade"],
+        ["eval"],
+        ["audit"],
+        ["compare"],
+        ["tasks"],
+        ["tasks", "check"],
+    ],
 )
 def test_help_shows_an_example(command):
     result = run(*command, "--help")

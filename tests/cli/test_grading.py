@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -137,3 +138,37 @@ def test_compare_refuses_what_is_no_verdict(write, tasks):
     assert run("compare", write("v.jsonl", verdicts([1])), "nowhere").exit_code == 2
     other = write("w.jsonl", [{"task_id": "other", "outcome": "wrong"}])
     assert run("compare", write("v.jsonl", verdicts([1])), other).exit_code == 2
+
+
+def test_the_schema_is_printed_and_names_every_field():
+    text = run("tasks", "--schema").stdout
+    assert {"FunctionRecord", "ScriptRecord", "ProgramRecord"} <= set(json.loads(text)["$defs"])
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+    for record in json.loads(text)["$defs"].values():
+        assert [name for name in record["properties"] if f"`{name}`" not in page] == []
+
+
+def test_the_records_on_the_page_are_read_and_their_solutions_pass(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+    records = [json.loads(block.partition("```")[0]) for block in page.split("```json\n")[1:]]
+    (tmp_path / "tasks.json").write_text(json.dumps(records))
+    answer = json.loads(run("tasks", "check", tmp_path / "tasks.json", "--json").stdout)
+    assert answer == {"tasks": 3, "checked": 3, "failed": {}}
+
+
+def test_check_names_what_its_own_solution_does_not_pass(write):
+    record = {"entry_point": "f", "tests": [{"args": [2], "expected": 4}]}
+    file = write(
+        "tasks.jsonl",
+        [
+            record | {"id": "good", "solution": RIGHT},
+            record | {"id": "bad", "solution": WRONG},
+            record | {"id": "bare"},
+            {"id": "unfit", "entry_point": "f", "script": "import nowhere\nf(1)", "solution": RIGHT},
+        ],
+    )
+    result = run("tasks", "check", file)
+    assert result.exit_code == 1
+    assert "bad: wrong: test 1 of 1" in result.stdout
+    assert "unfit: unfit task" in result.stdout
+    assert "1 of 3 reference solutions pass; 1 tasks have none" in " ".join(result.stdout.split())

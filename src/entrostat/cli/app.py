@@ -10,6 +10,7 @@ from entrostat.cli.diagnosing import diagnose, watch
 from entrostat.cli.grading import compare, evaluate, grade
 from entrostat.cli.reporting import report
 from entrostat.cli.screen import Commands
+from entrostat.cli.tasks import tasks
 from entrostat.cli.tokens import tokens
 from entrostat.cli.training import demo, train
 
@@ -30,6 +31,7 @@ app.command()(grade)
 app.command(name="eval")(evaluate)
 app.command()(audit)
 app.command()(compare)
+app.add_typer(tasks, name="tasks")
 app.command()(diagnose)
 app.command()(watch)
 
