@@ -10,6 +10,7 @@ from entrostat.diagnosis.detectors import DETECTORS, Detector
 from entrostat.diagnosis.reading import Log
 from entrostat.diagnosis.watchdog import Watchdog
 from entrostat.runs.finding import SEVERITIES, Finding
+from entrostat.runs.notebook import table
 
 SCHEMA = 2  # of as_dict(): a number that grows when a key changes its meaning or goes
 
@@ -30,6 +31,19 @@ class Diagnosis:
     def __repr__(self) -> str:
         said = ", ".join(f"{each.severity} {each.kind} since step {each.onset}" for each in self.findings)
         return f"Diagnosis({self.log.name!r}, {len(self.log.rows)} rows: {said or 'no finding'})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "severity": each.severity,
+                "finding": each.kind,
+                "since step": each.onset,
+                "what": each.summary,
+                "try first": each.remedies[0].action if each.remedies else "",
+            }
+            for each in self.findings
+        ]
+        return table(f"{self.log.name}: {len(self.log.rows)} rows, {len(rows) or 'no'} findings", rows)
 
     @property
     def sighted(self) -> Mapping[str, tuple[str, ...]]:

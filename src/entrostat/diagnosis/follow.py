@@ -22,12 +22,12 @@ class Follower:
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         end: int | None = None,
         columns: Mapping[str, Sequence[str]] | None = None,
         detectors: Sequence[Detector] = DETECTORS,
     ) -> None:
-        self.path, self.end, self.columns, self.detectors = path, end, columns, detectors
+        self.path, self.end, self.columns, self.detectors = Path(path), end, columns, detectors
         self.log: Log | None = None
         self.watchdog = Watchdog(end, detectors)
         self._known: set[tuple[str, str, int]] = set()

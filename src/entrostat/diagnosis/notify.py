@@ -155,8 +155,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class FindingLog:
     """Appends each finding to a file, one JSON object per line."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
 
     def send(self, finding: Finding) -> str | None:
         """Append the finding. RunError: the file cannot be written."""

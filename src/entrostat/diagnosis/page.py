@@ -14,7 +14,7 @@ from entrostat.report.style import PALETTE, svg
 from entrostat.runs import atomic_write
 
 
-def write_page(diagnosis: Diagnosis, out: Path) -> Path:
+def write_page(diagnosis: Diagnosis, out: str | Path) -> Path:
     """Write the page about a diagnosis to the file `out`, and return it. RunError: it cannot be written.
 
     Text from logs is escaped, and the page allows neither scripts nor connections.
@@ -40,5 +40,6 @@ def write_page(diagnosis: Diagnosis, out: Path) -> Path:
             for finding in diagnosis.findings
         },
     )
-    atomic_write(out, page.encode("utf-8", "backslashreplace"))
-    return out
+    place = Path(out)
+    atomic_write(place, page.encode("utf-8", "backslashreplace"))
+    return place

@@ -19,7 +19,7 @@ from entrostat.tasks.sources import AnyTask
 def generate(
     policy: Policy,
     tasks: Sequence[AnyTask],
-    out: Path,
+    out: str | Path,
     *,
     n: int,
     max_new_tokens: int,
@@ -35,8 +35,9 @@ def generate(
     progress is told (tasks done, tasks in all). Raises RunError when `out` holds samples that were drawn otherwise.
     """
     settings = {"model": policy.source, "n": n, "max_new_tokens": max_new_tokens, "temperature": temperature}
-    _refuse_others(out, {**settings, "seed": seed})
-    written = Counter(line["task_id"] for line in read_lines(out))
+    file = Path(out)
+    _refuse_others(file, {**settings, "seed": seed})
+    written = Counter(line["task_id"] for line in read_lines(file))
     waiting = [task for task in tasks if written[task.id] < n]
     size = max(1, batch_rows // n)
     for start in range(0, len(waiting), size):
@@ -46,10 +47,10 @@ def generate(
         for row, text in enumerate(rollout.texts):
             task, number = batch[row // n], row % n
             if number >= written[task.id]:
-                append_line(out, {"task_id": task.id, "sample": number, "completion": text})
+                append_line(file, {"task_id": task.id, "sample": number, "completion": text})
         if progress:
             progress(len(tasks) - len(waiting) + start + len(batch), len(tasks))
-    return out
+    return file
 
 
 def _settings(file: Path) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Policy:
             return packed_logits(self.model, packing)
         return separate_logits(self.model, prompts, prompt_mask, completions, completion_mask)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write weights, configuration and tokenizer so that `load_policy` and transformers can read them back."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

@@ -50,7 +50,7 @@ def jobs(study: StudyRecipe) -> list[Job]:
 
 def run_study(
     study: StudyRecipe,
-    out: Path,
+    out: str | Path,
     *,
     workers: int = 1,
     ray: bool = False,
@@ -58,24 +58,26 @@ def run_study(
 ) -> Path:
     """Run the chains of a study that are still to run, and write their results; returns the SQLite file.
 
-    workers: chains at a time, in processes of this machine; with `ray` as tasks of a Ray cluster that sees `out`.
+    out: the study's folder. workers: chains at a time, in processes of this machine; with `ray` as tasks of a Ray
+    cluster that sees the folder.
     Raises StudyError when chains ended with an error: the others are finished, and the same call resumes those.
     RunError: `out` holds another thing than a study.
     """
-    _begin(study, out)
+    folder = Path(out)
+    _begin(study, folder)
     todo = jobs(study)
-    write_results(out, todo)
+    write_results(folder, todo)
     faults: list[str] = []
-    spread = _on_ray(study, out, todo) if ray else _in_processes(study, out, todo, workers)
+    spread = _on_ray(study, folder, todo) if ray else _in_processes(study, folder, todo, workers)
     for ended in spread:
         if ended is not None:
             (method, seed), fault = ended
-            write_results(out, [(method, seed)])
+            write_results(folder, [(method, seed)])
             faults += [f"{method}, seed {seed}: {fault}"] if fault else []
-        progress(standing(study, out))
+        progress(standing(study, folder))
     if faults:
         raise StudyError("\n".join(faults))
-    return out / "results.sqlite"
+    return folder / "results.sqlite"
 
 
 def run_one(

@@ -25,7 +25,7 @@ REMEMBERED = 200_000  # verdicts; late in a run most completions have been seen 
 
 
 def train(
-    recipe: Recipe, out: Path, listener: Listener | None = None, grader: CodeGrader | None = None
+    recipe: Recipe, out: str | Path, listener: Listener | None = None, grader: CodeGrader | None = None
 ) -> CampaignOutcome:
     """Run the campaign of a recipe in the folder `out`, or take it up where it was killed.
 
@@ -40,7 +40,7 @@ def train(
     start = starting_point(recipe)
     tasks = TaskSplits.of(recipe.tasks)
     with nullcontext(grader) if grader else grader_of(recipe) as judge:
-        return run_open_campaign(open_campaign(recipe, tasks, judge, out, start, listener), start)
+        return run_open_campaign(open_campaign(recipe, tasks, judge, Path(out), start, listener), start)
 
 
 def starting_point(recipe: Recipe) -> Checkpoint:

@@ -44,12 +44,12 @@ def scalars(line: Line) -> dict[str, float]:
 class TensorBoard:
     """Event files in `folder`/tensorboard. TrackerError: `tensorboard` is missing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise _missing("tensorboard") from error
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer = SummaryWriter(str(Path(folder) / "tensorboard"))
 
     def __call__(self, line: dict[str, Any]) -> None:
         """Write the line's numbers at its step."""
@@ -65,15 +65,16 @@ class WeightsAndBiases:
     """An offline run in `folder`/wandb, to be sent by `wandb sync` when and if the user wants; other settings by the
     library's own environment variables. TrackerError: `wandb` is missing. ValueError: another mode."""
 
-    def __init__(self, folder: Path, mode: Literal["online", "offline"] = "offline") -> None:
+    def __init__(self, folder: str | Path, mode: Literal["online", "offline"] = "offline") -> None:
         if mode not in ("online", "offline"):
             raise ValueError(f"mode is {mode!r}; give 'online' or 'offline'")
         try:
             import wandb
         except ImportError as error:
             raise _missing("wandb") from error
-        folder.mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(project="entrostat", name=folder.name, dir=str(folder), mode=mode)
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(project="entrostat", name=place.name, dir=str(place), mode=mode)
 
     def __call__(self, line: dict[str, Any]) -> None:
         """Log the line's numbers at its step."""
@@ -87,13 +88,13 @@ class WeightsAndBiases:
 class Trackio:
     """A run of the local project `entrostat`. TrackerError: `trackio` is missing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         try:
             import trackio
         except ImportError as error:
             raise _missing("trackio") from error
         self._library = trackio
-        trackio.init(project="entrostat", name=folder.name, resume="allow", embed=False)
+        trackio.init(project="entrostat", name=Path(folder).name, resume="allow", embed=False)
 
     def __call__(self, line: dict[str, Any]) -> None:
         """Log the line's numbers at its step."""

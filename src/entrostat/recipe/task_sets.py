@@ -71,7 +71,7 @@ def _listcraft(name: str, size: int, wanted: TasksRecipe) -> Sequence[AnyTask]:
     return listcraft.tasks(cast(listcraft.Split, name), size, seed, wanted.levels)
 
 
-def load_task_set(name: str, path: Path | None = None) -> list[AnyTask]:
+def load_task_set(name: str, path: str | Path | None = None) -> list[AnyTask]:
     """The tasks of a set: from the file `path`, or from the package that carries them.
 
     Raises TaskError for an unknown name, and for a set that no package carries when no path is given.

@@ -36,7 +36,9 @@ SECTIONS_BYTES = 1_800_000  # the most for the sections of single runs
 MOST_COMPARED = 4  # runs whose recipes are set side by side
 
 
-def build_report(runs: Sequence[Path], out: Path, findings: Sequence[Sequence[Finding]] | None = None) -> Path:
+def build_report(
+    runs: Sequence[str | Path], out: str | Path, findings: Sequence[Sequence[Finding]] | None = None
+) -> Path:
     """Write the page about the run folders `runs` to the file `out`, and return it.
 
     findings: what was found wrong with each run, shown at the top; None where nobody looked. The page stays under 3 MB:
@@ -55,8 +57,9 @@ def build_report(runs: Sequence[Path], out: Path, findings: Sequence[Sequence[Fi
     policy = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
     bare = render(data={}, script_policy=policy)
     page = render(data=browser_data(loaded, PAGE_BYTES - _size(bare)), script_policy=policy)
-    atomic_write(out, page.encode("utf-8", "backslashreplace"))
-    return out
+    place = Path(out)
+    atomic_write(place, page.encode("utf-8", "backslashreplace"))
+    return place
 
 
 def _environment() -> Environment:

@@ -12,7 +12,7 @@ from entrostat.runs import CollapseReport, Run, Trajectory, collapse_report
 Lines = Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunData:
     """A run folder, read once.
 
@@ -29,6 +29,9 @@ class RunData:
     select: Trajectory | None
     report: Trajectory | None
     collapse: CollapseReport | None
+
+    def __repr__(self) -> str:
+        return f"RunData({self.name!r}, {len(self.steps)} steps, {len(self.evals)} evaluations)"
 
     @property
     def last_step(self) -> int:
@@ -57,12 +60,12 @@ class SummaryRow:
     steps: int
 
 
-def read_runs(paths: Sequence[Path]) -> list[RunData]:
+def read_runs(paths: Sequence[str | Path]) -> list[RunData]:
     """The run folders `paths`, in their order, each under a name of its own. RunError: one is no run folder."""
     return [read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
 
 
-def read_run(path: Path, name: str) -> RunData:
+def read_run(path: str | Path, name: str) -> RunData:
     """The run folder `path`. RunError: it is none, or a log in it is damaged."""
     run = Run.open(path)
     evals = run.evals()
@@ -72,7 +75,7 @@ def read_run(path: Path, name: str) -> RunData:
     )
 
 
-def summary_rows(paths: Sequence[Path]) -> list[SummaryRow]:
+def summary_rows(paths: Sequence[str | Path]) -> list[SummaryRow]:
     """One row a run, in the order of `paths`. RunError: one is no run folder."""
     return [summarise(run) for run in read_runs(paths)]
 
@@ -141,9 +144,9 @@ def _collapse(evals: Lines, select: Trajectory | None, report: Trajectory | None
     return collapse_report(select, report, [(n, c) for _, n, c in at_peak["results"]])
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def _names(paths: Sequence[str | Path]) -> list[str]:
     """The folders' last parts, as many as it takes to tell them apart."""
-    parts = [path.resolve().parts for path in paths]
+    parts = [Path(path).resolve().parts for path in paths]
     for depth in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):

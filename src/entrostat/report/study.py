@@ -68,7 +68,7 @@ class HeadlineRow:
         }
 
 
-def headline(folder: Path) -> list[HeadlineRow]:
+def headline(folder: str | Path) -> list[HeadlineRow]:
     """The headline table of a study folder, methods in the recipe's order; those without a finished chain are left out.
 
     RunError: `folder` is no study.
@@ -76,14 +76,14 @@ def headline(folder: Path) -> list[HeadlineRow]:
     return _headline(read_study(folder))
 
 
-def build_study_report(folder: Path) -> Path:
+def build_study_report(folder: str | Path) -> Path:
     """Write the page <folder>/report.html, and each figure and table beside it under <folder>/report/.
 
     Figures as PNG and PDF, tables as CSV and LaTeX. Returns the page. RunError: `folder` is no study, or no space.
     """
     study = read_study(folder)
     rows = [row.plain() for row in _headline(study)]
-    out = folder / "report"
+    out = study.folder / "report"
     out.mkdir(exist_ok=True)
     drawings = []
     for figure in FIGURES:
@@ -117,8 +117,8 @@ def build_study_report(folder: Path) -> Path:
         samples=study.samples(),
         recipe=json.dumps(study.recipe, indent=2),
     )
-    atomic_write(folder / "report.html", page.encode("utf-8", "backslashreplace"))
-    return folder / "report.html"
+    atomic_write(study.folder / "report.html", page.encode("utf-8", "backslashreplace"))
+    return study.folder / "report.html"
 
 
 def as_latex(rows: Sequence[dict[str, str]]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from entrostat.report.reading import read_run
 from entrostat.report.samples import TaskSamples, side_by_side
 from entrostat.runs import RunError
+from entrostat.runs.notebook import table
 from entrostat.runs.ownership import plain_name, whole_number
 
 Row = Mapping[str, Any]
@@ -63,7 +64,7 @@ class MethodData:
         return [chain for chain in self.chains if chain.is_finished]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StudyData:
     """A study folder, read once. steps: of a whole campaign."""
 
@@ -72,6 +73,21 @@ class StudyData:
     recipe: Mapping[str, Any]
     methods: Sequence[MethodData]
     steps: int
+
+    def __repr__(self) -> str:
+        chains = sum(len(method.chains) for method in self.methods)
+        return f"StudyData({self.name!r}, {len(self.methods)} methods, {chains} chains)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "method": method.name,
+                "finished chains": len(method.finished),
+                "campaigns": sum(len(chain.campaigns) for chain in method.chains),
+            }
+            for method in self.methods
+        ]
+        return table(self.name, rows)
 
     @property
     def unfinished(self) -> list[str]:
@@ -112,8 +128,10 @@ class StudyData:
         return found
 
 
-def read_study(folder: Path) -> StudyData:
-    """The study in `folder`. RunError: it is none, its results are damaged, or study.json names no methods or seeds."""
+def read_study(place: str | Path) -> StudyData:
+    """The study in the folder `place`. RunError: it is none, its results are damaged, or study.json names no methods or
+    seeds."""
+    folder = Path(place)
     try:
         recipe = json.loads((folder / "study.json").read_bytes())
         for method in recipe["methods"]:

@@ -52,6 +52,7 @@ from typing import Any
 
 from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
 from entrostat.runs.lines import DECISION, EVALUATION, HEADER, SAMPLE, STEP, checked, under_new_names
+from entrostat.runs.notebook import table
 from entrostat.runs.ownership import whole_number
 
 IDENTITY = ("recipe", "seed", "hashes")
@@ -59,7 +60,7 @@ SPLITS = ("train", "select", "report", "ood")
 _SAMPLE_FILE = re.compile(rf"([0-9]{{6,}})-({'|'.join(SPLITS)})\.jsonl")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """One run's folder, open for reading and appending.
 
@@ -71,6 +72,16 @@ class Run:
     seed: int
     hashes: dict[str, str]
     versions: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, seed={self.seed})"
+
+    def _repr_html_(self) -> str:
+        measured = ("step", "reward", "entropy", "loss", "grad_norm", "length")
+        steps = self.steps()
+        shown = [steps[place] for place in sorted({0, len(steps) // 2, len(steps) - 1})] if steps else []
+        rows = [{name: line.get(name, "") for name in measured} for line in shown]
+        return table(f"{self.path}: seed {self.seed}, {len(steps)} steps", rows)
 
     @classmethod
     def create(

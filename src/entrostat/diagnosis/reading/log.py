@@ -32,7 +32,7 @@ class RawLog:
     file: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Log:
     """A log, read as far as it goes.
 
@@ -50,6 +50,9 @@ class Log:
     by: Mapping[str, By] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     file: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Log({self.name!r}, {self.format}, {len(self.rows)} rows of {', '.join(self.used) or 'nothing known'})"
 
     @property
     def lacking(self) -> tuple[str, ...]:
