@@ -148,9 +148,10 @@ def test_a_place_for_images_may_lie_beyond_the_embedding_but_not_in_a_prompt(fol
         policy.encode("")
 
 
-def test_an_end_token_beyond_the_embedding_is_refused(folder):
-    configure(folder, "generation_config.json", eos_token_id=[1, 171])
-    refused(folder, "ends at token 171, beyond")
+@pytest.mark.parametrize("end", [171, -1, "1", 1.5])
+def test_an_end_token_that_the_embedding_does_not_have_is_refused(folder, end):
+    configure(folder, "generation_config.json", eos_token_id=[1, end])
+    refused(folder, f"ends at token {end!r}, which")
 
 
 @pytest.mark.parametrize(

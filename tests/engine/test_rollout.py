@@ -122,6 +122,8 @@ def test_a_model_without_a_key_value_cache_and_one_without_finite_logits_are_ref
 def test_a_completion_that_could_outrun_the_models_positions_is_refused(policy):
     with pytest.raises(PolicyError, match=r"max_new_tokens: got 200 .* has 128 positions; lower it to \d+"):
         sample(policy, PROMPTS, 1, 200, seed=0)
+    with pytest.raises(PolicyError, match=r"has 128 positions; give shorter prompts"):
+        sample(policy, [PROMPTS[0] * 100], 1, 1, seed=0)
 
 
 def test_a_model_that_takes_no_ready_mask_samples_the_same(policy):

@@ -29,7 +29,7 @@ def test_only_a_digest_is_one(name, tmp_path):
     assert digest("0123456789abcdef" * 4, "file.json") == "0123456789abcdef" * 4
 
 
-@pytest.mark.parametrize("value", [True, -1, 1.0, "3", None, [], 1e999])
+@pytest.mark.parametrize("value", [True, -1, 1.0, "3", None, [], 1e999, 10**300])
 def test_only_a_whole_number_is_one(value):
     with pytest.raises(RunError, match="a whole number belongs"):
         whole_number(value, "file.json: step")

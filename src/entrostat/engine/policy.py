@@ -209,11 +209,12 @@ def refuse_misfit(policy: Policy) -> None:
         )
     if not policy.stop_ids:
         raise PolicyError(f"policy.path: {policy.source} names no end token; set eos_token in its tokenizer")
-    if max(policy.stop_ids) >= rows:
-        raise PolicyError(
-            f"policy.path: {policy.source} ends at token {max(policy.stop_ids)}, beyond the model's embedding of "
-            f"{rows}; set eos_token in its tokenizer and eos_token_id in its generation_config.json"
-        )
+    for stop in policy.stop_ids:
+        if type(stop) is not int or not 0 <= stop < rows:
+            raise PolicyError(
+                f"policy.path: {policy.source} ends at token {stop!r}, which the model's embedding of {rows} does not "
+                "have; set eos_token in its tokenizer and eos_token_id in its generation_config.json"
+            )
     ids = torch.tensor([[0, 1, 2], [0, 1, 3]], device=policy.device) % rows
     close = 1e-5 if policy.model.dtype == torch.float32 else 1e-2
     first, second = policy.model(input_ids=ids).logits[:, :2]

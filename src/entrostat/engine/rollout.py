@@ -123,9 +123,11 @@ def _refuse_too_long(policy: Policy, prompt_tokens: int, max_new_tokens: int) ->
     """Raise PolicyError where a completion could run past the positions that the model was made for."""
     positions = getattr(policy.model.config, "max_position_embeddings", None)
     if positions and prompt_tokens + max_new_tokens > positions:
+        left = positions - prompt_tokens
+        remedy = f"lower it to {left} or less" if left > 0 else "give shorter prompts"
         raise PolicyError(
             f"max_new_tokens: got {max_new_tokens} after a prompt of {prompt_tokens} tokens, but {policy.source} "
-            f"has {positions} positions; lower it to {max(positions - prompt_tokens, 0)} or less"
+            f"has {positions} positions; {remedy}"
         )
 
 

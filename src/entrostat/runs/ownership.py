@@ -24,6 +24,7 @@ from reprlib import repr as shortened
 from entrostat.runs.files import SEAL, RunError, folder_digest, refusal
 
 CLAIM = "being written"
+MOST = 10**15  # a count that names a folder has few enough digits for any file system
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PASSING = re.compile(r"\.(writing|freed)-[0-9a-f]{64}|\.writing-[0-9]{1,10}")
@@ -45,10 +46,10 @@ def digest(name: object, origin: str) -> str:
 
 
 def whole_number(value: object, origin: str) -> int:
-    """`value`, which `origin` gives, as a count, such as one of steps. RunError: it is no whole number from 0."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    """`value`, which `origin` gives, as a count, such as one of steps. RunError: it is no whole number from 0 to MOST."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
         raise RunError(
-            f"{origin}: got {shortened(value)}, where a whole number belongs (0, 1, 2, ...); "
+            f"{origin}: got {shortened(value)}, where a whole number belongs (0, 1, 2, ... to {MOST}); "
             "restore the file, or start in a new folder"
         )
     return value
