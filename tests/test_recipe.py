@@ -87,6 +87,12 @@ def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
             "recipe: update.learning_rate: got inf; input should",
         ),
         ({"name": ["x" * 99] * 10**6}, "recipe: name: got ["),
+        ({"name": "x", "campaign": {"steps": True}}, "recipe: campaign.steps: got True; input should be a number"),
+        ({"name": "x", "threads": True}, "recipe: threads: got True; input should be a number, not yes or no"),
+        (
+            {"name": "x", "control": {"strategy": {"name": "id", "split": False}}},
+            "recipe: control.strategy.split: got False; input should be a number",
+        ),
         ({"name": "x", "update": {"minibatches": 3}}, "update.minibatches: got 3, which does not divide"),
         (
             {"name": "x", "control": {"strategy": {"name": "up"}}},

@@ -11,6 +11,7 @@ import pytest
 
 from entrostat.diagnosis import Finding, notify
 from entrostat.diagnosis.notify import FindingLog, Webhook, sentence
+from entrostat.grading.post import ExchangeError, post
 
 FINDING = Finding("truncation", "critical", 40, 30, "70% of the completions are cut.", {"now": 0.7}, ("truncated",))
 
@@ -162,6 +163,16 @@ def test_the_address_comes_from_the_variable(server, monkeypatch):
     monkeypatch.setenv("HOOK", url)
     assert Webhook.from_environment("HOOK").send(FINDING) is None
     assert len(heard) == 1
+
+
+def test_a_process_that_may_start_no_thread_is_told_so(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert Webhook("http://127.0.0.1:9/hook").send(FINDING) == "webhook: not sent (no further thread can be started)"
+    with pytest.raises(ExchangeError, match="can't start new thread"):
+        post("http://127.0.0.1:9/run_code", b"{}", 1.0, 100)
 
 
 def test_a_server_that_is_not_there_is_reported_not_raised():

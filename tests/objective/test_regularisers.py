@@ -74,17 +74,22 @@ def test_ewc_is_quadratic_weighted_and_pulls_back_along_the_difference():
     assert gradient.tolist() == [3.0, 0.0]
 
 
-def padded(x, extra: int = 3):
-    """Logits with `extra` columns of -inf, as a vocabulary padded to a round number has."""
-    return torch.cat([x, x.new_full((*x.shape[:-1], extra), -torch.inf)], -1)
+def padded(x, fill: float = -torch.inf, extra: int = 3):
+    """Logits with `extra` columns of `fill`, as a vocabulary padded to a round number has."""
+    return torch.cat([x, x.new_full((*x.shape[:-1], extra), fill)], -1)
 
 
-def test_a_padded_vocabulary_changes_neither_the_divergence_nor_its_gradient() -> None:
+LEAST = torch.finfo(torch.float64).min
+
+
+@pytest.mark.parametrize("fill", [-torch.inf, LEAST])
+@pytest.mark.parametrize("other", [-torch.inf, LEAST, -1e4])
+def test_a_padded_vocabulary_changes_neither_the_divergence_nor_its_gradient(fill, other) -> None:
     logits, reference = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).double().unbind(0)
     plain, wide = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     divergence = kl_to_reference(plain, reference)
     divergence.sum().backward()
-    found = kl_to_reference(padded(wide), padded(reference))
+    found = kl_to_reference(padded(wide, fill), padded(reference, other))
     found.sum().backward()
     torch.testing.assert_close(found, divergence)
     torch.testing.assert_close(wide.grad, plain.grad)

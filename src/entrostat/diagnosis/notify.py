@@ -71,7 +71,10 @@ class Webhook:
         """
         body = {"text": sentence(finding, self.run), "run": self.run, "finding": finding.as_dict()}
         call = _Call(self._address, json.dumps(body).encode())
-        call.start()
+        try:
+            call.start()
+        except RuntimeError:  # no thread is left to this process
+            return "webhook: not sent (no further thread can be started)"
         call.join(TIMEOUT)
         if call.is_alive():
             call.give_up()

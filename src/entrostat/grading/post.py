@@ -29,7 +29,10 @@ def post(url: str, body: bytes, seconds: float, limit: int) -> bytes:
     libraries below; on time-out the connection is shut down, which ends the thread.
     """
     exchange = _Exchange(url, body, seconds, limit)
-    exchange.start()
+    try:
+        exchange.start()
+    except RuntimeError as error:  # no thread is left to this process
+        raise ExchangeError(f"{url}: {error}") from error
     exchange.join(seconds)
     if exchange.is_alive():
         exchange.give_up()

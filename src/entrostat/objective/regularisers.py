@@ -57,16 +57,16 @@ def kl_to_reference(logits: Tensor, reference: Tensor, temperature: float = 1.0)
 
         sum_v p_v (ln p_v - ln q_v),    p = softmax(logits / temperature), q = softmax(reference / temperature)
 
-    logits, reference: (..., V); the gradient is that of `logits`. A token of logit -inf (a padded vocabulary, a banned
-    token) has p = 0 and adds 0; where the reference alone has it, the divergence is infinite; a row of nothing but -inf
-    has none and counts 0. Exact rather than Schulman's k3 estimate
+    logits, reference: (..., V); the gradient is that of `logits`. A token of logit -inf or of the least number of the
+    dtype (a padded vocabulary, a banned token) has p = 0 and adds 0; where the reference alone has -inf, the divergence
+    is infinite; a row of nothing but -inf has none and counts 0. Exact rather than Schulman's k3 estimate
     r - 1 - ln r with r = q_a / p_a of the sampled token a: used as a loss, k3 has the gradient of the other direction's
     divergence and grows without bound where p_a is small, just where a policy runs away. The price is the reference's
     logits. Source: Jaques et al., arXiv 1611.02796, section 3 (penalty); Schulman, "Approximating KL divergence" (k3).
     """
     logp = (logits.float() / temperature).log_softmax(-1)
     logq = (reference.detach().float() / temperature).log_softmax(-1)
-    outside = logits.detach() == -torch.inf
+    outside = logits.detach() <= torch.finfo(logits.dtype).min
     if not bool(outside.any()):
         return (logp.exp() * (logp - logq)).sum(-1)
     empty = outside.all(-1, keepdim=True)

@@ -10,9 +10,20 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from entrostat.campaign.stopping import campaign_rule
 from entrostat.control import Constant
@@ -26,6 +37,30 @@ from entrostat.registry import Registry, UnknownMethodError
 Method = TypeVar("Method")
 Table = Registry[Method]
 Fixed = tuple[str, ...]
+
+
+class WithoutBooleansForNumbers(BaseModel):
+    """Settings in which yes, no, on and off, which YAML reads as booleans, do not pass for 1 and 0."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _types(cls.model_fields[str(info.field_name)].annotation)
+        given = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(each, bool) for each in given) and (int in kinds or float in kinds) and bool not in kinds:
+            raise PydanticCustomError("number_expected", "Input should be a number, not yes or no")
+        return value
+
+
+def _types(annotation: Any) -> list[Any]:
+    """A type hint and all that it is made of."""
+    return [annotation, *(part for own in get_args(annotation) for part in _types(own))]
+
+
+class _Settings(WithoutBooleansForNumbers):
+    """A method's arguments."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
 
 class _BandOwners(Registry[Part]):
@@ -174,7 +209,7 @@ def _settings_of(method: Callable[..., Any], fixed: tuple[str, ...]) -> type[Bas
     for field in dataclasses.fields(source) if dataclasses.is_dataclass(source) else ():
         if field.init and field.default_factory is not dataclasses.MISSING:
             fields[field.name] = (hints[field.name], Field(default_factory=field.default_factory))
-    return create_model("Settings", __config__=ConfigDict(arbitrary_types_allowed=True), **fields)
+    return create_model("Settings", __base__=_Settings, **fields)
 
 
 def _named(choice: Any) -> Any:

@@ -46,7 +46,7 @@ def digest(name: object, origin: str) -> str:
 
 
 def whole_number(value: object, origin: str) -> int:
-    """`value`, which `origin` gives, as a count, such as one of steps. RunError: it is no whole number from 0 to MOST."""
+    """`value`, which `origin` gives, as a count, such as one of steps. RunError: no whole number from 0 to MOST."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
         raise RunError(
             f"{origin}: got {shortened(value)}, where a whole number belongs (0, 1, 2, ... to {MOST}); "
