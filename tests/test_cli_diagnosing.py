@@ -1,6 +1,7 @@
 """`diagnose` and `watch` from the command line: answers on standard output, plain errors, exit codes for scripts."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,13 @@ def test_a_watcher_that_sees_nothing_says_so_and_ends_with_an_error(tmp_path, ki
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
     assert str(file) in result.stderr.replace("\n", "")
+
+
+def test_a_watcher_of_a_pipe_ends_at_once_instead_of_waiting_in_it(tmp_path):
+    os.mkfifo(tmp_path / "log.jsonl")
+    result = run("watch", tmp_path / "log.jsonl", "--once", "--until", "warning")
+    assert result.exit_code == 1
+    assert "a pipe, a socket or a device" in result.stderr
 
 
 def test_wrong_usage_and_an_interrupt_are_no_finding(log, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from entrostat.diagnosis.detectors import DETECTORS, Detector
-from entrostat.diagnosis.reading import Log, read_log
+from entrostat.diagnosis.reading import Log, LogError, read_log
 from entrostat.diagnosis.watchdog import Watchdog
 from entrostat.runs.finding import Finding
 
@@ -35,6 +35,11 @@ class Follower:
 
     def look(self) -> list[Finding]:
         """The findings that are new since the last look. LogError: the log cannot be read."""
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise LogError(
+                f"{self.path}: a pipe, a socket or a device, which cannot be read again and again; write the log to a "
+                "file, with tee for example"
+            )
         files = self._files()
         if self.log is not None and files == self._seen:
             return []

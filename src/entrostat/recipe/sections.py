@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from entrostat.diagnosis import Acting
 from entrostat.diagnosis.notify import require_variable
@@ -31,7 +31,7 @@ def known_source(name: str) -> str:
     return name
 
 
-class Section(WithoutBooleansForNumbers):
+class Section(WithoutBooleansForNumbers, BaseModel):
     """A part of a recipe: unknown keys are refused, and nothing changes after it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
