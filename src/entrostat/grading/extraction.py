@@ -108,6 +108,8 @@ def _in_answer(text: str, entry_point: str | None) -> tuple[int, list[str]]:
     ranked = sorted((each for each in ranked if each[0]), key=lambda each: -each[0])
     if ranked:
         return 1 + ranked[0][0], [source for _, source in ranked]
+    if _is_bare(text) and any(lexing.same_name(word, entry_point) for word in _WORD.findall(text)):
+        return 1, _bare(text)  # it may define the name by other means, such as exec
     return _any_code(fenced)
 
 
@@ -167,11 +169,11 @@ def _is_bare(text: str) -> bool:
 
 
 def _bare(text: str) -> list[str]:
-    """A text without the prose around its code; then what stands between the first sure statement and any prose."""
+    """A text without the prose around its code; from the first sure statement to any prose; to the end."""
     lines = text.split("\n")
     first = next((number for number, line in enumerate(lines) if _is_statement(line)), 0)
     sure = next((number for number, line in enumerate(lines) if _BEGINS_CODE.match(line)), first)
-    return [_until_prose(lines[first:], last=True), _until_prose(lines[sure:], last=False)]
+    return [_until_prose(lines[first:], last=True), _until_prose(lines[sure:], last=False), "\n".join(lines[first:])]
 
 
 def _until_prose(lines: Sequence[str], last: bool) -> str:
