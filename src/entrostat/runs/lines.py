@@ -113,7 +113,7 @@ MEASURED_PER_STEP = """
     loss grad_norm lr reward entropy flow_up flow_down share_up share_down flow_rms flow_lowest flow_highest
     clip_fraction clip_fraction_low clip_fraction_high ratio_outside log_ratio_min_punished kl_old kl_reference
     kl_sampler kl_coefficient ewc predicted_change predicted_error measured_change first_order_change entropy_coef
-    length truncated
+    length truncated reward_std
 """
 
 STEP = Line(

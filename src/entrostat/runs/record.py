@@ -7,36 +7,8 @@
     samples/         a few completions with their verdicts, one file a step and split
     checkpoints/     written by the engine
 
-Fields of a step line; only `step` is required, so that a host writes what it can measure:
-    step, batch, epoch, minibatch   optimizer step, and where in the rollout batch it fell
-    loss, grad_norm, lr, reward     reward is the mean over graded completions
-    entropy                         mean over tokens, nats
-    flow_up, flow_down              expected change of entropy by sign, per token; flow_down <= 0
-    share_up, share_down            share of tokens that expand and contract
-    flow_rms, flow_lowest, flow_highest     of single tokens
-    regions                         {"NONE", "E1" ... "E4": {"share", "clip_fraction", "flow", "flow_share"}}
-    clip_fraction_low, clip_fraction_high
-    ratio_outside                   share of tokens whose ratio left .8 ... 1.2
-    log_ratio_min_punished          lowest log-ratio of a token with a negative advantage, or null
-    kl_old                          estimate of KL(pi_old, pi) in nats per token (before: kl)
-    kl_reference, kl_coefficient    KL(pi, reference) in nats per token and its factor; ewc: the Fisher-weighted penalty
-    kl_sampler                      KL from the sampler's log-probabilities, nats per token; where a host logs it
-    predicted_change, predicted_error, measured_change, flow_by_rule    where the change is measured; nats a token
-    first_order_change              of the mean entropy in the weights, nats; where the recipe asks for it
-    bounds                          {"upper_slope", "upper_intercept", "lower_slope", "lower_intercept"} or null
-    phase                           the strategy's phase, by name
-    length, truncated               mean tokens a completion, share that hit the limit
-    verdicts                        {outcome: count}
-    groups                          {"mixed", "all_right", "all_wrong"}: share of the prompts whose completions are so
-    tokens, seconds                 {"rollout", "update"}, {"rollout", "grade", "update"}
-
-Fields of an evaluation line; step, split and results are required:
-    step, split ("select", "report" or "ood"), results ([[task id, n, c], ...]: c of n samples correct)
-    pass_at ({"1": ..., "4": ...}), distinct (mean number of distinct correct solutions a task)
-    hard (pass@1 over the tasks of the highest level), entropy, length, truncated, verdicts, tokens (a count), seconds
-    at (the step at which it was made, where that was later), tasks ([first, last], where it is of a part of the split)
-
-Fields of a sample: step, split ("train", "select", "report" or "ood"), task, prompt, completion, outcome.
+`entrostat.runs.lines` lists the fields of a line and what each holds, docs/metrics.md explains them. Only `step` is
+required of a step line, so that a host writes what it can measure; an evaluation needs step, split and results.
 """
 
 from __future__ import annotations
