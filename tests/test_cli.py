@@ -39,6 +39,7 @@ def run(*arguments):
         ["chain"],
         ["report"],
         ["tokens"],
+        ["score"],
         ["grade"],
         ["eval"],
         ["audit"],

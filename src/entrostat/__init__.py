@@ -21,6 +21,8 @@ _HOMES = {
     """,
     "diagnosis": "Detector Diagnosis Finding Log LogError Remedy Watchdog diagnose read_log",
     "engine.policy": "load_policy",
+    "engine.score_file": "score_file",
+    "engine.scoring": "score_completions",
     "engine.study": "run_study",
     "engine.train": "train",
     "entropy": "Region entropy_flow polarity regions sensitivity",
@@ -39,7 +41,10 @@ _HOMES = {
     "report.study": "build_study_report",
     "runs": "CollapseReport Run RunError Trajectory collapse_report noise_floor pass_at_k pass_hat_k",
     "tasks": "AnswerTask Call Exchange Expression ProgramTask PuzzleTask ScriptTask Task TaskError",
-    "tokens": "TokenStats TopkTokenStats VocabShard fused_token_stats token_stats topk_token_stats",
+    "tokens": """
+        TokenStats TopkTokenStats VocabShard effective_sample_size fused_token_stats sampler_kl token_stats
+        topk_entropy_bounds topk_token_stats
+    """,
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

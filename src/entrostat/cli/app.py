@@ -9,6 +9,7 @@ from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
 from entrostat.cli.grading import compare, evaluate, grade
 from entrostat.cli.reporting import report
+from entrostat.cli.scoring import score
 from entrostat.cli.screen import Commands
 from entrostat.cli.tasks import tasks
 from entrostat.cli.tokens import tokens
@@ -27,6 +28,7 @@ app.command()(train)
 app.command()(chain)
 app.command()(report)
 app.command()(tokens)
+app.command()(score)
 app.command()(grade)
 app.command(name="eval")(evaluate)
 app.command()(audit)

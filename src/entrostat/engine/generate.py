@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import sample
 from entrostat.engine.seeds import derived_seed
-from entrostat.runs import RunError
-from entrostat.runs.files import append_line, atomic_write, read_lines
+from entrostat.engine.settings_beside import refuse_other_settings
+from entrostat.runs.files import append_line, read_lines
 from entrostat.tasks.sources import AnyTask
 
 
@@ -36,7 +34,7 @@ def generate(
     """
     settings = {"model": policy.source, "n": n, "max_new_tokens": max_new_tokens, "temperature": temperature}
     file = Path(out)
-    _refuse_others(file, {**settings, "seed": seed})
+    refuse_other_settings(file, {**settings, "seed": seed}, "samples drawn")
     written = Counter(line["task_id"] for line in read_lines(file))
     waiting = [task for task in tasks if written[task.id] < n]
     size = max(1, batch_rows // n)
@@ -51,29 +49,3 @@ def generate(
         if progress:
             progress(len(tasks) - len(waiting) + start + len(batch), len(tasks))
     return file
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """What earlier samples were drawn with. RunError: the file that says so is damaged."""
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{file}: damaged ({error}); restore it, or choose another file with --out") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{file}: holds no settings; restore it, or choose another file with --out")
-    return content
-
-
-def _refuse_others(out: Path, settings: dict[str, Any]) -> None:
-    beside = out.with_suffix(".settings.json")
-    if out.exists():
-        found = _settings(beside) if beside.exists() else {}
-        for field, value in settings.items():
-            if found.get(field) != value:
-                raise RunError(
-                    f"{out}: holds samples drawn with {field} {found.get(field, 'unknown')}, not {value}; "
-                    "choose another file with --out, or delete this one"
-                )
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(beside, json.dumps(settings, indent=1).encode() + b"\n")

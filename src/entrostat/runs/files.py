@@ -102,13 +102,20 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
     RunError, naming the line: a line in the middle that is not a JSON object.
     """
+    return list(iterate_lines(path))
+
+
+def iterate_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """`read_lines`, one record at a time: for logs that memory need not hold."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        with path.open("rb") as log:
+            for number, line in enumerate(log, start=1):
+                if line.endswith(b"\n"):
+                    yield _parse(line, path, number)
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise refusal(path, error) from error
-    return [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
 
 
 def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:

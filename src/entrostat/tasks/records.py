@@ -42,11 +42,11 @@ def records(path: str | Path) -> Iterator[tuple[str, Record]]:
         raise TaskError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     if text.lstrip().startswith("["):
         found = _loaded(text, f"{path}, a list")
-        placed = [(f"{path}, record {number}", record) for number, record in enumerate(found, 1)]
+        placed = ((f"{path}, record {number}", record) for number, record in enumerate(found, 1))
     else:
         # Not splitlines: JSON may hold characters that only Python takes for the end of a line.
-        lines = [(f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        placed = [(where, _loaded(line, where)) for where, line in lines]
+        lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+        placed = ((where, _loaded(line, where)) for where, line in lines)
     for where, record in placed:
         if not isinstance(record, dict):
             raise TaskError(f"{where}: is {str(record)[:60]!r}, where a JSON record {{...}} is read")

@@ -1,0 +1,33 @@
+"""The estimates of the divergence from the sampler have its value as their mean, exactly summed over a vocabulary."""
+
+import pytest
+import torch
+
+from entrostat import effective_sample_size, sampler_kl
+
+
+def test_both_estimates_have_the_divergence_as_their_mean():
+    mu, p = (torch.randn(50, generator=torch.Generator().manual_seed(s)).double().log_softmax(0) for s in (0, 1))
+    k1, k3 = sampler_kl(p, mu)
+    kl = (mu.exp() * (mu - p)).sum()
+    torch.testing.assert_close((mu.exp() * k1).sum(), kl)
+    torch.testing.assert_close((mu.exp() * k3).sum(), kl)
+    assert (k3 >= 0).all()
+
+
+def test_k3_keeps_its_digits_near_equality():
+    k1, k3 = sampler_kl(torch.tensor([-1.0], dtype=torch.float64), torch.tensor([-1.0 + 1e-5], dtype=torch.float64))
+    torch.testing.assert_close(k3, k1**2 / 2, rtol=1e-4, atol=0)
+
+
+def test_a_token_outside_the_support_is_infinitely_far():
+    assert [float(k) for k in sampler_kl(torch.tensor([-torch.inf]), torch.tensor([-1.0]))] == [torch.inf] * 2
+    with pytest.raises(ValueError, match="sampler_logp"):
+        sampler_kl(torch.tensor([-1.0]), torch.tensor([-torch.inf]))
+
+
+def test_the_effective_sample_size_counts_equal_weights_and_no_scale():
+    assert effective_sample_size(torch.full((7,), -900.0)) == pytest.approx(7)
+    assert effective_sample_size(torch.tensor([0.0, -torch.inf, -800.0])) == pytest.approx(1)
+    assert effective_sample_size(torch.tensor([0.0, 0.6931471805599453])) == pytest.approx(9 / 5)
+    assert effective_sample_size(torch.tensor([])) == 0
