@@ -43,6 +43,8 @@ def test_a_log_is_diagnosed_without_torch():
         "diagnose absent.jsonl",
         "grade absent.jsonl --tasks listcraft",
         "grade here --tasks jsonl --data absent.jsonl",
+        "score embedded absent.jsonl",
+        "score ./absent here",
         "eval ./absent --tasks listcraft",
         "eval embedded --tasks jsonl --data absent.jsonl",
     ],

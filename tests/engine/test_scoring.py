@@ -346,7 +346,7 @@ def test_the_command_writes_scores_and_a_summary(tmp_path):
         (b"{", "scores.jsonl", "line 1"),
         (b"[1]", "scores.jsonl", "record 1"),
         (b"\xff\xfe\x00", "scores.jsonl", "cannot be read"),
-        (None, "scores.jsonl", "cannot be read"),
+        (None, "scores.jsonl", "no such file"),
         (b"", "scores.csv", "allowed: a name that ends in .jsonl or .parquet"),
         (b"", "in.jsonl", "where the completions are"),
     ],

@@ -12,7 +12,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, counting, refuse_missing, status
+from entrostat.cli.screen import AsJson, cell, console, counting, refuse_missing, refuse_missing_model, status
 
 _LEAST_OUTPUT, _LEAST_DISK = 1 << 20, 16 << 20
 _MOST_NAMED = 5
@@ -138,7 +138,7 @@ def evaluate(
             f"{k or '1,10'}: pass@{max(ks)} needs at least {max(ks)} samples per task; raise --n or lower it",
             param_hint="--k",
         )
-    _refuse_missing_model(model)
+    refuse_missing_model(model)
     how = Grading(workers, timeout, packages, atol, rtol, output, memory)
     chosen = how.tolerant(_task_set(tasks, data))
     settings = {"n": samples, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
@@ -178,7 +178,7 @@ def compare(
         if Path(name).is_file():
             found[name] = verdict_counts(name)
             continue
-        _refuse_missing_model(name)
+        refuse_missing_model(name)
         if tasks is None:
             raise typer.BadParameter(f"{name} is no file of verdicts; to sample it as a model, give --tasks")
         chosen = chosen if chosen is not None else _task_set(tasks, data)
@@ -233,11 +233,6 @@ def _task_set(name: str, data: Path | None) -> list[Any]:
     from entrostat.recipe.task_sets import load_task_set
 
     return load_task_set(name, data)
-
-
-def _refuse_missing_model(model: str) -> None:
-    if model.startswith((".", "/", "~")):  # any other name may be one in a hub
-        refuse_missing(Path(model), "give a model folder, a hub id or embedded")
 
 
 def _sample(model: str, tasks: list[Any], out: Path, dtype: str, device: str, settings: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, counting, visible
+from entrostat.cli.screen import AsJson, cell, console, counting, refuse_missing, refuse_missing_model, visible
 
 
 def score(
@@ -33,6 +33,8 @@ def score(
 
     Example: entrostat score Qwen/Qwen2.5-0.5B completions.jsonl --out scores.jsonl
     """
+    refuse_missing(file, "give the path of a file of completions")
+    refuse_missing_model(model)
     from entrostat.engine.policy import load_policy
     from entrostat.engine.score_file import refuse_numbers, refuse_output, score_file
 

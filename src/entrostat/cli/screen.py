@@ -57,6 +57,12 @@ def refuse_missing(file: Path, remedy: str) -> None:
         raise EntrostatError(f"{file}: no such file; {remedy}")
 
 
+def refuse_missing_model(model: str) -> None:
+    """EntrostatError for a path without a model, as `refuse_missing`."""
+    if model.startswith((".", "/", "~")):  # any other name may be one in a hub
+        refuse_missing(Path(model), "give a model folder, a hub id or embedded")
+
+
 def refuse_missing_run(folder: Path) -> None:
     """EntrostatError for a folder that is no run's, as `refuse_missing`."""
     if not (folder / "run.json").exists():
