@@ -31,7 +31,7 @@ def test_adaptive_is_off_before_the_first_entropy_and_never_negative() -> None:
     assert bonus.bonus() == pytest.approx(0.005)
 
 
-def test_a_resumed_bonus_goes_on_as_if_it_had_never_stopped() -> None:
+def test_a_resumed_bonus_continues_as_if_it_had_never_stopped() -> None:
     first, second = AdaptiveBonus(target=0.5), AdaptiveBonus(target=0.5)
     first.observe(measured(0.4, 0.0))
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))

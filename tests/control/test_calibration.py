@@ -97,7 +97,7 @@ def test_of_two_features_it_finds_both_factors_and_a_useless_one_costs_little() 
     assert double.predict([1.0, 0.0]).change == pytest.approx(single.predict(1.0).change, abs=0.01)
 
 
-def test_features_that_say_the_same_predict_nothing() -> None:
+def test_collinear_features_predict_nothing() -> None:
     calibration = FlowCalibration(features=2)
     for flow, change in pairs(20):
         calibration.observe([flow, 2 * flow], change)
@@ -123,6 +123,6 @@ def test_the_interval_covers_from_the_first_predictions_on() -> None:
     assert sum(narrow) / len(narrow) < 0.91
 
 
-def test_a_wild_confidence_is_refused() -> None:
+def test_a_confidence_outside_the_unit_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="confidence is 95"):
         fed(pairs(10)).predict(0.0).interval(95)

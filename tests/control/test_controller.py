@@ -1,4 +1,4 @@
-"""The controller: what it answers after what it heard, resuming, hostile input."""
+"""The controller: what it sets after what it observed, resuming, hostile input."""
 
 import json
 import math
@@ -64,7 +64,7 @@ def test_the_strategy_sees_the_smoothed_entropy() -> None:
     assert smooth.phase == "decrease"
 
 
-def test_the_record_tells_what_was_in_force_during_the_observed_step() -> None:
+def test_the_record_has_what_was_in_force_during_the_observed_step() -> None:
     controller = EntropyController(OscillatoryDecay(h_init=1.0), TOTAL)
     controller.observe(1, 0.1, 1)
     record = controller.metrics()
@@ -80,7 +80,7 @@ def test_the_record_tells_what_was_in_force_during_the_observed_step() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 3, 7])
-def test_a_resumed_controller_goes_on_as_if_it_had_never_stopped(cut: int) -> None:
+def test_a_resumed_controller_continues_as_if_it_had_never_stopped(cut: int) -> None:
     course = [1.0, 0.6, 0.15, 0.1, 0.3, 0.95, 0.9, 0.2, 0.1]
     build = lambda: EntropyController(OscillatoryDecay(), TOTAL, ema=0.3, reweighting=FixedWeights(1.1, 0.9))  # noqa: E731
     whole, before, after = build(), build(), build()
@@ -110,7 +110,7 @@ def test_an_entropy_that_is_not_finite_stops_with_its_step_and_keeps_the_last_go
 
 
 @pytest.mark.parametrize("step", [0, 3])
-def test_a_step_that_is_heard_twice_is_refused(step: int) -> None:
+def test_a_step_that_is_observed_twice_is_refused(step: int) -> None:
     controller = EntropyController(Constant(), TOTAL)
     controller.observe(3, 1.0, 1)
     with pytest.raises(ValueError, match=rf"step is {step} after step 3"):
@@ -155,18 +155,18 @@ def test_a_negative_weight_is_refused() -> None:
         FixedWeights(contracting=-0.1)
 
 
-def test_steps_that_the_trainer_tells_later_are_as_good_as_steps_given_at_once():
-    told, given = EntropyController(IncreaseThenDecrease()), EntropyController(IncreaseThenDecrease(), 4)
-    assert told.rule() == given.rule()
-    with pytest.raises(ValueError, match="total_steps was left out"):
-        told.observe(1, 1.0, 1.0)
-    told.begin(4)
+def test_total_steps_may_be_set_later_by_the_trainer():
+    later, given = EntropyController(IncreaseThenDecrease()), EntropyController(IncreaseThenDecrease(), 4)
+    assert later.rule() == given.rule()
+    with pytest.raises(ValueError, match="total_steps is None"):
+        later.observe(1, 1.0, 1.0)
+    later.begin(4)
     for step in range(1, 5):
-        for controller in (told, given):
+        for controller in (later, given):
             controller.observe(step, 1.0, 1.0)
-        assert (told.rule(), told.phase) == (given.rule(), given.phase)
+        assert (later.rule(), later.phase) == (given.rule(), given.phase)
     with pytest.raises(ValueError, match="total_steps is 0"):
-        told.begin(0)
+        later.begin(0)
 
 
 def test_the_state_of_a_run_of_another_length_is_refused_and_changes_nothing():
@@ -174,7 +174,7 @@ def test_the_state_of_a_run_of_another_length_is_refused_and_changes_nothing():
     for step in range(1, 4):
         whole.observe(step, 1.0, 1.0)
     other = EntropyController(IncreaseThenDecrease(), 8)
-    with pytest.raises(ValueError, match="total_steps is 8, and the run that is resumed had 4"):
+    with pytest.raises(ValueError, match="total_steps is 8, but the resumed run had 4"):
         other.load_state_dict(whole.state_dict())
     assert other.state_dict()["step"] == 0
     other.load_state_dict(whole.state_dict(), extended=True)
@@ -214,7 +214,7 @@ def test_weights_multiply_bonuses_add_and_one_part_owns_the_band() -> None:
         EntropyController(ClipRule(), IncreaseThenDecrease())
 
 
-def test_a_part_is_told_the_step_and_sees_the_tokens_under_the_band_in_force() -> None:
+def test_a_part_receives_the_step_and_the_tokens_under_the_band_in_force() -> None:
     part = Recorder()
     controller = EntropyController(ClipRule.constant(0.2, 0.2), part, total_steps=10, ema=0.5)
     controller.observe(1, 8.0, 4, kl_old=0.1, pass_rate=0.25)
@@ -236,7 +236,7 @@ def test_a_part_is_told_the_step_and_sees_the_tokens_under_the_band_in_force() -
     assert batch.token_weights.tolist() == [1, 2, 3]
 
 
-def test_weights_outside_the_mask_are_one_whatever_stands_there() -> None:
+def test_weights_outside_the_mask_are_one_whatever_is_there() -> None:
     stats = token_stats(torch.randn(4, 6), torch.arange(4))
     last, others = torch.tensor([3]), (stats.entropy, stats.collision, stats.correction)
     stats = TokenStats(stats.logp.index_fill(0, last, -math.inf), *(x.index_fill(0, last, math.nan) for x in others))
@@ -270,7 +270,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize(("table", "name"), EVERY, ids=lambda value: value if isinstance(value, str) else value.kind)
-def test_asking_a_part_changes_nothing_however_often_and_it_resumes_from_its_state(table, name) -> None:
+def test_queries_do_not_change_a_part_and_it_resumes_from_its_state(table, name) -> None:
     course = [0.6, 0.1, 0.3, 0.05, 0.7, 0.2]
 
     def made() -> EntropyController:
@@ -299,7 +299,7 @@ STATS = token_stats(torch.randn(4, 5, 6, generator=torch.Generator().manual_seed
 SIGNS = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_schedule_stands_over_a_dual_clip() -> None:
+def test_a_schedule_works_with_a_dual_clip() -> None:
     plain, dual = IncreaseThenDecrease(), DualClipped(IncreaseThenDecrease(), cap=3.0)
     one, other = EntropyController(plain, total_steps=8), EntropyController(dual, total_steps=8)
     for step in range(1, 9):
@@ -307,7 +307,7 @@ def test_a_schedule_stands_over_a_dual_clip() -> None:
             controller.observe(step, 0.5, 1)
         assert other.rule() == DualClip(one.rule(), 3.0)
         assert other.phase == one.phase
-    with pytest.raises(ValueError, match="the strategy is a dual clip already"):
+    with pytest.raises(ValueError, match="the strategy already has a dual clip"):
         DualClipped(Constant(DualClip()))
 
 

@@ -245,7 +245,7 @@ def test_gepo_shrinks_rewards_in_low_and_punishment_in_high_entropy_groups() -> 
 
 def test_gepo_refuses_tokens_that_are_not_whole_groups() -> None:
     batch = Batch()
-    with pytest.raises(ValueError, match="not whole groups of 5 rows"):
+    with pytest.raises(ValueError, match="not form whole groups of 5 rows"):
         batch.weights(Gepo(group_size=5))
 
 
@@ -297,7 +297,7 @@ def test_entropy_outliers_are_dropped_among_punished_tokens_only(centred: bool) 
     ],
 )
 @pytest.mark.parametrize("cut", [1, 4])
-def test_a_resumed_weighting_goes_on_as_if_it_had_never_stopped(build, cut: int) -> None:
+def test_a_resumed_weighting_continues_as_if_it_had_never_stopped(build, cut: int) -> None:
     course = [0.9, 0.7, 0.55, 0.3, 0.2, 0.45]
     whole, before, after = told(build(), *course), told(build(), *course[:cut]), build()
     after.load_state_dict(json.loads(json.dumps(before.state_dict())))
@@ -307,7 +307,7 @@ def test_a_resumed_weighting_goes_on_as_if_it_had_never_stopped(build, cut: int)
     assert torch.equal(batch.weights(after), batch.weights(whole))
 
 
-def test_the_controller_tells_its_weighting_the_smoothed_entropy_and_the_progress() -> None:
+def test_the_controller_passes_its_weighting_the_smoothed_entropy_and_the_progress() -> None:
     weighting = PolarityAware(scale=1.0, reference=Curve.between(2.0, 1.0))
     controller = EntropyController(Constant(), 4, reweighting=weighting, ema=0.5)
     controller.observe(1, 1.0, 1)

@@ -62,7 +62,7 @@ def test_the_split_moves_the_turn_and_stretches_both_fades(strategy, split: floa
 @pytest.mark.parametrize("strategy", ALL)
 @steady
 @given(step=st.integers(0, 500), entropy=st.floats(0, 5))
-def test_every_step_has_a_valid_rule_and_asking_again_changes_nothing(strategy, step: int, entropy: float) -> None:
+def test_every_step_has_a_valid_rule_and_a_second_query_changes_nothing(strategy, step: int, entropy: float) -> None:
     held = told(strategy(), step, TOTAL, entropy)
     first, state = (held.clip(), held.phase), held.state_dict()
     assert (held.clip(), held.phase) == first
@@ -89,7 +89,7 @@ def test_phases_turn_where_the_thresholds_do() -> None:
     assert by_did == ["decrease", "decrease", "increase", "increase", "decrease", "decrease"]
 
 
-def test_oscillation_boosts_at_the_floor_until_the_falling_ceiling() -> None:
+def test_oscillation_boosts_at_the_lower_bound_until_the_falling_upper_one() -> None:
     strategy = OscillatoryDecay(h_init=1.0)
     boost, suppress = ClipRule(H, STANDARD), ClipRule(STANDARD, M)
     course = [
@@ -110,7 +110,7 @@ def test_oscillation_boosts_at_the_floor_until_the_falling_ceiling() -> None:
         assert strategy.phase == ("increase" if expected == boost else "decrease")
 
 
-def test_oscillation_starts_suppressing_and_takes_the_first_entropy_for_its_ceiling() -> None:
+def test_oscillation_starts_suppressing_and_uses_the_first_entropy_as_its_ceiling() -> None:
     strategy = OscillatoryDecay()
     assert strategy.clip() == ClipRule(STANDARD, M)
     told(strategy, 1, TOTAL, 0.5)
@@ -138,7 +138,7 @@ def test_oscillation_resumes_on_the_same_course(course: list[float], data: st.Da
 
 def test_a_strategy_without_memory_refuses_another_ones_state() -> None:
     state = OscillatoryDecay().state_dict()
-    with pytest.raises(ValueError, match=r"IncreaseThenDecrease keeps no state.*boost"):
+    with pytest.raises(ValueError, match=r"IncreaseThenDecrease has no state.*boost"):
         IncreaseThenDecrease().load_state_dict(state)
     assert IncreaseThenDecrease().state_dict() == {}
 
@@ -149,7 +149,7 @@ def test_a_strategy_without_memory_refuses_another_ones_state() -> None:
         (lambda: IncreaseThenDecrease(split=0.0), "split is 0"),
         (lambda: DecreaseIncreaseDecrease(split=1.0), "split is 1"),
         (lambda: IncreaseThenDecrease(eps_std=-0.1), "inverts the band"),
-        (lambda: DecreaseIncreaseDecrease(upper=LinearThreshold(1.5, 0.2)), "denominator.*vanish at q = 0.6667"),
+        (lambda: DecreaseIncreaseDecrease(upper=LinearThreshold(1.5, 0.2)), "denominator.*zero at q = 0.6667"),
         (lambda: IncreaseThenDecrease(lower=LinearThreshold(-0.5, 0.3)), "ClipRule.lower.* at q = 1"),
         (lambda: OscillatoryDecay(h_init=0.0), "h_init is 0"),
         (lambda: OscillatoryDecay(h_init=math.nan), "h_init is nan"),

@@ -119,7 +119,7 @@ def test_before_any_entropy_it_holds_the_standard_band() -> None:
     assert strategy.phase == "hold"
 
 
-def test_asking_again_at_the_same_step_changes_nothing() -> None:
+def test_a_second_query_at_the_same_step_changes_nothing() -> None:
     strategy = TargetEntropy(Curve.constant(1.0))
     told(strategy, 1, TOTAL, 0.9)
     first, state = told(strategy, 2, TOTAL, 0.95).clip(), strategy.state_dict()
@@ -128,7 +128,7 @@ def test_asking_again_at_the_same_step_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 17, 90])
-def test_a_resumed_target_goes_on_as_if_it_had_never_stopped(cut: int) -> None:
+def test_a_resumed_target_continues_as_if_it_had_never_stopped(cut: int) -> None:
     whole, before, after = (TargetEntropy(CURVES["rise then fall"]) for _ in range(3))
     course = [math.exp(-0.01 * step + 0.05 * math.sin(step)) for step in range(1, 101)]
     expected = [told(whole, step, TOTAL, entropy).clip() for step, entropy in enumerate(course, start=1)]
@@ -147,7 +147,7 @@ def test_a_policy_without_any_entropy_left_is_pushed_up() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_an_entropy_that_is_not_finite_is_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match=r"entropy is .* at the share 0\.015"):
+    with pytest.raises(ValueError, match=r"entropy is .* at progress 0\.015"):
         told(TargetEntropy(Curve.constant(1.0)), 3, TOTAL, bad)
 
 
@@ -161,7 +161,7 @@ def test_bad_settings_of_the_target_are_refused() -> None:
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
 @steady
 @given(share=st.floats(0, 1))
-def test_a_curve_stays_between_its_ends_and_meets_its_points(shape, share: float) -> None:
+def test_a_curve_stays_between_its_ends_and_passes_through_its_points(shape, share: float) -> None:
     curve = Curve(((0.2, 1.0), (0.6, 3.0)), shape)
     assert 1.0 <= curve.at(share) <= 3.0
     assert (curve.at(0.0), curve.at(0.2), curve.at(0.6), curve.at(1.0)) == (1.0, 1.0, 3.0, 3.0)
@@ -178,7 +178,7 @@ def test_a_cosine_starts_and_ends_flat() -> None:
 @pytest.mark.parametrize(
     "points", [(), ((0.5, 1.0), (0.5, 2.0)), ((0.0, 1.0), (1.2, 1.0)), ((0.0, 0.0),), ((0.0, math.nan),)]
 )
-def test_curves_without_sense_are_refused(points) -> None:
+def test_invalid_curves_are_refused(points) -> None:
     with pytest.raises(ValueError, match=r"Curve\.points"):
         Curve(points)
 

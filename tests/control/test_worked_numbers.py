@@ -68,7 +68,7 @@ def test_polarity_aware_slope() -> None:
     assert weights(slope, 0.8, 0.9, 0.72) == pytest.approx([0.8, 1.2, 1.2, 0.8])
 
 
-def test_opefo_finds_the_weights_of_zero_net_flow() -> None:
+def test_opefo_has_the_weights_of_zero_net_flow() -> None:
     """lambda = (3 - 5) / (3 + 5) = -1/4, and 3/4 x 5 = 5/4 x 3; a bound of .1 stops it at 1 -+ .1."""
     assert weights(Opefo()) == pytest.approx([1.25, 0.75, 0.75, 1.25])
     assert weights(Opefo(bound=0.1)) == pytest.approx([1.1, 0.9, 0.9, 1.1])
@@ -88,7 +88,7 @@ def test_steer_linear_runs_from_its_upper_end_to_its_lower_one() -> None:
     assert weights(Steer()) == pytest.approx([1.175, 0.8, 1.175, 1.0])
 
 
-def test_steer_exponential_is_held_at_its_floor() -> None:
+def test_steer_exponential_has_its_lower_bound() -> None:
     """rate 1 / ln 4: exp(-.04), exp(-.64) = .527, exp(-.04), exp(-.32) = .726; the floor is .7."""
     steer = Steer(form="exponential", rate=1 / LN4, low=0.7)
     assert weights(steer) == pytest.approx([math.exp(-0.04), 0.7, math.exp(-0.04), math.exp(-0.32)])

@@ -279,7 +279,7 @@ def test_a_resume_with_another_number_of_steps_is_refused_unless_it_is_extended(
     controlled(tmp_path, EntropyController(IncreaseThenDecrease()), max_steps=2, **saved).train()
     longer = controlled(tmp_path, EntropyController(IncreaseThenDecrease()), max_steps=4, **saved)
     checkpoint = str(tmp_path / "checkpoint-2")
-    with pytest.raises(ValueError, match=r"total_steps is 4, and the run that is resumed had 2.*horizon='extended'"):
+    with pytest.raises(ValueError, match=r"total_steps is 4, but the resumed run had 2.*horizon='extended'"):
         longer.train(resume_from_checkpoint=checkpoint)
     on_purpose = {"horizon": "extended"}
     longer = controlled(tmp_path, EntropyController(IncreaseThenDecrease()), None, on_purpose, max_steps=4, **saved)

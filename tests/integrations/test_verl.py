@@ -369,7 +369,7 @@ def test_a_checkpoint_of_a_run_with_other_steps_is_refused_unless_it_is_extended
     made.train_batch(mini_batch())
     made.save_checkpoint(str(tmp_path))
     longer = controlled(EntropyController(IncreaseThenDecrease(), 20))
-    with pytest.raises(ValueError, match="total_steps is 20, and the run that is resumed had 10"):
+    with pytest.raises(ValueError, match="total_steps is 20, but the resumed run had 10"):
         worker(longer).load_checkpoint(str(tmp_path))
     longer.extended = True
     worker(longer).load_checkpoint(str(tmp_path))

@@ -77,7 +77,7 @@ def test_a_missing_reward_leaves_the_others_as_if_it_were_not_there(method) -> N
 
 
 @pytest.mark.parametrize("method", [*GROUP_RELATIVE, quantile, reinforce])
-def test_leading_dimensions_are_so_many_groups(method) -> None:
+def test_leading_dimensions_count_groups(method) -> None:
     rewards = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(method(rewards), method(rewards.flatten(0, 1)).view_as(rewards))
 

@@ -79,7 +79,7 @@ def test_cispo_weighs_the_log_probability_by_the_detached_clipped_ratio() -> Non
     batch.same(batch.loss("cispo").per_token, -weight * batch.advantages * batch.logp)
 
 
-def test_cispo_by_default_caps_the_weight_at_five_and_has_no_floor() -> None:
+def test_cispo_by_default_caps_the_weight_at_five_and_has_no_lower_bound() -> None:
     old_logp = torch.full((2,), -9.0, dtype=F64)
     out = policy_loss(old_logp + torch.tensor([8.0, -8.0]), old_logp, torch.ones(2), torch.ones(2), objective=Cispo())
     torch.testing.assert_close(out.slope, torch.tensor([5.0, math.exp(-8)], dtype=F64))

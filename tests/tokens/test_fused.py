@@ -42,7 +42,7 @@ CASES = [(1.0, None, False), (0.7, None, True), (1.3, 4.0, True), (1.0, 2.0, Fal
 
 @pytest.mark.parametrize(("temperature", "softcap", "biased"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_values_and_gradients_are_those_of_materialized_logits(
+def test_values_and_gradients_are_those_of_materialised_logits(
     temperature: float, softcap: float | None, biased: bool, dtype: torch.dtype
 ) -> None:
     hidden, weight, bias, ids = problem(0, 40, 24, 2100, dtype)

@@ -1,4 +1,4 @@
-"""Deciding: the parts of a controller, the controller that a trainer talks to, and the diagnostics of a step."""
+"""The entropy controller, its parts, and the diagnostics of a step."""
 
 from entrostat.control.bonus import AdaptiveBonus, ConstantBonus
 from entrostat.control.calibration import FlowCalibration, Prediction

@@ -1,4 +1,4 @@
-"""The coefficient of an entropy bonus, loss - coefficient H: constant, or moved towards a target entropy."""
+"""The coefficient of an entropy bonus, loss - coefficient H: constant, or adapted to a target entropy."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class ConstantBonus(Part):
 
 @bonus("adaptive")
 class AdaptiveBonus(Part):
-    """A coefficient that rises by `delta` after each step with entropy <= target and falls by it after each other one.
+    """A coefficient that rises by `delta` after each step with entropy <= target and falls by `delta` after any other.
 
-    It stays within [least, most] and is in force only after a step with entropy <= target; before the first, not at
-    all. target: nats, or a curve of them over the run. Source: arXiv 2505.22312 (Skywork-OR1), whose target is a
-    number. Raises ValueError for delta <= 0, target <= 0 or start outside the range.
+    It stays within [least, most]. It applies only after a step with entropy <= target; otherwise, and before the first
+    step, the bonus is 0. target: nats, or a curve over the run. Source: arXiv 2505.22312 (Skywork-OR1), whose target is
+    a number. Raises ValueError for delta <= 0, target <= 0 or start outside the range.
     """
 
     needs_entropy = True

@@ -1,8 +1,8 @@
-"""From entropy flow in logit space to nats: an online calibration with its own error.
+"""From entropy flow in logit space to nats: an online calibration that estimates its own error.
 
-The flow of a step (`diagnostics.py`, flow_up + flow_down) is nats a unit of step on each token's own logits. Learning
-rate, Adam's preconditioning and parameters that tokens share make the true change of entropy proportional to it at
-best, with a factor that drifts along the run; so the factor is fitted to measured changes as they come.
+The flow of a step (`diagnostics.py`, flow_up + flow_down) is in nats per unit of step on each token's own logits.
+Because of the learning rate, Adam's preconditioning and parameters that tokens share, the true change of entropy is at
+best proportional to it, with a factor that drifts during the run; so the factor is fitted to the measured changes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Prediction:
     degrees: float
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Where the measurement lies with this probability: change -+ t_degrees x error, in nats.
+        """The interval that contains the measurement with this probability: change -+ t_degrees x error, in nats.
 
-        ValueError: a confidence outside 0 ... 1.
+        Raises ValueError for a confidence outside 0 ... 1.
         """
         from scipy import stats  # takes half a second to import
 
@@ -48,12 +48,12 @@ class Prediction:
 
 @dataclass
 class FlowCalibration(Resumable):
-    """change = offset + sum of factor_i x_i by least squares, where a step counts 1 - 1/memory less with each new one.
+    """change = offset + sum of factor_i x_i by least squares; each new step multiplies older weights by 1 - 1/memory.
 
-    The features x of a step are its flow, and what else announces the change; `features` is their number k. With the
+    The features x of a step are its flow and any other predictors of the change; `features` is their number k. With the
     weights w, n = sum w, the mean m of x and the scatter S = sum w (x - m)(x - m)', the error of a prediction at x is
         sqrt(s^2 (1 + 1/n + (x - m)' S^-1 (x - m))),   s^2 = sum w residual^2 / (n - k - 1).
-    Raises ValueError for no feature, a memory of k + 2 steps or fewer, and numbers that are not finite.
+    Raises ValueError for features < 1, a memory of k + 2 steps or fewer, and numbers that are not finite.
     """
 
     memory: float = 50.0
@@ -71,14 +71,14 @@ class FlowCalibration(Resumable):
         self._moments = np.zeros((self.features + 2, self.features + 2))
 
     def observe(self, features: Features, change: float) -> None:
-        """Take in a step: its features, and the measured change of the mean entropy on the same states, in nats."""
+        """Record a step: its features, and the measured change of the mean entropy on the same states, in nats."""
         row = np.array([1.0, *self._row(features), change])
         if not np.isfinite(row).all():
             raise ValueError(f"features {features} and change {change} must be finite numbers")
         self._moments = (1 - 1 / self.memory) * self._moments + np.outer(row, row)
 
     def predict(self, features: Features) -> Prediction | None:
-        """The change that a step brings; None before k + 2 steps whose features vary, each on its own."""
+        """Predict the change by a step; None before k + 2 steps with features that vary independently."""
         fit = self._fit()
         n = self._moments[0, 0]
         if fit is None or n <= self.features + 1:
@@ -92,7 +92,7 @@ class FlowCalibration(Resumable):
 
     @property
     def correlation(self) -> float | None:
-        """The (multiple) correlation of features and change over the remembered steps; None while they do not vary."""
+        """The (multiple) correlation of features and change over the weighted steps; None while they do not vary."""
         fit = self._fit()
         total = self._scatter()[-1, -1]
         if fit is None or not total > 1e-12 * self._moments[-1, -1]:

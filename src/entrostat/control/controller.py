@@ -1,4 +1,4 @@
-"""The one object a trainer talks to: it records the entropy of each optimizer step, and answers for the next."""
+"""The one object a trainer uses: it records the entropy of each optimizer step and sets what the next one uses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class EntropyController:
 
         EntropyController(IncreaseThenDecrease(), HighEntropyTokens(0.2), AdaptiveBonus(target=0.2))
 
-    parts: each decides on what it implements. One part owns the clip band, and a clip rule may be given for it; without
-    any the band is the constant .2. Weights multiply, bonuses add. total_steps: optimizer steps of the run, >= 1; None
-    where the trainer tells them by `begin`. ema: beta of the smoothed entropy E <- beta E + (1 - beta) H that all parts
-    see, from the first H on; 0 leaves it as measured. The form EntropyController(strategy, total_steps,
-    reweighting=..., bonus=...) is read, too.
+    parts: each decides on what it implements. At most one part owns the clip band, or is a clip rule; without one the
+    band is the constant .2. Weights multiply, bonuses add. total_steps: optimizer steps of the run, >= 1; None if the
+    trainer sets them by `begin`. ema: beta of the smoothed entropy E <- beta E + (1 - beta) H that all parts receive,
+    starting at the first H; 0 leaves it as measured. The form EntropyController(strategy, total_steps,
+    reweighting=..., bonus=...) is accepted too.
     Raises ValueError for ema outside [0, 1), total_steps < 1 and two parts that own the band.
     """
 
@@ -41,17 +41,17 @@ class EntropyController:
             raise ValueError(f"EntropyController.ema is {ema}; give a number in [0, 1)")
         self.ema = ema
         self.parts = _parts([part for part in (*parts, strategy, reweighting, bonus) if not isinstance(part, int)])
-        given = [part for part in parts if isinstance(part, int)]
+        counts = [part for part in parts if isinstance(part, int)]
         self._step = 0
         self._smoothed: float | None = None
         self._metrics: dict[str, Any] = {}
-        self.begin(given[0] if given else total_steps)
+        self.begin(counts[0] if counts else total_steps)
 
     def begin(self, total_steps: int | None) -> None:
-        """Take the run's optimizer steps; the rule in force is that of the present step. ValueError below 1."""
+        """Set the run's number of optimizer steps; the current step stays. Raises ValueError below 1."""
         self._done = progress(self._step, 1 if total_steps is None else total_steps)
         self.total_steps = total_steps
-        self._tell_progress()
+        self._set_progress()
 
     @property
     def strategy(self) -> Part:
@@ -60,18 +60,18 @@ class EntropyController:
 
     @property
     def reweighting(self) -> Part | None:
-        """The first part that weighs tokens, None for none."""
+        """The first part that weights tokens, or None."""
         return next((part for part in self.parts if part.weighs), None)
 
     @property
     def bonus(self) -> Part | None:
-        """The first part that may give an entropy bonus, None for none."""
+        """The first part that may give an entropy bonus, or None."""
         return next((part for part in self.parts if part.pays), None)
 
     @property
     def phase(self) -> Phase:
         """What the rule in force is meant to do to the entropy: "increase", "decrease" or "hold"."""
-        self._tell_progress()
+        self._set_progress()
         return self.strategy.phase
 
     def observe(
@@ -85,18 +85,20 @@ class EntropyController:
         kl_sampler: float | None = None,
         pass_rate: float | None = None,
     ) -> None:
-        """Record an optimizer step, and let every part decide for the next one.
+        """Record an optimizer step; every part updates its decision for the next one.
 
-        step: optimizer steps done, this one included, so 1 after the first. entropy_sum: sum of H over the step's
+        step: optimizer steps done, including this one, so 1 after the first. entropy_sum: sum of H over the step's
         tokens in nats; token_count: their number; both all-reduced over micro-batches and ranks. The others are as in
-        `Measured`, None where they are not measured.
-        Raises ValueError, with the state as it was, for a step that is not larger than the last, for a count that is
-        not positive, for an entropy that is not finite, and where nobody told total_steps.
+        `Measured`, None if not measured.
+        Raises ValueError, with unchanged state, for a step that is not larger than the last, for a count that is not
+        positive, for an entropy that is not finite, and if total_steps is not set.
         """
         if self.total_steps is None:
-            raise ValueError("EntropyController.total_steps was left out, and no trainer told it; give the run's steps")
+            raise ValueError(
+                "EntropyController.total_steps is None and no trainer set it; give the run's optimizer steps"
+            )
         if step <= self._step:
-            raise ValueError(f"step is {step} after step {self._step}; call observe once an optimizer step, in order")
+            raise ValueError(f"step is {step} after step {self._step}; call observe once per optimizer step, in order")
         if not token_count > 0:
             raise ValueError(f"token_count is {token_count} at step {step}; do not observe a step without tokens")
         entropy = float(entropy_sum) / float(token_count)
@@ -109,7 +111,7 @@ class EntropyController:
         smoothed = self.ema * past + (1 - self.ema) * entropy
         in_force = {"bounds": _thresholds(self.rule()), "phase": self.phase, "entropy_coef": self.entropy_coef()}
         self._done = progress(step, self.total_steps)
-        self._tell_progress()
+        self._set_progress()
         measured = Measured(step, self._done, smoothed, kl_old, kl_reference, kl_sampler, pass_rate)
         for part in self.parts:
             part.observe(measured)
@@ -118,7 +120,7 @@ class EntropyController:
 
     def rule(self) -> ClipBand:
         """The clip rule in force for the next optimizer step."""
-        self._tell_progress()
+        self._set_progress()
         band = self.strategy.clip()
         if band is None:
             raise ValueError(f"{type(self.strategy).__name__}.clip returned None; give the band that it owns")
@@ -136,12 +138,12 @@ class EntropyController:
     ) -> Tensor:
         """Factors >= 0 for the advantages of the next optimizer step, (...), detached; 1 outside the mask.
 
-        mask (...): the tokens that count in the statistics of the batch, all by default. old_logp: ln pi_old, that of
-        the statistics by default; the others as in `TokenBatch`.
+        mask (...): the tokens that count in the statistics of the batch, all by default. old_logp: ln pi_old, by
+        default stats.logp; the others as in `TokenBatch`.
         """
-        found = torch.ones_like(stats.logp)
+        factors = torch.ones_like(stats.logp)
         if self.reweighting is None:
-            return found
+            return factors
         mask = torch.ones_like(stats.logp, dtype=torch.bool) if mask is None else mask.bool()
         batch = TokenBatch(
             stats,
@@ -155,23 +157,23 @@ class EntropyController:
         for part in self.parts:
             weights = part.weights(batch)
             if weights is not None:
-                found = found * weights
-        return found.where(mask, 1)
+                factors = factors * weights
+        return factors.where(mask, 1)
 
     def entropy_coef(self) -> float:
         """The coefficient of an entropy bonus in the next step's loss, 0 for none."""
-        self._tell_progress()
+        self._set_progress()
         return sum(part.bonus() for part in self.parts)
 
-    def _tell_progress(self) -> None:
-        """Set every part's progress, before it is asked: two controllers may share a schedule."""
+    def _set_progress(self) -> None:
+        """Set every part's progress before each query, because two controllers may share a schedule."""
         for part in self.parts:
             part.progress = self._done
 
     def metrics(self) -> dict[str, Any]:
-        """The record of the observed step: its entropy, smoothed too, and what was in force: the phase's name, the
-        bonus's coefficient, and as "bounds" the slopes and intercepts of the clip rule's thresholds (None for a rule
-        without). Empty before the first step.
+        """The record of the observed step: its entropy, measured and smoothed, and what was in force: the phase, the
+        coefficient of the bonus, and as "bounds" the slopes and intercepts of the clip rule's thresholds (None for a
+        rule without linear thresholds). Empty before the first step.
         """
         return dict(self._metrics)
 
@@ -187,23 +189,23 @@ class EntropyController:
     def load_state_dict(self, state: Mapping[str, Any], *, extended: bool = False) -> None:
         """Continue from a `state_dict`.
 
-        extended: the run is made longer or shorter on purpose, and the schedule is stretched over its new steps.
-        Raises ValueError, with the state as it was, when it belongs to other parts, or, unless `extended`, to a run of
+        extended: the length of the run was changed on purpose, and the schedule is stretched over the new steps.
+        Raises ValueError, with unchanged state, if `state` belongs to other parts or, unless `extended`, to a run with
         another number of steps.
         """
         saved = state["parts"]
-        saved = list(saved.values()) if isinstance(saved, Mapping) else saved  # by role, before parts could be several
+        saved = list(saved.values()) if isinstance(saved, Mapping) else saved  # older states have one part per role
         theirs, ours = [part["class"] for part in saved], [type(part).__name__ for part in self.parts]
         if theirs != ours:
             raise ValueError(
-                f"controller state: it was saved by {', '.join(theirs)}; the recipe has {', '.join(ours)}; "
-                "resume with the recipe that the run began with"
+                f"controller state: saved by {', '.join(theirs)}; the recipe has {', '.join(ours)}; "
+                "resume with the recipe of the run"
             )
         before = state.get("total_steps")
         if self.total_steps is not None and before not in (None, self.total_steps) and not extended:
             raise ValueError(
-                f"total_steps is {self.total_steps}, and the run that is resumed had {before}: every schedule would "
-                f"jump; resume with {before} steps, or say that the run is extended on purpose"
+                f"total_steps is {self.total_steps}, but the resumed run had {before}: every schedule would "
+                f"jump; resume with {before} steps, or load the state as extended"
             )
         for part, one in zip(self.parts, saved, strict=True):
             part.load_state_dict(one["state"])
@@ -212,7 +214,7 @@ class EntropyController:
 
 
 def _parts(given: list[Part | ClipBand | None]) -> tuple[Part, ...]:
-    """The parts, the owner of the band first. ValueError: two own it."""
+    """The parts, the owner of the band first. Raises ValueError if two own it."""
     parts = [Constant(part) if isinstance(part, ClipBand) else part for part in given if part is not None]
     owners = [part for part in parts if part.owns_band]
     if len(owners) > 1:

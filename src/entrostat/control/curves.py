@@ -1,4 +1,4 @@
-"""Curves of entropy over a run, for whoever follows one."""
+"""Target entropies as curves over a run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Entropy in nats over the share of the run that is done, through points (share, nats).
+    """Entropy in nats as a function of the completed share of the run, through points (share, nats).
 
-    Between two points the curve is a line, or half a cosine wave; before the first and after the last it is constant.
+    Between two points the curve is a line or half a cosine wave; before the first and after the last it is constant.
     Raises ValueError for no point, shares that do not increase within [0, 1], an entropy that is not positive,
-    and another shape.
+    and any other shape.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -32,7 +32,7 @@ class Curve:
 
     @classmethod
     def constant(cls, entropy: float) -> Curve:
-        """The same entropy all along."""
+        """The same entropy during the whole run."""
         return cls(((0.0, entropy),))
 
     @classmethod
@@ -41,7 +41,7 @@ class Curve:
         return cls(((0.0, start), (1.0, end)), shape)
 
     def at(self, share: float) -> float:
-        """The entropy when `share` of the run is done."""
+        """The entropy when `share` of the run is completed."""
         after = bisect_right(self.points, (share, math.inf))
         if after in (0, len(self.points)):
             return self.points[max(after - 1, 0)][1]

@@ -1,7 +1,7 @@
-"""What an optimizer step did to the entropy, as sums that add over micro-batches and ranks, and the record they end in.
+"""What an optimizer step did to the entropy: sums that add over micro-batches and ranks, and the step's record.
 
 sums = TokenSums.zero()
-sums = sums + token_sums(stats, advantages, loss, mask)       each micro-batch; ranks all-reduce the two tensors
+sums = sums + token_sums(stats, advantages, loss, mask)       per micro-batch; ranks all-reduce the two tensors
 record.update(sums.metrics())                                 plain floats
 """
 
@@ -61,7 +61,7 @@ class TokenSums:
         return TokenSums(self.totals.to(device) + other.totals, torch.minimum(self.lowest.to(device), other.lowest))
 
     def with_flow_times(self, factor: float) -> TokenSums:
-        """The same with every token's flow multiplied by a factor > 0, for a loss whose scale is known at the end."""
+        """The sums with every token's flow multiplied by a factor > 0, for a loss whose scale is known at the end."""
         totals, lowest = self.totals.clone(), self.lowest.clone()
         totals[:, [_Column.FLOW_UP, _Column.FLOW_DOWN]] *= factor
         totals[:, _Column.FLOW_SQUARED] *= factor**2
@@ -85,17 +85,17 @@ class TokenSums:
         flow_up, flow_down          mean of the expanding (>= 0) and of the contracting (<= 0) entropy flow: slope A T
                                     and the flow of the loss's other terms, times the aggregation's weight of the token;
                                     nats per unit of step on the token's own logits
-        share_up, share_down        share of tokens that expand and that contract; the rest is clipped away or moves
-                                    nothing. A branch's share of the flow is flow_up / (flow_up - flow_down)
+        share_up, share_down        share of tokens that expand and that contract; the rest is clipped or has no flow.
+                                    A branch's share of the flow is flow_up / (flow_up - flow_down)
         flow_rms                    root mean square of the flow of a token
         flow_lowest, flow_highest   the most contracting and the most expanding token's flow
         regions                     for NONE, E1 ... E4: share of the tokens, clip_fraction within the region, flow,
                                     its part of flow_up + flow_down, and flow_share, its part of flow_up - flow_down
-        clip_fraction_low, ..._high share of tokens cut at the lower, upper side of the band
+        clip_fraction_low, ..._high share of tokens clipped at the lower, upper side of the band
         ratio_outside               share of tokens with pi/pi_old outside .8 to 1.2
         log_ratio_min_punished      lowest ln(pi/pi_old) of a token with A < 0; None if there is none
         kl_old                      estimate of KL(pi_old, pi), nats per token: mean of r - 1 - ln r (Schulman's k3)
-        Raises ValueError when no token was counted.
+        Raises ValueError if no token was counted.
         """
         if self.tokens == 0:
             raise ValueError("step record: no token was counted; write no record for a step whose masks are empty")
@@ -146,11 +146,11 @@ def token_sums(
     *,
     flow: Tensor | None = None,
 ) -> TokenSums:
-    """The sums of one micro-batch; everything (...), the advantage may broadcast, a mask of zeros gives zeros.
+    """The sums of one micro-batch; all tensors (...), the advantage may broadcast, a mask of zeros gives zeros.
 
-    advantages: those of the loss, weights included, for the flow is what the update does. It takes the loss's slope for
-    the ratio, which is 0 where the token is clipped away. flow (...): that of the loss as it is trained, times the
-    number of tokens, where the loss is more than the objective under token-mean; see `entropy_flow`.
+    advantages: those of the loss, including weights, because the flow describes the update. The flow uses the loss's
+    slope as the ratio, which is 0 where the token is clipped. flow (...): the flow of the trained loss times the number
+    of tokens, if the loss is more than the objective under token-mean; see `entropy_flow`.
     """
     mask = mask.bool()
     advantages = advantages.expand_as(mask)

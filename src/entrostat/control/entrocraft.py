@@ -17,10 +17,10 @@ from entrostat.control.part import Measured, Part, State, TokenBatch, weighting
 @weighting("entrocraft")
 @dataclass
 class Entrocraft(Part):
-    """Entrocraft: above a band of entropy only rewarded tokens learn, below it only punished ones, inside it all.
+    """Entrocraft: with entropy above a band only rewarded tokens learn, below it only punished ones, inside it all.
 
-    Source: arXiv 2604.26326, bands whose edges fall along the run: .6 to .4 and .7 to .5. Raises ValueError when the
-    lower edge does not lie below the upper one at the start and at the end.
+    Source: arXiv 2604.26326, a band whose edges fall during the run: .6 to .4 and .7 to .5. Raises ValueError if the
+    lower edge is not below the upper one at the start and at the end.
     """
 
     needs_entropy = True

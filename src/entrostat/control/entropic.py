@@ -19,8 +19,8 @@ class EntroPic(Part):
     """EntroPIC: proportional-integral control of the balance between rewarded and punished tokens.
 
     e = target - H,  a = clip(kp e + ki sum e),  weights 1 - a where A > 0 and 1 + a where A < 0: below the target
-    it learns more from failures. Source: arXiv 2511.15248; kp, ki and the clip to [-bound, bound], within which the sum
-    of e stops growing, are our choice. Raises ValueError for a target <= 0, gains < 0, bound outside (0, 1].
+    it learns more from failures. Source: arXiv 2511.15248; kp, ki and the clip to [-bound, bound], at which the sum of
+    e stops growing, are our choice. Raises ValueError for a target <= 0, gains < 0, bound outside (0, 1].
     """
 
     needs_entropy = True

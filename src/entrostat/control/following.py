@@ -1,4 +1,4 @@
-"""Following a curve of entropy by feedback: the law that turns a measured entropy into an action, whatever acts."""
+"""Feedback control along an entropy curve: from a measured entropy to an action, whatever carries it out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LEAST_GAIN = 0.005
 class CurveFollower(Resumable):
     """An action u in [-1, 1], 1 to raise and -1 to lower the entropy, so that it follows `curve`; no gain to choose.
 
-    A trainer measures H_k in the forward pass of step k, before that step's update, which u_{k-1} ruled; so an action
-    shows two measurements later. The response is taken to be, a step,
+    A trainer measures H_k in the forward pass of step k, before that step's update, which u_{k-1} controls; so an
+    action is visible two measurements later. The assumed response per step is
         ln H_{k+1} - ln H_k = drift + gain u_{k-1}
-    and both numbers are the least-squares fit to the measured steps, the last weighing most (a memory of `memory`
-    steps), with a prior (drift 0, gain .05) that weighs as much as one step with u = 1. The gain is at least .005, so
-    that noise cannot turn its sign. The next action is the one for which the fit, from the entropy H' that it expects
-    after the update of now, closes the gap within `reach` steps:
+    with both numbers fitted to the measured steps by least squares, recent steps weighing most (a memory of `memory`
+    steps), and a prior (drift 0, gain .05) that weighs as much as one step with u = 1. The gain is at least .005, so
+    that noise cannot change its sign. H' is the entropy expected after the current update; the next action is the one
+    for which the fit closes the gap from H' to the curve within `reach` steps:
         ln H' = ln H_k + drift + gain u_{k-1}
         u_k = clip(((ln curve(k + 1 + reach) - ln H') / reach - drift) / gain, -1, 1)
     An entropy below 1e-6 nats counts as 1e-6. Raises ValueError for memory or reach below 1.
@@ -37,7 +37,7 @@ class CurveFollower(Resumable):
     memory: float = 30.0
     reach: int = 5
     action: float = field(default=0.0, init=False)
-    _seen: float = field(default=0.0, init=False, repr=False)
+    _previous: float = field(default=0.0, init=False, repr=False)
     _moments: tuple[float, ...] = field(default=(0.0,) * 5, init=False, repr=False)
     _log_entropy: float | None = field(default=None, init=False, repr=False)
     _progress: float = field(default=0.0, init=False, repr=False)
@@ -47,20 +47,20 @@ class CurveFollower(Resumable):
             raise ValueError(f"memory {self.memory} and reach {self.reach} must be at least 1 step")
 
     def observe(self, entropy: float, progress: float) -> float:
-        """The action after a step that ends at the share `progress` of the run with this entropy in nats.
+        """Return the action after a step with this entropy in nats, when the share `progress` of the run is completed.
 
-        Call it once a step. Raises ValueError for an entropy that is not finite.
+        Call it once per step. Raises ValueError for an entropy that is not finite.
         """
         if not math.isfinite(entropy):
-            raise ValueError(f"entropy is {entropy} at the share {progress:g} of the run; give a finite number of nats")
+            raise ValueError(f"entropy is {entropy} at progress {progress:g}; give a finite number of nats")
         now = math.log(max(entropy, LEAST_ENTROPY))
         if self._log_entropy is not None:
-            self._remember(self._seen, now - self._log_entropy)
+            self._remember(self._previous, now - self._log_entropy)
         drift, gain = self._response()
         expected = now + drift + gain * self.action
         ahead = progress + (1 + self.reach) * (progress - self._progress)
-        wanted = (math.log(self.curve.at(ahead)) - expected) / self.reach
-        self._seen, self.action = self.action, min(max((wanted - drift) / gain, -1.0), 1.0)
+        slope = (math.log(self.curve.at(ahead)) - expected) / self.reach
+        self._previous, self.action = self.action, min(max((slope - drift) / gain, -1.0), 1.0)
         self._log_entropy, self._progress = now, progress
         return self.action
 
@@ -68,7 +68,7 @@ class CurveFollower(Resumable):
     def state_dict(self) -> State:
         return {
             "action": self.action,
-            "seen": self._seen,
+            "seen": self._previous,
             "moments": list(self._moments),
             "log_entropy": self._log_entropy,
             "progress": self._progress,
@@ -76,7 +76,7 @@ class CurveFollower(Resumable):
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.action, self._seen, self._moments = state["action"], state["seen"], tuple(state["moments"])
+        self.action, self._previous, self._moments = state["action"], state["seen"], tuple(state["moments"])
         self._log_entropy, self._progress = state["log_entropy"], state["progress"]
 
     def _remember(self, action: float, change: float) -> None:
@@ -86,7 +86,7 @@ class CurveFollower(Resumable):
         self._moments = tuple(decay * old + one for old, one in zip(self._moments, new, strict=True))
 
     def _response(self) -> tuple[float, float]:
-        """(drift, gain) of the fit."""
+        """Return (drift, gain) of the fit."""
         count, u, uu, change, u_change = self._moments
         count, uu, u_change = count + 1, uu + 1, u_change + PRIOR_GAIN
         gain = max((count * u_change - u * change) / (count * uu - u * u), LEAST_GAIN)

@@ -14,12 +14,12 @@ from entrostat.control.part import Part, TokenBatch, weighting
 @weighting("gepo")
 @dataclass
 class Gepo(Part):
-    """GEPO: in groups of low entropy rewarded tokens weigh `factor`, in groups of high entropy punished ones do.
+    """GEPO: rewarded tokens weigh `factor` in groups of low entropy, punished ones in groups of high entropy.
 
-    A group is `group_size` consecutive rows of padded (B, T) tokens, its entropy their mean H; low and high are the
-    groups at or below the `low`-quantile and at or above the `high`-quantile of the groups given. Source: arXiv
+    A group is `group_size` consecutive rows of padded (B, T) tokens, its entropy their mean H; low and high groups are
+    those at or below the `low`-quantile and at or above the `high`-quantile of the given groups. Source: arXiv
     2607.16850; the factor and the quantiles are our choice. Raises ValueError for settings out of range, packed
-    tokens and rows that are not whole groups.
+    tokens, and rows that do not form whole groups.
     """
 
     group_size: int
@@ -37,8 +37,8 @@ class Gepo(Part):
         stats, advantages, mask = batch.stats, batch.advantages, batch.mask
         if mask.dim() != 2 or len(mask) % self.group_size:
             raise ValueError(
-                f"Gepo: tokens of shape {tuple(mask.shape)} are not whole groups of {self.group_size} rows; "
-                "give padded (B, T) tokens with the rows of a group side by side"
+                f"Gepo: tokens of shape {tuple(mask.shape)} do not form whole groups of {self.group_size} rows; "
+                "give padded (B, T) tokens with the rows of a group in sequence"
             )
         groups = len(mask) // self.group_size
         tokens = mask.reshape(groups, -1)

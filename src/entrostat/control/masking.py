@@ -1,6 +1,6 @@
-"""Masks: weights of 0 and 1, for methods that take the gradient of some tokens away.
+"""Masks: weights of 0 and 1, for methods that remove the gradient of some tokens.
 
-Their statistics are those of the tokens they are given; give a whole batch, or take each micro-batch for one.
+Their statistics are those of the given tokens: a whole batch, or one micro-batch at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from entrostat.objective.regularisers import covariance_terms
 @weighting("80/20")
 @dataclass
 class HighEntropyTokens(Part):
-    """80/20: gradient only on the share of the tokens with the highest entropy H, ties included.
+    """80/20: gradient only on the `share` of the tokens with the highest entropy H, including ties.
 
     Source: arXiv 2506.01939. Raises ValueError for a share outside (0, 1].
     """
@@ -47,8 +47,8 @@ class HighEntropyTokens(Part):
 class ClipCov(Part):
     """Clip-Cov: no gradient on a random `share` of the tokens, drawn from those with low < c < high, where
         c = (A - mean A) (ln p_a - mean ln p_a).
-    At least one token is drawn where there are candidates, from torch's global generator. Source: arXiv 2505.22617.
-    The thresholds are on the scale of A: they suit advantages of unit variance and do nothing on much smaller ones.
+    At least one token is drawn if there are candidates, from torch's global generator. Source: arXiv 2505.22617.
+    The thresholds are on the scale of A: they suit advantages of unit variance and have no effect on much smaller ones.
     Raises ValueError for a share outside (0, 1] and low >= high.
     """
 
@@ -78,7 +78,7 @@ class EntropyOutliers(Part):
 
     centred False:  abs(S - mean S) > limit std S over the batch       (limit 2.0 to 3.0)
     centred True:   abs(S - C) > limit std (S - C) over the batch      (limit 7.5 to 8.5)
-    Source: arXiv 2602.03392; that both tails are cut is our reading. Raises ValueError for a limit that is not
+    Source: arXiv 2602.03392; masking both tails is our reading. Raises ValueError for a limit that is not
     positive.
     """
 
@@ -102,12 +102,12 @@ class EntropyOutliers(Part):
 @weighting("skip-region")
 @dataclass
 class SkipRegion(Part):
-    """No gradient on the tokens of one region E1-E4, by a convention of `entropy.regions`; all others as they are.
+    """No gradient on the tokens of one region E1-E4, by a convention of `entropy.regions`; all others are unchanged.
 
-    Predicted: to skip E1 or E4 raises the entropy against the same run without a mask, to skip E2 or E3 lowers it.
+    Prediction: skipping E1 or E4 raises the entropy against the same run without a mask; skipping E2 or E3 lowers it.
     Source: the region experiment of arXiv 2602.09782, which clips one region's tokens at a time. Ours, n = 5: E1 +.078
     [.060, .097], E2 -.012 [-.020, -.004], E3 -.033 [-.040, -.026], E4 +.007 [.002, .012] nats (studies/regions).
-    Raises ValueError for another region or convention.
+    Raises ValueError for any other region or convention.
     """
 
     region: Literal["E1", "E2", "E3", "E4"]

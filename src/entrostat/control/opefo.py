@@ -16,9 +16,9 @@ from entrostat.entropy import polarity
 @weighting("opefo")
 @dataclass
 class Opefo(Part):
-    """OPEFO: weights 1 + lambda on expanding, 1 - lambda on contracting tokens, with the lambda of zero net flow,
+    """OPEFO: weights 1 + lambda on expanding and 1 - lambda on contracting tokens, so that the net flow is zero:
         lambda = (D - U) / (D + U),   U, D: sums of P over expanding and of abs(P) over contracting tokens.
-    It lies in [-1, 1]; `bound` caps its size. Source: arXiv 2605.11491; ours takes P exact and on-policy, r = 1.
+    lambda lies in [-1, 1]; `bound` limits abs(lambda). Source: arXiv 2605.11491; ours uses the exact P at r = 1.
     Raises ValueError for a bound outside (0, 1].
     """
 

@@ -1,7 +1,7 @@
-"""The parts of an entropy controller: what each is told of a step, and what it may be asked for.
+"""The parts of an entropy controller: what each receives after a step, and what it provides.
 
-A part implements what it decides, `clip`, `weights` or `bonus`, and inherits the rest, which does nothing. Only
-`observe` changes it, once per step; asking it changes nothing, however often. A new part is one class in one file:
+A part implements what it decides, `clip`, `weights` or `bonus`, and inherits the rest, which has no effect. Only
+`observe` changes its state, once per step; the others can be called any number of times. A new part is one class:
 
     @weighting("punished-half")
     @dataclass
@@ -30,28 +30,28 @@ Phase = Literal["increase", "decrease", "hold"]
 
 
 class Resumable:
-    """An object with a JSON-able state; one that remembers nothing keeps these two methods."""
+    """An object with a JSON-able state; one without state inherits these two methods."""
 
     def state_dict(self) -> State:
-        """What the object remembers."""
+        """The state, as JSON-able data."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`. Raises ValueError when the state belongs to another class."""
+        """Continue from a `state_dict`. Raises ValueError if the state belongs to another class."""
         if state:
             raise ValueError(
-                f"{type(self).__name__} keeps no state, the checkpoint has {sorted(state)}; "
-                "resume with the recipe that the run began with"
+                f"{type(self).__name__} has no state, but the checkpoint has {sorted(state)}; "
+                "resume with the recipe of the run"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One optimizer step, as all its micro-batches and ranks measured it together.
+    """Measurements of one optimizer step, over all its micro-batches and ranks.
 
-    step: optimizer steps done, this one included. progress: share of the run that is done, in [0, 1]. entropy: mean H
-    in nats, smoothed by the controller's `ema`. The others are None where the trainer does not measure them: kl_old,
-    kl_reference and kl_sampler are nats per token, pass_rate a share of the completions.
+    step: optimizer steps done, including this one. progress: completed share of the run, in [0, 1]. entropy: mean H in
+    nats, smoothed by the controller's `ema`. The others are None if the trainer does not measure them: kl_old,
+    kl_reference and kl_sampler in nats per token, pass_rate a share of the completions.
     """
 
     step: int
@@ -67,9 +67,9 @@ class Measured:
 class TokenBatch:
     """The tokens of a batch, all of one shape (...), detached.
 
-    mask: the tokens that count; statistics of the batch are theirs. rule: the band in force. token_weights: the share
-    that the aggregation gives each token in the loss, relative to token-mean, so ones there. sampler_logp: ln mu of the
-    policy that sampled, where it is not the one of old_logp.
+    mask: the tokens that count; statistics of the batch are over them. rule: the band in force. token_weights: the
+    weight that the aggregation gives each token in the loss, relative to token-mean, where it is 1. sampler_logp: ln mu
+    of the policy that sampled, if it differs from that of old_logp.
     """
 
     stats: TokenStats
@@ -87,12 +87,12 @@ class TokenBatch:
 
     @property
     def clipped_low(self) -> Tensor:
-        """Whether the band cuts the token's gradient at its lower side."""
+        """Whether the lower side of the band removes the token's gradient."""
         return (self.ratio < self._limits[0]) & self.mask
 
     @property
     def clipped_high(self) -> Tensor:
-        """Whether the band cuts the token's gradient at its upper side."""
+        """Whether the upper side of the band removes the token's gradient."""
         return (self.ratio > self._limits[1]) & self.mask
 
     @cached_property
@@ -105,19 +105,19 @@ class Part(Resumable):
 
     needs_entropy: ClassVar[bool] = False
     progress: float = 0.0
-    """Share of the run that is done; the controller keeps it up to date."""
+    """Completed share of the run; the controller keeps it up to date."""
 
     def observe(self, step: Measured) -> None:
-        """Take in a step, once per optimizer step, in order."""
+        """Record an optimizer step; called once per step, in order."""
 
     def clip(self) -> ClipBand | None:
-        """The band in force in the next step, from the one part that owns it."""
+        """The band of the next step; only the part that owns the band returns one."""
         return None
 
     def weights(self, batch: TokenBatch) -> Tensor | None:  # noqa: ARG002
-        """A factor >= 0 for each token's advantage (...), detached; None for ones.
+        """Factors >= 0 for the tokens' advantages (...), detached; None means all ones.
 
-        A part that compares tokens depends on how a batch is cut: give it the whole one where that matters.
+        A part that compares tokens depends on how a batch is split; pass the whole batch where that matters.
         """
         return None
 
@@ -127,27 +127,27 @@ class Part(Resumable):
 
     @property
     def phase(self) -> Phase:
-        """What the band in force does to the entropy: a name that a report can draw."""
+        """What the band in force is meant to do to the entropy, for reports."""
         return "hold"
 
     def bands(self) -> Sequence[ClipBand]:
-        """The bands between which `clip` moves: what an objective must be able to follow."""
+        """The bands between which `clip` moves; the objective must be able to use all of them."""
         band = self.clip()
         return () if band is None else (band,)
 
     @property
     def owns_band(self) -> bool:
-        """Whether the part decides on the clip band."""
+        """Whether the part sets the clip band."""
         return type(self).clip is not Part.clip
 
     @property
     def weighs(self) -> bool:
-        """Whether the part weighs tokens, for which it needs their statistics."""
+        """Whether the part weights tokens, which needs their statistics."""
         return type(self).weights is not Part.weights
 
     @property
     def pays(self) -> bool:
-        """Whether the part may give an entropy bonus, whose gradient flows through the entropy."""
+        """Whether the part may give an entropy bonus, which needs the gradient of the entropy."""
         return type(self).bonus is not Part.bonus
 
 

@@ -1,4 +1,4 @@
-"""Any sequence of phases: clip rules at points of the run, and straight lines between them."""
+"""Any sequence of phases: clip rules at points of the run, with linear interpolation between them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from entrostat.objective import ClipRule
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stretch of the run: up to the share `until` of the steps the rule goes from `start` to `end`, linearly in both
-    thresholds; `end` None keeps `start`. phase: the name that a report draws.
+    """A stage of the run: until the share `until` of the steps the rule moves from `start` to `end`, linearly in both
+    thresholds; `end` None keeps `start`. phase: its name in reports.
     """
 
     until: float
@@ -27,9 +27,9 @@ class Stage:
 @strategy("piecewise")
 @dataclass
 class Piecewise(Schedule):
-    """Stages one after the other; a stage includes its last step, as the first phase of ID does.
+    """Stages in sequence; each includes its last step, like the first phase of ID.
 
-    Raises ValueError when `until` does not increase within (0, 1] or the last stage does not end at 1.
+    Raises ValueError if `until` does not increase within (0, 1] or the last stage does not end at 1.
     """
 
     stages: tuple[Stage, ...]

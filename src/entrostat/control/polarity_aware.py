@@ -1,8 +1,8 @@
-"""Polarity-aware reweighting: pressure moves between expanding and contracting tokens with the phase of the entropy.
+"""Polarity-aware reweighting: the entropy decides whether expanding or contracting tokens weigh more.
 
-The method is Polarity-Aware Policy Optimization (arXiv 2605.11775). Its formula, coefficients and clip values are not
-public in what we could read; this is our reconstruction from its description: both branches stay, and the smoothed
-entropy's course decides which of them weighs more.
+The method is Polarity-Aware Policy Optimization (arXiv 2605.11775). We found no published formula, coefficients or clip
+values; this is our reconstruction from its description: both branches stay, and the course of the smoothed entropy
+decides which of them weighs more.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class PolarityAware(Part):
 
     The phase u in [-1, 1] follows the smoothed entropy E_k of the steps (the controller's `ema`):
         level   u = clip((R - E_k) / (scale R)),  R the reference: a curve, or None for the first entropy
-        slope   u = clip(-(E_k - E_{k-lag}) / (scale E_{k-lag})),  0 until there are `lag` steps
-    graded: the strength of a token is `strength` times its rank by abs(T) among the tokens given, from 0 to 1, for a
-    sign alone also relabels tokens whose T is near 0. With strength < 1 no branch is dropped and no advantage changes
-    its sign. rewarded_only: punished tokens (A < 0) keep the weight 1. Ours, pass@1 against GRPO, n = 5: without it and
-    R the first entropy -.245 [-.399, -.090], with it and a falling R +.020 [-.008, .048] (studies/polarity-control).
+        slope   u = clip(-(E_k - E_{k-lag}) / (scale E_{k-lag})),  0 before there are `lag` steps
+    graded: the strength of a token is `strength` times its rank by abs(T) among the given tokens, from 0 to 1, because
+    the sign alone also moves tokens whose T is near 0. With strength < 1 no branch is dropped and no advantage changes
+    its sign. rewarded_only: punished tokens (A < 0) keep the weight 1. Ours, pass@1 against GRPO, n = 5: without it,
+    R the first entropy, -.245 [-.399, -.090]; with it, R falling, +.020 [-.008, .048] (studies/polarity-control).
     Raises ValueError for a strength outside [0, 1), a scale that is not positive and a lag below 1.
     """
 
@@ -59,7 +59,7 @@ class PolarityAware(Part):
 
     @property
     def push(self) -> float:
-        """The phase u: 1 expands as much as it can, -1 contracts."""
+        """The phase u: 1 expands the most, -1 contracts the most."""
         return self._phase
 
     @override
@@ -68,10 +68,10 @@ class PolarityAware(Part):
         self._first = entropy if self._first is None else self._first
         self._past = [*self._past, entropy][-(self.lag + 1) :]
         if self.signal == "level":
-            goal = self._first if self.reference is None else self.reference.at(step.progress)
+            reference = self._first if self.reference is None else self.reference.at(step.progress)
         else:
-            goal = self._past[0] if len(self._past) > self.lag else entropy
-        relative = (goal - entropy) / (self.scale * goal) if goal > 0 else 0.0
+            reference = self._past[0] if len(self._past) > self.lag else entropy
+        relative = (reference - entropy) / (self.scale * reference) if reference > 0 else 0.0
         self._phase = min(max(relative, -1.0), 1.0)
 
     @override
@@ -94,7 +94,7 @@ class PolarityAware(Part):
 
 
 def _rank(x: Tensor, mask: Tensor) -> Tensor:
-    """The share of the other masked tokens that x exceeds, 0 for the least and 1 for the greatest; 0 outside."""
+    """The share of the other masked tokens that x exceeds: 0 for the least, 1 for the greatest; 0 outside the mask."""
     chosen = x[mask]
     ranks = chosen.argsort().argsort().to(x.dtype) / max(len(chosen) - 1, 1)
     return torch.zeros_like(x).masked_scatter(mask, ranks)

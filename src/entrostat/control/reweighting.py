@@ -1,6 +1,6 @@
-"""Reweighting: factors for the advantages that favour expanding or contracting tokens, after their polarity P = A T.
+"""Reweighting: factors for the advantages that favour expanding or contracting tokens, by their polarity P = A T.
 
-No weight is negative, so no advantage turns its sign.
+No weight is negative, so no advantage changes its sign.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from entrostat.entropy import polarity
 @weighting("fixed")
 @dataclass
 class FixedWeights(Part):
-    """One factor for expanding tokens (P > 0), one for contracting ones (P < 0), at every step.
+    """One factor for expanding tokens (P > 0) and one for contracting ones (P < 0), at every step.
 
     0 drops a branch: the ablation of arXiv 2605.11775. Raises ValueError for a negative factor.
     """

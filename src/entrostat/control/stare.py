@@ -16,11 +16,11 @@ from entrostat.control.part import Measured, Part, State, TokenBatch, weighting
 @weighting("stare")
 @dataclass
 class Stare(Part):
-    """STARE: rewarded tokens (A > 0) among the `share` of them with the largest surprisal weigh `weight`, while the
-    last entropy is below `target`; all others 1.
+    """STARE: while the last entropy is below `target`, the `share` of the rewarded tokens (A > 0) with the largest
+    surprisal weigh `weight`; all others weigh 1.
 
-    adaptive: the weight starts at 1 and moves by `step` a step, up below the target, down otherwise, within [1, most].
-    Source: arXiv 2606.19236; that the share is one of the rewarded tokens is our reading.
+    adaptive: the weight starts at 1 and changes by `step` per step, up below the target, down otherwise, within
+    [1, most]. Source: arXiv 2606.19236; taking the share of the rewarded tokens, not of all, is our reading.
     Raises ValueError for a share outside (0, 1] and a weight or most below 1.
     """
 

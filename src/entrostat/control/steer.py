@@ -15,10 +15,11 @@ from entrostat.control.part import Part, TokenBatch, weighting
 @weighting("steer")
 @dataclass
 class Steer(Part):
-    """STEER: tokens with a large predicted change of entropy weigh less, Omega = A (1 - p) (ln p + H).
+    """STEER: tokens with a large predicted change of entropy Omega = A (1 - p) (ln p + H) weigh less.
 
+    p is the probability of the sampled token, H the entropy of its state. The weight is
     exponential   exp(-rate abs(Omega)), at least `low`
-    linear        from `high` at Omega = 0 down to `low` at the largest abs(Omega) of the tokens given
+    linear        from `high` at Omega = 0 down to `low` at the largest abs(Omega) of the given tokens
     Source: arXiv 2510.10150, Omega = (A/q) p (1 - p) (ln p + H), here at r = p/q = 1; [.8, 1.2] is the published linear
     range, the rate is our choice. Raises ValueError unless 0 <= low <= 1 <= high and rate > 0.
     """

@@ -1,9 +1,9 @@
 """Strategies: which clip rule is in force at a step, to raise, lower or hold the policy's entropy.
 
-k is the number of optimizer steps done, T the number in all; after T the last rule stays. To raise entropy the upper
-threshold (rewarded tokens) opens to `upper`, to lower it the lower threshold (punished tokens) opens to `lower`;
-`eps_std` is the constant threshold of either side otherwise. Inert with exactly one gradient step per rollout batch,
-where every ratio is 1. Source: arXiv 2602.09782; every mixture of thresholds stays linear in p.
+k is the number of optimizer steps done, T the total number; after T the last rule stays. To raise the entropy, the
+upper threshold (rewarded tokens) widens to `upper`; to lower it, the lower threshold (punished tokens) widens to
+`lower`; otherwise both are the constant `eps_std`. Strategies have no effect with exactly one gradient step per rollout
+batch, where every ratio is 1. Source: arXiv 2602.09782; every mixture of thresholds is linear in p.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class Strategy(Part, ABC):
 
     @abstractmethod
     def clip(self) -> ClipBand:
-        """The band in force in the next step."""
+        """The band of the next step."""
 
 
 class Schedule(Strategy):
-    """A strategy that depends on the progress of the run alone: a small class with `at`, and `phase_at` for reports."""
+    """A strategy that depends only on the progress of the run: a small class with `at`, and `phase_at` for reports."""
 
     @abstractmethod
     def at(self, done: float) -> ClipBand:
-        """The band when the share `done` of the run is done, in [0, 1]."""
+        """The band when the share `done` of the run is completed, in [0, 1]."""
 
     def phase_at(self, done: float) -> Phase:  # noqa: ARG002
-        """What that band does to the entropy."""
+        """What that band is meant to do to the entropy."""
         return "hold"
 
     def rule(self, step: int, total_steps: int) -> ClipBand:
@@ -62,7 +62,7 @@ class Schedule(Strategy):
 
 
 def progress(step: int, total_steps: int) -> float:
-    """The share of the steps that is done, in [0, 1]."""
+    """The completed share of the steps, in [0, 1]."""
     if total_steps < 1:
         raise ValueError(f"total_steps is {total_steps}; give the number of optimizer steps of the run, at least 1")
     if step < 0:
@@ -83,9 +83,9 @@ class Constant(Schedule):
 
 @dataclass
 class DualClipped(Strategy):
-    """Another strategy, and for A < 0 no gradient above the ratio `cap` either (see `DualClip`).
+    """Another strategy, plus no gradient above the ratio `cap` for A < 0 (see `DualClip`).
 
-    Source: arXiv 1912.09729. Raises ValueError for a cap of 1 or less, and for a strategy that has one already.
+    Source: arXiv 1912.09729. Raises ValueError for a cap of 1 or less, and for a strategy that already has a dual clip.
     """
 
     inner: Part
@@ -95,7 +95,7 @@ class DualClipped(Strategy):
         if not self.inner.owns_band:
             raise ValueError(f"DualClipped.inner is a {type(self.inner).__name__}, which owns no band; give a strategy")
         if any(isinstance(band, DualClip) for band in self.inner.bands()):
-            raise ValueError(f"dual_clip is {self.cap}, but the strategy is a dual clip already; give one of the two")
+            raise ValueError(f"dual_clip is {self.cap}, but the strategy already has a dual clip; give only one")
         self.clip()
 
     @property
@@ -136,12 +136,12 @@ class DualClipped(Strategy):
 
 @dataclass
 class _TwoPhases(Schedule):
-    """What ID and DID share: a first phase of the share `split` of the steps, and a second in which `lower` fades.
+    """The common base of ID and DID: a first phase of the share `split` of the steps, then one with fading `lower`.
 
     With k the step and K = split T:
         first phase    k <= K    lambda = 1 - k/K
-        second phase   k >  K    w = 1 - (k - K)/(T - K),  E+ by the class,  E- = w lower + (1 - w) eps_std
-    Raises ValueError for a split outside (0, 1) and for thresholds that are no clip rule.
+        second phase   k >  K    w = 1 - (k - K)/(T - K),  E+ set by the subclass,  E- = w lower + (1 - w) eps_std
+    Raises ValueError for a split outside (0, 1) and for thresholds that form no valid clip rule.
     """
 
     upper: LinearThreshold = UPPER
@@ -165,7 +165,7 @@ class _TwoPhases(Schedule):
         return ClipRule(self.upper, self.standard), ClipRule(self.standard, self.lower)
 
     def fade(self, done: float) -> tuple[bool, float]:
-        """Whether the first phase lasts, and the weight that falls from 1 to 0 in the phase: lambda, or w."""
+        """Whether it is the first phase, and the weight that falls from 1 to 0 in the current phase: lambda or w."""
         if done <= self.split:
             return True, 1 - done / self.split
         return False, 1 - (done - self.split) / (1 - self.split)
@@ -174,7 +174,7 @@ class _TwoPhases(Schedule):
 @strategy("id")
 @dataclass
 class IncreaseThenDecrease(_TwoPhases):
-    """ID, increase then decrease: meant to raise the entropy in the first phase and to lower it in the second.
+    """ID, increase then decrease: meant to raise the entropy in the first phase and lower it in the second.
 
     k <= K: E+ = lambda upper + (1 - lambda) eps_std, E- = eps_std;  k > K: E+ = eps_std, E- = w lower + (1 - w) eps_std
     with K = split T, lambda = 1 - k/K, w = 1 - (k - K)/(T - K). Source: arXiv 2602.09782, where split .5
@@ -197,7 +197,7 @@ class IncreaseThenDecrease(_TwoPhases):
 @strategy("did")
 @dataclass
 class DecreaseIncreaseDecrease(_TwoPhases):
-    """DID, decrease, increase, decrease: the standard band, then the upper threshold opens, then the lower one.
+    """DID, decrease, increase, decrease: the standard band, then the upper threshold widens, then the lower one.
 
     k <= K: E+ = lambda eps_std + (1 - lambda) upper, E- = eps_std;  k > K: E+ = upper, E- = w lower + (1 - w) eps_std
     with K = split T, lambda = 1 - k/K, w = 1 - (k - K)/(T - K). Source: arXiv 2602.09782.
@@ -212,7 +212,7 @@ class DecreaseIncreaseDecrease(_TwoPhases):
 
     @override
     def phase_at(self, done: float) -> Phase:
-        """First "decrease", from lambda < 1/2 on "increase", in the second phase "decrease" again."""
+        """First "decrease"; "increase" once lambda < 1/2; "decrease" again in the second phase."""
         first, weight = self.fade(done)
         return "increase" if first and weight < 0.5 else "decrease"
 
@@ -220,13 +220,13 @@ class DecreaseIncreaseDecrease(_TwoPhases):
 @strategy("od")
 @dataclass
 class OscillatoryDecay(Strategy):
-    """OD, oscillatory decay: boosts the entropy at a fixed floor and suppresses it above a falling ceiling.
+    """OD, oscillatory decay: boosts the entropy at a fixed lower bound and suppresses it above a falling upper bound.
 
         H_min = h_min_ratio H_init,  tau_low = H_min,  tau_high(k) = H_min + (H_init - H_min)(1 - k/T)
-    Hysteresis: boost from the step where entropy <= tau_low to the step where it is > tau_high; suppress otherwise, and
-    at first. Boost: (E+, E-) = (upper, eps_std). Suppress: (eps_std, lower).
-    h_init: nats; None takes the first measured entropy. Source: arXiv 2602.09782.
-    Raises ValueError for h_init <= 0, h_min_ratio outside (0, 1), thresholds that are no clip rule, and an entropy that
+    Hysteresis: boost from the step with entropy <= tau_low until the step with entropy > tau_high; suppress otherwise,
+    and at the start. Boost: (E+, E-) = (upper, eps_std). Suppress: (eps_std, lower).
+    h_init: H_init in nats; None takes the first measured entropy. Source: arXiv 2602.09782.
+    Raises ValueError for h_init <= 0, h_min_ratio outside (0, 1), invalid thresholds, and an entropy that
     is not finite.
     """
 
@@ -238,28 +238,28 @@ class OscillatoryDecay(Strategy):
     h_init: float | None = None
     h_min_ratio: float = 0.2
     _boost: bool = field(default=False, init=False, repr=False)
-    _ceiling: float | None = field(default=None, init=False, repr=False)
+    _h_init: float | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.h_init is not None and not (math.isfinite(self.h_init) and self.h_init > 0):
             raise ValueError(f"h_init is {self.h_init}; give a positive entropy in nats, or None to measure it")
         if not 0 < self.h_min_ratio < 1:
             raise ValueError(f"h_min_ratio is {self.h_min_ratio}; give a number in (0, 1)")
-        self._ceiling = self.h_init
+        self._h_init = self.h_init
         standard = LinearThreshold.constant(self.eps_std)
         self._boosting, self._suppressing = ClipRule(self.upper, standard), ClipRule(standard, self.lower)
 
     @override
     def observe(self, step: Measured) -> None:
-        """Move the hysteresis by the entropy of a step."""
+        """Update the hysteresis with the entropy of a step."""
         if not math.isfinite(step.entropy):
             raise ValueError(f"entropy is {step.entropy} at step {step.step}; give a finite number of nats")
-        if self._ceiling is None:
-            self._ceiling = step.entropy
-        floor = self.h_min_ratio * self._ceiling
-        if step.entropy <= floor:
+        if self._h_init is None:
+            self._h_init = step.entropy
+        low = self.h_min_ratio * self._h_init
+        if step.entropy <= low:
             self._boost = True
-        elif step.entropy > floor + (self._ceiling - floor) * (1 - step.progress):
+        elif step.entropy > low + (self._h_init - low) * (1 - step.progress):
             self._boost = False
 
     @override
@@ -278,9 +278,9 @@ class OscillatoryDecay(Strategy):
 
     @override
     def state_dict(self) -> State:
-        """Whether it boosts, and the h_init in use."""
-        return {"boost": self._boost, "h_init": self._ceiling}
+        """Whether it boosts, and the H_init in use."""
+        return {"boost": self._boost, "h_init": self._h_init}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._boost, self._ceiling = bool(state["boost"]), state["h_init"]
+        self._boost, self._h_init = bool(state["boost"]), state["h_init"]

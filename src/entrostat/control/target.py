@@ -1,6 +1,6 @@
-"""Holding the entropy on a curve by feedback, with two hands: clip thresholds or polarity weights.
+"""Feedback control of the entropy along a curve, by clip thresholds or by polarity weights.
 
-Both are ours and published nowhere else; the law is that of `CurveFollower`.
+Both methods are our own and unpublished; `CurveFollower` has the control law.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ LOWERING = ClipRule(upper=LinearThreshold(slope=0.5, intercept=0.0), lower=Linea
 @strategy("target-entropy")
 @dataclass
 class TargetEntropy(Strategy):
-    """Moves both thresholds to steer the entropy towards `curve`; memory and reach are the follower's.
+    """Moves both thresholds to steer the entropy towards `curve`; memory and reach as in `CurveFollower`.
 
-    The follower's action u sets the rule by mixing: 1 is `raising`, 0 `neutral`, -1 `lowering`. By the regions E1-E4,
-    raising stops the reward of likely tokens (E1: upper .1 - .1 p, nothing at p = 1) and the punishment of rare ones
-    (E4: lower .01 + .3 p) as soon as their ratios move; lowering lets both go on (upper .5 p, lower .5) and stops the
-    reward of rare ones (E2). It cannot do more than clipping can: the first optimizer step on a batch is
-    never clipped. Take more passes, or act by weights (`TargetWeights`). Ours, n = 5: nearer to a constant than GRPO,
-    not certainly nearer to a falling line, no nearer to a rise and fall (studies/entropy-strategies).
+    The follower's action u mixes three rules: 1 is `raising`, 0 `neutral`, -1 `lowering`. In terms of the regions
+    E1-E4, raising stops the reward of likely tokens (E1: upper .1 - .1 p, 0 at p = 1) and the punishment of rare ones
+    (E4: lower .01 + .3 p) as soon as their ratios move; lowering continues both (upper .5 p, lower .5) and stops the
+    reward of rare ones (E2). It is limited to what clipping can do: the first optimizer step on a batch is never
+    clipped. Use more passes, or weights (`TargetWeights`). Ours, n = 5: closer to a constant than GRPO, not certainly
+    closer to a falling line, no closer to a rise and fall (studies/entropy-strategies).
     Raises ValueError for memory or reach below 1 and for an entropy that is not finite.
     """
 
@@ -68,7 +68,7 @@ class TargetEntropy(Strategy):
     @property
     @override
     def phase(self) -> Phase:
-        """The side to which the last action pushes, "hold" below a twentieth of its range."""
+        """The direction of the last action; "hold" if it is below a twentieth of its range."""
         action = self._follower.action
         if abs(action) < 0.05:
             return "hold"
@@ -86,9 +86,9 @@ class TargetEntropy(Strategy):
 @weighting("target-weights")
 @dataclass
 class TargetWeights(Part):
-    """Weighs tokens by their polarity to steer the entropy towards `curve`; memory and reach are the follower's.
+    """Weights tokens by their polarity to steer the entropy towards `curve`; memory and reach as in `CurveFollower`.
 
-    Weights 1 + strength u on expanding tokens (P > 0) and 1 - strength u on contracting ones (P < 0), u the action.
+    Weights: 1 + strength u on expanding tokens (P > 0), 1 - strength u on contracting ones (P < 0), u the action.
     Raises ValueError for a strength outside [0, 1), memory or reach below 1, and an entropy that is not finite.
     """
 

@@ -1,8 +1,8 @@
-"""Advantages: from the rewards of the sampled completions to one number a completion.
+"""Advantages: from the rewards of the sampled completions to one number per completion.
 
-Everywhere `rewards` has the shape (..., G): the last dimension is a group, the G completions of one prompt. NaN is
-"no reward" (an infrastructure error, or the padding of an uneven group): it takes no part in any statistic and its
-advantage is 0. The result has the same shape. Rewards are 0/1 or -1/+1 (`signed`), but any finite number will do.
+`rewards` always has the shape (..., G): the last dimension is a group, the G completions of one prompt. NaN means
+"no reward" (an infrastructure error, or the padding of an uneven group): it is left out of every statistic and its
+advantage is 0. The result has the same shape. Rewards are 0/1 or -1/+1 (`signed`); any finite number is accepted.
 
 A degenerate group, whose rewards are all equal, has advantage 0 under every group-relative method; `group_counts`
 counts them. Every function raises ValueError for an empty group and for an infinite reward.
@@ -20,12 +20,12 @@ from torch import Tensor
 from entrostat.registry import Registry
 
 advantage: Registry[Any] = Registry("advantage", object, "entrostat.objective")
-"""Functions of rewards and settings, or classes of settings whose objects are functions of rewards, with a state."""
+"""Functions of rewards and settings, or classes that take the settings and whose objects are called with rewards."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
-    """How much of a batch of rewards can teach: groups in all, degenerate groups, completions without a reward."""
+    """Counts of a batch of rewards: all groups, degenerate groups, completions without a reward."""
 
     groups: int
     degenerate: int
@@ -33,7 +33,7 @@ class GroupCounts:
 
 
 def reward_tensor(groups: Sequence[Sequence[float | None]]) -> Tensor:
-    """Rewards with None for "no reward", group by group, as float32 (groups, longest group) with NaN for it."""
+    """Rewards by group, with None for "no reward", as float32 (groups, longest group), with NaN for None."""
     width = max((len(group) for group in groups), default=0)
     for index, group in enumerate(groups):
         if not group:
@@ -57,9 +57,9 @@ def group_counts(rewards: Tensor) -> GroupCounts:
 
 
 class EmaBaseline:
-    """A baseline that remembers: b <- decay b + (1 - decay) mean(R) after each batch.
+    """An exponential moving average of the rewards as baseline: b <- decay b + (1 - decay) mean(R) after each batch.
 
-    A batch is judged by the baseline of the batches before it, so the advantage stays unbiased; the first batch by
+    A batch is compared with the baseline of the previous batches, so the advantage is unbiased; the first batch with
     its own mean. Raises ValueError for a decay outside [0, 1).
     """
 
@@ -70,7 +70,7 @@ class EmaBaseline:
         self.value: float | None = None
 
     def judge(self, rewards: Tensor) -> float:
-        """The baseline for these rewards, which are then remembered; a batch without any reward changes nothing."""
+        """Return the baseline for these rewards, then update it; a batch without any reward changes nothing."""
         if bool(rewards.isnan().all()):
             return self.value or 0.0
         mean = float(rewards.nanmean())
@@ -94,9 +94,9 @@ def reinforce(
     """REINFORCE: A = R - b with b one of
         none            0
         batch-mean      mean of R over the whole batch
-        leave-one-out   mean of R over the other completions of the group, 0 advantage where there is no other (RLOO)
-        EmaBaseline     the exponential mean of earlier batches
-    Without a baseline an all-equal group still pushes: that is the method.
+        leave-one-out   mean of R over the other completions of the group; advantage 0 if there is no other (RLOO)
+        EmaBaseline     the exponential moving average of earlier batches
+    Without a baseline, a group of equal rewards still has an effect; this is part of the method.
     Sources: Williams 1992; RLOO arXiv 2402.14740.
     """
     rewards = _checked(rewards)
@@ -130,11 +130,11 @@ def dr_grpo(rewards: Tensor) -> Tensor:
 
 @advantage("qae")
 def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tensor:
-    """QAE: A = (R - Q) / (std + epsilon), 0 in a degenerate group. Q is the `level`-quantile of the group: its least
+    """QAE: A = (R - Q) / (std + epsilon), 0 in a degenerate group. Q is the `level`-quantile of the group: its lowest
     reward with at least the share `level` of the group at or below it.
 
-    With rewards 0/1 a group with a success rate up to 1 - level is judged by 0, so that only its rare successes
-    count, and an easier one by 1, so that only its rare failures do. Source: arXiv 2509.22611.
+    With rewards 0/1 and a success rate up to 1 - level, Q is 0, so that only the rare successes of the group
+    count; above it, Q is 1, so that only its rare failures count. Source: arXiv 2509.22611.
     Raises ValueError for a level outside (0, 1).
     """
     if not 0 < level < 1:
@@ -148,7 +148,7 @@ def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tens
 
 @advantage("w-reinforce")
 def w_reinforce(rewards: Tensor, weight: float = 0.1) -> Tensor:
-    """W-REINFORCE: A = weight R where R > 0, else R, with rewards -1/+1: learning mostly from failures.
+    """W-REINFORCE: A = weight R where R > 0, else R, with rewards -1/+1, which learns mostly from failures.
 
     Source: arXiv 2506.01347. Raises ValueError for a negative weight.
     """
@@ -168,7 +168,7 @@ def _std(rewards: Tensor) -> Tensor:
 
 
 def _centred(rewards: Tensor) -> Tensor:
-    """R - mean of the group; exactly 0 where all rewards of the group are equal, whatever the rounding of the mean."""
+    """R - mean of the group; exactly 0 where all rewards of the group are equal, despite rounding of the mean."""
     highest = rewards.nan_to_num(nan=float("-inf")).amax(-1, keepdim=True)
     below = rewards - highest
     return _zero_where_missing(below - below.nanmean(-1, keepdim=True))
@@ -183,5 +183,5 @@ def _checked(rewards: Tensor) -> Tensor:
         raise ValueError(f"rewards: shape {tuple(rewards.shape)} has an empty group; every prompt needs a completion")
     if bool(rewards.isinf().any()):
         position = tuple(rewards.isinf().nonzero()[0].tolist())
-        raise ValueError(f"rewards: infinite at {position}; give a finite reward, or NaN where there is none")
+        raise ValueError(f"rewards: infinite at {position}; give a finite reward, or NaN if there is none")
     return rewards if rewards.is_floating_point() else rewards.float()

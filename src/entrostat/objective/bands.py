@@ -1,7 +1,7 @@
-"""Clip rules of other methods, as bands beside `ClipRule`; what is constant in them is the published value.
+"""Clip rules of other methods, as bands like `ClipRule`; their defaults are the published values.
 
-Clip-higher and clip-lower are constant rules: CLIP_HIGHER (DAPO, arXiv 2503.14476) and CLIP_LOWER (the lower side
-tighter, which raises entropy, arXiv 2509.26114; its .1 is our choice).
+Clip-higher and clip-lower are constant rules: CLIP_HIGHER (DAPO, arXiv 2503.14476) and CLIP_LOWER (a tighter lower
+side, which raises entropy, arXiv 2509.26114; its .1 is our choice).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PPO_CLIP = ClipRule.constant()
 
 @dataclass(frozen=True, slots=True)
 class DualClip(ClipBand):
-    """Dual clip: another band, and for A < 0 no gradient above the ratio `cap` either: max(min(r A, clip(r) A), cap A).
+    """Dual clip: another band, plus no gradient above the ratio `cap` for A < 0: max(min(r A, clip(r) A), cap A).
 
     Source: arXiv 1912.09729. Raises ValueError for a cap of 1 or less.
     """
@@ -33,7 +33,7 @@ class DualClip(ClipBand):
 
     def __post_init__(self) -> None:
         if not self.cap > 1:
-            raise ValueError(f"DualClip.cap is {self.cap}; a ratio above 1 is needed, 3 is published")
+            raise ValueError(f"DualClip.cap is {self.cap}; give a ratio above 1; the published value is 3")
 
     @property
     @override
@@ -53,7 +53,7 @@ class DualClip(ClipBand):
 @clip_rule("dppo")
 @dataclass(frozen=True)
 class DppoClip(ClipBand):
-    """DPPO with the binary total variation: the probability may move by delta, abs(pi - q) <= delta.
+    """DPPO with the binary total variation: the probability may change by delta, abs(pi - q) <= delta.
 
     As a ratio: 1 - delta/q <= r <= 1 + delta/q, wide for rare tokens. Source: arXiv 2602.04879.
     Raises ValueError for a delta outside (0, 1).
@@ -133,11 +133,11 @@ class AbcClip(ClipBand):
 
 @dataclass(frozen=True, slots=True)
 class FreeRegion(ClipBand):
-    """Another band, which lets the tokens of one region go: likely means q > .7 here, rare q < .3.
+    """Another band, in which the tokens of one region are never clipped; here likely means q > .7, rare q < .3.
 
     E1: likely, A > 0; E2: rare, A > 0; E3: likely, A < 0; E4: rare, A < 0. Source: the region experiment of arXiv
-    2602.09782 with its heuristic of what is likely, applied to the old probability.
-    Raises ValueError for another region.
+    2602.09782 with its heuristic for likely and rare, applied to the old probability.
+    Raises ValueError for any other region.
     """
 
     region: Literal["E1", "E2", "E3", "E4"]
@@ -169,7 +169,7 @@ def _sides(upper: float = 0.2, lower: float = 0.2) -> ClipRule:
 
 @clip_rule("dual-clip")
 def _dual_clip(upper: float = 0.2, lower: float = 0.2, cap: float = 3.0) -> DualClip:
-    """`constant`, and for A < 0 no gradient above the ratio `cap` either: max(min(r A, clip(r) A), cap A).
+    """`constant`, plus no gradient above the ratio `cap` for A < 0: max(min(r A, clip(r) A), cap A).
 
     Source: arXiv 1912.09729.
     """
@@ -193,7 +193,7 @@ def _clip_higher() -> ClipRule:
 
 @clip_rule("clip-lower")
 def _clip_lower() -> ClipRule:
-    """The constant band .9 <= r <= 1.2: the lower side tighter, meant to raise the entropy.
+    """The constant band .9 <= r <= 1.2: a tighter lower side, meant to raise the entropy.
 
     Source: arXiv 2509.26114; its .1 is our choice. Ours: +.007 [-.004, .017] nats against GRPO, n = 5
     (studies/entropy-strategies).

@@ -1,7 +1,7 @@
 """Clip rules: the band of probability ratios r = pi/pi_old in which a token keeps its gradient.
 
-Clip rules never see the loss. A rule knows the old probability q = pi_old of the sampled token and the
-sign of its advantage, and answers with two ratios.
+Clip rules never see the loss. A rule takes the old probability q = pi_old of the sampled token and the sign of its
+advantage, and returns two ratios.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from entrostat.registry import Registry
 
 
 class ClipBand(ABC):
-    """A band of ratios around 1. A new rule is a small class with `bounds`; one that is not PPO's adds `limits`."""
+    """A band of ratios around 1. A new rule is a small class with `bounds`; one that clips unlike PPO adds `limits`."""
 
     @property
     def per_token(self) -> bool:
-        """Whether the band depends on the token's old probability; False allows it on a sequence's ratio."""
+        """Whether the band depends on the token's old probability; if not, it can bound a sequence's ratio."""
         return True
 
     @abstractmethod
@@ -29,7 +29,7 @@ class ClipBand(ABC):
         """The band (low, high), each of the shape of `old_logp` = ln q in nats; 0 <= low <= 1 <= high."""
 
     def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
-        """The ratios at which the gradient survives, PPO's pessimistic minimum by default.
+        """The lowest and highest ratio that keep their gradient; by default those of PPO's pessimistic minimum.
 
         min(r A, clip(r, low, high) A) cuts one side for each sign: above `high` where A > 0, below `low` where A < 0.
         Source: arXiv 1707.06347, section 3.
@@ -58,7 +58,7 @@ class LinearThreshold:
 
     @classmethod
     def constant(cls, epsilon: float) -> LinearThreshold:
-        """The threshold that is the same at every probability: eps(p) = epsilon."""
+        """The same threshold at every probability: eps(p) = epsilon."""
         return cls(slope=0.0, intercept=epsilon)
 
     def at(self, probability: float) -> float:
@@ -83,9 +83,9 @@ PPO_THRESHOLD = LinearThreshold.constant(0.2)
 class ClipRule(ClipBand):
     """The band 1 - lower(p) <= r <= 1 + upper(p) with thresholds linear in the current probability p = r q.
 
-    Solved for r it needs the old probability q only, so the band is detached by construction:
+    Solved for r, it depends on the old probability q alone, so the band is detached by construction:
         r <= 1 + a p + b  <=>  r <= (1 + b) / (1 - a q)        upper: slope a, intercept b
-        r >= 1 - a p - b  <=>  r >= (1 - b) / (1 + a q)        lower; a bound below 0 (b > 1) is 0, it never clips
+        r >= 1 - a p - b  <=>  r >= (1 - b) / (1 + a q)        lower; a bound below 0 (b > 1) becomes 0: no clip
     The defaults are the constant .2 of PPO and GRPO. Source: arXiv 2602.09782; the lower form is derived here.
     Raises ValueError when a denominator is not positive or a threshold is negative at some q in [0, 1].
     """
@@ -106,7 +106,7 @@ class ClipRule(ClipBand):
                     )
             if slope >= 1:
                 raise ValueError(
-                    f"ClipRule.{name}: {threshold} makes the denominator of its ratio bound vanish "
+                    f"ClipRule.{name}: {threshold} makes the denominator of its ratio bound zero "
                     f"at q = {1 / slope:.4g}; keep the slope {'below 1' if name == 'upper' else 'above -1'}"
                 )
 

@@ -1,9 +1,9 @@
-"""The per-token policy loss, and its aggregation for a host that has none of its own.
+"""The per-token policy loss, and its aggregation to a scalar.
 
-An objective (`surrogates.py`) gives two numbers a token, the value f and the slope df/d ln pi; the loss is
-    per_token = -A (f + slope (ln pi - sg[ln pi])),   so that   d per_token / d ln pi = -A slope   exactly.
-Shapes: everything is (...), padded (B, T) or packed (N,), with a mask of the same shape; the advantage may broadcast.
-What lies outside the mask is never read.
+An objective (`surrogates.py`) gives two numbers per token, the value f and the slope df/d ln pi; the loss is
+    per_token = -A (f + slope (ln pi - sg[ln pi])),   with exactly   d per_token / d ln pi = -A slope.
+Shapes: all tensors are (...), padded (B, T) or packed (N,), the mask included; the advantage may broadcast.
+Values outside the mask are never read.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from entrostat.objective.surrogates import Objective, Tokens, named
 
 @dataclass(frozen=True, slots=True)
 class PolicyLoss:
-    """The loss of every token, and what the objective did to it.
+    """The loss of every token, and how the objective clipped it.
 
-    per_token carries the gradient and is 0 outside the mask. The rest is detached: ratio = pi/pi_old; slope, the ratio
-    that the gradient sees (d per_token / d ln pi = -A slope; 0 where the token is clipped away); clipped_low and
-    clipped_high, booleans: where the lower, upper side of the band is in force; mask, booleans.
+    per_token has the gradient and is 0 outside the mask. The rest is detached: ratio = pi/pi_old; slope, the ratio
+    in the gradient (d per_token / d ln pi = -A slope; 0 where the token is clipped); clipped_low and
+    clipped_high, booleans: where the lower or upper side of the band clips; mask, booleans.
     """
 
     per_token: Tensor
@@ -46,27 +46,27 @@ def policy_loss(
     objective: Objective | str = "clip",
     sequences: Tensor | None = None,
 ) -> PolicyLoss:
-    """The loss of every token under an objective and a clip rule; the host aggregates.
+    """The loss of every token under an objective and a clip rule, before aggregation.
 
     logp, old_logp: ln pi and ln pi_old of the sampled tokens, nats, shape (...); old_logp gets no gradient.
-    advantages: broadcastable to (...), so (B, 1) will do for sequences. mask: (...), true where a token counts.
-    objective: a recipe's name for it (published defaults) or an object. rule: the clip rule, the objective's own by
+    advantages: broadcastable to (...), such as (B, 1) for one per sequence. mask: (...), true where a token counts.
+    objective: its name in recipes (published defaults) or an object. rule: the clip rule; the objective's own by
     default.
-    sequences: for packed tokens under an objective over sequences, the sequence number of each token; padded
+    sequences: the sequence number of each token, for packed tokens under an objective over sequences; padded
     (B, T) tokens need none. Half precision is computed in float32.
-    Raises ValueError for shapes that do not fit, an empty mask, and a number inside the mask that is not finite.
+    Raises ValueError for shapes that do not match, an empty mask, and a number inside the mask that is not finite.
     """
     chosen = named(objective) if isinstance(objective, str) else objective
     tokens = _tokens(logp.detach(), old_logp, advantages, mask, rule or chosen.rule, sequences)
-    found = chosen(tokens)
+    surrogate = chosen(tokens)
     moving = logp.to(tokens.logp.dtype).where(tokens.mask, 0)
-    per_token = -tokens.advantages * (found.value + found.slope * (moving - tokens.logp))
+    per_token = -tokens.advantages * (surrogate.value + surrogate.slope * (moving - tokens.logp))
     return PolicyLoss(
         per_token,
         tokens.ratio,
-        found.slope,
-        found.clipped_low & tokens.mask,
-        found.clipped_high & tokens.mask,
+        surrogate.slope,
+        surrogate.clipped_low & tokens.mask,
+        surrogate.clipped_high & tokens.mask,
         tokens.mask,
     )
 
@@ -79,9 +79,9 @@ def settled(
     mask: Tensor,
     rule: ClipBand | None = None,
 ) -> tuple[Objective, ClipBand]:
-    """The objective and the rule for the pieces of a batch, whose tokens are all given here; as in `policy_loss`.
+    """The objective and rule for each piece of a batch, fixed from all its tokens; arguments as in `policy_loss`.
 
-    An objective that compares tokens, such as BAPO, thus has the same loss however the batch is cut.
+    With them, an objective that compares tokens, such as BAPO, has the same loss however the batch is split.
     """
     tokens = _tokens(logp.detach(), old_logp, advantages, mask, rule or objective.rule, None)
     return objective.settled(tokens)
@@ -95,10 +95,10 @@ def token_weights(
     tokens: float | None = None,
     sequences: Tensor | None = None,
 ) -> Tensor:
-    """What `aggregate` makes of each token, relative to token-mean: N d loss / d per_token (...), 0 outside the mask.
+    """The weight of each token under `aggregate`, relative to token-mean: N d loss / d per_token (...).
 
-    So 1 under token-mean, and N/(sequences x length) under sequence-mean. tokens: N, those of the whole batch where
-    `denominator` counts it; those of the mask by default. Errors as in `aggregate`.
+    1 under token-mean, N/(sequences x length) under sequence-mean, 0 outside the mask. tokens: N, that of the batch if
+    `denominator` counts the whole batch; by default, that of the mask. Raises ValueError as `aggregate` does.
     """
     mask = _checked_mask(mask, mask, mask)
     unit = torch.ones(mask.shape, dtype=torch.float32, device=mask.device, requires_grad=True)
@@ -120,10 +120,10 @@ def aggregate(
 ) -> Tensor:
     """The scalar loss: a sum of the masked tokens over a denominator.
         token-mean      sum of tokens / number of tokens (DAPO)
-        sequence-mean   sum over sequences of their mean token / number of sequences that have a token (GRPO)
-        constant        sum of tokens / denominator, which must be given: sequences x longest length (Dr.GRPO)
-    A denominator that counts the whole batch makes the sum over micro-batches and ranks equal to the undivided loss.
-    sequences: the number of each token's sequence, from 0, when they are packed. Raises ValueError for an empty mask, a
+        sequence-mean   sum over sequences of the mean over their tokens / number of sequences with a token (GRPO)
+        constant        sum of tokens / denominator, which is required: sequences x longest length (Dr.GRPO)
+    With a denominator that counts the whole batch, micro-batches and ranks add up to the loss of the undivided batch.
+    sequences: the number of each token's sequence, from 0, for packed tokens. Raises ValueError for an empty mask, a
     denominator that is not positive, a missing one under "constant", and packed tokens without `sequences`.
     """
     mask = _checked_mask(per_token, per_token, mask)
@@ -146,7 +146,7 @@ def aggregate(
 def _tokens(
     logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, rule: ClipBand, sequences: Tensor | None
 ) -> Tokens:
-    """What an objective sees, with zeros outside the mask. Raises ValueError as `policy_loss` does."""
+    """The input of an objective, with zeros outside the mask. Raises ValueError as `policy_loss` does."""
     dtype = torch.promote_types(logp.dtype, torch.float32)
     mask = _checked_mask(logp, old_logp, mask)
     _check_broadcast(advantages, logp)
@@ -163,7 +163,7 @@ def _checked_mask(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
     if not logp.shape == old_logp.shape == mask.shape:
         raise ValueError(
             f"shapes differ: logp {tuple(logp.shape)}, old_logp {tuple(old_logp.shape)}, mask {tuple(mask.shape)}; "
-            "give one entry a token"
+            "give one entry per token"
         )
     mask = mask.bool()
     if not bool(mask.any()):
@@ -177,8 +177,8 @@ def _check_broadcast(advantages: Tensor, logp: Tensor) -> None:
     )
     if not fits:
         raise ValueError(
-            f"advantages: shape {tuple(advantages.shape)} does not fit logp {tuple(logp.shape)}; give one a token, "
-            "or (B, 1) for one a sequence"
+            f"advantages: shape {tuple(advantages.shape)} does not match logp {tuple(logp.shape)}; give one per token, "
+            "or (B, 1) for one per sequence"
         )
 
 
@@ -190,5 +190,5 @@ def _check_finite(**named: Tensor) -> None:
             position = tuple((~x.isfinite()).nonzero()[0].tolist())
             raise ValueError(
                 f"{name} is {x[position].item()} at {position}; a token inside the mask needs finite numbers: "
-                "mask it out, or find where it comes from"
+                "mask it out, or find its cause"
             )

@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def entropy_bonus(entropy: Tensor, mask: Tensor, coefficient: float) -> Tensor:
-    """-coefficient H of every token in the mask, 0 outside; the gradient is that of `entropy` (...), in nats."""
+    """-coefficient H of every token in the mask, 0 outside; the gradient flows through `entropy` (...), in nats."""
     return -coefficient * entropy.where(mask.bool(), 0)
 
 
 def kl_cov_tokens(logp: Tensor, advantages: Tensor, mask: Tensor, share: float = 2e-4) -> Tensor:
-    """The tokens that KL-Cov holds back, booleans (...): the share of them with the largest
+    """The tokens that KL-Cov penalizes, booleans (...): the `share` of them with the largest
         c = (A - mean A) (ln pi - mean ln pi),   at least one.
     Source: arXiv 2505.22617. Raises ValueError for a share outside (0, 1] and an empty mask.
     """
@@ -39,11 +39,11 @@ def kl_cov_penalty(
     *,
     chosen: Tensor | None = None,
 ) -> Tensor:
-    """KL-Cov's term: coefficient abs(ln pi - ln pi_old) on the `kl_cov_tokens`; 0 on the others.
+    """KL-Cov's term: coefficient abs(ln pi - ln pi_old) on the `kl_cov_tokens`, 0 on the others.
 
-    chosen: those tokens, where they were chosen among more than are given here. The term belongs to the objective
-    "reinforce", r A without a clip, and is inert on-policy. All tensors (...), the gradient is that of `logp`. Source:
-    arXiv 2505.22617. Raises ValueError for a share outside (0, 1] and an empty mask.
+    chosen: those tokens, if they were chosen from more tokens than are given here. The term belongs to the objective
+    "reinforce", r A without a clip, and is inert on-policy. All tensors (...); the gradient flows through `logp`.
+    Source: arXiv 2505.22617. Raises ValueError for a share outside (0, 1] and an empty mask.
     """
     mask = mask.bool()
     if chosen is None:
@@ -57,12 +57,12 @@ def kl_to_reference(logits: Tensor, reference: Tensor, temperature: float = 1.0)
 
         sum_v p_v (ln p_v - ln q_v),    p = softmax(logits / temperature), q = softmax(reference / temperature)
 
-    logits, reference: (..., V); the gradient is that of `logits`. A token of logit -inf or of the least number of the
-    dtype (a padded vocabulary, a banned token) has p = 0 and adds 0; where the reference alone has -inf, the divergence
-    is infinite; a row of nothing but -inf has none and counts 0. Exact rather than Schulman's k3 estimate
-    r - 1 - ln r with r = q_a / p_a of the sampled token a: used as a loss, k3 has the gradient of the other direction's
-    divergence and grows without bound where p_a is small, just where a policy runs away. The price is the reference's
-    logits. Source: Jaques et al., arXiv 1611.02796, section 3 (penalty); Schulman, "Approximating KL divergence" (k3).
+    logits, reference: (..., V); the gradient flows through `logits`. A token of logit -inf or of the dtype's lowest
+    number (a padded vocabulary, a banned token) has p = 0 and adds 0; if only the reference has -inf, the divergence is
+    infinite; a row of -inf alone has no distribution and counts as 0. It is exact, unlike Schulman's k3 estimate
+    r - 1 - ln r with r = q_a / p_a of the sampled token a: used as a loss, k3 has the gradient of KL(pi_ref || pi) and
+    grows without bound where p_a is small, which is where a policy runs away. The cost is the reference's logits.
+    Source: Jaques et al., arXiv 1611.02796, section 3 (penalty); Schulman, "Approximating KL divergence" (k3).
     """
     logp = (logits.float() / temperature).log_softmax(-1)
     logq = (reference.detach().float() / temperature).log_softmax(-1)
@@ -77,14 +77,14 @@ def kl_to_reference(logits: Tensor, reference: Tensor, temperature: float = 1.0)
 def adapted_coefficient(
     coefficient: float, kl: float, target: float, gain: float = 0.1, least: float = 1e-4, most: float = 10.0
 ) -> float:
-    """The next coefficient of a KL penalty that is to hold the mean KL at `target`, both in nats a token.
+    """The next coefficient of a KL penalty that keeps the mean KL at `target`, both in nats per token.
 
         e = clip((KL - target) / target, -.2, .2),    coefficient <- clip(coefficient (1 + gain e), least, most)
 
     Source: Ziegler et al., arXiv 1909.08593, section 2.2 (gain .1). ValueError: target <= 0.
     """
     if not target > 0:
-        raise ValueError(f"target is {target}; give a KL above 0, in nats a token")
+        raise ValueError(f"target is {target}; give a KL above 0, in nats per token")
     error = min(max((kl - target) / target, -0.2), 0.2)
     return min(max(coefficient * (1 + gain * error), least), most)
 
@@ -93,8 +93,8 @@ def ewc_penalty(parameters: Sequence[Tensor], anchors: Sequence[Tensor], fisher:
     """Elastic weight consolidation, a scalar: 1/2 sum_i F_i (theta_i - theta*_i)^2.
 
     parameters theta, anchors theta* and fisher F: tensors of equal shapes. With F the Fisher information of the
-    completion's log-probability divided by its mean length, this is the second-order expansion at theta* of the KL a
-    token, so that its coefficient compares with a KL penalty's. Source: Kirkpatrick et al., arXiv 1612.00796, eq. 3.
+    completion's log-probability divided by its mean length, this is the second-order expansion at theta* of the KL per
+    token, so its coefficient is comparable to a KL penalty's. Source: Kirkpatrick et al., arXiv 1612.00796, eq. 3.
     """
     terms = [
         (weight * (own - anchor).square()).sum()
@@ -104,6 +104,6 @@ def ewc_penalty(parameters: Sequence[Tensor], anchors: Sequence[Tensor], fisher:
 
 
 def covariance_terms(logp: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
-    """(A - mean A) (ln pi - mean ln pi) of every token, the means over the masked ones: its part of the covariance."""
+    """(A - mean A) (ln pi - mean ln pi) of every token, its term of the covariance; means over the masked tokens."""
     advantages = advantages.expand_as(logp)
     return (advantages - advantages[mask].mean()) * (logp - logp[mask].mean())

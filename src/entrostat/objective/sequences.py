@@ -1,4 +1,4 @@
-"""Sums over the sequence that a token belongs to, for padded and for packed tokens."""
+"""Sums over each token's sequence, for padded and for packed tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def sequence_sum(x: Tensor, sequences: Tensor | None) -> Tensor:
-    """The sum of x over each token's own sequence, shown at every token.
+    """The sum of x over each token's own sequence, repeated at every token.
 
     sequences None: x is padded (B, T) and a row is a sequence. Otherwise both are (N,), packed, and the sequences are
     numbered from 0. Raises ValueError for packed tokens without sequence numbers.
@@ -19,13 +19,13 @@ def sequence_sum(x: Tensor, sequences: Tensor | None) -> Tensor:
 
 
 def sequence_mean(x: Tensor, mask: Tensor, sequences: Tensor | None) -> Tensor:
-    """The mean of x over the masked tokens of each token's own sequence, shown at every token; 0 if it has none."""
+    """The mean of x over the masked tokens of each token's own sequence, repeated at every token; 0 if it has none."""
     count = sequence_sum(mask.to(x.dtype), sequences)
     return sequence_sum(x.where(mask, 0), sequences) / count.clamp_min(1)
 
 
 def sequence_count(mask: Tensor, sequences: Tensor | None) -> Tensor:
-    """How many sequences have at least one masked token."""
+    """The number of sequences with at least one masked token."""
     tokens = mask.sum(-1) if sequences is None else packed_sums(mask.float(), sequences)
     return (tokens > 0).sum()
 

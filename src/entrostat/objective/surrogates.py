@@ -1,8 +1,8 @@
-"""Objectives over tokens: what a token's ratio contributes to the loss, and with what gradient.
+"""Objectives over tokens: what a token's ratio adds to the loss, and with which gradient.
 
-Every objective here is -A f with f a function of r = pi/pi_old, and two numbers a token say all of it: the value f
-and its slope df/d ln pi. An objective is a small class that maps detached tensors to a `Surrogate`; `policy_loss`
-alone touches the gradient. Each names the band of its publication as `rule`, in force when the caller gives none.
+Every objective here is -A f with f a function of r = pi/pi_old, defined by two numbers per token: the value f and its
+slope df/d ln pi. An objective is a small class that maps detached tensors to a `Surrogate`; only `policy_loss` handles
+gradients. Its `rule` is the published band, used when the caller gives none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Aggregation = Literal["token-mean", "sequence-mean", "constant"]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What an objective sees of a batch, detached: ratio = pi/pi_old, its logarithm, ln pi, ln pi_old, A, the rule."""
+    """The input of an objective, detached: ratio = pi/pi_old, its logarithm, ln pi, ln pi_old, A, the rule."""
 
     logp: Tensor
     old_logp: Tensor
@@ -40,7 +40,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """An objective's answer, (...): the value f, the slope df/d ln pi, and where a side of the band came into force."""
+    """The output of an objective, (...): the value f, the slope df/d ln pi, and where each side of the band clips."""
 
     value: Tensor
     slope: Tensor
@@ -51,7 +51,7 @@ class Surrogate:
 class Objective(ABC):
     """One policy-gradient objective.
 
-    rule: the band of its publication. banded: whether it reads a band at all. aggregations: how its tokens may become
+    rule: its published band. banded: whether it uses a band at all. aggregations: how its tokens may be reduced to
     one number (see `aggregate`).
     """
 
@@ -60,16 +60,16 @@ class Objective(ABC):
     aggregations: ClassVar[tuple[Aggregation, ...]] = get_args(Aggregation)
 
     def refuses(self, bands: Sequence[ClipBand]) -> str | None:  # noqa: ARG002
-        """Why the objective cannot follow the bands that a strategy puts in force, or None where it can."""
-        return None if self.banded else "reads no clip band"
+        """Why the objective cannot use the bands that a strategy sets; None if it can."""
+        return None if self.banded else "uses no clip band"
 
     @property
     def compares(self) -> bool:
-        """Whether a token's part depends on the other tokens of the batch, so that `settled` has something to do."""
+        """Whether a token's loss depends on the other tokens of the batch, so that `settled` is needed."""
         return type(self).settled is not Objective.settled
 
     def settled(self, tokens: Tokens) -> tuple[Objective, ClipBand]:
-        """The objective and the rule for the pieces of a batch whose tokens are all given here."""
+        """The objective and rule for each piece of a batch, fixed from all its tokens."""
         return self, tokens.rule
 
     @abstractmethod
@@ -83,7 +83,7 @@ objective: Registry[Objective] = Registry("objective", Objective, "entrostat.obj
 @objective("clip")
 @dataclass(frozen=True)
 class Clip(Objective):
-    """PPO's pessimistic clip: f = min(r A, clip(r, low, high) A) / A, the gradient 0 where the rule's limits cut.
+    """PPO's pessimistic clip: f = min(r A, clip(r, low, high) A) / A, with gradient 0 outside the rule's limits.
 
     Source: arXiv 1707.06347, section 3; the band is the rule's.
     """
@@ -99,10 +99,10 @@ class Clip(Objective):
 @objective("bapo")
 @dataclass(frozen=True)
 class Bapo(Objective):
-    """BAPO: `Clip` in a constant band that opens until rewarded tokens make up `share` of the surviving gradient.
+    """BAPO: `Clip` in a constant band that widens until rewarded tokens make up `share` of the remaining gradient.
 
-    From [low, high] the lower bound rises by `step` to `low_max` (punished tokens drop out), then the upper one to
-    `high_max` (rewarded tokens come back), and stops where
+    From [low, high] the lower bound rises by `step` up to `low_max` (which removes punished tokens), then the upper
+    one up to `high_max` (which returns rewarded tokens), until
         sum of r A over A > 0, r <= high  /  sum of r abs(A) over all tokens that keep their gradient  >=  share
     The sums are over the tokens given; `settled` takes them over a whole batch. The caller's rule is not used.
     Source: arXiv 2510.18927; the step is our choice. Raises ValueError for bounds out of order.
@@ -150,12 +150,13 @@ class Bapo(Objective):
 @objective("clip-undetached")
 @dataclass(frozen=True)
 class ClipUndetached(Objective):
-    """The clip whose thresholds eps(p) carry gradient.
+    """The clip whose thresholds eps(p) have a gradient.
 
     f = 1 + upper(p) above the band (A > 0), 1 - lower(p) below it (A < 0), r inside as in `Clip`. Outside, the slope is
-    upper.slope p or -lower.slope p in place of 0: with the published negative slopes, a weak force back into the band
-    from above and a weak push further down below it.
-    Source: arXiv 2602.09782 leaves the reading open. Raises ValueError for a rule that is not a `ClipRule`.
+    upper.slope p or -lower.slope p instead of 0: with the published negative slopes, a weak pull back into the band
+    from above, and below it a weak push further down.
+    Source: arXiv 2602.09782, which allows this reading and that of `Clip`. Raises ValueError for a rule that is not a
+    `ClipRule`.
     """
 
     @override
@@ -190,7 +191,7 @@ class ClipUndetached(Objective):
 class Reinforce(Objective):
     """The plain importance-weighted policy gradient, never clipped: f = r, so at r = 1 the gradient is -A grad ln pi.
 
-    With several inner epochs a batch it pushes punished tokens down without bound: the collapse testbed's objective.
+    With several epochs per batch it pushes punished tokens down without bound; the collapse testbed uses it.
     """
 
     banded = False
@@ -214,7 +215,7 @@ class Cispo(Objective):
     @override
     def refuses(self, bands: Sequence[ClipBand]) -> str | None:
         if any(type(band).limits is not ClipBand.limits for band in bands):
-            return "caps a token's weight by the bounds for either sign of A, and reads no limits beyond them"
+            return "caps a token's weight by `bounds` for either sign of A and does not read `limits`"
         return None
 
     @override
@@ -227,7 +228,7 @@ class Cispo(Objective):
 @objective("sapo")
 @dataclass(frozen=True)
 class Sapo(Objective):
-    """SAPO, a soft gate in place of the clip: f = 4/tau sigmoid(tau (r - 1)), tau by the sign of A; no band.
+    """SAPO, a soft gate instead of the clip: f = 4/tau sigmoid(tau (r - 1)), tau by the sign of A; no band.
 
     Aggregate by "sequence-mean". Source: arXiv 2511.20347. Raises ValueError for a tau that is not positive.
     """
@@ -253,10 +254,10 @@ class Sapo(Objective):
 @objective("ce-gppo")
 @dataclass(frozen=True)
 class CeGppo(Objective):
-    """CE-GPPO: beyond the band a bounded gradient in place of none.
+    """CE-GPPO: outside the band a bounded gradient instead of none.
 
     A < 0, r < low: f = punished low r / sg[r];  A > 0, r > high: f = rewarded high r / sg[r];  r inside as in `Clip`.
-    A rule that cuts another side too, such as a dual clip's A < 0, r > cap, leaves no gradient there, as in `Clip`.
+    Where a rule clips another side too, such as a dual clip's A < 0, r > cap, the gradient is 0, as in `Clip`.
     Source: arXiv 2509.20712; punished .75 at 7B (.5 elsewhere), rewarded 1. Raises ValueError for a negative factor.
     """
 
@@ -279,12 +280,12 @@ class CeGppo(Objective):
 @objective("nsr")
 @dataclass(frozen=True)
 class Nsr(Objective):
-    """Near-boundary stochastic rescue: `Clip`, but a token that lies outside the band by at most `width` in r keeps its
+    """Near-boundary stochastic rescue: `Clip`, but a token outside the band by at most `width` in r keeps its
     unclipped f = r with the probability `keep`, drawn from torch's global generator.
 
-    Outside is r < low for A < 0 and r > high for A > 0; what a rule cuts besides, such as a dual clip's cap, stays cut.
-    Source: arXiv 2605.22703 for the rule; width and keep are our choice, for its values were not public in what we
-    read. Raises ValueError for a negative width and a probability outside [0, 1].
+    Outside is r < low for A < 0 and r > high for A > 0; tokens beyond another limit, such as a dual clip's cap, stay
+    clipped. Source: arXiv 2605.22703 for the rule; width and keep are our choice, because we found no published values.
+    Raises ValueError for a negative width and a probability outside [0, 1].
     """
 
     width: float = 0.1
@@ -311,7 +312,7 @@ class Nsr(Objective):
 class Gspo(Objective):
     """GSPO: the clip on the ratio of the sequence, s = (pi(y)/pi_old(y))^(1/length): f = s pi / sg[pi] within the band.
 
-    Aggregate by "sequence-mean" with one advantage a sequence: the gradient is that of min(s A, clip(s) A).
+    Aggregate by "sequence-mean" with one advantage per sequence: the gradient is that of min(s A, clip(s) A).
     Source: arXiv 2507.18071, section 4, bands 3e-4 below and 4e-4 above.
     """
 
@@ -320,7 +321,7 @@ class Gspo(Objective):
 
     @override
     def refuses(self, bands: Sequence[ClipBand]) -> str | None:
-        return "clips a sequence's ratio, which has no token's probability" if any(b.per_token for b in bands) else None
+        return "clips a sequence's ratio, not a token's" if any(b.per_token for b in bands) else None
 
     @override
     def __call__(self, tokens: Tokens) -> Surrogate:
@@ -335,7 +336,7 @@ class Gspo(Objective):
 class Gmpo(Objective):
     """GMPO: the geometric mean over the sequence of its clipped token ratios, g = exp(mean ln clip(r)).
 
-    f = g, with no gradient through a clipped token. Aggregate by "sequence-mean" with one advantage a sequence.
+    f = g, with no gradient through a clipped token. Aggregate by "sequence-mean" with one advantage per sequence.
     Source: arXiv 2507.20673, the wide band exp(-.4) to exp(.4).
     """
 
@@ -356,11 +357,11 @@ def _unclipped(tokens: Tokens, value: Tensor, slope: Tensor) -> Surrogate:
 
 
 def _beyond(tokens: Tokens, clipped: Surrogate) -> tuple[Tensor, Tensor]:
-    """Where PPO's minimum cuts: (below for A < 0, above for A > 0); not the further sides that a rule may cut."""
+    """Where PPO's minimum clips: (below for A < 0, above for A > 0); without other sides that a rule may clip."""
     return clipped.clipped_low & (tokens.advantages < 0), clipped.clipped_high & (tokens.advantages > 0)
 
 
 def named(name: str) -> Objective:
-    """The objective that a recipe calls by this name, with its published settings. ValueError: there is none."""
+    """The objective of this recipe name, with its published settings. Raises ValueError if there is none."""
     known = name if ":" in name else name.replace("_", "-")
     return objective.made(name, objective.find(known)())

@@ -28,5 +28,5 @@ def build_objective(recipe: Recipe) -> Objective:
 
 
 def build_campaign_controller(recipe: Recipe) -> Controller:
-    """What decides over the campaigns of a recipe."""
+    """The campaign rule that a recipe describes."""
     return build(CONTROLLERS, recipe.campaign.controller, steps=recipe.campaign.steps)

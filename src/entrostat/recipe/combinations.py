@@ -1,9 +1,9 @@
-"""Which parts of a recipe go together: objective, strategy, aggregation, advantage, KL and reweighting.
+"""Which settings of a recipe can be combined: objective, strategy, aggregation, advantage, KL and reweighting.
 
-A recipe is refused where a setting would be recorded and do nothing, or where a method is not the one that its name
-promises. Each fault is one line: the field, its value, the reason and the remedy. What an objective needs it says by
-itself (`Objective.refuses`, `aggregations`, `banded`), what a band needs `ClipBand.per_token`, what a strategy may put
-in force `Strategy.bands`; so a method of one's own is judged like ours.
+A recipe is refused if a setting would be recorded but have no effect, or if a method would not be the one that its name
+promises. Each fault is one line: the field, its value, the reason and the remedy. The methods state their own needs:
+an objective by `Objective.refuses`, `aggregations` and `banded`, a band by `ClipBand.per_token`, a strategy by
+`Strategy.bands`; so a user's method is checked like ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def faults(recipe: Recipe) -> Iterator[str]:
-    """What does not go together in a recipe, one line per fault; nothing for one that makes sense."""
+    """The combinations in a recipe that do not work, one line per fault."""
     yield from _objective_and_band(recipe)
     yield from _advantage(recipe)
     yield from _penalties(recipe)
@@ -37,7 +37,7 @@ def _objective_and_band(recipe: Recipe) -> Iterator[str]:
     if (owner or objective.banded) and (reason := objective.refuses(bands)):
         yield (
             f"control.strategy: got {control.strategy['name']!r}, but objective {name!r} {reason}; set it to null, the "
-            "objective's own band, or choose another of the two"
+            "objective's own band, or change one of the two"
             if control.strategy
             else f"update.objective: got {name!r}, which {reason}, and control.strategy is null; set a strategy whose "
             "thresholds have a slope, such as id, or set the objective to clip"
@@ -71,7 +71,7 @@ def _advantage(recipe: Recipe) -> Iterator[str]:
 
 
 def _teaches_alone(recipe: Recipe) -> bool:
-    """Whether a completion that is alone in its group can have an advantage other than 0."""
+    """Whether the only completion of a group can have an advantage other than 0."""
     baseline = "none" if recipe.update.baseline == "ema" else recipe.update.baseline
     return bool(build_advantage(recipe.update.advantage, baseline)(torch.tensor([[1.0], [-1.0]])).any())
 
@@ -80,7 +80,7 @@ def _penalties(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
     if update.kl_cov and update.objective["name"] != "reinforce":
         yield (
-            f"update.kl_cov: given with objective {update.objective['name']!r}, but KL-Cov takes the place of a clip; "
+            f"update.kl_cov: given with objective {update.objective['name']!r}, but KL-Cov replaces the clip; "
             "set update.objective to reinforce, or kl_cov to null"
         )
     if update.kl_cov and update.kl_cov.coefficient == 0:
@@ -89,7 +89,7 @@ def _penalties(recipe: Recipe) -> Iterator[str]:
         for field, kind in (("target", "adaptive"), ("fisher_samples", "fisher")):
             if update.kl.kind != kind and getattr(update.kl, field) != _default(update.kl, field):
                 yield (
-                    f"update.kl.{field}: got {getattr(update.kl, field)}, which kind {update.kl.kind!r} does not read; "
+                    f"update.kl.{field}: got {getattr(update.kl, field)}, which kind {update.kl.kind!r} does not use; "
                     f"remove it, or set update.kl.kind to {kind}"
                 )
 
@@ -100,11 +100,11 @@ def _reweighting(recipe: Recipe) -> Iterator[str]:
     weighting = build(REWEIGHTINGS, recipe.control.reweighting)
     if isinstance(weighting, Gepo) and weighting.group_size != recipe.rollout.samples:
         yield (
-            f"control.reweighting.group_size: got {weighting.group_size}, but a group has rollout.samples "
-            f"{recipe.rollout.samples} completions; set the one to the other"
+            f"control.reweighting.group_size: got {weighting.group_size}, but a group has rollout.samples = "
+            f"{recipe.rollout.samples} completions; make them equal"
         )
     if isinstance(weighting, FixedWeights) and weighting.expanding == weighting.contracting == 1:
-        yield "control.reweighting: got 'fixed' with both factors 1, which does nothing; set expanding or contracting"
+        yield "control.reweighting: got 'fixed' with both factors 1, which has no effect; set expanding or contracting"
 
 
 def _default(section: KlRecipe, field: str) -> Any:

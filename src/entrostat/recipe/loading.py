@@ -1,4 +1,4 @@
-"""Recipes from YAML files, with overrides, and what is said of a faulty one."""
+"""Recipes from YAML files, with overrides, and the messages for faulty ones."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class RecipeError(EntrostatError, ValueError):
-    """A recipe that cannot be used; the message names the field, the value and the remedy, one line a fault."""
+    """A recipe that cannot be used; the message names the field, the value and the remedy, one line per fault."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from a YAML file.
 
     overrides: `section.key=value` settings that win over the file, the value read as YAML.
-    Raises RecipeError when the file is missing or no mapping, or a key is unknown, of the wrong type or out of range.
+    Raises RecipeError if the file is missing or not a mapping, or a key is unknown, of the wrong type or out of range.
     """
     return parse_recipe(read_mapping(path), overrides, origin=str(path))
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
-    """The content of a YAML file. RecipeError: it is missing or holds no mapping."""
+    """The content of a YAML file. Raises RecipeError if it is missing or not a mapping."""
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
         raise RecipeError(f"{file}: not readable as YAML ({error}); save it as UTF-8") from error
     content = _from_yaml(text, str(file))
     if not isinstance(content, dict):
-        raise RecipeError(f"{file}: holds {type(content).__name__}, not a mapping; start with `name: ...`")
+        raise RecipeError(f"{file}: contains a {type(content).__name__}, not a mapping; start with `name: ...`")
     return content
 
 
@@ -54,7 +54,7 @@ def parse_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), orig
 def parse_as(
     kind: type[Parsed], content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "recipe"
 ) -> Parsed:
-    """Plain data as a recipe of another kind, such as a study's; RecipeError as in parse_recipe."""
+    """Plain data as a recipe of any kind, such as a study's; raises RecipeError as parse_recipe does."""
     merged = _with_overrides(content, overrides)
     try:
         return kind.model_validate(merged)
@@ -63,10 +63,10 @@ def parse_as(
 
 
 class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, of which YAML's own loader would keep the last."""
+    """Refuses a mapping with a repeated key, of which YAML's own loader would keep the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; yaml.YAMLError for a key that it has twice. What `<<` merges may be overridden, as YAML says."""
+        """The mapping. Raises yaml.YAMLError for a repeated key; keys merged by `<<` may be overridden, as in YAML."""
         lines: dict[Any, int] = {}
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -75,7 +75,7 @@ class _EachKeyOnce(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 continue
             if key in lines:
-                raise yaml.YAMLError(f"{key}: given in line {lines[key]} and again in line {line}; keep one of the two")
+                raise yaml.YAMLError(f"{key}: given in line {lines[key]} and again in line {line}; keep only one")
             lines[key] = line
         return super().construct_mapping(node, deep)
 

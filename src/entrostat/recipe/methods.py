@@ -1,7 +1,7 @@
-"""Methods by their published names, and how a recipe's settings become one.
+"""Methods by their published names, and their construction from a recipe's settings.
 
 A recipe names a method and sets its arguments: `{name: id, split: 0.4}`, or just `id`. The arguments, their types and
-their defaults are read off the class itself, so that they are written down once.
+their defaults are read from the class itself.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class _Settings(WithoutBooleansForNumbers):
 
 
 class _BandOwners(Registry[Part]):
-    """Clip rules, each of which stays in force at every step, and strategies."""
+    """Strategies, and clip rules, which are used at every step."""
 
     def __getitem__(self, name: str) -> Callable[..., Part]:
-        found: Callable[..., Any] = clip_rule[name] if name in clip_rule else strategy[name]
-        return found
+        method: Callable[..., Any] = clip_rule[name] if name in clip_rule else strategy[name]
+        return method
 
     def __iter__(self) -> Iterator[str]:
         yield from clip_rule
@@ -78,7 +78,7 @@ class _BandOwners(Registry[Part]):
         return len(clip_rule) + len(strategy)
 
     def made(self, name: str, method: Any) -> Part:
-        """The part; a clip rule becomes the strategy that keeps it."""
+        """The part; a clip rule becomes a constant strategy."""
         part = Constant(method) if isinstance(method, ClipBand) else super().made(name, method)
         if not part.owns_band:
             raise ValueError(
@@ -112,20 +112,20 @@ ADVANTAGES = advantage
 CONTROLLERS = campaign_rule
 
 GIVEN = ("steps",)
-"""Arguments that are no settings of a choice: the recipe has them elsewhere."""
+"""Arguments that are not settings of a method, because the recipe has them elsewhere."""
 
 
 def build(table: Table[Method], choice: Mapping[str, Any], **given: Any) -> Method:
-    """The method that a resolved choice names, with its settings and the arguments `given`.
+    """The method that a resolved choice names, built with its settings and the arguments `given`.
 
-    Raises ValueError for an unknown name, an unknown or faulty setting, and settings that the method refuses.
+    Raises ValueError for an unknown name, an unknown or invalid setting, and settings that the method refuses.
     """
     return _built(table, choice, **given)[0]
 
 
 def build_advantage(choice: str | Mapping[str, Any], baseline: Any = "none") -> Any:
-    """The function of rewards that a resolved choice names; baseline: what it subtracts, where it takes one."""
-    method, settings = _found(ADVANTAGES, _named(choice), ("rewards", "baseline"))
+    """The function of rewards that a resolved choice names; baseline: what it subtracts, if it takes one."""
+    method, settings = _method_and_settings(ADVANTAGES, _named(choice), ("rewards", "baseline"))
     given = _fields(settings)
     if takes_baseline(choice):
         given["baseline"] = baseline
@@ -138,22 +138,22 @@ def takes_baseline(choice: str | Mapping[str, Any]) -> bool:
 
 
 def _advantage(choice: Any) -> str | dict[str, Any]:
-    """The name alone where every setting is the published one, else all settings."""
+    """Only the name if every setting has its default, else all settings."""
     choice = _named(choice)
     if not isinstance(choice, Mapping):
         raise ValueError(f"name: got {choice!r}; give a name, or a mapping with `name`")
-    _, settings = _found(ADVANTAGES, choice, ("rewards", "baseline"))
+    _, settings = _method_and_settings(ADVANTAGES, choice, ("rewards", "baseline"))
     name = str(choice["name"])
     return {"name": name, **settings.model_dump(mode="json")} if settings != type(settings)() else name
 
 
 def resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
-    """The choice with every setting written out, as plain data."""
+    """The choice with every setting included, as plain data."""
     return {"name": choice["name"], **_built(table, choice)[1].model_dump(mode="json")}
 
 
 def _built(table: Table[Method], choice: Mapping[str, Any], **extra: Any) -> tuple[Method, BaseModel]:
-    method, settings = _found(table, choice, GIVEN)
+    method, settings = _method_and_settings(table, choice, GIVEN)
     return table.made(str(choice["name"]), method(**_fields(settings), **extra)), settings
 
 
@@ -161,10 +161,10 @@ def _fields(settings: BaseModel) -> dict[str, Any]:
     return {field: getattr(settings, field) for field in type(settings).model_fields}
 
 
-def _found(
+def _method_and_settings(
     table: Table[Any], choice: Mapping[str, Any], fixed: tuple[str, ...]
 ) -> tuple[Callable[..., Any], BaseModel]:
-    """The method that a choice names, and its settings; `fixed` are arguments that are none."""
+    """The method that a choice names, and its settings; `fixed` are arguments that are not settings."""
     name = str(choice.get("name"))
     try:
         method = table.find(name)
@@ -184,7 +184,7 @@ def _found(
 
 
 def _unknown(given: Any, known: Any) -> str | None:
-    """The dotted name of the first key of `given`, at any depth, that `known` has not."""
+    """The dotted name of the first key of `given`, at any depth, that is not in `known`."""
     if not (isinstance(given, Mapping) and isinstance(known, Mapping)):
         return None
     for key, value in given.items():

@@ -26,13 +26,13 @@ from entrostat.tasks.sources import task_source
 
 
 def known_source(name: str) -> str:
-    """The name of a set of tasks. ValueError: there is none of it."""
+    """The name of a set of tasks. Raises ValueError if there is none of this name."""
     task_source.find(name)
     return name
 
 
 class Section(WithoutBooleansForNumbers, BaseModel):
-    """A part of a recipe: unknown keys are refused, and nothing changes after it is read."""
+    """A part of a recipe: unknown keys are refused, and it is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -47,19 +47,19 @@ class PolicyRecipe(Section):
     path: str = "embedded"
     """`embedded` (the package's own), a folder in Hugging Face format, or a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of weights and activations; statistics and losses are float32 in either."""
+    """Number format of weights and activations; statistics and losses are float32 in both cases."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     """`cpu`, `cuda` or `cuda:N`."""
 
 
 class TasksRecipe(Section):
-    """Which tasks are trained on, choose the peak (select) and are reported (report); the three never overlap."""
+    """The tasks for training, for choosing the peak (select) and for reporting (report); the three never overlap."""
 
     family: Annotated[str, AfterValidator(known_source)] = "listcraft"
     """Where the tasks come from: `listcraft`, `humaneval`, `mbpp`, `apps`, `livecodebench`, `jsonl`, or a
     function of your own that returns a list of tasks, as `my_package.module:name`."""
     data: str | None = None
-    """The file of a family that no package carries."""
+    """The file of a family that no installed package contains."""
     levels: tuple[int, ...] = (1, 2, 3)
     """listcraft's difficulty levels, in equal shares; other families have none."""
     train: Positive = 48
@@ -67,32 +67,32 @@ class TasksRecipe(Section):
     select: Positive = 64
     """Tasks that choose the peak and decide when to stop."""
     report: Positive = 64
-    """Tasks that the results are measured on; no decision reads them."""
+    """Tasks on which results are measured; no decision uses them."""
     ood: int = Field(default=0, ge=0)
-    """listcraft: tasks of another kind than is trained on, measured where the report split is; 0 for none."""
+    """listcraft: tasks of a kind that is not trained on, measured whenever the report split is; 0 for none."""
     ood_levels: tuple[int, ...] = (4,)
     """The levels of the `ood` tasks, which `levels` should not have."""
     seed: int = 0
-    """Which tasks are drawn, how a family without splits is split, and how it is evaluated. The run's own `seed` (in a
-    chain the chain's) unless it is set here: seeds then draw tasks anew, so intervals over seeds hold for new tasks.
-    Set it where runs of several seeds are to share their tasks."""
+    """Seed of the choice of tasks, of the splits of a family without splits, and of evaluation. The run's `seed` (in a
+    chain, the chain's) unless it is set here: each seed then draws its own tasks, so intervals over seeds hold for new
+    tasks. Set it if runs of several seeds are to share their tasks."""
     train_seed: int | None = None
-    """Which training tasks are drawn, where that should differ from `seed`; the other splits stay."""
+    """Seed of the choice of training tasks, if it should differ from `seed`; the other splits do not change."""
 
 
 class RolloutRecipe(Section):
     """How completions are sampled for training."""
 
     prompts: Positive = 16
-    """Prompts a rollout batch."""
+    """Prompts per rollout batch."""
     samples: Positive = 8
-    """Completions a prompt (the group)."""
+    """Completions per prompt (the group)."""
     temperature: float = Field(default=1.0, gt=0)
-    """Sampling temperature; the policy that is trained is the one that samples, at this temperature."""
+    """Sampling temperature; the trained policy is the one that samples, at this temperature."""
     max_new_tokens: Positive = 48
-    """Longest completion in tokens; longer ones are cut and counted as truncated."""
+    """Maximum length of a completion in tokens; longer ones are cut and counted as truncated."""
     batch_rows: Positive = 512
-    """Completions sampled at a time."""
+    """Completions sampled at once."""
 
 
 class KlCovRecipe(Section):
@@ -105,20 +105,20 @@ class KlCovRecipe(Section):
 
 
 class KlRecipe(Section):
-    """What keeps the policy near a reference: a penalty in the loss, in nats a token."""
+    """A penalty in the loss that keeps the policy near a reference, in nats per token."""
 
     kind: Literal["fixed", "adaptive", "fisher"] = "fixed"
     """`fixed`: coefficient x exact KL (the strong `EWC-style` form of arXiv 2606.21090 is .05); `adaptive`: the same,
-    the coefficient moved step by step towards `target`; `fisher`: elastic weight consolidation proper, quadratic in the
-    weights with the diagonal Fisher information of the reference's own samples."""
+    with a coefficient that is adapted each step so that the KL reaches `target`; `fisher`: elastic weight consolidation
+    proper, quadratic in the weights with the diagonal Fisher information of the reference's own samples."""
     coefficient: float = Field(default=0.05, gt=0)
-    """Weight of the term; `adaptive` begins with it."""
+    """Weight of the term; for `adaptive`, its initial weight."""
     target: float = Field(default=0.02, gt=0)
-    """Mean KL in nats a token that `adaptive` holds."""
+    """Mean KL in nats per token that `adaptive` maintains."""
     reference: Literal["start", "base"] = "start"
     """`start`: the checkpoint that the campaign starts from; `base`: the recipe's own policy.path."""
     fisher_samples: Positive = 64
-    """Completions that the Fisher information is estimated on."""
+    """Completions from which the Fisher information is estimated."""
 
 
 class UpdateRecipe(Section):
@@ -135,17 +135,17 @@ class UpdateRecipe(Section):
     objective: ObjectiveChoice = Field(default="clip", validate_default=True)
     """`clip`: the clipped surrogate; `reinforce`: ratio times advantage, never clipped; and others by their names."""
     kl_cov: KlCovRecipe | None = None
-    """KL-Cov's term beside objective `reinforce`; null for none."""
+    """KL-Cov's term, with objective `reinforce`; null for none."""
     kl: KlRecipe | None = None
     """A penalty that keeps the policy near a reference; null for none."""
     aggregate: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
-    """How per-token losses become one number; `constant` divides by batch x max_new_tokens (Dr.GRPO)."""
+    """How per-token losses are reduced to one number; `constant` divides by batch x max_new_tokens (Dr.GRPO)."""
     epochs: Positive = 2
     """Passes over a rollout batch."""
     minibatches: Positive = 1
-    """Optimizer steps a pass."""
+    """Optimizer steps per pass."""
     microbatch_rows: Positive = 512
-    """Completions a forward pass; gradients add up to the whole minibatch."""
+    """Completions per forward pass; gradients are accumulated over the whole minibatch."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """AdamW's step size, after the warm-up."""
     warmup_steps: int = Field(default=3, ge=0)
@@ -155,48 +155,48 @@ class UpdateRecipe(Section):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """AdamW's decay rates of the first and second moments."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
-    """Largest gradient norm; null leaves the gradient as it is."""
+    """Maximum gradient norm; null for no limit."""
 
     @property
     def steps_per_batch(self) -> int:
-        """Optimizer steps that one rollout batch serves."""
+        """Optimizer steps per rollout batch."""
         return self.epochs * self.minibatches
 
 
 class ControlRecipe(Section):
-    """How entropy is steered."""
+    """How the entropy is controlled."""
 
     strategy: StrategyChoice | None = None
-    """Where the clip bounds stand at each step; null keeps the objective's published band."""
+    """The clip bounds at each step; null keeps the objective's published band."""
     reweighting: ReweightingChoice | None = None
     """Factors for the advantages; null for none."""
     bonus: BonusChoice | None = None
     """The coefficient of an entropy bonus in the loss; null for none."""
     dual_clip: float | None = Field(default=None, gt=1)
-    """Ratio above which punished tokens (A < 0) keep no gradient, over any strategy; null for none, 3 is published."""
+    """Ratio above which punished tokens (A < 0) get no gradient, with any strategy; null for none, published: 3."""
     parts: tuple[PartChoice, ...] = ()
     """Further reweightings and bonuses, or parts of your own as `my_package.module:Name`; weights multiply, bonuses
     add."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Smoothing of the entropy that strategy, reweighting and bonus see; 0 leaves it as measured."""
+    """Smoothing of the entropy that strategy, reweighting and bonus receive; 0 leaves it as measured."""
     regions: Literal["surprisal", "probability", "exact"] = "surprisal"
-    """Convention by which tokens are told into the regions E1-E4 in the records."""
+    """Convention that assigns tokens to the regions E1-E4 in the records."""
     measure_change: bool = False
-    """Score each step's tokens once more after it, to set the measured change of entropy beside the predicted one."""
+    """Score each step's tokens again after it, to log the measured change of entropy next to the predicted one."""
     first_order: bool = False
-    """Log the change of entropy to first order in the weights too, and predict from it, for one more backward pass."""
+    """Also log the change of entropy to first order in the weights and predict from it; needs another backward pass."""
 
 
 class EvaluationRecipe(Section):
     """How the policy is measured, on fixed seeds (common random numbers)."""
 
     every: Positive | None = 1
-    """Optimizer steps from one evaluation to the next; null evaluates the select split when the controller asks."""
+    """Optimizer steps between evaluations; null evaluates the select split only when the campaign rule requests it."""
     report: Literal["every", "peak"] = "every"
-    """When the report split is evaluated: `every`: with each evaluation of select; `peak`: at the campaign's start, and
-    once it is over at its peak and its end, which is all that its gap needs and halves the cost of evaluation."""
+    """When the report split is evaluated. `every`: with each evaluation of select; `peak`: at the campaign's start and,
+    when it is over, at its peak and end. These suffice for the gap and halve the cost of evaluation."""
     samples: Positive = 4
-    """Completions a task."""
+    """Completions per task."""
     pass_at: tuple[Positive, ...] = Field(default=(1, 4), min_length=1)
     """The k of pass@k."""
     temperature: float = Field(default=1.0, gt=0)
@@ -210,34 +210,35 @@ class EvaluationRecipe(Section):
 
 
 class CampaignRecipe(Section):
-    """How long a campaign is, and what ends it."""
+    """The length of a campaign, and what ends it."""
 
     steps: Positive = 60
-    """Optimizer steps, at the most."""
+    """Maximum number of optimizer steps."""
     controller: ControllerChoice = Field(default="naive", validate_default=True)
-    """What ends a campaign and chooses its hand-over, by its published name, such as `naive`: run to the end and hand
-    over the end; `es-online`: stop `patience` steps after the running peak of select and hand over the peak."""
+    """The campaign rule, by its published name: what ends a campaign and which checkpoint it hands over. `naive`: run
+    to the end and hand over the end; `es-online`: stop `patience` steps after the running peak of select and hand over
+    the peak; and others."""
     optimizer: Literal["reset", "carried"] = "reset"
-    """AdamW's moments at the start of a later campaign of a chain: fresh, or those of the checkpoint handed over."""
+    """AdamW's moments at the start of a later campaign of a chain: zero, or those of the checkpoint handed over."""
     checkpoint_every: Positive = 10
-    """Rollout batches from one resume point to the next."""
+    """Rollout batches between two resume points."""
 
 
 class WatchRecipe(Section):
-    """What is done when the watchdog finds a failure. It acts at evaluations, and sees no split but select."""
+    """What happens when the watchdog finds a failure. It acts at evaluations and sees no split except select."""
 
     action: Literal["note", "stop", "keep-peak", "roll-back"] = "note"
-    """`note`: write the finding down; `stop`: end the campaign too; `keep-peak`: and hand over the peak; `roll-back`:
-    end it, go back to the peak and spend the steps that are left under `switch`."""
+    """`note`: record the finding; `stop`: also end the campaign; `keep-peak`: also hand over the peak; `roll-back`: end
+    it, return to the peak and continue with the remaining steps under `switch`."""
     severity: Literal["warning", "critical"] = "critical"
-    """The least severity that is acted on; every finding is written down."""
+    """The lowest severity that triggers the action; every finding is recorded."""
     kinds: tuple[str, ...] | None = None
-    """The findings that are acted on; null for all."""
+    """The findings that trigger the action; null for all."""
     switch: dict[str, Any] = {}
-    """Keys of the recipe that are changed after a roll-back, as in `{control: {strategy: id}}`."""
+    """Keys of the recipe that change after a roll-back, as in `{control: {strategy: id}}`."""
     webhook: str | None = None
-    """The environment variable that holds the address to which each finding is sent as JSON; null for nowhere. The
-    address itself is a secret, and a recipe is written to disk."""
+    """The environment variable with the address to which each finding is sent as JSON; null for none. The address
+    itself is a secret, and a recipe is written to disk."""
 
     @model_validator(mode="after")
     def _known_kinds(self) -> WatchRecipe:
@@ -245,34 +246,34 @@ class WatchRecipe(Section):
         if self.webhook is not None:
             require_variable(self.webhook)
         if self.switch and self.action != "roll-back":
-            raise ValueError(f"switch: given with action {self.action}; only roll-back goes on under it")
+            raise ValueError(f"switch: given with action {self.action}; only roll-back uses it")
         return self
 
     def acting(self) -> Acting:
-        """Which findings are acted on, and how."""
+        """Which findings trigger an action, and which action."""
         return Acting(self.action, self.severity, self.kinds)
 
 
 class GradingRecipe(Section):
-    """How completions are judged."""
+    """How completions are graded."""
 
     workers: Positive = 2
-    """Processes that grade."""
+    """Number of grading processes."""
     isolation: Literal["full", "best-effort"] = "full"
-    """`full` refuses to run where the kernel lacks a layer; `best-effort` says what is missing and runs."""
+    """`full` refuses to run if the kernel lacks a layer; `best-effort` reports what is missing and runs."""
     timeout: float = Field(default=2.0, gt=0)
-    """Seconds a completion may take for all its calls."""
+    """Time limit in seconds for all calls of a completion."""
 
 
 class Recipe(Section):
     """One run."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """What the run is called in tables and figures."""
+    """The run's name in tables and figures."""
     seed: int = Field(default=0, ge=0)
-    """Every random number of the run follows from it."""
+    """Seed of every random number of the run."""
     threads: Positive | None = None
-    """Torch's threads on the CPU; null leaves torch's own choice. Traces are equal bit for bit at equal threads."""
+    """Torch's CPU threads; null leaves torch's own choice. Traces are equal bit for bit with equal threads."""
     engine: str = Field(default="embedded", min_length=1)
     """The trainer: `embedded`, the package's own; `trl`; or one that another package adds (`engine.registry`)."""
     policy: PolicyRecipe = PolicyRecipe()
@@ -312,7 +313,7 @@ class Recipe(Section):
         most = max(self.rollout.samples, self.evaluation.samples)
         if self.rollout.batch_rows < most:
             raise ValueError(
-                f"rollout.batch_rows: got {self.rollout.batch_rows}, fewer than the {most} samples a prompt; raise it"
+                f"rollout.batch_rows: got {self.rollout.batch_rows}, fewer than the {most} samples per prompt; raise it"
             )
         return self
 
@@ -325,7 +326,7 @@ class Recipe(Section):
     def after_roll_back(self, steps: int) -> Recipe:
         """The recipe of the `steps` that follow a roll-back: `watch.switch` applied, and no second roll-back.
 
-        Raises pydantic's ValidationError when that is no recipe.
+        Raises pydantic's ValidationError if that is not a valid recipe.
         """
         watch = self.watch or WatchRecipe()
         merged = _merged(self.model_dump(mode="json"), watch.switch)
@@ -334,7 +335,7 @@ class Recipe(Section):
         return Recipe.model_validate(merged)
 
     def inert_control(self) -> str | None:
-        """Why the clip rule or KL-Cov's term can do nothing in this run, or None where they can act."""
+        """Why the clip rule or KL-Cov's term has no effect in this run, or None if it can have one."""
         acting = "KL-Cov's term is" if self.update.kl_cov else "clipping and every strategy are"
         banded = build(OBJECTIVES, self.update.objective).banded
         if self.update.steps_per_batch == 1 and (banded or self.update.kl_cov):
@@ -346,7 +347,7 @@ class Recipe(Section):
 
 
 def with_task_seed(content: Mapping[str, Any], seed: Any) -> Mapping[str, Any]:
-    """A recipe's content whose tasks are drawn by `seed`, unless it says by which."""
+    """The recipe's content with `seed` as the seed of its tasks, unless it sets its own."""
     tasks = content.get("tasks", {})
     if isinstance(tasks, Mapping) and tasks.get("seed") is None and isinstance(seed, int):
         return {**content, "tasks": {**tasks, "seed": seed}}
@@ -354,7 +355,7 @@ def with_task_seed(content: Mapping[str, Any], seed: Any) -> Mapping[str, Any]:
 
 
 def _merged(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`whole` with `changes` in it, section by section; a method, which has a name, is replaced with its settings."""
+    """`whole` with `changes` merged into it by section; a method, which has a name, is replaced as a whole."""
     result = dict(whole)
     for key, value in changes.items():
         inner = result.get(key)

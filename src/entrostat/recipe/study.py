@@ -1,4 +1,4 @@
-"""The typed configuration of a study: methods x seeds, each a chain of campaigns."""
+"""The typed configuration of a study: methods x seeds, one chain of campaigns for each pair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrostat.recipe.loading import RecipeError, parse_as, parse_recipe, read_m
 from entrostat.recipe.sections import Positive, Recipe, Section, with_task_seed
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-SEED_STRIDE = 1000  # more campaigns than any chain has, so that no two of them share a seed
+SEED_STRIDE = 1000  # exceeds the campaigns of any chain, so no two campaigns share a seed
 
 
 def _unique(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -26,20 +26,20 @@ class StudyRecipe(Section):
     """One study."""
 
     name: str = Field(min_length=1, pattern=NAME)
-    """What the study is called; its folder is runs/NAME if none is given."""
+    """The study's name; its folder is runs/NAME by default."""
     base: dict[str, Any] = Field(default_factory=dict)
     """The run recipe that all methods share; `base.campaign.steps` is the length of a campaign."""
     methods: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(min_length=1)
-    """Each method's changes of the base, as `section.key: value`: its updater (`update.advantage`, `update.kl`) and its
-    controller (`campaign.controller`). The first method is the one that others are compared with."""
+    """Each method's changes to the base, as `section.key: value`: its updater (`update.advantage`, `update.kl`) and its
+    campaign rule (`campaign.controller`). The other methods are compared with the first."""
     seeds: Annotated[tuple[int, ...], AfterValidator(_unique)] = Field(default=(0, 1, 2, 3, 4), min_length=1)
-    """Each method runs a chain for each of them; chains of one seed share their random numbers."""
+    """Each method runs one chain per seed; chains with the same seed share their random numbers."""
     campaigns: int = Field(default=10, ge=1, lt=SEED_STRIDE)
-    """Campaigns of a chain, each starting from the checkpoint that the last one handed over."""
+    """Campaigns of a chain, each starting from the checkpoint that the previous one handed over."""
     tasks: Literal["fixed", "resampled"] = "fixed"
-    """Training tasks: the same for the whole chain, or drawn anew for each campaign. Held-out tasks stay."""
+    """Training tasks: the same for the whole chain, or new ones for each campaign. Held-out tasks do not change."""
     kept: Positive = 1
-    """Hand-over checkpoints that a finished chain keeps, the newest; the weights of all others are freed."""
+    """Number of hand-over checkpoints that a finished chain keeps, the newest; weights of all others are deleted."""
 
     @model_validator(mode="after")
     def _methods_are_recipes(self) -> StudyRecipe:
@@ -56,7 +56,7 @@ class StudyRecipe(Section):
         return {method: self.recipe(method, self.seeds[0], 0).campaign.steps for method in self.methods}
 
     def recipe(self, method: str, seed: int, campaign: int) -> Recipe:
-        """The run recipe of one campaign of a chain. RecipeError: the method's changes make no recipe."""
+        """The run recipe of one campaign of a chain. Raises RecipeError if the method's changes are not valid."""
         content = {**self.base, "name": method.replace("+", "-")}
         for path, value in {**self.methods[method], "seed": SEED_STRIDE * seed + campaign}.items():
             content = _with(content, path.split("."), value)
@@ -68,7 +68,7 @@ class StudyRecipe(Section):
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyRecipe:
-    """Read a study's recipe from a YAML file; overrides and RecipeError as in load_recipe."""
+    """Read a study's recipe from a YAML file; `overrides` and RecipeError as in load_recipe."""
     return parse_as(StudyRecipe, read_mapping(path), overrides, origin=str(path))
 
 

@@ -1,4 +1,4 @@
-"""Task sets by name, and the splits of them that a recipe asks for."""
+"""Task sets by name, and their splits as a recipe requests them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from entrostat.tasks.sources import AnyTask, split, task_source, unique
 
 @dataclass(frozen=True, slots=True)
 class TaskSplits:
-    """The tasks of a run: trained on, choosing the peak, reported, and of another kind than is trained on."""
+    """The tasks of a run: for training, for choosing the peak, for the report, and of a kind that is not trained on."""
 
     train: list[AnyTask]
     select: list[AnyTask]
@@ -27,7 +27,7 @@ class TaskSplits:
 
     @classmethod
     def of(cls, wanted: TasksRecipe) -> TaskSplits:
-        """The tasks that a recipe names. TaskError: see task_splits."""
+        """The tasks that a recipe names. Raises TaskError as task_splits does."""
         return cls(**task_splits(wanted))
 
     def hashes(self) -> dict[str, str]:
@@ -41,29 +41,29 @@ def _digest(tasks: Sequence[AnyTask]) -> str:
 
 
 def task_splits(wanted: TasksRecipe) -> dict[str, list[AnyTask]]:
-    """The train, select and report tasks of a recipe, which never overlap; of listcraft also those of `ood`.
+    """The train, select and report tasks of a recipe, which never overlap; for listcraft also the `ood` tasks.
 
     A family without splits of its own is split by content and seed.
-    Raises TaskError when a split holds too few.
+    Raises TaskError if a split has too few tasks.
     """
     sizes = {"train": wanted.train, "select": wanted.select, "report": wanted.report}
     if wanted.family == "listcraft":
-        found = {name: list(_listcraft(name, size, wanted)) for name, size in sizes.items()}
+        splits = {name: list(_listcraft(name, size, wanted)) for name, size in sizes.items()}
         if wanted.ood:
-            found["ood"] = list(listcraft.tasks("report", wanted.ood, wanted.seed, wanted.ood_levels))
-        return found
+            splits["ood"] = list(listcraft.tasks("report", wanted.ood, wanted.seed, wanted.ood_levels))
+        return splits
     tasks = unique(load_task_set(wanted.family, Path(wanted.data) if wanted.data else None))
     whole = sum(sizes.values())
-    found = split(tasks, {name: size / whole for name, size in sizes.items()}, wanted.seed)
+    splits = split(tasks, {name: size / whole for name, size in sizes.items()}, wanted.seed)
     for name, size in sizes.items():
-        if len(found[name]) < size:
+        if len(splits[name]) < size:
             raise TaskError(
-                f"tasks.{name}: got {size}, but this split of {wanted.family} holds {len(found[name])} of its "
-                f"{len(tasks)} tasks; ask for fewer"
+                f"tasks.{name}: got {size}, but this split of {wanted.family} has {len(splits[name])} of its "
+                f"{len(tasks)} tasks; request fewer"
             )
     if wanted.train_seed is not None:
-        random.Random(wanted.train_seed).shuffle(found["train"])
-    return {name: found[name][:size] for name, size in sizes.items()}
+        random.Random(wanted.train_seed).shuffle(splits["train"])
+    return {name: splits[name][:size] for name, size in sizes.items()}
 
 
 def _listcraft(name: str, size: int, wanted: TasksRecipe) -> Sequence[AnyTask]:
@@ -72,9 +72,9 @@ def _listcraft(name: str, size: int, wanted: TasksRecipe) -> Sequence[AnyTask]:
 
 
 def load_task_set(name: str, path: str | Path | None = None) -> list[AnyTask]:
-    """The tasks of a set: from the file `path`, or from the package that carries them.
+    """The tasks of a set: from the file `path`, or from the package that contains them.
 
-    Raises TaskError for an unknown name, and for a set that no package carries when no path is given.
+    Raises TaskError for an unknown name, and for a set that no package contains if no path is given.
     """
     try:
         source = task_source.find(name)
@@ -83,8 +83,8 @@ def load_task_set(name: str, path: str | Path | None = None) -> list[AnyTask]:
     takes = inspect.signature(source).parameters.get("path")
     if path is not None:
         if takes is None:
-            raise TaskError(f"data: {name!r} is generated, it reads no file; leave --data out")
+            raise TaskError(f"data: {name!r} is generated and reads no file; remove --data")
         return list(source(path))
     if takes is not None and takes.default is inspect.Parameter.empty:
-        raise TaskError(f"data: no package carries {name!r}; give its file with --data")
+        raise TaskError(f"data: no installed package contains {name!r}; give its file with --data")
     return list(source())
