@@ -118,7 +118,7 @@ def test_a_hand_over_that_somebody_added_to_is_not_moved(tmp_path, start):
             (trace.end.path / "notes.txt").write_text("mine")
             return trace
 
-    with pytest.raises(RunError, match="not as the campaign left it"):
+    with pytest.raises(RunError, match="was changed after the campaign"):
         run(chain, start, 1, Added())
     assert len(list(chain.glob("campaign-00/checkpoints/*/notes.txt"))) == 1
 

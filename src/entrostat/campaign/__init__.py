@@ -1,4 +1,4 @@
-"""Campaigns: stop rules, hand-over, and the protocol an engine fulfils."""
+"""Campaigns: campaign rules, hand-over, and the protocol that an engine implements."""
 
 from entrostat.campaign.care import Care, CareV1, CareV2
 from entrostat.campaign.crest import Crest

@@ -1,8 +1,8 @@
-"""CARE, the remedy of "Self-Improvement Can Self-Regress" (arXiv 2606.21090): its two deployed forms and the whole.
+"""CARE, the remedy of "Self-Improvement Can Self-Regress" (arXiv 2606.21090): its two deployed forms and the full one.
 
-Of the whole the paper gives the shape (a memory of capability effects, a transfer gate, a revision of beliefs); the
-mathematics below is ours, and every number in it is a setting. All of it is computed from the earlier campaigns'
-traces, on the select split, so that a resumed chain remembers the same.
+For the full form the paper gives the structure (a memory of capability effects, a transfer gate, a revision of
+beliefs); the mathematics below is ours, and every number in it is a setting. Everything is computed from the traces of
+earlier campaigns on the select split, so a resumed chain has the same memory.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ CAPABILITIES = ("pass@1", "diversity", "hard")
 @campaign_rule("care-v1")
 @dataclass(frozen=True, slots=True)
 class CareV1(StopRule):
-    """`care-v1`: the learning rate is halved at each detection, cumulatively; whole campaigns, the end handed over.
+    """`care-v1`: each detection halves the learning rate, cumulatively; full campaigns, which hand over the end.
 
-    A campaign is detected when end / peak < threshold. ValueError: threshold outside 0 ... 1, factor outside (0, 1].
+    A detection is end / peak < threshold. Raises ValueError for threshold or factor outside (0, 1].
     """
 
     threshold: float = 0.5
@@ -48,9 +48,9 @@ class CareV1(StopRule):
 @campaign_rule("care-v2")
 @dataclass(frozen=True, slots=True)
 class CareV2(StopRule):
-    """`care-v2`: after a campaign with end / peak < threshold the next has `pilot` steps; the end is handed over.
+    """`care-v2`: after a campaign with end / peak < threshold the next has `pilot` steps; it hands over the end.
 
-    ValueError: pilot or steps < 1, threshold outside 0 ... 1.
+    Raises ValueError for pilot or steps < 1 and threshold outside (0, 1].
     """
 
     threshold: float = 0.5
@@ -72,9 +72,9 @@ class CareV2(StopRule):
 class Effect:
     """An entry of the memory: what a campaign did to the capabilities, and in what context.
 
-    context: phi = (1, pass@1 at the start, share of the whole campaign's steps). delta: end minus start of
-    CAPABILITIES. deviation: D^2 of delta under what the memory predicted before; None for the first. confidence: share
-    of the prediction's standard deviation that is noise of the campaigns, 0 ... 1.
+    context: phi = (1, pass@1 at the start, share of a full campaign's steps). delta: end minus start of CAPABILITIES.
+    deviation: D^2 of delta under the memory's earlier prediction; None for the first. confidence: share of the
+    prediction's standard deviation that is noise of the campaigns, 0 ... 1.
     """
 
     context: tuple[float, float, float]
@@ -96,24 +96,24 @@ class Belief:
 @campaign_rule("care-gate-only", memory=False)
 @dataclass(frozen=True, slots=True)
 class Care(StopRule):
-    """`care`: memory, gate and revision. The end is handed over.
+    """`care`: memory, gate and revision. It hands over the end.
 
     Memory: delta = W^T phi + e with e ~ N(0, diag(noise^2)), W ~ N(0, prior^2), conjugate. With Phi the contexts (n, 3)
     and Y the deltas (n, 3) of the campaigns so far, for capability j:
         S_j = (Phi^T Phi / noise_j^2 + I / prior^2)^-1,    w_j = S_j Phi^T Y_j / noise_j^2
         predicted at phi: mean w_j^T phi, variance noise_j^2 + phi^T S_j phi
-    Gate, for a whole campaign from here, in this order:
+    Gate, for a full campaign from the current start; the first that applies:
         pilot    no entry within `radius` of the start's pass@1, or fewer than `few`
-        reject   P(delta_j < -tolerance_j) > high for diversity or hard cases: nothing is trained
+        reject   P(delta_j < -tolerance_j) > high for diversity or hard cases: no training
         pilot    that probability > low
         adapt    mean gain of pass@1 > 0, but the start is outside the contexts that gained: rate x adapt_rate
-        reuse    a whole campaign
+        reuse    a full campaign
     Revision: an effect with D^2 = sum_j (delta_j - mean_j)^2 / variance_j > chi-square quantile (3 degrees of freedom)
     and a regression of pass@1 or beyond a tolerance multiplies low and high by `tighten`.
-    memory=False is `care-gate-only`: the gate sees the last campaign alone. gate=False is `care-memory-only`: a pilot
-    where the memory predicts a loss of pass@1, else a whole campaign.
-    noise: of pass@1, diversity (distinct correct solutions a task) and hard cases; tolerance: of the last two.
-    ValueError: a setting out of its range.
+    memory=False is `care-gate-only`: the gate sees only the last campaign. gate=False is `care-memory-only`: a pilot
+    if the memory predicts a loss of pass@1, else a full campaign.
+    noise: of pass@1, diversity (distinct correct solutions per task) and hard cases; tolerance: of the last two.
+    Raises ValueError for a setting out of its range.
     """
 
     pilot: int = 10
@@ -178,16 +178,16 @@ class Care(StopRule):
 
     def effects(self, history: Sequence[CampaignTrace]) -> list[Effect]:
         """The memory after these campaigns."""
-        found: list[Effect] = []
+        entries: list[Effect] = []
         for trace in history:
             before, after = _capabilities(trace, 0), _capabilities(trace, -1)
             delta = tuple((after - before).tolist())
             context = (1.0, float(before[0]), trace.steps_used / self.steps)
-            belief = self.predict(found, context)
+            belief = self.predict(entries, context)
             squares = ((np.array(delta) - belief.mean) / belief.deviation) ** 2
             confidence = float(self.noise[0] / belief.deviation[0])
-            found.append(Effect(context, delta, float(squares.sum()) if found else None, confidence))
-        return found
+            entries.append(Effect(context, delta, float(squares.sum()) if entries else None, confidence))
+        return entries
 
     def predict(self, effects: Sequence[Effect], context: tuple[float, float, float]) -> Belief:
         """The posterior predictive of a campaign's effect in `context`."""
@@ -202,7 +202,7 @@ class Care(StopRule):
         return Belief(mean, deviation)
 
     def revisions(self, effects: Sequence[Effect]) -> int:
-        """How many effects were surprising regressions."""
+        """The number of effects that were unexpected regressions."""
         limit = float(stats.chi2.ppf(self.quantile, len(CAPABILITIES)))
         return sum(
             effect.deviation is not None and effect.deviation > limit and self._regressed(effect.delta)

@@ -1,12 +1,12 @@
-"""A chain: campaigns in sequence on the same weights, as a state machine that goes on from wherever it was killed.
+"""A chain: campaigns in sequence on the same weights, resumable at any point.
 
-    <chain>/campaign-00/   a run folder; outcome.json is written when its campaign is over; in it after-roll-back/, a
-                           run folder too, where the campaign went on after a roll-back
+    <chain>/campaign-00/   a run folder; outcome.json is written when its campaign is over. If the campaign continued
+                           after a roll-back, it contains another run folder, after-roll-back/
     <chain>/checkpoints/   hand-overs, named by their content
 
-The state is the folder: the first campaign without an outcome is the one to run. Its start is the hand-over of the one
-before, which is moved to checkpoints/ before the weights of that campaign are freed, so a kill at any moment leaves
-either of the two. A folder that is not ours (`entrostat.runs.ownership`) is neither moved nor deleted.
+The folder is the state: the first campaign without an outcome is the next to run. It starts from the hand-over of the
+previous one, which is moved to checkpoints/ before the other weights of that campaign are deleted, so a kill at any
+moment leaves one of the two. A folder that is not ours (`entrostat.runs.ownership`) is neither moved nor deleted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from entrostat.runs.ownership import digest, is_digest, is_ours, remove_digests,
 OUTCOME = "outcome.json"
 
 
-OpenCampaign = Callable[[Path, Checkpoint], Campaign]  # told the run folder and the checkpoint to start from
+OpenCampaign = Callable[[Path, Checkpoint], Campaign]  # called with the run folder and the checkpoint to start from
 
 
 def run_chain(
@@ -37,10 +37,10 @@ def run_chain(
     kept: int = 1,
     listener: Callable[[int, CampaignOutcome], None] = lambda *_: None,
 ) -> list[CampaignOutcome]:
-    """Run the campaigns that are still to run, and return the outcomes of all.
+    """Run the campaigns that have no outcome yet, and return the outcomes of all.
 
-    campaigns: opens each campaign when its turn comes. kept: how many hand-overs stay on the disk, the newest.
-    listener: told of each campaign that ends. RunError: a folder of another chain, a damaged file, or no space.
+    campaigns: opens each campaign when its turn comes. kept: how many hand-overs stay on disk, newest first.
+    listener: called with each outcome. Raises RunError for a folder of another chain, a damaged file, or no space.
     """
     outcomes: list[CampaignOutcome] = []
     while len(outcomes) < len(campaigns) and (past := read_outcome(campaign_folder(folder, len(outcomes)))):
@@ -69,19 +69,19 @@ def campaign_folders(chain: Path) -> list[Path]:
 
 
 def read_hand_over(chain: Path, handed_over: Checkpoint) -> Checkpoint:
-    """Where a chain keeps a checkpoint that a campaign handed over; the start of the next campaign."""
+    """The chain's copy of a handed-over checkpoint, from which the next campaign starts."""
     return Checkpoint(chain / "checkpoints" / handed_over.path.name, 0)
 
 
 def read_outcome(place: Path) -> CampaignOutcome | None:
-    """The outcome of the campaign in the run folder `place`; None where it is not over. RunError: a damaged file."""
+    """The outcome of the campaign in the run folder `place`, None if it is not over. RunError: a damaged file."""
     first = _read_part(place)
     second = first and _read_part(place / AFTER_ROLL_BACK)
     return CampaignOutcome.of_parts(first, second) if first and second else first
 
 
 def read_lines_of(place: Path, outcome: CampaignOutcome) -> Lines:
-    """The lines of the campaign in the run folder `place`, which is over. RunError: a damaged file."""
+    """The lines of the finished campaign in the run folder `place`. RunError: a damaged file."""
     lines = Lines.of(Run.open(place))
     return seam(outcome.parts[0]).lines(lines, Lines.of(Run.open(place / AFTER_ROLL_BACK))) if outcome.parts else lines
 
@@ -94,47 +94,47 @@ def _read_part(place: Path) -> CampaignOutcome | None:
     select = record.evals("select")
     try:
         content = json.loads(file.read_bytes())
-        found = {name: _checkpoint(place, name, kept) for name, kept in content["checkpoints"].items()}
+        checkpoints = {name: _checkpoint(place, name, kept) for name, kept in content["checkpoints"].items()}
         trace = CampaignTrace(
             Trajectory.from_evals(select),
             Trajectory.from_evals(record.evals("report")),
-            found["start"],
-            found["peak"],
-            found["end"],
+            checkpoints["start"],
+            checkpoints["peak"],
+            checkpoints["end"],
             confirmed=content["confirmed"],
             steps=record.steps(),
             evals=select,
         )
-        return CampaignOutcome(trace, found["handed_over"], bool(content["stopped"]))
+        return CampaignOutcome(trace, checkpoints["handed_over"], bool(content["stopped"]))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, RunError) as error:
         raise RunError(
-            f"{file}: damaged ({error}); restore the folder, or delete the chain's to run it anew"
+            f"{file}: damaged ({error}); restore the folder, or delete the chain's folder to run it again"
         ) from error
 
 
 def _checkpoint(place: Path, name: str, kept: Any) -> Checkpoint:
-    """What an outcome says of a checkpoint. RunError: it does not name one."""
+    """The checkpoint of an outcome's entry. RunError: the entry is not a checkpoint."""
     folder = digest(kept["digest"], f"checkpoints.{name}.digest")
     return Checkpoint(place / "checkpoints" / folder, whole_number(kept["step"], f"checkpoints.{name}.step"))
 
 
 def _write_outcome(place: Path, outcome: CampaignOutcome) -> None:
-    """Write down that a campaign is over, its second part first."""
+    """Write the outcome of a campaign, its second part first."""
     if outcome.parts:
         first, second = outcome.parts
         _write_outcome(place / AFTER_ROLL_BACK, second)
         _write_outcome(place, first)
         return
     trace = outcome.trace
-    found = {"start": trace.start, "peak": trace.peak, "end": trace.end, "handed_over": outcome.handed_over}
-    for name, kept in found.items():
+    checkpoints = {"start": trace.start, "peak": trace.peak, "end": trace.end, "handed_over": outcome.handed_over}
+    for name, kept in checkpoints.items():
         if kept.path.parent.absolute() != (place / "checkpoints").absolute() or not is_digest(kept.path.name):
             raise RunError(
-                f"{place}: the engine gives {kept.path} as {name}; a chain takes checkpoints from the run folder's "
-                "checkpoints/ alone, named by the digest of their content"
+                f"{place}: the engine returned {kept.path} as {name}; a chain accepts only those in the run folder's "
+                "checkpoints/, named by the digest of their content"
             )
     content: dict[str, Any] = {
-        "checkpoints": {name: {"digest": kept.path.name, "step": kept.step} for name, kept in found.items()},
+        "checkpoints": {name: {"digest": kept.path.name, "step": kept.step} for name, kept in checkpoints.items()},
         "confirmed": trace.confirmed,
         "stopped": outcome.stopped,
     }
@@ -142,14 +142,14 @@ def _write_outcome(place: Path, outcome: CampaignOutcome) -> None:
 
 
 def _settle(chain: Path, outcomes: Sequence[CampaignOutcome], kept: int) -> Checkpoint:
-    """Move the last hand-over out of its campaign's folder, and free our weights but the newest hand-overs'."""
+    """Move the last hand-over out of its campaign's folder, and delete our weights except the newest hand-overs."""
     handed_over = outcomes[-1].handed_over
     hand_over = read_hand_over(chain, handed_over)
     if not hand_over.path.exists() and handed_over.path.exists():
         if not is_ours(handed_over.path):
             raise RunError(
-                f"{handed_over.path}: is not as the campaign left it, so it is not handed over; "
-                "take out what was added, or restore it"
+                f"{handed_over.path}: was changed after the campaign, so it is not handed over; "
+                "remove what was added, or restore it"
             )
         hand_over.path.parent.mkdir(parents=True, exist_ok=True)
         handed_over.path.rename(hand_over.path)
@@ -159,7 +159,7 @@ def _settle(chain: Path, outcomes: Sequence[CampaignOutcome], kept: int) -> Chec
 
 
 def _free_campaign(place: Path) -> None:
-    """Free the weights of a campaign that is over, and their folders where nothing else is in them."""
+    """Delete the weights of a finished campaign, and their folders if these are then empty."""
     for checkpoints in (place / "checkpoints", place / AFTER_ROLL_BACK / "checkpoints"):
         remove_digests(checkpoints, keep=set())
         if checkpoints.is_symlink():

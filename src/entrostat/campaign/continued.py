@@ -1,10 +1,10 @@
-"""A campaign in two parts: after a roll-back the steps that are left are spent from the peak, as a second run.
+"""A campaign in two parts: after a roll-back, the remaining steps are a second run that starts from the peak.
 
     campaign-00/                   the first part
     campaign-00/after-roll-back/   the second, whose step 0 has the weights of the step that was handed over
 
-As one campaign its steps count on: step s > 0 of the second part is step `at` + s, where `at` is the first part's last;
-its step 0 is the step `start` that the weights come from.
+The steps are counted as one campaign: step s > 0 of the second part is step `at` + s, where `at` is the first part's
+last step; its step 0 is the step `start` from which the weights come.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AFTER_ROLL_BACK = "after-roll-back"
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What a campaign's run folder holds, of both parts where there are two; evals of all splits."""
+    """The lines of a campaign's run folder, of both parts if there are two; evals of all splits."""
 
     steps: Sequence[Line]
     evals: Sequence[Line]
@@ -29,25 +29,25 @@ class Lines:
 
     @classmethod
     def of(cls, record: Run) -> Lines:
-        """Those of one run folder."""
+        """The lines of one run folder."""
         return cls(record.steps(), record.evals(), record.decisions())
 
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """Where two parts meet: the second has the weights of step `start`, and goes on when step `at` is done."""
+    """How two parts join: the second starts with the weights of step `start`, after step `at` of the first."""
 
     start: int
     at: int
 
     def step(self, step: int) -> int:
-        """The step of the whole campaign at which the weights of a step of the second part came about."""
+        """The step of the whole campaign that produced the weights of a step of the second part."""
         return self.at + step if step else self.start
 
     def lines(self, first: Lines, second: Lines) -> Lines:
         """The lines of both parts, in the order in which they were written.
 
-        Where the second part measured whole splits of its start, the first has measured the same weights before.
+        Whole-split evaluations of the second part's start are dropped: the first part measured the same weights.
         """
         evals = [line for line in second.evals if line["step"] or "at" in line or "tasks" in line]
         return Lines(
@@ -57,8 +57,8 @@ class Seam:
         )
 
     def trace(self, first: CampaignTrace, second: CampaignTrace) -> CampaignTrace:
-        """Both parts as one campaign. Its peak is the better one on the select split, the first's where they are equal;
-        `confirmed` where the second part's controller chose one."""
+        """Both parts as one campaign. Its peak is the better one on the select split, the first's if they are equal;
+        `confirmed` is set if the second part's controller chose one."""
         select, report = (self._curve(a, b) for a, b in ((first.select, second.select), (first.report, second.report)))
         lines = self.lines(Lines(first.steps, first.evals), Lines(second.steps, second.evals))
         moved = Checkpoint(second.peak.path, self.step(second.peak.step))
@@ -76,11 +76,11 @@ class Seam:
         )
 
     def _curve(self, first: Trajectory, second: Trajectory) -> Trajectory:
-        found = dict(zip(first.steps, first.pass_at_1, strict=True))
+        curve = dict(zip(first.steps, first.pass_at_1, strict=True))
         for step, value in zip(second.steps, second.pass_at_1, strict=True):
             if step:
-                found[self.step(step)] = value
-        return Trajectory(tuple(found), tuple(found.values()))
+                curve[self.step(step)] = value
+        return Trajectory(tuple(curve), tuple(curve.values()))
 
     def _evaluation(self, line: Line) -> dict[str, Any]:
         made = self.at + int(line.get("at", line["step"]))

@@ -1,18 +1,18 @@
-"""crest: stop and roll back inside a campaign, warned by signals of the update itself, confirmed by few evaluations.
+"""crest: stop and roll back within a campaign, on warnings by the update's own signals, confirmed by few evaluations.
 
-A campaign is watched through three numbers that each optimizer step yields for nothing:
-    KL to the policy that sampled, nats a token   above `kl`
-    share of ratios outside .8 ... 1.2            above `outside`
-    lowest log-ratio of a punished token          below `log_ratio`
-`votes` of them within the last `window` steps are a warning. A warning says where to look, it decides nothing: the
-weights of now are compared with the champion, the best of the campaign so far, on the select split, `block` tasks at a
-time, for as long as now looks worse and a paired test is not sure of it. Not worse: now is the champion. Worse: the
-campaign stops and hands over the champion, at once where the test is sure, else when the next look finds the same.
-Without a warning the end alone is compared, with the start: so it is where every batch serves one step, for there all
-ratios are 1.
+A campaign is monitored by three numbers that each optimizer step provides at no cost:
+    KL to the policy that sampled, nats per token   above `kl`
+    share of ratios outside .8 ... 1.2              above `outside`
+    lowest log-ratio of a punished token            below `log_ratio`
+`votes` of them within the last `window` steps are a warning. A warning triggers a comparison and decides nothing: the
+current weights are compared with the champion, the best of the campaign so far, on the select split, `block` tasks at a
+time, while the current weights look worse and a paired test is not sure of it. If they are not worse, they become the
+champion. If they are worse, the campaign stops and hands over the champion: at once if the test is sure, else if the
+next comparison has the same result. Without a warning only the end is compared, with the start; this is always the case
+with one step per batch, where all ratios are 1.
 
-What is carried on: the learning rate half-way between the champion and the stop is the border that later campaigns stay
-below, and which each campaign without a fall moves up a little.
+Later campaigns use a limit on the learning rate: its value half-way between the champion and the stop, slightly
+raised after each campaign without a fall.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Any
 from entrostat.campaign.engine import CampaignTrace, Checkpoint, Evaluate, GoOn, Line, Order, Plan, Progress, Stop
 from entrostat.campaign.stopping import StopRule, at_least_one, campaign_rule
 
-Results = Mapping[str, float]  # task: share of its samples that are correct
+Results = Mapping[str, float]  # task -> share of its samples that are correct
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A later step against an earlier one: mean difference of pass@1 over the tasks that both were evaluated on."""
+    """A later step minus an earlier one: mean difference of pass@1 over the tasks on which both were evaluated."""
 
     mean: float
     error: float
@@ -41,12 +41,12 @@ class Comparison:
 @campaign_rule("crest")
 @dataclass(frozen=True, slots=True)
 class Crest(StopRule):
-    """`crest`, as the module says. Every number is a setting.
+    """`crest`, as described at the top of the module. Every number is a setting.
 
-    spacing: least steps between two looks. z: standard errors at which the paired test is sure of a fall. looks: how
-    many worse ones in a row end the campaign, where no test was sure. margin: share of the border that is the next
-    campaigns' highest learning rate; recovery: factor on it after each campaign without a fall.
-    ValueError: a setting out of its range.
+    spacing: minimum steps between two comparisons. z: standard errors at which the paired test is sure of a fall.
+    looks: consecutive worse comparisons that end the campaign without a sure test. margin: share of the limit that is
+    the highest learning rate of the next campaigns; recovery: factor on it after each campaign without a fall.
+    Raises ValueError for a setting out of its range.
     """
 
     kl: float = 0.03
@@ -71,36 +71,36 @@ class Crest(StopRule):
             raise ValueError(f"{self}: give kl, outside, z and margin above 0, recovery of at least 1")
 
     def plan(self, history: Sequence[CampaignTrace]) -> Plan:
-        """A whole campaign at the learning rate that the confirmed falls allow."""
+        """A full campaign at the learning rate that the confirmed falls allow."""
         rate = self.rate(history)
         cause = None if rate == 1 else f"crest: falls so far keep the learning rate at {rate:.2f} of the recipe's"
         return Plan(self.steps, rate, cause=cause)
 
     def rate(self, history: Sequence[CampaignTrace]) -> float:
-        """Factor on the recipe's learning rate: margin x the border of the last fall, then x recovery a campaign."""
+        """Factor on the recipe's learning rate: margin x the limit of the last fall, then x recovery per campaign."""
         rate = 1.0
         for trace in history:
             if trace.confirmed is not None and trace.confirmed < trace.steps_used:
                 most = max(line["lr"] for line in trace.steps)
-                border = math.ceil((trace.confirmed + trace.steps_used) / 2)
-                rate *= self.margin * next(line["lr"] for line in trace.steps if line["step"] == border) / most
+                halfway = math.ceil((trace.confirmed + trace.steps_used) / 2)
+                rate *= self.margin * next(line["lr"] for line in trace.steps if line["step"] == halfway) / most
             else:
                 rate = min(1.0, rate * self.recovery)
         return rate
 
     def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:
-        """Look where a warning says so, and at the end."""
+        """Compare after each warning, and at the end."""
         champion, worse = 0, 0
         for step in self._looks(progress):
-            found = self._compared(progress, history, champion, step)
-            if isinstance(found, Evaluate):
-                return found
-            worse = 0 if found.mean >= 0 else worse + 1
-            if worse == self.looks or found.mean < -self.z * found.error:
+            comparison = self._compared(progress, history, champion, step)
+            if isinstance(comparison, Evaluate):
+                return comparison
+            worse = 0 if comparison.mean >= 0 else worse + 1
+            if worse == self.looks or comparison.mean < -self.z * comparison.error:
                 return Stop(
                     champion,
-                    f"crest: step {step} is {found.mean:+.3f} +- {found.error:.3f} against step {champion} "
-                    f"on {found.tasks} tasks",
+                    f"crest: step {step} is {comparison.mean:+.3f} +- {comparison.error:.3f} against step {champion} "
+                    f"on {comparison.tasks} tasks",
                 )
             if not worse:
                 champion = step
@@ -111,7 +111,7 @@ class Crest(StopRule):
         return trace.peak
 
     def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any]:
-        """What the campaign taught about the onset, as a decision line of kind `onset`."""
+        """What the campaign showed about the onset, as a decision line of kind `onset`."""
         warned = [int(line["step"]) for line in trace.steps if self._warned(trace.steps, int(line["step"]))]
         fell = trace.confirmed is not None and trace.confirmed < trace.steps_used
         return {
@@ -123,12 +123,12 @@ class Crest(StopRule):
         }
 
     def _looks(self, progress: Progress) -> list[int]:
-        """The steps up to now at which a warning calls for a look, `spacing` steps or more apart, and the end."""
-        found: list[int] = []
+        """The steps so far whose warning requires a comparison, at least `spacing` steps apart, and the end."""
+        looks: list[int] = []
         for step in range(self.spacing, progress.step + 1):
-            if (not found or step >= found[-1] + self.spacing) and self._warned(progress.steps, step):
-                found.append(step)
-        return sorted({*found, progress.step}) if _at_end(progress) else found
+            if (not looks or step >= looks[-1] + self.spacing) and self._warned(progress.steps, step):
+                looks.append(step)
+        return sorted({*looks, progress.step}) if _at_end(progress) else looks
 
     def _warned(self, lines: Sequence[Line], step: int) -> bool:
         recent = [line for line in lines if step - self.window < line["step"] <= step]
@@ -140,21 +140,21 @@ class Crest(StopRule):
     def _compared(
         self, progress: Progress, history: Sequence[CampaignTrace], earlier: int, later: int
     ) -> Comparison | Evaluate:
-        """The comparison of two steps, or the evaluation that it still needs."""
+        """The comparison of two steps, or the evaluation that is still missing for it."""
         one, other = (_results(progress.evals, history, step) for step in (earlier, later))
         for done in range(0, progress.split, self.block):
             end = min(done + self.block, progress.split)
             for step, results in ((earlier, one), (later, other)):
                 if len(results) < end:
                     return Evaluate(step, len(results), end)
-            found = _compare(one, other, end)
-            if found.mean >= 0 or found.mean < -self.z * found.error:
+            comparison = _compare(one, other, end)
+            if comparison.mean >= 0 or comparison.mean < -self.z * comparison.error:
                 break
-        return found
+        return comparison
 
 
 def _results(evals: Sequence[Line], history: Sequence[CampaignTrace], step: int) -> Results:
-    """What is known of a step; of the start also what the campaigns before measured of the same weights."""
+    """The known results of a step; for the start, also those of earlier campaigns with the same weights."""
     known: dict[str, float] = {}
     if step == 0 and history:
         known |= _results(history[-1].evals, history[:-1], history[-1].peak.step)

@@ -1,11 +1,11 @@
 """A study's results in one SQLite file, for any tool that reads SQL.
 
-Everything in it is read off the run folders, so that it can be deleted and made again, and a kill loses nothing:
+Everything in it comes from the run folders, so it can be deleted and created again, and a kill loses nothing:
 
     chains        method, seed, path, recipe (JSON), campaigns_done
-    campaigns     one row a campaign that is over: steps, peak, end, hand-over, gap and noise floor on the report
-                  split; trace_oracle: what online early stop would have handed over, where its step was evaluated
-    evaluations   one row an evaluation, with its capability vector; select_share: its part of the select split's tasks
+    campaigns     one row per finished campaign: steps, peak, end, hand-over, gap and noise floor on the report
+                  split; trace_oracle: what online early stop would have handed over, if its step was evaluated
+    evaluations   one row per evaluation, with its capability vector; select_share: its share of the select tasks
     decisions     plans, stops, roll-backs and lessons, with their causes; detail: the whole line as JSON
     care_memory   the memory of CARE: strategy, context, capability delta, boundary, confidence
 """
@@ -52,14 +52,14 @@ Row = dict[str, Any]
 
 
 def chain_folder(study: Path, method: str, seed: int) -> Path:
-    """Where a study keeps a method's chain of one seed."""
+    """The folder of a method's chain of one seed."""
     return study / method / f"seed-{seed}"
 
 
 def write_results(study: Path, chains: Sequence[tuple[str, int]]) -> Path:
-    """Write what the run folders of the (method, seed) `chains` hold to <study>/results.sqlite, in one transaction.
+    """Write the run folders of the (method, seed) `chains` to <study>/results.sqlite, in one transaction.
 
-    RunError: the file cannot be written, or a run folder is damaged; the file then holds what it held.
+    RunError: the file cannot be written, or a run folder is damaged; the file is then unchanged.
     """
     path = study / "results.sqlite"
     try:
@@ -75,7 +75,7 @@ def write_results(study: Path, chains: Sequence[tuple[str, int]]) -> Path:
                     base.execute(f"INSERT INTO {table} ({', '.join(whole)}) VALUES ({marks})", whole)
     except sqlite3.Error as error:
         raise RunError(
-            f"{path}: {error}; free space or delete the file, it is made again from the run folders"
+            f"{path}: {error}; free space or delete the file, it is created again from the run folders"
         ) from error
     return path
 
@@ -90,7 +90,7 @@ def read_results(study: Path, table: str) -> list[Row]:
             base.row_factory = sqlite3.Row
             return [dict(row) for row in base.execute(f"SELECT * FROM {table} ORDER BY method, seed, rowid")]
     except sqlite3.Error as error:
-        raise RunError(f"{path}: {error}; delete the file, it is made again from the run folders") from error
+        raise RunError(f"{path}: {error}; delete the file, it is created again from the run folders") from error
 
 
 def _rows(chain: Path) -> Iterator[tuple[str, Row]]:
@@ -149,7 +149,7 @@ def _campaign(lines: Lines, outcome: CampaignOutcome, select_tasks: int) -> Row:
 
 
 def _trace_oracle(select: Trajectory, report: Trajectory) -> float | None:
-    """What online early stop would have handed over; None where the report split was not evaluated there."""
+    """What online early stop would have handed over; None if the report split was not evaluated there."""
     try:
         return trace_oracle(select, report, EarlyStop().should_stop)
     except ValueError:

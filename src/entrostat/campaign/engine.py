@@ -1,4 +1,4 @@
-"""What a campaign asks of a trainer, and what it gets back.
+"""The protocol between a campaign and a trainer.
 
 Steps count optimizer steps since the campaign's start, so a campaign begins at step 0.
 """
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from entrostat.runs import Run, Trajectory
 
 Line = Mapping[str, Any]
-Listener = Callable[[dict[str, Any]], None]  # told of each line of a run as it is written
+Listener = Callable[[dict[str, Any]], None]  # called with each line of a run as it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a controller wants of the next campaign.
+    """A controller's plan for the next campaign.
 
-    budget: most optimizer steps, 0 to train nothing. rate: factor on the learning rate. cause: why it is so, where it
-    differs from a whole campaign. ValueError: budget < 0 or rate <= 0.
+    budget: maximum number of optimizer steps, 0 for no training. rate: factor on the learning rate. cause: the reason,
+    if the plan differs from a full campaign. Raises ValueError for budget < 0 or rate <= 0.
     """
 
     budget: int
@@ -43,11 +43,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a controller sees of the campaign after each optimizer step.
+    """The state of the campaign that a controller sees after each optimizer step.
 
     step: optimizer steps done. budget: the plan's. steps: the step lines so far. evals: the lines of the select split,
-    in the order in which they were made; one whose "tasks" is (first, last) is of a part of the split.
-    kept: steps whose weights can still be evaluated or kept, the newest last. split: tasks of the select split.
+    in the order of evaluation; one with "tasks" (first, last) covers only these tasks of the split.
+    kept: steps whose weights can still be evaluated or kept, newest last. split: number of tasks of the select split.
     """
 
     step: int
@@ -65,14 +65,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """Train on; at the last step: end the campaign as it is. keep: a kept step whose weights stay at hand."""
+    """Continue training; at the last step, end the campaign. keep: a kept step whose weights stay available."""
 
     keep: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Evaluate tasks first ... last - 1 of the select split with the weights of a kept step, then ask again."""
+    """Evaluate tasks first ... last - 1 of the select split with the weights of a kept step, then decide again."""
 
     step: int
     first: int
@@ -81,7 +81,7 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the campaign. keep: the step whose weights count as its peak; None leaves that to the select split."""
+    """End the campaign. keep: the step whose weights count as its peak; None: that of the select split."""
 
     keep: int | None = None
     cause: str = ""
@@ -92,12 +92,12 @@ Order = GoOn | Evaluate | Stop
 
 @dataclass(frozen=True, slots=True)
 class CampaignTrace:
-    """What one campaign did.
+    """The course of one campaign.
 
     select, report: pass@1 by step on the two splits. start, peak, end: checkpoints of the first step, of the first
     maximum on the select split (or of the step `confirmed` that the controller chose), and of the last step.
     steps, evals: the lines of the optimizer steps and of the select split's evaluations.
-    ValueError: a checkpoint of another step, or a report split that was not evaluated at the peak and at the end.
+    Raises ValueError for a checkpoint of another step, and if the report split was not evaluated at peak and end.
     """
 
     select: Trajectory
@@ -133,10 +133,10 @@ class Engine(Protocol):
     """A trainer that can run campaigns: the embedded one, or a host's."""
 
     def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
-        """Train from `start` for at most plan.budget steps, evaluating as the engine's own recipe says.
+        """Train from `start` for at most plan.budget steps, with the evaluations of the engine's own recipe.
 
-        decide is asked after step 0 and after each step, again after each evaluation that it orders, and ends the
-        campaign with Stop; its answer depends on what it is shown alone, so that a resumed run decides the same.
+        decide is called after step 0, after each step, and again after each evaluation that it orders; it ends the
+        campaign with Stop. Its result depends only on its argument, so a resumed run decides the same.
         record: the run folder, which a resumed run continues; start, peak and end checkpoints are kept in its
         checkpoints/, each a folder named by the digest of its content (`entrostat.runs.files.folder_digest`).
         """

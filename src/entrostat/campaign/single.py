@@ -1,4 +1,4 @@
-"""One campaign: an engine trains under a controller, and a checkpoint is handed over."""
+"""One campaign: an engine trains under a campaign rule, and a checkpoint is handed over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from entrostat.runs import Run
 class CampaignOutcome:
     """A campaign's trace, the checkpoint that it hands over, and whether the controller ended it before its budget.
 
-    parts: the outcomes of its two parts where it went on after a roll-back.
+    parts: the outcomes of its two parts, if it continued after a roll-back.
     """
 
     trace: CampaignTrace
@@ -25,7 +25,7 @@ class CampaignOutcome:
 
     @classmethod
     def of_parts(cls, first: CampaignOutcome, second: CampaignOutcome) -> CampaignOutcome:
-        """The outcome of a campaign that went on after a roll-back."""
+        """The outcome of a campaign that continued after a roll-back."""
         between = seam(first)
         handed_over = Checkpoint(second.handed_over.path, between.step(second.handed_over.step))
         return cls(between.trace(first.trace, second.trace), handed_over, second.stopped, (first, second))
@@ -33,10 +33,10 @@ class CampaignOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign that is open: its trainer, what decides over it, and its run folder.
+    """An open campaign: its trainer, its campaign rule, and its run folder.
 
-    again: told the outcome and how many steps are left; opens what spends them from the checkpoint that is handed over,
-    or None where the campaign is over.
+    again: called with the outcome and the number of remaining steps; opens a campaign that uses them from the
+    handed-over checkpoint, or returns None if the campaign is over.
     """
 
     engine: Engine
@@ -53,12 +53,12 @@ def run_campaign(
 
 
 def run_open_campaign(campaign: Campaign, start: Checkpoint, history: Sequence[CampaignTrace] = ()) -> CampaignOutcome:
-    """Run a campaign from `start`, with what follows a roll-back, and decide on its hand-over.
+    """Run a campaign from `start`, including its part after a roll-back, and decide on its hand-over.
 
-    A plan that differs from a whole campaign, every stop and roll-back, and what is remembered of the campaign are
-    noted in its record with their cause. The controller sees the select split only. history: the chain's earlier
-    campaigns. A campaign that was killed goes on from its record and decides the same.
-    RunError: another process is writing the record.
+    Its record gets a decision line, with the cause, for a plan that differs from a full campaign, for every stop and
+    roll-back, and for the lesson of the campaign. The controller sees only the select split. history: the chain's
+    earlier campaigns. A killed campaign resumes from its record and decides the same.
+    Raises RunError if another process is writing the record.
     """
     record = campaign.record
     plan = campaign.controller.plan(history)
@@ -78,12 +78,12 @@ def run_open_campaign(campaign: Campaign, start: Checkpoint, history: Sequence[C
 
 
 def seam(first: CampaignOutcome) -> Seam:
-    """Where the first part of a campaign and what followed its roll-back meet."""
+    """How the first part of a campaign and the part after its roll-back join."""
     return Seam(first.handed_over.step, first.trace.end.step)
 
 
 def _run_part(campaign: Campaign, start: Checkpoint, plan: Plan, history: Sequence[CampaignTrace]) -> CampaignOutcome:
-    """Train as planned; note what was planned, why it ended early, and what is handed over in place of the end."""
+    """Train as planned; record the plan, the cause of an early end, and a hand-over that is not the end."""
     controller, record = campaign.controller, campaign.record
 
     def decide(progress: Progress) -> Order:

@@ -1,7 +1,7 @@
 """How long a campaign runs, when it stops, and which checkpoint it hands over.
 
-Stop rules of "Self-Improvement Can Self-Regress" (arXiv 2606.21090). A rule sees the select split and nothing else, and
-holds no state: what it needs from earlier campaigns it reads from their traces, so a resumed chain decides the same.
+Stop rules of "Self-Improvement Can Self-Regress" (arXiv 2606.21090). A rule sees only the select split and
+has no state: it reads what it needs from the traces of earlier campaigns, so a resumed chain decides the same.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from entrostat.runs import Trajectory
 
 @runtime_checkable
 class Controller(Protocol):
-    """Decides over a campaign: its plan, what happens after each step, and its hand-over."""
+    """A campaign rule: it decides the plan of a campaign, what happens after each step, and the hand-over."""
 
     @property
     def steps(self) -> int:
-        """Most optimizer steps of any campaign."""
+        """Maximum optimizer steps of any campaign."""
         ...
 
     def plan(self, history: Sequence[CampaignTrace]) -> Plan:
@@ -29,7 +29,7 @@ class Controller(Protocol):
         ...
 
     def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:
-        """What to do after a step: go on, evaluate, or stop. The same for the same arguments."""
+        """What to do after a step: continue, evaluate, or stop. The same for the same arguments."""
         ...
 
     def hand_over(self, trace: CampaignTrace) -> Checkpoint:
@@ -37,7 +37,7 @@ class Controller(Protocol):
         ...
 
     def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:
-        """What is remembered of a finished campaign: a decision line's `kind`, `cause` and more; None for nothing."""
+        """What to record about a finished campaign: a decision line's `kind`, `cause` and more, or None."""
         ...
 
 
@@ -45,7 +45,7 @@ campaign_rule: Registry[Controller] = Registry("campaign rule", Controller, "ent
 
 
 class StopRule:
-    """A controller that needs only the select split: it answers three questions."""
+    """A campaign rule that needs only the select split: `budget`, `should_stop` and `hand_over`."""
 
     __slots__ = ()
     steps: int
@@ -55,7 +55,7 @@ class StopRule:
         return type(self).__name__
 
     def budget(self, history: Sequence[CampaignTrace]) -> int:  # noqa: ARG002
-        """Most steps of the next campaign; history: the chain's earlier campaigns, oldest first."""
+        """Maximum steps of the next campaign; history: the chain's earlier campaigns, oldest first."""
         return self.steps
 
     def should_stop(self, trajectory: Trajectory) -> bool:  # noqa: ARG002
@@ -72,21 +72,21 @@ class StopRule:
         return Plan(budget, cause=None if budget == self.steps else f"{self}: {budget} of {self.steps} steps")
 
     def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:  # noqa: ARG002
-        """Stop when the trajectory says so; a step that was not evaluated is no occasion."""
+        """Stop if `should_stop`; at a step without an evaluation, continue."""
         seen = progress.select
         if seen is None or seen.steps[-1] != progress.step or not self.should_stop(seen):
             return GoOn()
         return Stop(cause=f"{self}: {standing(seen)}")
 
     def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:  # noqa: ARG002
-        """Nothing."""
+        """None: nothing to record."""
         return None
 
 
 @campaign_rule("naive")
 @dataclass(frozen=True, slots=True)
 class Naive(StopRule):
-    """Run all `steps` and hand over the end. ValueError: steps < 1."""
+    """Run all `steps` and hand over the end. Raises ValueError for steps < 1."""
 
     steps: int = 20
 
@@ -98,12 +98,12 @@ class Naive(StopRule):
 @campaign_rule("es-budget", mode="budget")
 @dataclass(frozen=True, slots=True)
 class EarlyStop(StopRule):
-    """Hand over the peak; spend at most `patience` steps beyond it.
+    """Hand over the peak; run at most `patience` steps beyond it.
 
     The paper "rolls forward the peak checkpoint and sets the next budget to peak_step+3", which has two readings:
-        online   stop at step = peak step so far + patience; every campaign may take `steps`
-        budget   never stop; the first campaign takes `steps`, the next min(steps, peak step of the last + patience)
-    The peak is the first maximum; step 0 may be it. ValueError: patience or steps < 1, or another mode.
+        online   stop at step = peak step so far + patience; every campaign may run `steps`
+        budget   never stop; the first campaign runs `steps`, the next min(steps, peak step of the last + patience)
+    The peak is the first maximum, possibly step 0. Raises ValueError for patience or steps < 1 and any other mode.
     """
 
     patience: int = 3
@@ -132,7 +132,7 @@ class EarlyStop(StopRule):
 
 
 def standing(select: Trajectory) -> str:
-    """Where a trajectory stands, for the cause of a decision."""
+    """The end and peak of a trajectory, for the cause of a decision."""
     return (
         f"pass@1 on select is {select.end:.3f} at step {select.steps[-1]}, "
         f"its highest was {select.peak:.3f} at step {select.peak_step}"
@@ -140,6 +140,6 @@ def standing(select: Trajectory) -> str:
 
 
 def at_least_one(field: str, value: int) -> None:
-    """ValueError: value < 1."""
+    """Raise ValueError if value < 1."""
     if value < 1:
         raise ValueError(f"{field} is {value}; give at least 1")
