@@ -146,7 +146,7 @@ def test_overrides_win_over_the_file_and_are_checked_like_it(tmp_path):
         ("a: " + "[" * 5000, "not readable as YAML"),
         ("a: " + "9" * 5000, "not readable as YAML"),
         ("a: 2020-99-99", "not readable as YAML"),
-        ("name: x\nseed: 1\nseed: 2\n", r"seed: given in line 2 and again in line 3; keep one"),
+        ("name: x\nseed: 1\nseed: 2\n", r"seed: given in line 2 and again in line 3; keep only one"),
         ("name: x\nupdate:\n  epochs: 1\n  epochs: 1\n", r"epochs: given in line 3 and again in line 4"),
         ("name: x\ncontrol: {ema: 0, ema: 0.5}\n", "ema: given in line 2 and again in line 2"),
     ],
@@ -245,7 +245,7 @@ def test_a_family_without_splits_is_split_by_content_and_too_few_tasks_are_said(
     assert {name: len(tasks) for name, tasks in splits.items()} == {"train": 16, "select": 8, "report": 8}
     ids = [task.id for tasks in splits.values() for task in tasks]
     assert len(set(ids)) == 32
-    with pytest.raises(TaskError, match=r"tasks\.train: got 48, but this split of jsonl holds \d+ of its 60 tasks"):
+    with pytest.raises(TaskError, match=r"tasks\.train: got 48, but this split of jsonl has \d+ of its 60 tasks"):
         task_splits(parse_recipe({"name": "x", "tasks": {**wanted, "train": 48}}).tasks)
 
 

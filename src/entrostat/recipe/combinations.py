@@ -101,7 +101,7 @@ def _reweighting(recipe: Recipe) -> Iterator[str]:
     if isinstance(weighting, Gepo) and weighting.group_size != recipe.rollout.samples:
         yield (
             f"control.reweighting.group_size: got {weighting.group_size}, but a group has rollout.samples = "
-            f"{recipe.rollout.samples} completions; make them equal"
+            f"{recipe.rollout.samples} completions; set one to the other"
         )
     if isinstance(weighting, FixedWeights) and weighting.expanding == weighting.contracting == 1:
         yield "control.reweighting: got 'fixed' with both factors 1, which has no effect; set expanding or contracting"
