@@ -111,7 +111,7 @@ def test_other_families_and_several_end_tokens_keep_the_probabilities_of_a_full_
 
 
 def test_a_model_without_a_key_value_cache_and_one_without_finite_logits_are_refused(policy):
-    with pytest.raises(PolicyError, match="keeps no key-value cache; choose a model with attention"):
+    with pytest.raises(PolicyError, match="has no key-value cache; choose a model with attention"):
         sample(untrained(policy, MambaConfig(**SIZES, num_hidden_layers=1)), PROMPTS, 1, 4, seed=0)
     broken = load_policy()
     broken.model.lm_head.weight.data.fill_(float("nan"))

@@ -1,4 +1,4 @@
-"""What keeps a policy near a reference: exact KL with a fixed or adaptive coefficient, or Fisher-weighted EWC."""
+"""Penalties that keep a policy near a reference: exact KL with a fixed or adaptive coefficient, Fisher-weighted EWC."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from entrostat.tokens import token_stats
 
 
 class KlAnchor:
-    """coefficient x KL(pi || reference) of every token; kind `adaptive` moves the coefficient after each step."""
+    """coefficient x KL(pi || reference) of every token; kind `adaptive` adapts the coefficient after each step."""
 
     def __init__(self, settings: KlRecipe, reference: Policy, temperature: float) -> None:
         self.settings, self.reference, self.temperature = settings, reference, temperature
         self.coefficient = settings.coefficient
 
     def per_token(self, logits: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """KL of every completion token (B, T) in nats, and the entropy flow of that term; neither weighted yet."""
+        """KL of every completion token (B, T) in nats, and the entropy flow of that term, without the coefficient."""
         device = self.reference.device
         with torch.no_grad():
             reference = self.reference.logits(
@@ -40,7 +40,7 @@ class KlAnchor:
         return kl_to_reference(logits, reference, self.temperature), flow
 
     def observe(self, kl: float) -> None:
-        """Hear the step's mean KL in nats a token."""
+        """Record the step's mean KL in nats per token."""
         if self.settings.kind == "adaptive":
             self.coefficient = adapted_coefficient(self.coefficient, kl, self.settings.target)
 
@@ -70,7 +70,7 @@ class FisherAnchor:
 
 
 def build_anchor(recipe: Recipe, start: Path, prompts: Sequence[str]) -> KlAnchor | FisherAnchor | None:
-    """What a recipe keeps the policy near to; None for nothing. start: the campaign's first weights."""
+    """The penalty of a recipe, or None. start: the campaign's first weights."""
     settings, policy = recipe.update.kl, recipe.policy
     if settings is None:
         return None
@@ -91,12 +91,12 @@ def build_anchor(recipe: Recipe, start: Path, prompts: Sequence[str]) -> KlAncho
 def diagonal_fisher(
     policy: Policy, prompts: Sequence[str], samples: int, *, max_new_tokens: int, seed: int, temperature: float
 ) -> list[Tensor]:
-    """Diagonal of the Fisher information of the policy's weights, a tensor a parameter, per completion token.
+    """Diagonal of the Fisher information of the policy's weights, one tensor per parameter, per completion token.
 
         F_i = mean over completions y ~ pi of (d ln pi(y) / d theta_i)^2, divided by the mean length of y
 
-    That is the true Fisher information: y comes from the policy itself, not from data (Kunstner et al.,
-    arXiv 1905.12558). `samples` completions are drawn, of the prompts in turn.
+    This is the true Fisher information: y is sampled from the policy itself, not from data (Kunstner et al.,
+    arXiv 1905.12558). `samples` completions are drawn, cycling through the prompts.
     """
     asked = [prompts[i % len(prompts)] for i in range(samples)]
     rollout = sample(policy, asked, 1, max_new_tokens, seed, temperature)

@@ -1,4 +1,4 @@
-"""What sampling reads: the beginnings of completions, each once for all the rows that share it."""
+"""The prefixes of completions during sampling; each is read once for all rows that share it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from entrostat.engine.policy import Policy, PolicyError
 
 
 class Branches:
-    """The beginnings of the completions of left-padded prompts (P, W) that are being drawn, at first the prompts.
+    """The prefixes of the completions that are being drawn for left-padded prompts (P, W); at first the prompts.
 
-    rows, limit: completions, and tokens of one, at most. logits: (U, V) of the token after each of the U branches.
-    Raises PolicyError for a model that keeps no key-value cache.
+    rows, limit: maximum completions, and tokens of each. logits: (U, V) of the token after each of the U branches.
+    Raises PolicyError for a model without a key-value cache.
     """
 
     def __init__(self, policy: Policy, prompts: Tensor, prompt_mask: Tensor, rows: int, limit: int) -> None:
@@ -28,10 +28,10 @@ class Branches:
         self.positions = positions[:, -1:]
 
     def grow(self, place: Tensor, token: Tensor) -> Tensor:
-        """Go on with the `token` (K,) that each row drew at its `place` (K,); where the rows are then (K,).
+        """Append the `token` (K,) that each row drew at its `place` (K,); return the new places of the rows (K,).
 
-        A branch that parts in several stays in its place with one of them, the others come last; branches without a row
-        are dropped when they are a quarter of all.
+        If a branch splits, one part keeps its place and the others are added at the end; branches without a row are
+        dropped once they are a quarter of all.
         """
         size = self.logits.shape[-1]
         drawn, branch = torch.unique(place * size + token, return_inverse=True)
@@ -52,7 +52,7 @@ class Branches:
         return places[branch]
 
     def _read(self, tokens: Tensor, attention: Tensor, positions: Tensor) -> Tensor:
-        """Logits (U, V) of the token after `tokens` (U, t), which join the cache."""
+        """Logits (U, V) of the token after `tokens` (U, t), which are added to the cache."""
         name = cache_name(self.policy.model)
         out = self.policy.model(
             input_ids=tokens,
@@ -64,15 +64,15 @@ class Branches:
         )
         if out.get(name) is not self.cache:
             raise PolicyError(
-                f"policy.path: {self.policy.source} ({type(self.policy.model).__name__}) keeps no key-value cache; "
+                f"policy.path: {self.policy.source} ({type(self.policy.model).__name__}) has no key-value cache; "
                 "choose a model with attention layers"
             )
         return cast(Tensor, out.logits[:, -1])
 
 
 def _visible(policy: Policy, attention: Tensor) -> Tensor:
-    """The mask (U, T) of a decoding step's keys, once for all steps: added to the scores, (U, 1, 1, T), where the model
-    reads that, for its own way there from a mask of ones takes time at every step.
+    """The mask (U, T) of a decoding step's keys, made once for all steps: (U, 1, 1, T), added to the scores, if the
+    model accepts that; its own conversion from a mask of ones takes time at every step.
     """
     if not policy.packs:
         return attention.long()

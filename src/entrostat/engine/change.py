@@ -1,4 +1,4 @@
-"""What an optimizer step did to the entropy, beside what announced it: the flow of its tokens, its step in weights."""
+"""The change of entropy by an optimizer step, predicted from its tokens' flow or its step in weights, and measured."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from entrostat.control import FlowCalibration
 
 
 class ChangeMeter:
-    """Predicts the change of mean entropy from what announces it, then measures it on the step's own states.
+    """Predicts the change of mean entropy, then measures it on the step's own states.
 
-    The announcement is learning rate x (flow_up + flow_down), for the flow is the change for a unit step on each
-    token's own logits and the optimizer's step is proportional to the learning rate; or, where it is computed, the
-    change to first order in the weights. A prediction is made before its step is learned from, so its error is an
-    honest one.
+    The predictor is learning rate x (flow_up + flow_down), because the flow is the change for a unit step on each
+    token's own logits and the optimizer's step is proportional to the learning rate; or, if it is computed, the change
+    to first order in the weights. Each prediction is made before its step enters the fit, so its error is out of
+    sample.
     """
 
     def __init__(self) -> None:
         self.calibration = FlowCalibration()
 
-    def read(self, announced: float, before: float, after: Callable[[], float]) -> dict[str, Any]:
+    def read(self, predictor: float, before: float, after: Callable[[], float]) -> dict[str, Any]:
         """The fields of the step line.
 
         predicted_change, predicted_error: nats, None before three steps; measured_change: nats; measure_seconds: what
-        the second scoring cost. before: mean entropy of the step's tokens in nats; after: scores them again.
+        the second scoring took. before: mean entropy of the step's tokens in nats; after: scores them again.
         """
         started = time.perf_counter()
-        prediction = self.calibration.predict(announced)
+        prediction = self.calibration.predict(predictor)
         change = after() - before
-        self.calibration.observe(announced, change)
+        self.calibration.observe(predictor, change)
         return {
             "predicted_change": prediction.change if prediction else None,
             "predicted_error": prediction.error if prediction else None,
@@ -53,9 +53,9 @@ class ChangeMeter:
 class FirstOrder:
     """The change of the mean entropy to first order in the weights theta, in nats: <d H / d theta, step of theta>.
 
-    Unlike the flow, which takes every token's logits for free variables, it knows which weights the tokens share and
-    what the optimizer made of the gradient (momentum, preconditioning, clipping). It costs one more backward pass and a
-    copy of the weights and of their gradient; it holds while the step is small.
+    Unlike the flow, which treats every token's logits as free variables, it includes the weights that tokens share and
+    the optimizer's use of the gradient (momentum, preconditioning, clipping). It needs one more backward pass and a
+    copy of the weights and of their gradient; it is accurate for small steps.
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
@@ -64,13 +64,13 @@ class FirstOrder:
         self._gradients = [torch.zeros_like(weight) for weight in self.weights]
 
     def add(self, entropy: Tensor) -> None:
-        """Take in the summed entropy of a micro-batch, a scalar with its graph, which stays for the loss."""
-        found = torch.autograd.grad(entropy, self.weights, retain_graph=True, allow_unused=True)
-        for total, gradient in zip(self._gradients, found, strict=True):
+        """Add the summed entropy of a micro-batch, a scalar with its graph, which is kept for the loss."""
+        gradients = torch.autograd.grad(entropy, self.weights, retain_graph=True, allow_unused=True)
+        for total, gradient in zip(self._gradients, gradients, strict=True):
             if gradient is not None:
                 total += gradient
 
     def change(self, tokens: float) -> float:
-        """The change of the mean entropy over `tokens` that the step taken since brings."""
+        """The first-order change of the mean entropy over `tokens` by the step taken since."""
         steps = ((weight.detach() - before) for weight, before in zip(self.weights, self._before, strict=True))
         return sum(float((g * s).double().sum()) for g, s in zip(self._gradients, steps, strict=True)) / tokens

@@ -3,7 +3,7 @@
     checkpoints/<digest>/   a model folder in Hugging Face format; a resume point adds optimizer.safetensors, state.json
     checkpoints/tags.json   tag -> digest and step: start, peak, held, end, resume, resume-<tag>
 
-A tag moves only after the folder it names is whole on the disk, so a kill at any moment leaves the old or the new.
+A tag moves only after the folder it names is completely on disk, so a kill at any moment leaves the old or the new.
 A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
 """
 
@@ -32,7 +32,7 @@ STATE_FILE = "state.json"
 
 
 class CheckpointError(EntrostatError, RuntimeError):
-    """A checkpoint that cannot be written or read; what was there before is intact."""
+    """A checkpoint that cannot be written or read; earlier checkpoints are intact."""
 
 
 class CheckpointStore:
@@ -50,9 +50,9 @@ class CheckpointStore:
         optimizer: torch.optim.Optimizer | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> Checkpoint:
-        """Write the policy, and for a resume point the optimizer and the JSON-able state.
+        """Write the policy and, for a resume point, the optimizer and the JSON-able state.
 
-        Raises CheckpointError when the disk refuses; no earlier checkpoint is touched.
+        Raises CheckpointError if the disk refuses; no earlier checkpoint is changed.
         """
         temporary = scratch(self.folder)
         try:
@@ -81,7 +81,7 @@ class CheckpointStore:
     def tags(self, *needed: str) -> dict[str, Checkpoint]:
         """Every tagged checkpoint.
 
-        CheckpointError: the file is damaged, lacks a tag that is needed, or names something else than a checkpoint.
+        CheckpointError: the file is damaged, lacks a required tag, or names something that is not a checkpoint.
         """
         file = self.folder / "tags.json"
         if not file.exists():
@@ -100,25 +100,25 @@ class CheckpointStore:
             raise CheckpointError(f"{file}: not a tag file ({error}); restore it or start in a new folder") from error
 
     def retag(self, tags: Mapping[str, Checkpoint]) -> None:
-        """Make these the tags, all at once, and delete every checkpoint of ours that none of them names."""
+        """Replace all tags at once, and delete every checkpoint of ours that no tag names."""
         content = {tag: {"digest": kept.path.name, "step": kept.step} for tag, kept in sorted(tags.items())}
         atomic_write(self.folder / "tags.json", json.dumps(content, indent=1).encode() + b"\n")
         remove_digests(self.folder, keep={kept.path.name for kept in tags.values()})
 
 
 def verify(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError where the folder's name is a digest and it is not there, or its content has another.
+    """Raise CheckpointError if the folder's name is a digest, and it is missing or its content has another digest.
 
-    A folder with a name of another kind, such as a user's own model, is taken as it is.
+    A folder with any other name, such as a user's own model, is accepted as it is.
     """
     if not is_digest(checkpoint.path.name):
         return
     if not checkpoint.path.is_dir():
         raise CheckpointError(f"{checkpoint.path}: the checkpoint of step {checkpoint.step} is missing; restore it")
-    found = folder_digest(checkpoint.path)
-    if found != checkpoint.path.name:
+    actual = folder_digest(checkpoint.path)
+    if actual != checkpoint.path.name:
         raise CheckpointError(
-            f"{checkpoint.path}: the checkpoint of step {checkpoint.step} is corrupt (its content hashes to {found}); "
+            f"{checkpoint.path}: the checkpoint of step {checkpoint.step} is corrupt (its content hashes to {actual}); "
             "restore it from a copy or start in a new folder"
         )
 

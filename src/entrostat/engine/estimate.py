@@ -1,4 +1,4 @@
-"""What a chain will take, before it is run: steps, completions, tokens and memory."""
+"""The resources that a chain will need, before it is run: steps, completions, tokens and memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from entrostat.recipe import StudyRecipe
 
 
 def estimate(study: StudyRecipe, method: str) -> dict[str, Any]:
-    """Upper bounds for one chain of a method: no campaign stops early, every completion is of the full length.
+    """Upper bounds for one chain of a method: no campaign stops early, every completion has the full length.
 
-    memory: weights, gradients and AdamW's two moments in the policy's dtype, of a model whose folder is here or whose
-    name says its size (as in Qwen2.5-3B); "?" for others. Activations and the key-value cache come on top.
+    memory: weights, gradients and AdamW's two moments in the policy's dtype, of a model whose folder exists or whose
+    name has its size (as in Qwen2.5-3B); "?" for others. Activations and the key-value cache are not included.
     """
     recipe = study.recipe(method, study.seeds[0], 0)
     steps = recipe.campaign.steps * study.campaigns
@@ -43,9 +43,9 @@ def estimate(study: StudyRecipe, method: str) -> dict[str, Any]:
 
 
 def parameter_count(path: str) -> int | None:
-    """Weights of a model: from its folder's safetensors headers, or as its name says (Qwen2.5-7B, gemma-3-270m).
+    """Number of weights of a model, from its folder's safetensors headers or its name (Qwen2.5-7B, gemma-3-270m).
 
-    PolicyError: a file that is cut off or none.
+    PolicyError: a file is cut off or not a safetensors file.
     """
     folder = embedded_folder() if path == EMBEDDED else Path(path)
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []

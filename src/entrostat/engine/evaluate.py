@@ -1,4 +1,4 @@
-"""Measuring a policy on a split of tasks: pass@k, distinct solutions, entropy, length, failures."""
+"""Evaluation of a policy on a split of tasks: pass@k, distinct solutions, entropy, length, failures."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def evaluate(
     seed: int | Sequence[int],
     shown: int = 8,
 ) -> Evaluation:
-    """Draw `samples` completions of every task with fixed seeds and grade them; seed: of all tasks, or one a task.
+    """Draw `samples` completions of every task with fixed seeds and grade them; seed: for all tasks, or one per task.
 
     (n, c) of a task counts graded completions only: an infrastructure error is neither right nor wrong. Tasks with
-    fewer graded completions than k leave that pass@k out of the mean.
-    Raises WorkerError when a task has none: pass@1 of the others alone would be no measure of the split.
+    fewer than k graded completions are left out of the mean pass@k.
+    Raises WorkerError if a task has none: pass@1 of the other tasks alone would not measure the split.
     """
     started = time.perf_counter()
-    found = sample_graded(policy, grader, tasks, samples, max_new_tokens, seed, temperature, batch_rows)
-    rollout, verdicts = found.rollout, found.verdicts
+    sampled = sample_graded(policy, grader, tasks, samples, max_new_tokens, seed, temperature, batch_rows)
+    rollout, verdicts = sampled.rollout, sampled.verdicts
     results, distinct = [], []
     for i, task in enumerate(tasks):
         own = slice(i * samples, (i + 1) * samples)
@@ -56,7 +56,7 @@ def evaluate(
         if not graded:
             raise WorkerError(
                 f"evaluation: no completion of task {task.id!r} could be graded ({verdicts[own][0].detail}); "
-                "mend the grading and start the same command again, which resumes the run"
+                "fix the grading and start the same command again, which resumes the run"
             )
         results.append([task.id, len(graded), sum(v.passed for v in graded)])
         solved = zip(rollout.texts[own], verdicts[own], strict=True)
@@ -82,16 +82,16 @@ def evaluate_split(
     tasks: Sequence[AnyTask],
     part: tuple[int, int] | None = None,
 ) -> Evaluation:
-    """Evaluate a split as the recipe says, or only its tasks part[0] ... part[1] - 1, which the line then says.
+    """Evaluate a split as the recipe says, or only its tasks part[0] ... part[1] - 1, which the line then names.
 
-    A part draws each task's numbers from a seed of its own, so that it is the same whatever else is evaluated.
+    Each task of a part has its own seed, so its result does not depend on what else is evaluated.
     """
     settings = recipe.evaluation
     seed: int | list[int] = derived_seed(recipe.tasks.seed, "evaluation", split)
     if part:
         tasks = tasks[slice(*part)]
         seed = [derived_seed(recipe.tasks.seed, "evaluation", split, task.id) for task in tasks]
-    found = evaluate(
+    evaluation = evaluate(
         policy,
         grader,
         tasks,
@@ -102,11 +102,11 @@ def evaluate_split(
         batch_rows=recipe.rollout.batch_rows,
         seed=seed,
     )
-    return replace(found, line={"tasks": list(part), **found.line}) if part else found
+    return replace(evaluation, line={"tasks": list(part), **evaluation.line}) if part else evaluation
 
 
 def completion_metrics(rollout: Rollout, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Mean length in tokens, share cut at the limit, and how many completions met each outcome."""
+    """Mean length in tokens, share cut at the limit, and the number of completions with each outcome."""
     counts = Counter(verdict.outcome for verdict in verdicts)
     return {
         "length": float(rollout.lengths.float().mean()),
@@ -116,7 +116,7 @@ def completion_metrics(rollout: Rollout, verdicts: Sequence[Verdict]) -> dict[st
 
 
 def group_metrics(groups: Sequence[Sequence[float | None]]) -> dict[str, float]:
-    """Shares of the prompts whose graded completions are mixed, all passed, and all failed; only the first teach."""
+    """Shares of prompts whose graded completions are mixed, all passed, and all failed; only mixed ones teach."""
     outcomes = [{reward > 0 for reward in group if reward is not None} for group in groups]
     return {
         "mixed": sum(len(outcome) == 2 for outcome in outcomes) / len(groups),

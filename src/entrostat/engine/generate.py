@@ -1,4 +1,4 @@
-"""Writing samples of a policy to a file, to be graded there or elsewhere."""
+"""Samples of a policy in a file, for grading."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def generate(
 ) -> Path:
     """Append to `out`, JSON lines of "task_id", "sample" and "completion", until every task has samples 0 to n - 1.
 
-    A sample depends on the seed, its task and n, not on the other tasks, so an interrupted run goes on where it
-    stopped, to the same file. What they were drawn with stands beside them, in a file with the suffix .settings.json.
-    progress is told (tasks done, tasks in all). Raises RunError when `out` holds samples that were drawn otherwise.
+    A sample depends on the seed, its task and n, not on the other tasks, so an interrupted run can be resumed and ends
+    with the same file. The sampling settings are in a second file with the suffix .settings.json.
+    progress is called with (tasks done, all tasks). Raises RunError if `out` has samples with other settings.
     """
     settings = {"model": policy.source, "n": n, "max_new_tokens": max_new_tokens, "temperature": temperature}
     file = Path(out)

@@ -1,4 +1,4 @@
-"""Sampling and grading at one time: completions are graded while longer ones of their batch are still being drawn."""
+"""Concurrent sampling and grading: completions are graded while longer ones of their batch are still being drawn."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ def sample_graded(
     temperature: float,
     batch_rows: int,
 ) -> GradedRollout:
-    """Draw `samples` completions of every task, and grade each from when it has ended; see `sample`.
+    """Draw `samples` completions of every task, and grade each once it has ended; see `sample`.
 
-    Raises what `sample` and `CodeGrader.grade` raise; the gradings under way are ended first.
+    Raises what `sample` and `CodeGrader.grade` raise; gradings in progress are ended first.
     """
     waiting: deque[tuple[int, str]] = deque()
     verdicts: dict[int, Verdict] = {}
-    clerk, errands = ThreadPoolExecutor(1), []
+    executor, futures = ThreadPoolExecutor(1), []
 
     def judge() -> None:
-        """Grade all that wait by now, in one batch."""
+        """Grade all waiting completions in one batch."""
         batch = [waiting.popleft() for _ in range(len(waiting))]
         if batch:
-            found = grader.grade([(tasks[row // samples], text) for row, text in batch])
-            verdicts.update(zip((row for row, _ in batch), found, strict=True))
+            graded = grader.grade([(tasks[row // samples], text) for row, text in batch])
+            verdicts.update(zip((row for row, _ in batch), graded, strict=True))
 
     def ended(rows: Sequence[int], texts: Sequence[str]) -> None:
         waiting.extend(zip(rows, texts, strict=True))
-        errands.append(clerk.submit(judge))
+        futures.append(executor.submit(judge))
 
     prompts = [task.prompt for task in tasks]
     try:
         rollout = sample(policy, prompts, samples, max_new_tokens, seed, temperature, batch_rows, ended)
         sampled = time.perf_counter()
-        for errand in errands:
-            errand.result()
+        for future in futures:
+            future.result()
     except BaseException:
-        clerk.shutdown(wait=False, cancel_futures=True)  # first, or the next errand begins once this one is ended
+        executor.shutdown(wait=False, cancel_futures=True)  # first, or the next future starts when this one has ended
         grader.interrupt()
         raise
     finally:
-        clerk.shutdown()
+        executor.shutdown()
     return GradedRollout(rollout, [verdicts[row] for row in range(len(verdicts))], time.perf_counter() - sampled)

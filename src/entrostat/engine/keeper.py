@@ -1,4 +1,4 @@
-"""Which checkpoints of a campaign are kept: start, peak, end, the controller's, and those of a resume point."""
+"""The checkpoints that a campaign keeps: start, peak, end, the controller's, and those of a resume point."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ REMEMBERED = ("peak", "held")  # by a resume point
 class Keeper:
     """The kept checkpoints of one campaign, as tags of its store.
 
-    start: the first weights. peak: the best so far. held: the step that the controller wants at hand. end: the last.
-    A resume point remembers the peak and the held of its moment under tags of their own, `resume-<tag>`, so that a
-    campaign that goes on from there has again what it had then.
+    start: the first weights. peak: the best so far. held: the step that the controller keeps. end: the last.
+    A resume point also tags its current peak and held as `resume-<tag>`, so that a campaign that resumes there has the
+    same checkpoints again.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
@@ -31,23 +31,23 @@ class Keeper:
 
     @property
     def steps(self) -> list[int]:
-        """Steps whose weights are at hand."""
+        """Steps whose weights are kept."""
         return sorted({checkpoint.step for checkpoint in self._tags.values()})
 
     def at(self, step: int) -> Checkpoint:
-        """The checkpoint of a kept step. ValueError: it is kept no more."""
+        """The checkpoint of a kept step. ValueError: it is no longer kept."""
         for kept in self._tags.values():
             if kept.step == step:
                 return kept
         raise ValueError(f"step is {step}, but kept are {self.steps}; order a step kept while it is the last")
 
     def keep(self, **tags: Checkpoint) -> None:
-        """Give tags to checkpoints; what had one of them loses it, and is forgotten with its last."""
+        """Set tags of checkpoints; a checkpoint that loses its last tag is deleted."""
         self._tags |= tags
         self._retag()
 
     def save_resume_point(self, checkpoint: Checkpoint) -> None:
-        """Make this the place from which a killed campaign goes on, with what is kept now."""
+        """Make this checkpoint the resume point, together with the checkpoints that are kept now."""
         now = {f"{RESUME}-{tag}": self._tags[tag] for tag in REMEMBERED if tag in self._tags}
         self._at_resume = {RESUME: checkpoint, **now}
         self._retag()

@@ -1,8 +1,8 @@
-"""Logits of completion tokens given their prompts: a row each, or many completions in one row.
+"""Logits of completion tokens given their prompts: one row per completion, or many completions in one row.
 
-In a packed row whatever sequences begin with alike is read once: the prompt of a group, and the tokens that completions
-share until they part. Every token keeps the position that it has in its own sequence and attends to what comes before
-it there, so the logits are those of rows apart.
+In a packed row a common prefix of sequences is read once: the prompt of a group, and the tokens that completions share
+until they differ. Every token keeps the position that it has in its own sequence and attends to the tokens before it
+there, so the logits equal those of separate rows.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-ROW_TOKENS = 160  # attention costs a row its square
-LONGEST = 2048  # tokens of a prompt and its completion, above which they stay apart
+ROW_TOKENS = 160  # the cost of attention is quadratic in the row
+LONGEST = 2048  # tokens of a prompt and its completion, above which rows stay separate
 TOLERANCE = {torch.float32: 1e-3}  # of the largest logit; other types round more
 
 
@@ -32,7 +32,7 @@ class Packing:
 
 
 class _Row:
-    """One row: a forest of the sequences in it, each token after the one that it follows."""
+    """One row: its sequences as a forest, each token after its predecessor."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -41,7 +41,7 @@ class _Row:
         self._after: dict[tuple[int, int], int] = {}
 
     def known(self, sequence: list[int]) -> list[int]:
-        """Places of the longest beginning of `sequence` that the row has."""
+        """Places of the longest prefix of `sequence` in the row."""
         places: list[int] = []
         place: int | None = -1
         for token in sequence:
@@ -52,7 +52,7 @@ class _Row:
         return places
 
     def add(self, sequence: list[int], known: list[int]) -> list[int]:
-        """Append what is not `known` of `sequence`; the places of the whole."""
+        """Append the part of `sequence` that is not `known`; return the places of all its tokens."""
         begin, end = len(self.tokens), len(self.tokens) + len(sequence) - len(known)
         if begin < end:
             self.pieces.append((begin, end, known[-1] if known else -1))
@@ -64,7 +64,7 @@ class _Row:
         return places
 
     def read(self, width: int) -> Tensor:
-        """Whether each place of `width` attends to each other (width, width); padding attends to itself."""
+        """Whether each place attends to each other place (width, width); padding attends to itself."""
         read = torch.eye(width, dtype=torch.bool)
         for begin, end, before in self.pieces:
             if before >= 0:
@@ -74,10 +74,10 @@ class _Row:
 
 
 def pack(prompts: Tensor, prompt_mask: Tensor, completions: Tensor, mask: Tensor, dtype: torch.dtype) -> Packing:
-    """Lay left-padded prompts (B, P) and right-padded completions (B, T) out in rows, in the order that they come in: a
-    row is closed when the next sequence does not fit. dtype: that of the model's scores.
+    """Pack left-padded prompts (B, P) and right-padded completions (B, T) into rows in the given order; a row is closed
+    when the next sequence does not fit. dtype: that of the model's scores.
     """
-    rows, found = [_Row()], []
+    rows, ends = [_Row()], []
     lengths = prompt_mask.sum(1).tolist()
     for prompt, completion, length in zip(_kept(prompts, prompt_mask), _kept(completions, mask), lengths, strict=True):
         sequence = prompt + completion[:-1]  # nothing is predicted from the last token
@@ -85,12 +85,12 @@ def pack(prompts: Tensor, prompt_mask: Tensor, completions: Tensor, mask: Tensor
         if rows[-1].tokens and len(rows[-1].tokens) + len(sequence) - len(known) > ROW_TOKENS:
             rows.append(_Row())
             known = []
-        found.append((len(rows) - 1, rows[-1].add(sequence, known)[length - 1 :]))
+        ends.append((len(rows) - 1, rows[-1].add(sequence, known)[length - 1 :]))
     width = max(len(row.tokens) for row in rows)
     before = torch.tensor(
         [
             [number * width + place for place in places + places[:1] * (completions.shape[1] - len(places))]
-            for number, places in found
+            for number, places in ends
         ]
     )
     read = torch.stack([row.read(width) for row in rows]).unsqueeze(1)
@@ -110,7 +110,7 @@ def _kept(tokens: Tensor, mask: Tensor) -> list[list[int]]:
 
 
 def packed_logits(model: Any, packing: Packing) -> Tensor:
-    """Logits (B, T, V) of the packed completion tokens; those of padding mean nothing."""
+    """Logits (B, T, V) of the packed completion tokens; undefined at padding."""
     out = model.base_model(
         input_ids=packing.tokens,
         attention_mask=packing.attention,
@@ -136,9 +136,9 @@ def separate_logits(model: Any, prompts: Tensor, prompt_mask: Tensor, completion
 
 @torch.no_grad()
 def reads_packed_rows(model: Any) -> bool:
-    """Whether a model's packed logits are those of rows apart, tried on a few tokens.
+    """Whether a model's packed logits equal those of separate rows, tested on a few tokens.
 
-    Not with a sliding window, which would count the completions in between, nor where the model refuses such a mask.
+    False with a sliding window, which would count the completions in between, and if the model refuses such a mask.
     """
     config = model.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -152,7 +152,7 @@ def reads_packed_rows(model: Any) -> bool:
     batch = (prompts, torch.ones_like(prompts, dtype=torch.bool), completions, mask)
     try:
         packed = packed_logits(model, pack(*batch, model.dtype))[mask].float()
-    except Exception:  # whatever a model says to a mask or an argument that it does not know
+    except Exception:  # a model may raise anything for a mask or an argument that it does not know
         return False
     apart = separate_logits(model, *batch)[mask].float()
     return bool((packed - apart).abs().max() <= TOLERANCE.get(model.dtype, 5e-2) * apart.abs().max())

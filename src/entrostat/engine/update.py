@@ -159,10 +159,10 @@ class Learner:
         seconds = {"update": time.perf_counter() - started}
         if self.meter:
             flow = metrics["flow_up"] + metrics["flow_down"]
-            announced = metrics.get("first_order_change", self.learning_rate(number) * flow)
+            predictor = metrics.get("first_order_change", self.learning_rate(number) * flow)
             before = sums.entropy / sums.tokens
             with _plain_refusal(number, "The weights are lost"):
-                change = self.meter.read(announced, before, lambda: self._mean_entropy(experience.rollout))
+                change = self.meter.read(predictor, before, lambda: self._mean_entropy(experience.rollout))
             seconds["measure"] = change.pop("measure_seconds")
             metrics |= change | {"flow_by_rule": {rule: total / sums.tokens for rule, total in found.by_rule.items()}}
         return {
