@@ -41,5 +41,5 @@ def test_infrastructure_errors_leave_n_and_the_pass_at_k_that_n_no_longer_reache
 
 
 def test_a_task_without_any_verdict_ends_the_evaluation_in_a_plain_error():
-    with pytest.raises(WorkerError, match=r"no completion of task 'listcraft/.*' could be graded .no worker.; mend"):
+    with pytest.raises(WorkerError, match=r"no completion of task 'listcraft/.*' could be graded .no worker.; fix"):
         measured("pfxx")
