@@ -58,7 +58,7 @@ def equal_values(answer: str) -> dict[str, str]:
         return {}
     value = Decimal(answer)
     found = {"two blanks around it": f" {answer} ", "bold": f"**{answer}**", "a currency sign": f"${answer}"}
-    if value == value.to_integral_value():
+    if "." not in answer:
         found |= {"a decimal point and a zero": f"{answer}.0"}
     if abs(value) >= 1000:
         found |= {"separators of thousands": f"{value:,}"}
