@@ -108,9 +108,10 @@ def test_a_watcher_that_sees_nothing_says_so_and_ends_with_an_error(tmp_path, ki
     assert str(file) in result.stderr.replace("\n", "")
 
 
-def test_a_watcher_of_a_pipe_ends_at_once_instead_of_waiting_in_it(tmp_path):
+@pytest.mark.parametrize("given", ["log.jsonl", "-", "/dev/zero"])
+def test_a_watcher_of_a_pipe_ends_at_once_instead_of_waiting_in_it(tmp_path, given):
     os.mkfifo(tmp_path / "log.jsonl")
-    result = run("watch", tmp_path / "log.jsonl", "--once", "--until", "warning")
+    result = run("watch", given if given == "-" else tmp_path / given, "--once", "--until", "warning")
     assert result.exit_code == 1
     assert "a pipe, a socket or a device" in result.stderr
 

@@ -133,3 +133,21 @@ def test_an_engine_that_hands_over_a_folder_of_the_user_s_own_is_refused_and_the
     with pytest.raises(RunError, match="accepts only those in the run folder"):
         run(tmp_path / "chain", start, 1, Foreign())
     assert tree(start.path) == before
+
+
+@pytest.mark.parametrize("link", ["campaign-00", "campaign-00/checkpoints", "checkpoints"])
+def test_a_link_to_another_run_is_refused_and_that_run_stays_whole(tmp_path, start, link):
+    chain, other = tmp_path / "chain", tmp_path / "other"
+    run(chain, start, 1)
+    run(other, start, 1)
+    spare = Counting().save(Run.create(tmp_path / "spare", {}, 0, {}, {}), 7)
+    (other / link).mkdir(exist_ok=True)
+    spare.rename(other / link / spare.name)
+    place = chain / link
+    if place.exists():
+        place.rename(tmp_path / "aside")
+    place.symlink_to(other / link)
+    before = tree(other)
+    with pytest.raises(RunError, match=rf"{link}: is a link"):
+        run(chain, start, 2)
+    assert tree(other) == before

@@ -143,6 +143,9 @@ def _write_outcome(place: Path, outcome: CampaignOutcome) -> None:
 
 def _settle(chain: Path, outcomes: Sequence[CampaignOutcome], kept: int) -> Checkpoint:
     """Move the last hand-over out of its campaign's folder, and delete our weights except the newest hand-overs."""
+    place = campaign_folder(chain, len(outcomes) - 1)
+    _refuse_links(chain / "checkpoints", place, place / "checkpoints")
+    _refuse_links(place / AFTER_ROLL_BACK, place / AFTER_ROLL_BACK / "checkpoints")
     handed_over = outcomes[-1].handed_over
     hand_over = read_hand_over(chain, handed_over)
     if not hand_over.path.exists() and handed_over.path.exists():
@@ -153,17 +156,25 @@ def _settle(chain: Path, outcomes: Sequence[CampaignOutcome], kept: int) -> Chec
             )
         hand_over.path.parent.mkdir(parents=True, exist_ok=True)
         handed_over.path.rename(hand_over.path)
-    _free_campaign(campaign_folder(chain, len(outcomes) - 1))
+    _free_campaign(place)
     remove_digests(chain / "checkpoints", keep={past.handed_over.path.name for past in outcomes[-kept:]})
     return hand_over
+
+
+def _refuse_links(*folders: Path) -> None:
+    """RunError: one is a link, and what it leads to may belong to another run."""
+    for folder in folders:
+        if folder.is_symlink():
+            raise RunError(
+                f"{folder}: is a link, and a chain moves and deletes what is in it; put the folder itself there, or "
+                "link the whole folder of the study"
+            )
 
 
 def _free_campaign(place: Path) -> None:
     """Delete the weights of a finished campaign, and their folders if these are then empty."""
     for checkpoints in (place / "checkpoints", place / AFTER_ROLL_BACK / "checkpoints"):
         remove_digests(checkpoints, keep=set())
-        if checkpoints.is_symlink():
-            continue
         for index in ("tags.json", "finished.json"):
             (checkpoints / index).unlink(missing_ok=True)
         with suppress(OSError):

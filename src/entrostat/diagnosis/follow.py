@@ -35,7 +35,7 @@ class Follower:
 
     def look(self) -> list[Finding]:
         """The findings that are new since the last look. LogError: the log cannot be read."""
-        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+        if self.path == Path("-") or (self.path.exists() and not (self.path.is_file() or self.path.is_dir())):
             raise LogError(
                 f"{self.path}: a pipe, a socket or a device, which cannot be read again and again; write the log to a "
                 "file, with tee for example"
