@@ -44,7 +44,7 @@ def test_a_command_ends_an_error_in_plain_lines(error, lines, monkeypatch):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr("entrostat.cli.reporting.show_runs", fails)
+    monkeypatch.setattr("entrostat.cli.reporting.refuse_missing_run", fails)
     result = CliRunner().invoke(app, ["report", "run"])
     assert result.exit_code == 1
     lines = result.stderr.splitlines()
@@ -55,5 +55,5 @@ def test_a_command_ends_an_error_in_plain_lines(error, lines, monkeypatch):
 
 
 def test_a_fault_of_ours_is_not_taken_for_the_users(monkeypatch):
-    monkeypatch.setattr("entrostat.cli.reporting.show_runs", lambda *_: 1 / 0)
+    monkeypatch.setattr("entrostat.cli.reporting.refuse_missing_run", lambda *_: 1 / 0)
     assert isinstance(CliRunner().invoke(app, ["report", "run"]).exception, ZeroDivisionError)

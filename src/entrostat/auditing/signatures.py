@@ -23,6 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
+from entrostat.errors import EntrostatError
+
 Signature = Literal["trl", "verl", "verl-batch", "verifiers", "verifiers-group", "openenv", "plain"]
 Form = Literal["plain", "chat"]
 SIGNATURES: tuple[str, ...] = get_args(Signature)
@@ -47,7 +49,7 @@ _VERIFIERS = ("prompt", "completion", "answer", "state", "info", "task", "parser
 _GROUP = ("answers", "states", "infos", "tasks")
 
 
-class SignatureError(ValueError):
+class SignatureError(EntrostatError, ValueError):
     """A function that no host could call, or whose host cannot be told; the message names the remedy."""
 
 
