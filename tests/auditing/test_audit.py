@@ -32,7 +32,7 @@ SOUND = {
 
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_reward_is_accused_of_nothing(name):
-    found = audited(name)
+    found = audited(name, most=2 if name == "sound_plain" else 1)
     assert [(finding.kind, finding.evidence) for finding in found.findings] == []
     assert (found.signature, found.completions) == SOUND[name]
     assert found.false_positive.count == found.false_negative.count == 0
