@@ -242,7 +242,7 @@ def test_what_may_not_be_read_is_refused_for_that(kind):
     # root may read everything, and a process that was someone else for a while is marked by the kernel for good
     start = {"initializer": os.seteuid, "initargs": (65534,)} if os.geteuid() == 0 else {}
     with multiprocessing.get_context("fork").Pool(1, **start) as nobody:
-        assert "Permission denied; mend its permissions" in nobody.apply(refusal, (kind,))
+        assert "Permission denied; fix its permissions" in nobody.apply(refusal, (kind,))
 
 
 def test_an_event_file_without_a_byte_or_of_junk_holds_nothing(tmp_path):

@@ -94,7 +94,7 @@ def test_a_constant_band_is_two_numbers_and_padding_does_no_harm(batch):
 def test_what_needs_more_than_thresholds_is_refused():
     with pytest.raises(ValueError, match="OscillatoryDecay, which follows the entropy"):
         Steering(OscillatoryDecay(), TOTAL)
-    with pytest.raises(ValueError, match="AbcClip cuts otherwise than PPO's minimum"):
+    with pytest.raises(ValueError, match="AbcClip clips differently from PPO's minimum"):
         Steering(Constant(AbcClip()), TOTAL)
 
 

@@ -162,7 +162,7 @@ def test_a_checkpoint_of_plain_trl_is_refused(tmp_path):
     saved = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
     trainer(tmp_path, **saved).train()
     run = controlled(tmp_path, max_steps=4)
-    with pytest.raises(ValueError, match=f"holds no {STATE_FILE}"):
+    with pytest.raises(ValueError, match=f"has no {STATE_FILE}"):
         run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
@@ -267,7 +267,7 @@ def test_a_run_by_epochs_tells_the_controller_its_steps(tmp_path, given, recwarn
 
 
 def test_a_schedule_that_is_longer_than_the_run_is_kept_on_purpose(tmp_path):
-    with pytest.raises(ValueError, match="total_steps was left out"):
+    with pytest.raises(ValueError, match="total_steps is None"):
         controlled(tmp_path, EntropyController(TRIVIAL), options={"horizon": "controller"})
     run = controlled(tmp_path, EntropyController(TRIVIAL, 9), options={"horizon": "controller"}, max_steps=1)
     run.train()

@@ -90,7 +90,7 @@ def test_a_campaign_goes_on_to_the_same_trace_when_verl_or_its_parent_was_killed
     (line,) = [line for line in record(tmp_path / "whole").evals("select") if line["step"] == 1]
     assert [name for name, _, _ in line["results"]] == [f"sums/{index}" for index in range(world.TASKS)]
     assert [passed for _, _, passed in line["results"]] == [2, 2, 2, 2, 3, 3]
-    assert not any((tmp_path / "whole/verl" / name).exists() for name in ("checkpoints", "kept", "door.json"))
+    assert not any((tmp_path / "whole/verl" / name).exists() for name in ("checkpoints", "kept", "address.json"))
 
     run = record(tmp_path / "verl-killed")
     with pytest.raises(
@@ -233,7 +233,7 @@ def test_the_overrides_are_verls_own_keys(tmp_path):
     assert config.actor_rollout_ref.model.path == str(odd / "start")
     assert config.trainer.resume_from_path == str(odd / "verl/checkpoints/global_step_2")
     assert config.trainer.total_training_steps == 5
-    assert config.trainer.entrostat_campaign == {"door": str(odd / "verl/door.json"), "rate": 0.5, "passing": 1.0}
+    assert config.trainer.entrostat_campaign == {"address": str(odd / "verl/address.json"), "rate": 0.5, "passing": 1.0}
     assert config.actor_rollout_ref.actor.checkpoint.save_contents == ["model", "optimizer", "extra", "hf_model"]
     modules = config.ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES
     assert modules == "verl_chain_world,entrostat.integrations.verl_campaign"

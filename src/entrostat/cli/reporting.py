@@ -16,7 +16,7 @@ from entrostat.cli.screen import AsJson, cell, console, refuse_missing_run, visi
 
 CAPTION = (
     "pass@1 on the report split; peak@: where the select split peaked; floor: the gap that evaluation noise alone "
-    "would show; kept: what the campaign hands over; H: entropy in nats a token"
+    "would show; kept: what the campaign hands over; H: entropy in nats per token"
 )
 
 

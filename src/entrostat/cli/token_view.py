@@ -23,7 +23,7 @@ from entrostat.runs import RunError
 
 SHOWN = 8  # tokens of the table
 MARKED = 0.5  # shade from which a token is marked where there is no colour: a quarter of the scale
-UNITS = {"polarity": "advantage times sensitivity", "sensitivity": "nats a unit of logit step", "surprisal": "nats"}
+UNITS = {"polarity": "advantage times sensitivity", "sensitivity": "nats per unit of logit step", "surprisal": "nats"}
 
 Colour = tuple[int, int, int]
 GROUND, INK = (0x23, 0x27, 0x2D), "#f2f4f6"
@@ -68,7 +68,7 @@ def _heading(sample: Mapping[str, Any], view: TokenView) -> Text:
         visible(str(sample["outcome"])),
         "advantage " + ("-" if advantage is None else f"{advantage:+.3g}"),
         f"{count} tokens",
-        f"H {sum(view.entropy) / count:.3g} nats a token",
+        f"H {sum(view.entropy) / count:.3g} nats per token",
     ]
     return Text("\n" + ", ".join(parts) + "\n", style="bold")
 
@@ -76,18 +76,18 @@ def _heading(sample: Mapping[str, Any], view: TokenView) -> Text:
 def _lines(pieces: Sequence[str], shades: Sequence[float], width: int) -> list[list[Cells]]:
     """The tokens laid out in lines of at most `width` cells; a token without text of its own shows as ◦."""
     lines: list[list[Cells]] = [[]]
-    room = width
+    free = width
     for piece, shade in zip(pieces, shades, strict=True):
         for character in piece or "◦":
             shown = visible(character)
-            if cell_len(shown) > room:
+            if cell_len(shown) > free:
                 lines.append([])
-                room = width
+                free = width
             lines[-1].append((shown, shade))
-            room -= cell_len(shown)
+            free -= cell_len(shown)
             if character == "\n":
                 lines.append([])
-                room = width
+                free = width
     return [line for line in lines if line]
 
 

@@ -87,7 +87,7 @@ def _train(recipe: Any, out: Path, track: Sequence[str] = ()) -> list[Path]:
 
 @contextmanager
 def _live_status(recipe: Any) -> Iterator[Any]:
-    """A listener that shows one line a run: a bar in a terminal, a line every ten steps elsewhere."""
+    """A listener that shows one line per run: a bar in a terminal, a line every ten steps elsewhere."""
     total = recipe.campaign.steps
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[status]}")]

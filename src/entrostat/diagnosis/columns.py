@@ -4,7 +4,7 @@ The names come from `entrostat.runs.schema`: first the names that hosts are know
 name. `train/`, `rollout/` and the like before a name are ignored; a column of an evaluation is only ever the held-out
 score.
 
-Left out on purpose: verl's `actor/pg_clipfrac_lower` (the dual clip's share, not the lower side) and slime's
+Not included: verl's `actor/pg_clipfrac_lower` (the dual clip's share, not the lower side) and slime's
 `rollout/rewards` (centred in its group, so always near 0).
 """
 

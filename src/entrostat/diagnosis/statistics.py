@@ -12,7 +12,7 @@ from scipy import special
 from entrostat.diagnosis.history import Series, Values
 
 MEAN_TO_SIGMA = math.sqrt(math.pi / 2)  # mean absolute value of a normal -> standard deviation
-LOCAL = 400  # values that tell the noise of now: enough to know it to 5 %
+LOCAL = 400  # last values, from which the current noise is estimated to 5 %
 MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal -> standard deviation
 
 

@@ -75,7 +75,7 @@ def defines(completion: str, entry_point: str) -> bool:
 
 
 def continuation(prompt: str, completion: str) -> str:
-    """A prompt that ends within a function, and the completion that goes on from there, as one source."""
+    """A prompt that ends within a function, and the completion that continues it, as one source."""
     text = _without_end_marks(completion)
     blocks = [block for block in markdown_blocks(text) if block.language != INDENTED]
     body = textwrap.indent(blocks[-1].text, "    ") if blocks else text

@@ -1,4 +1,4 @@
-"""Slot: one place of a grader, its fork server and the replacements, and how long a failing machine is borne with."""
+"""Slot: one place of a grader, its fork server and replacements, and the tolerance for consecutive failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entrostat.grading.judging import Tests
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, IsolationError, SuspectError, Worker, WorkerError
 
-# So many failures that code can have a hand in are the code's, and so are fewer if there were no others.
+# This many failures that code may have caused are attributed to the code, and fewer if there were no others.
 _BLAMED_AFTER = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 2.0
 
@@ -18,14 +18,14 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 2.0
 class Slot:
     """Grades one job at a time. A fork server that fails is replaced and its grading tried again.
 
-    hire: starts a fork server. patience: seconds for which failures in a row are borne with.
+    start_worker: starts a fork server. patience: seconds for which consecutive failures are tolerated.
     """
 
-    def __init__(self, hire: Callable[[], Worker], patience: float) -> None:
-        self._hire = hire
+    def __init__(self, start_worker: Callable[[], Worker], patience: float) -> None:
+        self._start_worker = start_worker
         self._patience = patience
-        self._ill_since: float | None = None
-        self._worker: Worker | None = hire()
+        self._failing_since: float | None = None
+        self._worker: Worker | None = start_worker()
         self.missing = self._worker.missing
 
     def close(self) -> None:
@@ -35,13 +35,13 @@ class Slot:
             worker.close()
 
     def try_out(self) -> None:
-        """WorkerError if this machine cannot start a grading."""
+        """Raise WorkerError if this machine cannot start a grading."""
         with self._healthy_worker().start():
             pass
 
     def forgive(self) -> None:
-        """Be patient anew."""
-        self._ill_since = None
+        """Restart the patience."""
+        self._failing_since = None
 
     def grade(self, tests: Tests, code: str, until: float, stop: threading.Event) -> Verdict:
         """The verdict on code; an infrastructure error after `until` (on time.monotonic()), `stop` or the patience."""
@@ -66,16 +66,16 @@ class Slot:
                 if isinstance(error, SuspectError) and suspicions in (_BLAMED_AFTER, failures):
                     outcome = error.outcome
             if outcome is not Outcome.INFRASTRUCTURE_ERROR:
-                self._ill_since = None
+                self._failing_since = None
             return Verdict(outcome, detail, time.monotonic() - begun)
 
     def _healthy_worker(self) -> Worker:
-        self._worker = self._worker or self._hire()
+        self._worker = self._worker or self._start_worker()
         return self._worker
 
     def _pause(self, failures: int, until: float, stop: threading.Event) -> bool:
-        """Wait before another attempt, longer each time; whether there is time for one."""
+        """Wait before another attempt, longer each time; return whether there is time for one."""
         now = time.monotonic()
-        self._ill_since = now if self._ill_since is None else self._ill_since
+        self._failing_since = now if self._failing_since is None else self._failing_since
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures, 16)) if failures > 1 else 0.0
-        return now + pause < min(until, self._ill_since + self._patience) and not stop.wait(pause)
+        return now + pause < min(until, self._failing_since + self._patience) and not stop.wait(pause)

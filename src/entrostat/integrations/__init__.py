@@ -1,4 +1,4 @@
-"""Other trainers under an entropy controller: one file a host, imported by name, so that no host is needed for another.
+"""Other trainers under an entropy controller: one file per host, imported by name, so that no host needs another.
 
 The hosts offer three tiers, and each file says which one its function reaches:
     A   ln p of the sampled tokens: clip rules, schedules over the steps

@@ -4,9 +4,9 @@
 
 AReaL's own `grpo_loss_fn` runs, reading our thresholds as eps_clip and eps_clip_higher: its rejection sampling,
 M2PO mask, dual clip, distillation and statistics are untouched. Tier B: the entropy is AReaL's. A step is one version
-of the engine's weights; AReaL's recovery holds it, and its checkpoints hold entrostat_controller.json, the state of a
+of the engine's weights; AReaL's recovery keeps it; its checkpoints have entrostat_controller.json, the state of a
 strategy that follows the entropy. The engine, a class of ours on top of AReaL's, is named to its workers by AReaL
-itself; they need ENTROSTAT_CONTROL, too (env_vars of actor.scheduling_spec).
+itself; they need ENTROSTAT_CONTROL too (env_vars of actor.scheduling_spec).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from entrostat.integrations.steering import Control, EntropySteering, refuse, st
 
 TIER = "B"
 STATE_FILE = "entrostat_controller.json"
-ENGINES = {  # where AReaL's trainer asks for a class, and where it is defined
+ENGINES = {  # where AReaL's trainer looks up a class, and where it is defined
     "FSDPPPOActor": ("areal.engine", "areal.engine.fsdp_engine"),
     "MegatronPPOActor": ("areal.engine", "areal.engine.megatron_engine"),
     "ArchonPPOActor": ("areal.experimental.engine.archon_engine", "areal.experimental.engine.archon_engine"),
@@ -33,9 +33,9 @@ ENGINES = {  # where AReaL's trainer asks for a class, and where it is defined
 
 
 def steer() -> None:
-    """From now on AReaL builds steered actors in this process, or names them to its workers.
+    """Make AReaL build steered actors in this process, or name them to its workers, from now on.
 
-    An engine that cannot be imported here is left out; AReaL could not use it either. Raises ValueError for a faulty
+    An engine that cannot be imported here is skipped; AReaL could not use it either. Raises ValueError for an invalid
     control.
     """
     steering("B")
@@ -91,23 +91,23 @@ class SteeredEngine:
 
     def save(self, meta: Any) -> Any:
         """AReaL's checkpoint, and the state of a strategy that follows the entropy, once it has taken a step."""
-        found = super().save(meta)  # type: ignore[misc]
+        answer = super().save(meta)  # type: ignore[misc]
         control = steering("B")
         if isinstance(control, EntropySteering) and control.step is not None:
             control.begin_step(max(int(self.get_version()), control.step))  # type: ignore[attr-defined]
             if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
                 (Path(meta.path) / STATE_FILE).write_text(json.dumps(control.state_dict(), allow_nan=False))
-        return found
+        return answer
 
     def load(self, meta: Any) -> Any:
         """AReaL's checkpoint, and that state. ValueError: the checkpoint of a training run without it."""
-        found = super().load(meta)  # type: ignore[misc]
+        answer = super().load(meta)  # type: ignore[misc]
         control, file = steering("B"), Path(meta.path) / STATE_FILE
         if isinstance(control, EntropySteering) and meta.with_optim:
             if not file.exists():
                 raise ValueError(f"{file}: missing, so the checkpoint has no strategy's state; start from its weights")
             control.load_state_dict(json.loads(file.read_text()))
-        return found
+        return answer
 
 
 @cache

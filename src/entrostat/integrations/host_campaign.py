@@ -1,6 +1,6 @@
-"""A campaign of a host's trainer: when it is evaluated, which weights are kept, how a killed one goes on, how it ends.
+"""A campaign of a host's trainer: when it is evaluated, which weights are kept, how it resumes, how it ends.
 
-The host trains and tells of its steps; what it is asked for in between is `Host`. Weights that are kept are folders in
+The host trains and reports each step; in between, the campaign calls the methods of `Host`. Kept weights are folders in
 Hugging Face format in the record's checkpoints/, named by their step, and by their content once the campaign is over.
 A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
 """
@@ -23,8 +23,8 @@ from entrostat.runs.ownership import digest, is_ours, remove, scratch, seal, swe
 
 EVERYTHING = slice(None)
 _STEP_FOLDER = re.compile(r"step-([0-9]{6}|[1-9][0-9]{6,})")
-_ANEW = "restore it, or delete the folder of the campaign to run it anew"
-NAMES = {  # of a host's log, and what a step line calls the same
+_REMEDY = "restore it, or delete the folder of the campaign to run it again"
+NAMES = {  # name in a host's log -> name in a step line
     "learning_rate": "lr",
     "actor/lr": "lr",
     "actor/pg_loss": "loss",
@@ -45,18 +45,18 @@ class Host(Protocol):
 
     @property
     def split(self) -> int:
-        """Tasks of the select split."""
+        """Number of tasks of the select split."""
         ...
 
     def save(self, to: Checkpoint) -> None:
-        """Write the weights of now, which are those of to.step, to the new folder to.path."""
+        """Write the current weights, which are those of to.step, to the new folder to.path."""
         ...
 
     def measure(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
-        """Evaluate the tasks `part` of "select" or "report" with the weights of now, or with ones that it saved;
-        training then goes on with the weights of now.
+        """Evaluate the tasks `part` of "select" or "report" with the current weights, or with saved ones; training then
+        continues with the current weights.
 
-        The fields of an evaluation line: results, [task id, n, passed] a task, and whatever else was measured.
+        Returns the fields of an evaluation line: results, a [task id, n, passed] per task, and any other measurements.
         `samples` are completions to keep.
         """
         ...
@@ -65,7 +65,7 @@ class Host(Protocol):
 class HostCampaign:
     """One campaign under way: `begin` or `resume`, a `step` for each of the host's until it is `over`, then `close`.
 
-    every: steps from one evaluation to the next, None for none but those that the controller orders. listener: told of
+    every: steps between evaluations; None evaluates only when the controller orders it. listener: called with
     every step line and evaluation line as it is written.
     """
 
@@ -104,7 +104,7 @@ class HostCampaign:
         self.order = self.decide(self._progress())
 
     def step(self, step: int, logged: Mapping[str, Any]) -> None:
-        """The host did `step` and logged this: write it down, evaluate when it is time, and ask."""
+        """Record a step of the host and its log, evaluate on schedule, and follow the controller's orders."""
         self.at = self._held = step
         line = step_line(step, logged)
         self.record.log_step(line)
@@ -117,8 +117,8 @@ class HostCampaign:
             self._keep()
 
     def prune(self) -> None:
-        """Forget weights that neither the controller nor the peak needs; call it when a killed host would go on from
-        this step, for until then the steps since its last checkpoint may come again, and ask for any of them.
+        """Delete weights that neither controller nor peak needs. Call it when a killed host would resume at this
+        step: until then, steps since its last checkpoint may be repeated and may need any of these weights.
         """
         wanted = {0, self._best(), self.order.keep if isinstance(self.order, GoOn | Stop) else None}
         wanted |= {self.at} if self.over else set()
@@ -126,7 +126,7 @@ class HostCampaign:
             remove(self._folder(step))
 
     def close(self) -> None:
-        """Settle the peak, measure it and the end on the report split, and free the other weights but the start's."""
+        """Fix the peak, measure it and the end on the report split, and delete all other weights except the start's."""
         confirmed = self.order.keep if isinstance(self.order, Stop) else None
         if confirmed is None and self.at not in {line["step"] for line in self.record.evals("select")}:
             self._evaluate("select", self.at)
@@ -145,7 +145,7 @@ class HostCampaign:
         return sorted(int(name[1]) for name in names if name)
 
     def _ask(self) -> None:
-        """Do what the controller orders until it wants to go on or to stop."""
+        """Follow the controller's orders until it continues or stops."""
         while isinstance(order := self.decide(self._progress()), Evaluate):
             self._evaluate("select", order.step, slice(order.first, order.last))
         self.order = order
@@ -183,7 +183,7 @@ class HostCampaign:
         return self.record.checkpoints_dir / f"step-{step:06d}"
 
     def _keep(self) -> None:
-        """Save the weights of now under their step, once; a folder that a kill left half written is replaced."""
+        """Save the current weights under their step, once; a folder left incomplete by a kill is replaced."""
         folder = self._folder(self.at)
         if is_ours(folder):
             return
@@ -204,7 +204,7 @@ class HostCampaign:
 
 
 def step_line(step: int, logged: Mapping[str, Any]) -> dict[str, Any]:
-    """A step line of a run folder: the finite numbers that a host logged, under the folder's names where it has one."""
+    """A step line of a run folder: the finite numbers that a host logged, under the run folder's own names."""
     numbers = {
         NAMES.get(name, name).removeprefix("actor/" if name.startswith("actor/entrostat/") else ""): value
         for name, value in logged.items()
@@ -219,15 +219,15 @@ def finished(record: Run) -> bool:
 
 
 def finished_trace(record: Run) -> CampaignTrace:
-    """What a closed campaign did. RunError: the file that says so is damaged, or names no checkpoints."""
+    """The trace of a closed campaign. RunError: its file is damaged, or names no checkpoints."""
     file = _settled_file(record)
     settled = read_fields(file, "peak", "end", "confirmed", "digests")
     if not isinstance(settled["digests"], dict):
-        raise RunError(f"{file}: digests: got {settled['digests']!r}, where steps and digests belong; {_ANEW}")
+        raise RunError(f"{file}: digests: got {settled['digests']!r}, where steps and digests belong; {_REMEDY}")
     names = {"peak": settled["peak"], "end": settled["end"], "start": 0}
     steps = {name: whole_number(step, f"{file}: {name}") for name, step in names.items()}
     if missing := [step for step in steps.values() if str(step) not in settled["digests"]]:
-        raise RunError(f"{file}: digests: step {missing[0]} is missing; {_ANEW}")
+        raise RunError(f"{file}: digests: step {missing[0]} is missing; {_REMEDY}")
     confirmed = None if settled["confirmed"] is None else whole_number(settled["confirmed"], f"{file}: confirmed")
     digests = {
         step: digest(settled["digests"][str(step)], f"{file}: digests.{step}") for step in sorted({*steps.values()})
@@ -248,15 +248,15 @@ def finished_trace(record: Run) -> CampaignTrace:
 
 
 def read_fields(file: Path, *fields: str) -> dict[str, Any]:
-    """The JSON object in `file`. RunError: it is none, or lacks one of `fields`."""
+    """The JSON object in `file`. RunError: it is not one, or lacks one of `fields`."""
     try:
         content: dict[str, Any] = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{file}: damaged ({error}); {_ANEW}") from error
+        raise RunError(f"{file}: damaged ({error}); {_REMEDY}") from error
     if not isinstance(content, dict):
-        raise RunError(f"{file}: damaged (no JSON object); {_ANEW}")
+        raise RunError(f"{file}: damaged (no JSON object); {_REMEDY}")
     if missing := [field for field in fields if field not in content]:
-        raise RunError(f"{file}: field {missing[0]!r} is missing; {_ANEW}")
+        raise RunError(f"{file}: field {missing[0]!r} is missing; {_REMEDY}")
     return content
 
 
@@ -273,13 +273,15 @@ def _settled_file(record: Run) -> Path:
 def _named_by_content(record: Run, step: int, name: str) -> Path:
     """The folder of a closed campaign's weights of `step`, which a kill may have left under its step.
 
-    RunError: under its step lies a folder that this campaign did not make.
+    RunError: the folder named by the step was not made by this campaign.
     """
     named, folder = record.checkpoints_dir / name, record.checkpoints_dir / f"step-{step:06d}"
     if folder.exists() and named.exists():
         remove(folder)
     elif folder.exists():
         if folder.is_symlink() or folder_digest(folder) != name:
-            raise RunError(f"{folder}: is not what the campaign saved; restore it, or move it to another place")
+            raise RunError(
+                f"{folder}: was changed after the campaign saved it; restore it, or move it to another place"
+            )
         folder.rename(named)
     return named

@@ -1,4 +1,4 @@
-"""miles, a fork of slime with the same doors:
+"""miles, a fork of slime with the same hooks:
 
     --loss-type custom_loss --custom-loss-function-path entrostat.integrations.miles.loss_function \\
     --custom-megatron-before-train-step-hook-path entrostat.integrations.miles.before_train_step
@@ -25,5 +25,5 @@ LOSS = "miles.backends.training_utils.loss_hub.losses"
 def loss_function(
     args: Any, batch: Mapping[str, Any], logits: Tensor, sum_of_sample_mean: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """miles' policy loss and metrics under the thresholds of the present rollout."""
+    """miles' policy loss and metrics under the thresholds of the current rollout."""
     return steered_loss(HOST, LOSS, args, batch, logits, sum_of_sample_mean)

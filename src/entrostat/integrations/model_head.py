@@ -1,7 +1,7 @@
-"""The four token statistics at the output layer of a Hugging Face causal model, where its forward pass ends.
+"""The four token statistics, computed at the output layer of a Hugging Face causal model.
 
 A wrapper (DDP, FSDP, PEFT, accelerate's autocast) must see the forward pass of the model that it wraps, so the head is
-put inside: the model's own `forward` gets one more keyword, and without it does what it did.
+put inside: the model's own `forward` gets one more keyword argument, and without it is unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def attach_statistics(model: Any, temperature: float, *, in_float32: bool = Fals
     """Let `model(..., scored_ids=ids)` return (ln p, H, sum p^2, C) of the last tokens, each (B, T), and no logits.
 
     ids (B, T): the last T of the input's tokens. `entropy_grad=True` lets gradients through H. temperature: logits are
-    divided by it. in_float32: compute the output layer in float32 under autocast, too.
+    divided by it. in_float32: compute the output layer in float32 even under autocast.
     Raises ValueError for an output layer that is not a plain linear one, and where that layer over the last hidden
     state, soft-capped as the configuration says, does not give the model's own logits on a few tokens. They are
     compared now, or at the first scored pass where the weights are not there yet (on the meta device).
@@ -63,7 +63,7 @@ def attach_statistics(model: Any, temperature: float, *, in_float32: bool = Fals
 
 
 def refuse_unusual_head(model: Any) -> None:
-    """Raise ValueError unless the output layer is a plain linear one, whose weights are all of it."""
+    """Raise ValueError unless the output layer is a plain linear one."""
     head = model.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
         raise ValueError(
@@ -127,5 +127,5 @@ def _ordinary_tokens(model: Any) -> Tensor:
 
 
 def _whole(parameter: Any) -> Any:
-    """The whole of a parameter that FSDP2 spreads over ranks."""
+    """The full tensor of a parameter that FSDP2 spreads over ranks."""
     return cast(Any, parameter).full_tensor() if isinstance(parameter, DTensor) else parameter

@@ -4,7 +4,7 @@
 
 NeMo RL's own `ClippedPGLossFn` runs, reading our thresholds as ratio_clip_min and ratio_clip_max: its KL, dual clip,
 importance corrections, normalisers and metrics are untouched. Tier A. A step is one of grpo_train's, counted by the
-driver: the loss is serialised anew for every train call, and takes the step along.
+driver: the loss is serialised again for every train call and carries the step.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _counted(plain: Callable[..., Any], steered: SteeredLoss) -> Callable[..., A
 
 
 class SteeredLoss:
-    """NeMo RL's loss object, with the thresholds of step `step`; all else is asked of the host's own object."""
+    """NeMo RL's loss object, with the thresholds of step `step`; other attributes are those of the host's object."""
 
     def __init__(self, loss_fn: Any, control: Control, step: int = 0) -> None:
         refuse(
@@ -68,7 +68,7 @@ class SteeredLoss:
     def __call__(
         self, next_token_logprobs: Tensor, data: Mapping[str, Any], *args: Any, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
-        """The host's loss and metrics. data: prev_logprobs (B, S), of which the first is of no token."""
+        """The host's loss and metrics. data: prev_logprobs (B, S), whose first column belongs to no token."""
         host = self.loss_fn
         plain = host.ratio_clip_min, host.ratio_clip_max
         host.ratio_clip_min, host.ratio_clip_max = self.control.thresholds(self.step, data["prev_logprobs"][:, 1:])

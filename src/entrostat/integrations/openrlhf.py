@@ -1,10 +1,10 @@
-"""OpenRLHF: its command, by way of this module, with ENTROSTAT_CONTROL=control.yaml:
+"""OpenRLHF: its command, run through this module, with ENTROSTAT_CONTROL=control.yaml:
 
     python -m entrostat.integrations.openrlhf ARGUMENTS     those of openrlhf.cli.train_ppo_ray
 
 OpenRLHF's own `PolicyLoss` runs, reading our thresholds as clip_eps_low and clip_eps_high: its dual clip, vLLM
 corrections, normalisers and metrics are untouched. Tier A. A step is one of the actor's learning-rate scheduler, an
-optimizer step; OpenRLHF's checkpoint holds it.
+optimizer step; OpenRLHF's checkpoint contains it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SteeredPolicyLoss(torch.nn.Module):
         self.host, self.control, self.step = host, control, step
 
     def forward(self, log_probs: Tensor, old_log_probs: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """What OpenRLHF's loss returns, whatever this version's."""
+        """What OpenRLHF's own loss returns."""
         host = self.host
         plain = host.clip_eps_low, host.clip_eps_high
         host.clip_eps_low, host.clip_eps_high = self.control.thresholds(self.step(), old_log_probs)
@@ -47,13 +47,13 @@ def steered_actor(plain: type, control: Control) -> type:
     """The class of OpenRLHF's policy actors, whose trainer's loss is steered. `control` travels with the class."""
 
     def init_model_from_pretrained(self: Any, *args: Any, **kwargs: Any) -> Any:
-        found = plain.init_model_from_pretrained(self, *args, **kwargs)  # type: ignore[attr-defined]
+        answer = plain.init_model_from_pretrained(self, *args, **kwargs)  # type: ignore[attr-defined]
         trainer = self.trainer
         trainer.actor_loss_fn = SteeredPolicyLoss(
             trainer.actor_loss_fn, control, lambda: int(trainer.actor_scheduler.last_epoch)
         )
         print(f"entrostat: tier A, {control.strategy}, {control.total_steps} steps", flush=True)
-        return found
+        return answer
 
     return type(plain.__name__, (plain,), {"init_model_from_pretrained": init_model_from_pretrained})
 

@@ -10,10 +10,10 @@ from entrostat.runs.ownership import is_ours, remove, scratch, seal, sweep
 
 
 def keep(checkpoint: Path, target: Path) -> None:
-    """Put what the folder `checkpoint` holds at `target`, in place of what an earlier call put there.
+    """Put the content of the folder `checkpoint` at `target`, replacing the content of an earlier call.
 
-    By hard links: no second copy on the disk, and no time; by copies where the file system has none. OSError: it cannot
-    be read or kept, or `target` is not of our making; what was there before is then still there.
+    By hard links, which need no disk space and no time; by copies if the file system has none. OSError: it cannot be
+    read or kept, or `target` was not made here; the earlier content is then intact.
     """
     refuse_foreign(target)
     if target.parent.is_dir():
@@ -30,10 +30,10 @@ def keep(checkpoint: Path, target: Path) -> None:
 
 
 def refuse_foreign(target: Path) -> None:
-    """FileExistsError: there is something at `target` that `keep` did not put there, or that was changed since."""
+    """Raise FileExistsError if `target` has something that `keep` did not put there, or that was changed since."""
     if (target.exists() or target.is_symlink()) and not is_ours(target):
         raise FileExistsError(
-            f"{target}: is in the way of the peak that is to be kept there, and was not made by the watchdog; "
+            f"{target}: the peak is to be kept here, but this was not made by the watchdog; "
             "move it to another place, or choose another output folder"
         )
 

@@ -8,7 +8,7 @@
 prime-rl's own `default_loss_fn` runs, its squared log-ratio to the sampler, its loss weights and its metrics included.
 It masks a token whose probability has moved too far from the sampler's mu; the band low <= pi/mu <= high of our rule
 is the masking threshold (1 - low) mu downwards and (high - 1) mu upwards. Tier A. A step is one of its trainer's: the
-optimizer steps of this process, counted on from the checkpoint that prime-rl resumes from.
+optimizer steps of this process, counted from the checkpoint that prime-rl resumes from.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _counting = False
 
 
 def loss(inputs: Any, **kwargs: Any) -> Any:
-    """prime-rl's loss of one sequence under the thresholds of the present step.
+    """prime-rl's loss of one sequence under the thresholds of the current step.
 
     kwargs: strategy, total_steps, and prime-rl's adv_tau and kl_tau with its defaults. Raises ValueError for others.
     """
@@ -58,7 +58,7 @@ def current_step() -> int:
 
 
 def count_steps() -> None:
-    """From now on, note the optimizer steps of this process and the step of a checkpoint that prime-rl loads."""
+    """Start to count the optimizer steps of this process, from the step of a checkpoint that prime-rl loads."""
     global _counting
     if _counting:
         return

@@ -11,20 +11,20 @@ PHASES = {"decrease": -1.0, "hold": 0.0, "increase": 1.0}
 
 def scalars(record: Mapping[str, Any], prefix: str = PREFIX) -> dict[str, float]:
     """Nested fields joined by "/", as in entrostat/regions/E1/share; a phase becomes -1, 0 or 1; None is left out."""
-    found: dict[str, float] = {}
+    flat: dict[str, float] = {}
     for name, value in record.items():
         key = f"{prefix}/{name}"
         if isinstance(value, Mapping):
-            found |= scalars(value, key)
+            flat |= scalars(value, key)
         elif name == "phase":
-            found[key] = PHASES[value]
+            flat[key] = PHASES[value]
         elif value is not None:
-            found[key] = float(value)
-    return found
+            flat[key] = float(value)
+    return flat
 
 
 def nested(flat: Mapping[str, float]) -> dict[str, Any]:
-    """The reverse, beside numbers of the host's own: entrostat/regions/E1/share is record["regions"]["E1"]["share"]."""
+    """The inverse; the host's own numbers stay: entrostat/regions/E1/share is record["regions"]["E1"]["share"]."""
     names = {number: name for name, number in PHASES.items()}
     record: dict[str, Any] = {name: value for name, value in flat.items() if not name.startswith(f"{PREFIX}/")}
     for key, value in flat.items():

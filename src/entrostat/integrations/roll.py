@@ -22,7 +22,7 @@ class SteeredLoss:
     pipeline_config: Any
 
     def loss_func(self, data: Any, output_tensor: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """ROLL's loss and metrics, its thresholds set once it has found the old log-probabilities."""
+        """ROLL's loss and metrics; the thresholds are set once ROLL has the old log-probabilities."""
         plain = self.pipeline_config
         refuse(
             "ROLL",
@@ -33,16 +33,16 @@ class SteeredLoss:
         )
         self.pipeline_config = Overlay(plain, use_pg_clip_range=True)
         try:
-            found: tuple[Tensor, dict[str, Any]] = super().loss_func(data, output_tensor)  # type: ignore[misc]
+            answer: tuple[Tensor, dict[str, Any]] = super().loss_func(data, output_tensor)  # type: ignore[misc]
         finally:
             self.pipeline_config = plain
-        return found
+        return answer
 
     def get_old_log_probs_with_cache(self, data: Any, log_probs: Tensor) -> Tensor:
         """ROLL's own, of this forward pass or an earlier one; the thresholds follow from them."""
         old: Tensor = super().get_old_log_probs_with_cache(data, log_probs)  # type: ignore[misc]
         if "global_step" not in data.meta_info:
-            raise ValueError("ROLL: meta_info has no global_step, which tells the step of the schedule")
+            raise ValueError("ROLL: meta_info has no global_step, which is the step of the schedule")
         low, high = steering().thresholds(data.meta_info["global_step"], old)
         self.pipeline_config.__dict__.update(pg_clip_low=low, pg_clip_high=high)
         return old

@@ -1,10 +1,10 @@
-"""SkyRL: its command, by way of its option for an entry point, with ENTROSTAT_CONTROL=control.yaml:
+"""SkyRL: its command with its option for an entry point, and ENTROSTAT_CONTROL=control.yaml:
 
     python -m skyrl.train.entrypoints.main_base trainer.override_entrypoint=entrostat.integrations.skyrl ...
 
 SkyRL's own policy loss runs ("regular" or "dual_clip"), reading our thresholds as eps_clip_low and
 eps_clip_high: its off-policy corrections, reductions and metrics are untouched. Tier A. A step is one of the policy's
-learning-rate scheduler, an optimizer step; SkyRL's checkpoint holds it. Strategy fsdp alone.
+learning-rate scheduler, an optimizer step; SkyRL's checkpoint contains it. Only strategy fsdp.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WORKERS = "skyrl.backends.skyrl_train.workers.fsdp.fsdp_worker"
 
 
 def steered_loss(plain: Callable[..., Any], control: Control, step: Callable[[], int]) -> Callable[..., Any]:
-    """SkyRL's policy loss under the thresholds of `step()`, with the same arguments and answer."""
+    """SkyRL's policy loss under the thresholds of `step()`, with the same arguments and result."""
 
     def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, config: Any, **kwargs: Any) -> Any:
         refuse_algorithm(config)
@@ -53,7 +53,7 @@ def steered_worker(plain: type, control: Control) -> type:
 
 
 def steer(control: Control) -> None:
-    """From now on SkyRL builds steered policy workers in this process."""
+    """Make SkyRL build steered policy workers in this process from now on."""
     import ray
 
     home = cast(Any, import_module(WORKERS))
@@ -63,7 +63,7 @@ def steer(control: Control) -> None:
 def main() -> None:
     """SkyRL's own entry point, its policy workers steered.
 
-    Raises ValueError before anything starts for a faulty control, a strategy other than fsdp and a policy loss that
+    Raises ValueError before anything starts for an invalid control, a strategy other than fsdp and a policy loss that
     reads no thresholds.
     """
     import ray

@@ -3,8 +3,8 @@
 
 slime's own `policy_loss_function` runs, reading our thresholds as args.eps_clip and args.eps_clip_high: its TIS, OPSM,
 KL, dual clip, context parallelism and reducers are untouched. Tier B: the entropy is that of slime's own forward pass.
-A step is one of its rollouts. A strategy that follows the entropy leaves its state at the start of every rollout in
-SAVE/entrostat/rollout_N.json, from which a resumed run goes on.
+A step is one of its rollouts. A strategy that follows the entropy writes its state at the start of every rollout to
+SAVE/entrostat/rollout_N.json, from which a run resumes.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ def before_train_step(
     optimizer: Any,  # noqa: ARG001
     opt_param_scheduler: Any,  # noqa: ARG001
 ) -> None:
-    """Note the rollout that is trained on; slime counts on from its checkpoint when it resumes.
+    """Record the number of the current rollout; after a resume, slime continues its count from the checkpoint.
 
-    Under a strategy that follows the entropy, on every rank: let it observe the rollout before. Raises ValueError where
-    a resumed run finds no state of it.
+    A strategy that follows the entropy then observes the previous rollout, on every rank. Raises ValueError if
+    a resumed run has no state for it.
     """
     global _rollout
-    found = steering("B")
-    if isinstance(found, EntropySteering) and rollout_id != _rollout:
-        if found.step is None and rollout_id > 0:
-            found.load_state_dict(_saved_state(args, rollout_id))
-        found.begin_step(rollout_id)
-        _save_state(args, found)
+    control = steering("B")
+    if isinstance(control, EntropySteering) and rollout_id != _rollout:
+        if control.step is None and rollout_id > 0:
+            control.load_state_dict(_saved_state(args, rollout_id))
+        control.begin_step(rollout_id)
+        _save_state(args, control)
     _rollout = rollout_id
 
 
 def loss_function(
     args: Any, batch: Mapping[str, Any], logits: Tensor, sum_of_sample_mean: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """slime's policy loss and metrics under the thresholds of the present rollout. See `steered_loss` for errors."""
+    """slime's policy loss and metrics under the thresholds of the current rollout. See `steered_loss` for errors."""
     return steered_loss(HOST, LOSS, args, batch, logits, sum_of_sample_mean)
 
 
@@ -69,9 +69,9 @@ def steered_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`home`'s policy_loss_function with our thresholds.
 
-    Where the batch has no old log-probabilities they are those of this very forward pass: every ratio is 1, and the
-    thresholds are left as they are. Raises ValueError for an advantage estimator whose ratio is not a token's, and
-    where the hook that tells the rollout is not set.
+    If the batch has no old log-probabilities, they are those of this forward pass: every ratio is 1, and the
+    thresholds are unchanged. Raises ValueError for an advantage estimator whose ratio is not a token's, and if the hook
+    that reports the rollout is not set.
     """
     refuse(host, {"advantage_estimator": (args.advantage_estimator, ESTIMATORS)})
     if _rollout is None:
@@ -91,7 +91,7 @@ def steered_loss(
 
 @contextmanager
 def _recorded(control: Control, host: str, home: Any, args: Any, batch: Any) -> Iterator[None]:
-    """While the host's loss runs, its forward pass's entropy is recorded, where the strategy follows it."""
+    """While the host's loss runs, record the entropy of its forward pass, if the strategy follows the entropy."""
     if not isinstance(control, EntropySteering):
         yield
         return
@@ -127,7 +127,7 @@ def _save_state(args: Any, control: EntropySteering) -> None:
 
 
 def _saved_state(args: Any, rollout: int) -> Any:
-    """That of the rollout's start; of the one before, where a run was killed between a checkpoint and the next."""
+    """The state at the rollout's start, or at the previous one if a run was killed between two checkpoints."""
     folders = [folder for folder in (getattr(args, "load", None), getattr(args, "save", None)) if folder]
     files = [_state_file(folder, number) for number in (rollout, rollout - 1) for folder in folders]
     for file in files:

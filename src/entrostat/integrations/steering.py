@@ -1,8 +1,8 @@
-"""What the losses of other trainers are steered by: the clip thresholds of every token, under a schedule.
+"""Control of other trainers' losses: the clip thresholds of every token, under a schedule.
 
 The host's own loss runs, with its normalisers, old log-probabilities, masks, corrections and metrics; only the numbers
-that it reads as its clip thresholds are ours. In tier A a schedule moves them by steps; in tier B, where the host hands
-over the entropy, a strategy that follows it may. ENTROSTAT_CONTROL names a YAML file that every worker process reads:
+that it reads as its clip thresholds are ours. In tier A a schedule sets them by steps; in tier B, where the host passes
+on the entropy, a strategy may follow it. ENTROSTAT_CONTROL names a YAML file that every worker process reads:
 
     strategy: {name: id, split: 0.5}   # as control.strategy in a recipe
     total_steps: 400                   # the host's own training steps
@@ -36,7 +36,7 @@ Tier = Literal["A", "B"]
 class Steering:
     """The thresholds of a schedule over the `total_steps` training steps of a host (tier A).
 
-    Raises ValueError for a strategy that follows the entropy, for a band that cuts otherwise than PPO's pessimistic
+    Raises ValueError for a strategy that follows the entropy, for a band that clips differently from PPO's pessimistic
     minimum, which is what the hosts compute, and for total_steps < 1.
     """
 
@@ -57,7 +57,7 @@ class Steering:
 
 
 class EntropySteering:
-    """The thresholds of a strategy that follows the entropy, which the host hands over (tier B).
+    """The thresholds of a strategy that follows the entropy, which the host provides (tier B).
 
     begin_step(step) at the start of every training step, on every rank; record(entropy, mask) for every micro-batch.
     Raises ValueError for a strategy that needs more than the entropy, and for bands as `Steering` does.
@@ -76,7 +76,7 @@ class EntropySteering:
         self._sums = torch.zeros(2, dtype=torch.float64)
 
     def thresholds(self, step: int, old_logp: Tensor) -> tuple[Threshold, Threshold]:  # noqa: ARG002
-        """The thresholds of the present step; see `thresholds_of`."""
+        """The thresholds of the current step; see `thresholds_of`."""
         return thresholds_of(self.controller.rule(), old_logp)
 
     @torch.no_grad()
@@ -86,9 +86,9 @@ class EntropySteering:
         self._sums += torch.stack([entropy[counted].double().sum(), counted.sum().double()]).cpu()
 
     def begin_step(self, step: int) -> None:
-        """Let the strategy observe the mean entropy of the step before, over all ranks of the process group.
+        """Let the strategy observe the mean entropy of the previous step, over all ranks of the process group.
 
-        Called again for the same step it does nothing.
+        A second call for the same step has no effect.
         """
         if self.step is not None and step != self.step:
             entropy, tokens = self._over_ranks().tolist()
@@ -98,7 +98,7 @@ class EntropySteering:
         self.step = step
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs, JSON-able, at the start of the present step."""
+        """What a resumed run needs, JSON-able, at the start of the current step."""
         return {"step": self.step, "controller": self.controller.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -132,12 +132,12 @@ def thresholds_of(band: ClipBand, old_logp: Tensor) -> tuple[Threshold, Threshol
 
 
 def refuse_bands(bands: Iterable[ClipBand]) -> None:
-    """Raise ValueError for a band that cuts otherwise than PPO's pessimistic minimum."""
+    """Raise ValueError for a band that clips differently from PPO's pessimistic minimum."""
     for band in bands:
         if type(band).limits is not ClipBand.limits:
             raise ValueError(
-                f"strategy: {type(band).__name__} cuts otherwise than PPO's minimum, which is the host's loss; "
-                "give a band with bounds alone, and set a dual clip in the host"
+                f"strategy: {type(band).__name__} clips differently from PPO's minimum, which is the host's loss; "
+                "give a band with bounds only, and set a dual clip in the host"
             )
 
 
@@ -148,7 +148,7 @@ def parse(settings: Mapping[str, Any], origin: str, tier: Tier = "A") -> Control
     """
     if unknown := sorted(set(settings) - set(KEYS)):
         raise ValueError(
-            f"{origin}: {', '.join(unknown)}: this host is steered by {' and '.join(KEYS)} alone (tier {tier}); drop it"
+            f"{origin}: {', '.join(unknown)}: this host reads only {' and '.join(KEYS)} (tier {tier}); remove it"
         )
     steps = settings.get("total_steps")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
@@ -165,29 +165,29 @@ def parse(settings: Mapping[str, Any], origin: str, tier: Tier = "A") -> Control
 
 @cache
 def steering_of_file(path: str, tier: Tier = "A") -> Control:
-    """The steering that a YAML file describes, one per process. ValueError: missing, no mapping, a faulty key."""
-    found = parse(read_mapping(Path(path)), path, tier)
-    print(f"entrostat: {type(found).__name__} by {path}, {found.strategy}", flush=True)
-    return found
+    """The steering that a YAML file describes, one per process. ValueError: missing, no mapping, an invalid key."""
+    control = parse(read_mapping(Path(path)), path, tier)
+    print(f"entrostat: {type(control).__name__} by {path}, {control.strategy}", flush=True)
+    return control
 
 
 def steering(tier: Tier = "A") -> Control:
-    """The steering of this process, by ENTROSTAT_CONTROL. Raises ValueError where that is not set."""
+    """The steering of this process, from ENTROSTAT_CONTROL. Raises ValueError if that is not set."""
     if not (path := os.environ.get(CONTROL)):
         raise ValueError(f"{CONTROL} is not set in this process; let it name a YAML file with strategy and total_steps")
     return steering_of_file(path, tier)
 
 
 def refuse(host: str, settings: Mapping[str, tuple[Any, Collection[Any]]]) -> None:
-    """Raise ValueError for the first setting whose value is not one of those that a steered loss carries.
+    """Raise ValueError for the first setting with a value that a steered loss does not support.
 
-    settings: the host's name of a setting -> (its value, what it may be).
+    settings: the host's name of a setting -> (its value, allowed values).
     """
     for name, (value, allowed) in settings.items():
         if value not in allowed:
             wanted = " or ".join(repr(choice) for choice in allowed)
             raise ValueError(
-                f"{host}: {name} is {value!r}, and the thresholds that entrostat sets would not do there what they do "
+                f"{host}: {name} is {value!r}, under which entrostat's thresholds would not have their effect "
                 f"per token; set it to {wanted}, or train without entrostat"
             )
 

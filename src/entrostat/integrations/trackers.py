@@ -21,13 +21,13 @@ class TrackerError(EntrostatError, RuntimeError):
 
 
 class Tracker(Protocol):
-    """What the engine calls with each line, and what is called at the end."""
+    """A listener that the engine calls with each line; `close` is called at the end."""
 
     def __call__(self, line: dict[str, Any]) -> None:
-        """Take a step line or an evaluation line."""
+        """Log a step line or an evaluation line."""
 
     def close(self) -> None:
-        """Flush what is left."""
+        """Flush the remaining lines."""
 
 
 def scalars(line: Line) -> dict[str, float]:
@@ -62,8 +62,8 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """An offline run in `folder`/wandb, to be sent by `wandb sync` when and if the user wants; other settings by the
-    library's own environment variables. TrackerError: `wandb` is missing. ValueError: another mode."""
+    """An offline run in `folder`/wandb, which `wandb sync` can upload later; other settings by the
+    library's own environment variables. TrackerError: `wandb` is missing. ValueError: an unknown mode."""
 
     def __init__(self, folder: str | Path, mode: Literal["online", "offline"] = "offline") -> None:
         if mode not in ("online", "offline"):

@@ -1,4 +1,4 @@
-"""What a GRPOTrainer's settings would do past the controller: refused by name, or said at the start."""
+"""GRPOTrainer settings that would bypass the controller: refused by name, or warned about at the start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 
 
 def refuse_what_bypasses(trainer: Any) -> None:
-    """Raise ValueError, naming the setting and the remedy, where TRL would not do what the controller says."""
+    """Raise ValueError, naming the setting and the remedy, if TRL would not follow the controller."""
     args, controller = trainer.args, trainer.controller
     if any("unsloth" in kind.__name__.lower() for kind in type(trainer).__mro__) or "unsloth" in sys.modules:
         raise ValueError(
@@ -21,7 +21,7 @@ def refuse_what_bypasses(trainer: Any) -> None:
         )
     if getattr(args, "use_liger_kernel", False) and hasattr(trainer, "compute_liger_loss"):
         raise ValueError(
-            "use_liger_kernel is True, and this TRL then computes Liger's loss in place of its own; set it to False"
+            "use_liger_kernel is True, and this TRL then computes Liger's loss instead of its own; set it to False"
         )
     if args.loss_type not in CLIPPED_LOSSES:
         raise ValueError(
@@ -50,16 +50,16 @@ def refuse_what_bypasses(trainer: Any) -> None:
 
 
 def refuse_band(band: ClipBand) -> None:
-    """Raise ValueError for a band that cuts otherwise than by PPO's pessimistic minimum, which is TRL's loss."""
+    """Raise ValueError for a band that clips differently from PPO's pessimistic minimum, which is TRL's loss."""
     if type(band).limits is not ClipBand.limits:
         raise ValueError(
-            f"strategy: {type(band).__name__} cuts otherwise than TRL's clipped losses; give a band with bounds alone, "
+            f"strategy: {type(band).__name__} clips differently from TRL's losses; give a band with bounds only, "
             "and for a dual clip set GRPOConfig.delta"
         )
 
 
 def inert(trainer: Any) -> str | None:
-    """Why the clip band can do nothing in this run, or None where it can."""
+    """Why the clip band has no effect in this run, or None if it can have one."""
     args = trainer.args
     window = args.steps_per_generation * args.num_iterations
     if isinstance(trainer.controller.strategy, Constant) or args.gradient_accumulation_steps % window:

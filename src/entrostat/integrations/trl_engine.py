@@ -1,6 +1,6 @@
 """Campaigns of a TRL trainer, so that a chain can drive it: `entrostat.campaign.engine.Engine`.
 
-The run folder is that of any engine; TRL's own checkpoints, from which a killed campaign goes on, lie in its trl/.
+The run folder is that of any engine; TRL's own checkpoints, from which a killed campaign resumes, are in its trl/.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TrlEngine:
 
 
 class _Training(TrainerCallback):  # type: ignore[misc]
-    """The trainer of one campaign as its `Host`, told by TRL of each step."""
+    """The trainer of one campaign as its `Host`; TRL calls it after each step."""
 
     def __init__(
         self, engine: TrlEngine, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run
@@ -71,7 +71,7 @@ class _Training(TrainerCallback):  # type: ignore[misc]
         self.trainer.add_callback(self)
 
     def train(self) -> None:
-        """To the end, from TRL's last checkpoint where there is one."""
+        """Train to the end, from TRL's last checkpoint if there is one."""
         resume = get_last_checkpoint(str(self.output)) if self.output.exists() else None
         if resume is None:
             self.campaign.begin()
@@ -82,7 +82,7 @@ class _Training(TrainerCallback):  # type: ignore[misc]
         self.campaign.close()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> Any:  # noqa: ARG002
-        """A step is done and its log line is written."""
+        """Record a finished step and its log."""
         if logs and "loss" in logs:
             self.campaign.step(state.global_step, logs)
             control.should_training_stop = control.should_training_stop or self.campaign.over
@@ -105,7 +105,7 @@ class _Training(TrainerCallback):  # type: ignore[misc]
 
     @contextmanager
     def _with(self, weights: Checkpoint | None) -> Iterator[None]:
-        """Put saved weights into the model for a while; None leaves those of now."""
+        """Put saved weights into the model for a while; None keeps the current ones."""
         if weights is None:
             yield
             return

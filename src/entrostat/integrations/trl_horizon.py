@@ -1,4 +1,4 @@
-"""The number of optimizer steps that a controller's schedule runs over, told by TRL when training begins."""
+"""The number of optimizer steps of a controller's schedule, set by TRL when training begins."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Horizon = Literal["run", "extended", "controller"]
 
 
 class TotalSteps(TrainerCallback):  # type: ignore[misc]
-    """Sets the controller's total_steps, then takes up the state of the checkpoint that a run resumes from.
+    """Sets the controller's total_steps, then loads its state from the checkpoint that a run resumes from.
 
     Only when training begins does a trainer know its steps: `num_train_epochs` needs the length of its data.
-    horizon: see `EntropyGRPOTrainer`. Raises ValueError for another horizon, and for "controller" without total_steps;
+    horizon: see `EntropyGRPOTrainer`. Raises ValueError for an unknown one, and for "controller" without total_steps;
     when training begins, for a checkpoint of a run with another number of steps, unless the horizon is "extended".
     """
 
@@ -25,7 +25,7 @@ class TotalSteps(TrainerCallback):  # type: ignore[misc]
         if horizon not in get_args(Horizon):
             raise ValueError(f"horizon is {horizon!r}; choose {', '.join(get_args(Horizon))}")
         if horizon == "controller" and controller.total_steps is None:
-            raise ValueError("horizon is 'controller', but EntropyController.total_steps was left out; give it")
+            raise ValueError("horizon is 'controller', but EntropyController.total_steps is None; give it")
         self.controller, self.horizon = controller, horizon
         self.resumed: Mapping[str, Any] | None = None
 
@@ -36,7 +36,7 @@ class TotalSteps(TrainerCallback):  # type: ignore[misc]
             if given not in (None, steps):
                 warnings.warn(
                     f"EntropyController.total_steps is {given} and the run has {steps} optimizer steps; the schedule "
-                    f"runs over {steps}: leave total_steps out, or set horizon='controller' to keep {given}",
+                    f"runs over {steps}: omit total_steps, or set horizon='controller' to keep {given}",
                     stacklevel=2,
                 )
             self.controller.begin(steps)

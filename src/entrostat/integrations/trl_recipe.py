@@ -1,7 +1,7 @@
-"""A recipe's campaigns trained by TRL: what `engine: trl` names.
+"""A recipe's campaigns trained by TRL, for `engine: trl`.
 
 TRL samples, computes the group-relative advantages and takes the optimizer steps, under the recipe's controller. Tasks,
-grader, evaluation and run folder are those of any engine, so that the two can be set beside each other.
+grader, evaluation and run folder are those of any engine, so that engines can be compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SCALED_BY = {"grpo": "group", "dr-grpo": "none"}
 def build_trl_engine(
     recipe: Recipe, tasks: TaskSplits, grader: CodeGrader, listener: Listener | None = None
 ) -> TrlEngine:
-    """The engine for a recipe's campaigns. RecipeError: the recipe asks for what TRL does not do."""
+    """The engine for a recipe's campaigns. RecipeError: the recipe has a setting that TRL does not support."""
     refuse_what_trl_cannot_do(recipe)
 
     def build(folder: Path, steps: int, output: Path) -> EntropyGRPOTrainer:
@@ -68,8 +68,8 @@ def build_trl_engine(
 def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:
     """A recipe's numbers under TRL's names, for a campaign of `steps` optimizer steps.
 
-    A rollout batch is one generation batch; it serves update.minibatches steps, update.epochs times over. A resume
-    point lies between two batches, so that a killed campaign samples the same again.
+    A rollout batch is one generation batch, used for update.minibatches steps in each of update.epochs passes. A resume
+    point is between two batches, so that a killed campaign samples the same again.
     """
     rollout, update = recipe.rollout, recipe.update
     rows = rollout.prompts * rollout.samples // update.minibatches
@@ -108,7 +108,7 @@ def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:
 
 
 def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
-    """RecipeError, naming the field, its value and what it may be, where TRL would not do what a recipe says."""
+    """Raise RecipeError, with the field, its value and the allowed ones, if TRL would not follow the recipe."""
     update, control = recipe.update, recipe.control
     allowed: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "update.advantage": (update.advantage, tuple(SCALED_BY)),

@@ -1,7 +1,7 @@
 """The order of TRL's prompts, the same in a run that was resumed.
 
-TRL draws the order of each epoch from one generator that begins with the run's seed, and does not keep its state: a run
-resumed in a later epoch begins with the order of the first.
+TRL draws the order of each epoch from one generator seeded with the run's seed, and does not save its state: a run
+resumed in a later epoch starts with the order of the first.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch.utils.data import Sampler
 
 
 class OrderOfEpoch(Sampler[int]):
-    """TRL's shuffling RepeatSampler; once it is told the epoch, its order is that of an undisturbed run's."""
+    """TRL's shuffling RepeatSampler; after `set_epoch`, its order is that of an uninterrupted run."""
 
     def __init__(self, plain: Any) -> None:
         self.plain = plain
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the order of `epoch`, the first is 0; transformers' Trainer calls it before each."""
+        """Set the order of `epoch`, counted from 0; transformers' Trainer calls it before each epoch."""
         generator: torch.Generator = self.plain.generator
         generator.manual_seed(self.plain.seed)
         for _ in range(epoch):

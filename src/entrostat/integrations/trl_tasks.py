@@ -13,9 +13,9 @@ from entrostat.tasks.sources import AnyTask
 
 
 def task_dataset(tasks: Sequence[AnyTask], tokenizer: Any = None) -> Any:
-    """A `datasets.Dataset` with the columns that `graded_reward` needs, a row a task.
+    """A `datasets.Dataset` with the columns that `graded_reward` needs, one row per task.
 
-    tokenizer: where it has a chat template, the prompts are written out as a user's turn by it.
+    tokenizer: if it has a chat template, each prompt is formatted by it as a user's turn.
     """
     from datasets import Dataset
 

@@ -1,10 +1,10 @@
 """GRPO in TRL under an entropy controller: TRL's loss and aggregation, with our statistics, bounds and weights.
 
 TRL's clipped losses read three things that are set here for every micro-batch:
-    ln pi and H       from the model's head, by `fused_token_stats`, which gives sum p^2 and C besides
+    ln pi and H       from the model's head, by `fused_token_stats`, which also gives sum p^2 and C
     the advantages    times the controller's weights, (B, T)
     the thresholds    epsilon_low = 1 - low and epsilon_high = high - 1, the bounds of the rule in force, (B, T)
-Generation, rewards, aggregation, KL, vLLM's correction and logging stay TRL's. Tier C.
+Generation, rewards, aggregation, KL, vLLM's correction and logging remain TRL's. Tier C.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Steered:
 
 @dataclass
 class _MicroBatch:
-    """One call of TRL's loss: its inputs and, once the model has run, what the controller made of them."""
+    """One call of TRL's loss: its inputs and, once the model has run, the steered statistics and advantages."""
 
     inputs: dict[str, Any]
     steered: _Steered | None = None
@@ -76,10 +76,10 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     controller: its total_steps is set to the run's optimizer steps when training begins. statistics: "head" takes them
     from the hidden states and never holds the logits; "logits" from the model's logits, for output layers and sharding
     that "head" refuses.
-    regions: the convention of the regions in the metrics, which join TRL's own as entrostat/...
+    regions: the convention of the regions in the metrics, which are logged with TRL's own as entrostat/...
     horizon: "run" refuses to resume with another number of steps; "extended" allows it, and stretches the schedule over
     the new number; "controller" keeps the controller's own total_steps, for a run that is part of a longer schedule.
-    The controller hears the entropy of the whole optimizer step, summed over micro-batches and ranks, and its state is
+    The controller receives the entropy of the whole optimizer step, summed over micro-batches and ranks; its state is
     in every checkpoint. The statistics of a reweighting are those of a micro-batch on one rank.
     Raises ValueError, naming it, for a setting that bypasses or contradicts the controller.
     """
@@ -119,7 +119,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return OrderOfEpoch(plain) if getattr(plain, "shuffle", False) else plain
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """One micro-batch. Raises RuntimeError when its loss was not computed under the controller."""
+        """One micro-batch. Raises RuntimeError if its loss was not computed under the controller."""
         if not self._losses_seen:
             warn_of_rounding(
                 self.optimizer, "load the model with dtype=torch.float32; bf16=True then computes in bfloat16"
@@ -210,7 +210,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return stats, out.aux_loss if router else None
 
     def _steer(self, current: _MicroBatch, stats: TokenStats) -> None:
-        """Put the controller's weights and bounds where TRL's loss is about to read them."""
+        """Put the controller's weights and bounds where TRL's loss reads them."""
         band = self._band()
         advantages: Tensor = current.inputs["advantages"]
         advantages = advantages if advantages.dim() == 2 else advantages.unsqueeze(1)
@@ -230,7 +230,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def _counted(self, current: _MicroBatch, steered: _Steered, flow: Tensor) -> TokenSums:
-        """What this micro-batch adds to the record of the step. flow (B, T): that of TRL's own loss."""
+        """The sums that this micro-batch adds to the record of the step. flow (B, T): that of TRL's own loss."""
         mask, stats, advantages = current.mask, steered.stats, steered.advantages
         if not bool(mask.any()):
             return TokenSums.zero()
@@ -241,7 +241,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return token_sums(stats, advantages, out, mask, self.regions, flow=flow)
 
     def _finish_step(self) -> None:
-        """Sum over the ranks, let the controller hear it, log."""
+        """Sum over the ranks, pass the result to the controller, log."""
         device = self.accelerator.device
         totals = self.accelerator.reduce(self._sums.totals.to(device), reduction="sum")
         lowest = self.accelerator.gather(self._sums.lowest.to(device)[None]).amin(0)
@@ -266,7 +266,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         file = Path(checkpoint) / STATE_FILE
         if not file.exists():
             raise ValueError(
-                f"{checkpoint}: holds no {STATE_FILE}, so it was not written under a controller; "
+                f"{checkpoint}: has no {STATE_FILE}, so it was not written under a controller; "
                 "start a new run from its weights"
             )
         self._total_steps.resumed = json.loads(file.read_text())

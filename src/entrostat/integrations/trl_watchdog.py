@@ -5,7 +5,7 @@
     trainer.train()
 
 It reads the metrics that the trainer logs. Each finding and each action is written to `watchdog.jsonl` in the output
-folder, with its cause, and to the log. Of several processes each sees the same metrics and decides the same; only the
+folder, with its cause, and to the log. All processes see the same metrics and decide the same; only the
 first writes.
 """
 
@@ -31,13 +31,13 @@ Switch = Callable[[Any, Finding], None]
 
 
 class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
-    """Hears the trainer's log, and acts on what the detectors find.
+    """Reads the trainer's log, and acts on the findings of the detectors.
 
-    action: `note` writes findings down; `stop` ends training as well; `keep-peak` keeps the checkpoint of the highest
-    score in `OUTPUT/peak` and ends training; `roll-back` loads that checkpoint once, forgets the optimizer's moments,
-    calls `switch(trainer, finding)` and goes on, and a second time does as `keep-peak`. severity, kinds: as in
-    `entrostat.diagnosis.Acting`. The score is the held-out one (`eval_reward`) where the trainer evaluates, else the
-    mean reward of the last `smooth` logs, looked at every `every` steps; each new peak asks the trainer for a
+    action: `note` records findings; `stop` also ends training; `keep-peak` keeps the checkpoint of the highest
+    score in `OUTPUT/peak` and ends training; `roll-back` loads that checkpoint once, resets the optimizer's moments,
+    calls `switch(trainer, finding)` and continues; the second time it acts as `keep-peak`. severity, kinds: as in
+    `entrostat.diagnosis.Acting`. The score is the held-out one (`eval_reward`) if the trainer evaluates, else the
+    mean reward of the last `smooth` logs, checked every `every` steps; each new peak makes the trainer save a
     checkpoint. webhook: the environment variable that holds the address to which findings are sent.
     Raises ValueError for an unknown action, severity or kind, for a variable that holds no address, and when training
     begins for roll-back without `attach`, and FileExistsError for an `OUTPUT/peak` that no watchdog made.
@@ -64,13 +64,13 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         self._asked: int | None = None
 
     def attach(self, trainer: Any) -> WatchdogCallback:
-        """Join a trainer; roll-back needs it, for it loads weights."""
+        """Attach to a trainer; roll-back needs this, because it loads weights."""
         self._trainer = trainer
         trainer.add_callback(self)
         return self
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Announce itself; take up what a resumed run has logged before."""
+        """Log that the watchdog is active; read what a resumed run has logged before."""
         if self.acting.action == "roll-back" and self._trainer is None:
             raise ValueError("roll-back loads weights: use WatchdogCallback(...).attach(trainer)")
         if self.acting.action in KEEPING:
@@ -81,7 +81,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         logger.warning("entrostat watchdog is active: action %s from %s on", self.acting.action, self.acting.severity)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
-        """Hear a row; look for a peak; act on findings."""
+        """Record a row, check for a peak, act on findings."""
         found = self.watchdog.observe(state.global_step, recognise_row(logs or {}).values)
         if self.acting.action in KEEPING and not found:  # a step that failed is no peak
             self._look_for_peak(state, control)
@@ -95,7 +95,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
                 self._act(args, state, control, finding)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Keep the checkpoint that a peak asked for: linked, not copied, so that its rotation does not take it."""
+        """Keep the checkpoint of a peak by links, not copies, so that the trainer's rotation does not delete it."""
         if self._asked != state.global_step or not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"

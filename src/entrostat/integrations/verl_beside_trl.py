@@ -1,6 +1,6 @@
-"""The extras trl and verl exclude each other: verl imports a class from any TRL it finds, and newer ones lack it.
+"""The extras trl and verl exclude each other: verl imports a class from any installed TRL, and newer ones lack it.
 
-verl hides what a plugin raises when it is imported, so this is asked when a loss or a trainer of ours is built.
+verl hides exceptions of plugins at import, so this is checked when a loss or a trainer of ours is built.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ HOMES = ("trl.experimental.ppo", "trl")
 
 
 class ExclusiveExtrasError(EntrostatError, ImportError):
-    """TRL is installed beside a verl that it breaks; the message names the remedy."""
+    """TRL is installed next to a verl that it breaks; the message names the remedy."""
 
 
 def refuse_trl_beside_verl() -> None:
-    """Raise ExclusiveExtrasError where verl would fail on the TRL beside it, when it patches the model."""
+    """Raise ExclusiveExtrasError if verl would fail on the installed TRL when it patches the model."""
     if _broken():
         raise ExclusiveExtrasError(
-            f"TRL is installed beside verl, and verl fails to import {WANTED} from it when it builds the model; "
+            f"TRL is installed next to verl, and verl fails to import {WANTED} from it when it builds the model; "
             "pip uninstall trl, and keep entrostat[trl] and entrostat[verl] in two environments"
         )
 
@@ -36,5 +36,5 @@ def _broken() -> bool:
 def _has(home: str) -> bool:
     try:
         return hasattr(import_module(home), WANTED)
-    except Exception:  # whatever TRL raises at import it would raise in verl, too
+    except Exception:  # anything that TRL raises at import would be raised in verl too
         return False

@@ -1,6 +1,6 @@
-"""A campaign's part in verl's own process: `VerlEngine` has verl load it, and tells it what to do after each step.
+"""The part of a campaign in verl's own process: `VerlEngine` makes verl load it, and gives it orders after each step.
 
-It is one more logger of verl's `Tracking`, which hears of every step once its weights have reached the rollout.
+It is one more logger of verl's `Tracking`, which is called for every step once its weights are in the rollout.
 Evaluations are verl's own `_validate` over rows of the validation set, those whose extra_info.split is "select" or
 "report"; a row's task is its data_source and extra_info.index.
 """
@@ -20,9 +20,9 @@ SPLITS = ("select", "report")
 
 
 class Guide:
-    """Stands between verl's trainer and the engine, which waits at the other end of `settings.door`.
+    """Stands between verl's trainer and the engine, which waits at the other end of `settings.address`.
 
-    After each step it says what verl logged and then does as it is told until it is told to train on or to stop.
+    After each step it sends what verl logged, then carries out orders until the order is to continue or to stop.
     """
 
     def __init__(self, trainer: Any, settings: Mapping[str, Any]) -> None:
@@ -39,15 +39,15 @@ class Guide:
         """Before the first step, or the first after a resume."""
         trainer = self.trainer
         self.tasks = tasks_of_splits(trainer.val_dataset)
-        door = json.loads(Path(self.settings["door"]).read_text())
-        self.connection = Client((door["host"], door["port"]), authkey=bytes.fromhex(door["key"]))
+        address = json.loads(Path(self.settings["address"]).read_text())
+        self.connection = Client((address["host"], address["port"]), authkey=bytes.fromhex(address["key"]))
         trainer.logger.logger[KEY] = self
         step = trainer.global_steps - 1  # verl counts the step to come
         self._say({"step": step, "tasks": len(self.tasks["select"])})
         self._obey(step)
 
     def log(self, data: Mapping[str, Any], step: int, **_: Any) -> None:
-        """What verl logs of a step, once the step is done."""
+        """Send verl's log of a finished step, then carry out orders."""
         self._say({"step": step, "logged": plain_numbers(data)})
         self._obey(step)
 
@@ -66,17 +66,17 @@ class Guide:
         self.connection.send_bytes(json.dumps(message).encode())
 
     def _save(self, step: int, folder: str) -> None:
-        """The actor alone, as verl saves it; no rotation, which the engine sees to."""
+        """Save the actor only, in verl's form; without rotation, which the engine does."""
         self.trainer.actor_rollout_wg.save_checkpoint(folder, None, step, max_ckpt_to_keep=None)
 
     def _checkpoint(self, step: int) -> None:  # noqa: ARG002
-        """All that verl itself needs to go on from here."""
+        """Save all that verl itself needs to resume here."""
         self.trainer._save_checkpoint()
 
     def _evaluate(
         self, step: int, split: str, first: int, last: int | None, weights: str | None, now: str
     ) -> list[list[Any]]:
-        """[task, n, passed]; weights: a folder that `_save` wrote, now: one for the weights of now meanwhile."""
+        """[task, n, passed]; weights: a folder that `_save` wrote; now: a folder for the current weights meanwhile."""
         with self._with(weights, now, step):
             return validated(self.trainer, self.tasks[split][first:last], self.settings["passing"])
 
@@ -94,7 +94,7 @@ class Guide:
             self._load(now, step)
 
     def _load(self, folder: str, step: int) -> None:
-        """Into the actor and the rollout; the optimizer's state comes and goes with the weights."""
+        """Load into the actor and the rollout; the optimizer's state belongs to the weights."""
         self.trainer.checkpoint_manager.sleep_replicas()
         self.trainer.actor_rollout_wg.load_checkpoint(local_path=folder, del_local_after_load=False)
         self.trainer.checkpoint_manager.update_weights(step)
@@ -105,37 +105,37 @@ def tasks_of_splits(dataset: Any) -> dict[str, list[tuple[str, int]]]:
 
     ValueError: a split without a row, or a task twice in one, with what to write into extra_info.
     """
-    found: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
+    splits: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
     for row in range(len(dataset)):
         item = dataset[row]
         split = item["extra_info"].get("split")
-        if split in found:
-            found[split].append((f"{item.get('data_source', 'unknown')}/{item['extra_info'].get('index')}", row))
-    for split, tasks in found.items():
+        if split in splits:
+            splits[split].append((f"{item.get('data_source', 'unknown')}/{item['extra_info'].get('index')}", row))
+    for split, tasks in splits.items():
         if not tasks:
             raise ValueError(f"data.val_files has no row with extra_info.split {split!r}; a campaign needs both splits")
         if twice := sorted({name for name, _ in tasks if sum(name == other for other, _ in tasks) > 1}):
             raise ValueError(f"data.val_files has {twice[0]} twice in {split}; give each row its own extra_info.index")
-    return found
+    return splits
 
 
 def validated(trainer: Any, tasks: Sequence[tuple[str, int]], passing: float) -> list[list[Any]]:
     """[task, graded completions, passed ones] of `tasks`, by verl's own validation over their rows.
 
-    A completion has passed with an `acc`, or where the reward function gives none with a reward, of at least `passing`.
+    A completion has passed if its `acc`, or its reward if the reward function gives no `acc`, is at least `passing`.
     """
     from verl.utils.dataset.rl_dataset import collate_fn
 
     size = trainer.config.data.val_batch_size or len(tasks)
     parts = [tasks[i : i + size] for i in range(0, len(tasks), size)]
     batches = [collate_fn([trainer.val_dataset[row] for _, row in part]) for part in parts]
-    heard: list[tuple[Sequence[str], Mapping[str, Sequence[Any]]]] = []
+    recorded: list[tuple[Sequence[str], Mapping[str, Sequence[Any]]]] = []
 
-    def hear(_sources: Any, uids: Sequence[str], infos: Mapping[str, Sequence[Any]], *_: Any, **__: Any) -> Any:
-        heard.append((uids, infos))
+    def record(_sources: Any, uids: Sequence[str], infos: Mapping[str, Sequence[Any]], *_: Any, **__: Any) -> Any:
+        recorded.append((uids, infos))
         return {}
 
-    loader, trainer.val_dataloader, trainer._val_metrics_update = trainer.val_dataloader, batches, hear
+    loader, trainer.val_dataloader, trainer._val_metrics_update = trainer.val_dataloader, batches, record
     try:
         trainer.on_validate_begin()
         trainer._validate()
@@ -143,7 +143,7 @@ def validated(trainer: Any, tasks: Sequence[tuple[str, int]], passing: float) ->
     finally:
         trainer.val_dataloader = loader
         del trainer._val_metrics_update
-    ((uids, infos),) = heard
+    ((uids, infos),) = recorded
     prompts = [uid for batch in batches for uid in batch["uid"]]
     graded, passed = dict.fromkeys(prompts, 0), dict.fromkeys(prompts, 0)
     for uid, value in zip(uids, infos.get("acc", infos["reward"]), strict=True):
@@ -159,14 +159,14 @@ def plain_numbers(logged: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def check(trainer: Any) -> None:
-    """Raises ValueError, naming the key, for what a campaign cannot do with."""
+    """Raise ValueError, naming the key, for settings that a campaign does not support."""
     from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
     config = trainer.config
     if not isinstance(trainer, PPOTrainerSync):
         raise ValueError(
             f"trainer.v1.trainer_mode is {config.trainer.v1.trainer_mode!r}; a campaign needs a synchronous one, for "
-            "others have completions of the policy before in flight when it is evaluated: sync or entrostat"
+            "others still sample from the previous policy when it is evaluated: sync or entrostat"
         )
     model = config.actor_rollout_ref.model
     if model.get("lora_rank", 0) > 0 or model.get("lora", {}).get("rank", 0) > 0 or model.get("lora_adapter_path"):
@@ -178,7 +178,7 @@ def check(trainer: Any) -> None:
 
 
 def install() -> None:
-    """Have every trainer that verl makes for a campaign from now on be guided. Done once."""
+    """Guide every trainer that verl makes for a campaign from now on. Done once."""
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
     plain = PPOTrainer.init

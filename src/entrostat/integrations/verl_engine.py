@@ -1,11 +1,11 @@
 """Campaigns of verl, so that a chain can drive it: `entrostat.campaign.engine.Engine`.
 
-verl's driver runs as a process of its own and dies with this one. `verl_campaign`, which it loads, tells of each step
-over a connection for which both ends have to prove a key; the bookkeeping stays here. In the run folder:
+verl's driver runs as a separate process and dies with this one. `verl_campaign`, which it loads, reports each step
+over a connection on which both ends must prove a key; the bookkeeping stays here. In the run folder:
     checkpoints/        the weights that are kept, in Hugging Face format
     verl/driver.log     what verl's processes wrote
-    verl/checkpoints/   verl's own last checkpoint, from which a killed campaign goes on; resume.json names it
-    verl/kept/          the kept weights once more, as verl itself loads them; with verl/checkpoints until the end alone
+    verl/checkpoints/   verl's own last checkpoint, from which a killed campaign resumes; resume.json names it
+    verl/kept/          the kept weights in verl's own form; like verl/checkpoints, deleted at the end
 A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
 """
 
@@ -49,7 +49,7 @@ PART = f"{__package__}.verl_campaign"
 CONTENTS = ("model", "optimizer", "extra")
 SAVED = (*CONTENTS, "hf_model")  # in Hugging Face format too
 POLL_SECONDS = 1.0
-END_SECONDS = 300.0  # that verl has to end by itself
+END_SECONDS = 300.0  # within which verl has to end by itself
 LINES = 20  # of its output that an error quotes
 
 
@@ -58,15 +58,15 @@ class VerlError(EntrostatError, RuntimeError):
 
 
 class VerlEngine:
-    """Runs campaigns with `python -m verl.trainer.main_ppo` and `arguments`, as they stand on verl's command line.
+    """Runs campaigns with `python -m verl.trainer.main_ppo` and `arguments`, those of verl's command line.
 
-    Data, batch, lengths, learning rate, trainer mode and so on are theirs; what the campaign decides comes behind them
+    They set data, batch, lengths, learning rate, trainer mode and so on; the campaign's own settings follow them
     (see `overrides`). A step is one of verl's training steps, which may hold several optimizer steps.
 
-    every: steps from one evaluation to the next, None for none but those that the controller orders. save_every: steps
-    from one of verl's checkpoints to the next. modules: further ones that verl is to load. passing: least `acc` of a
-    completion that passed, or reward where the reward function gives no acc. host: where this machine listens; its name
-    in the cluster where Ray may put verl's driver on another. driver: what Python runs.
+    every: steps between evaluations; None evaluates only when the controller orders it. save_every: steps
+    between verl's checkpoints. modules: further modules for verl to load. passing: lowest `acc` of a
+    completion that passed, or reward if the reward function gives no acc. host: the address to listen on; the name
+    in the cluster if Ray may put verl's driver on another machine. driver: what Python runs.
     ValueError: every or save_every below 1.
     """
 
@@ -98,12 +98,12 @@ class VerlEngine:
         _forget_kept(home, ())
         for folder in (home / "checkpoints", home / "kept"):
             (folder / "latest_checkpointed_iteration.txt").unlink(missing_ok=True)
-            with suppress(OSError):  # it is not there, or somebody has put something into it
+            with suppress(OSError):  # missing, or not empty
                 folder.rmdir()
         return finished_trace(record)
 
     def overrides(self, start: Path, plan: Plan, home: Path, resume: int | None) -> dict[str, Any]:
-        """What the campaign sets in verl's configuration; resume: the step of verl's checkpoint to go on from."""
+        """What the campaign sets in verl's configuration; resume: the step of verl's checkpoint to resume from."""
         steps = max(plan.budget, 1)
         resumed = {"trainer.resume_mode": "disable"}
         if resume is not None:
@@ -127,7 +127,7 @@ class VerlEngine:
             f"{checkpoint}.load_contents": f"[{','.join(CONTENTS)}]",
             "hydra.run.dir": _quoted(home / "hydra"),
             "++ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES": _quoted(",".join(self.modules)),
-            "+trainer.entrostat_campaign.door": _quoted(home / "door.json"),
+            "+trainer.entrostat_campaign.address": _quoted(home / "address.json"),
             "+trainer.entrostat_campaign.rate": plan.rate,
             "+trainer.entrostat_campaign.passing": self.passing,
         }
@@ -159,26 +159,26 @@ class VerlEngine:
 
 
 class _Verl:
-    """verl's process and the line to it: the `Host` of a campaign."""
+    """verl's process and the connection to it: the `Host` of a campaign."""
 
     def __init__(self, process: subprocess.Popen[bytes], home: Path) -> None:
         self.process, self.home = process, home
         self.connection: Connection | None = None
         self.split = self.began = 0
-        self._now = scratch(home / "kept")  # where verl puts the weights of this step while it visits others
+        self._now = scratch(home / "kept")  # where verl keeps the current weights while it uses others
 
-    def meet(self, door: socket.socket, key: bytes) -> None:
-        """Wait for the one that knows the key, and hear what it has."""
-        door.settimeout(POLL_SECONDS)
+    def meet(self, address: socket.socket, key: bytes) -> None:
+        """Wait for the process that knows the key, and receive its first message."""
+        address.settimeout(POLL_SECONDS)
         while self.connection is None:
             with suppress(TimeoutError, AuthenticationError, EOFError, ConnectionError):
-                connection = Connection(door.accept()[0].detach())
+                connection = Connection(address.accept()[0].detach())
                 deliver_challenge(connection, key)
                 answer_challenge(connection, key)
                 self.connection = connection
             if self.process.poll() is not None:
                 raise self._failed()
-        found = self._hear()
+        found = self._receive()
         self.split, self.began = found["tasks"], found["step"]
 
     def train(self) -> dict[str, Any]:
@@ -186,10 +186,10 @@ class _Verl:
         shutil.rmtree(self._now, ignore_errors=True)
         self._now = scratch(self.home / "kept")
         self._say({"do": "train"})
-        return self._hear()
+        return self._receive()
 
     def checkpoint(self, step: int) -> None:
-        """Have verl write all that it needs to go on from `step`, in place of its checkpoint before."""
+        """Make verl write all that it needs to resume at `step`, replacing its previous checkpoint."""
         folder = _checkpoint(self.home, step)
         claim(folder)
         self._ask({"do": "checkpoint"})
@@ -203,7 +203,7 @@ class _Verl:
         self._ask({"do": "save", "folder": str(written.absolute())})
         seal(written)
         if native.exists() and not remove(native):
-            raise RunError(f"{native}: is in the way and was not made here; move it to another place")
+            raise RunError(f"{native}: exists and was not made here; move it to another place")
         written.rename(native)
         keep(native / "huggingface", to.path)
         if not any(to.path.glob("*.safetensors")):
@@ -223,7 +223,7 @@ class _Verl:
         _forget_kept(self.home, steps)
 
     def stop(self) -> None:
-        """Let verl end."""
+        """End verl."""
         self._say({"do": "stop"})
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(END_SECONDS)
@@ -233,14 +233,14 @@ class _Verl:
 
     def _ask(self, order: Mapping[str, Any]) -> Any:
         self._say(order)
-        return self._hear()["done"]
+        return self._receive()["done"]
 
     def _say(self, order: Mapping[str, Any]) -> None:
         assert self.connection is not None
-        with suppress(OSError):  # what went wrong is heard next
+        with suppress(OSError):  # the cause is received next
             self.connection.send_bytes(json.dumps(order).encode())
 
-    def _hear(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         assert self.connection is not None
         try:
             while not self.connection.poll(POLL_SECONDS):
@@ -257,17 +257,17 @@ class _Verl:
         log = self.home / "driver.log"
         last = log.read_text(errors="replace").splitlines()[-LINES:]
         status = self.process.returncode
-        ended = "lost touch" if status is None else f"ended with exit status {status}"
+        ended = "lost its connection" if status is None else f"ended with exit status {status}"
         return VerlError("\n".join([f"verl {ended}; its output is in {log}, and ends with:", *last]))
 
 
 @contextmanager
 def _launched(command: Sequence[str], environment: Mapping[str, str], home: Path, host: str) -> Iterator[_Verl]:
-    """verl's process, in a session of its own, with the line to it; both are gone afterwards."""
-    key, door = secrets.token_bytes(32), home / "door.json"
+    """verl's process, in a session of its own, and the connection to it; both are closed afterwards."""
+    key, address = secrets.token_bytes(32), home / "address.json"
     with socket.create_server((host, 0)) as server, (home / "driver.log").open("ab") as log:
-        door.unlink(missing_ok=True)
-        with open(os.open(door, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        address.unlink(missing_ok=True)
+        with open(os.open(address, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump({"host": host, "port": server.getsockname()[1], "key": key.hex()}, file)
         process = subprocess.Popen(
             command,
@@ -288,11 +288,11 @@ def _launched(command: Sequence[str], environment: Mapping[str, str], home: Path
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            door.unlink(missing_ok=True)
+            address.unlink(missing_ok=True)
 
 
 def _resumable(home: Path) -> int | None:
-    """The step of verl's last whole checkpoint; None where there is none."""
+    """The step of verl's last complete checkpoint; None if there is none."""
     file = home / "resume.json"
     if not file.exists():
         return None
@@ -301,12 +301,12 @@ def _resumable(home: Path) -> int | None:
 
 
 def _checkpoint(home: Path, step: int) -> Path:
-    """Where verl writes its checkpoint of a step."""
+    """The folder of verl's checkpoint of a step."""
     return home / "checkpoints" / f"global_step_{step}"
 
 
 def _forget_but(home: Path, step: int | None) -> None:
-    """Delete verl's checkpoints of other steps, and what a killed process put aside."""
+    """Delete verl's checkpoints of other steps, and leftovers of a killed process."""
     for folder in (home / "checkpoints").glob("global_step_*"):
         if folder.name != f"global_step_{step}":
             remove(folder)
@@ -322,6 +322,6 @@ def _forget_kept(home: Path, steps: Sequence[int]) -> None:
 
 
 def _quoted(value: Path | str) -> str:
-    """As a string of hydra's grammar, whatever it contains."""
+    """Any text as a string of hydra's grammar."""
     text = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"

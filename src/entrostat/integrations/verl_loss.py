@@ -2,9 +2,9 @@
 
     actor_rollout_ref.actor.policy_loss.loss_mode=entrostat_raise
 
-Each takes verl's signature, leaves the aggregation to verl and, as verl's own "vanilla", cuts punished tokens above
+Each has verl's signature, leaves the aggregation to verl and, like verl's own "vanilla", clips punished tokens above
 clip_ratio_c. `{low}` and `{high}` are verl's clip_ratio_low and clip_ratio_high. Tier A.
-    entrostat_clip      the constant band {low}, {high}: vanilla, by way of ours
+    entrostat_clip      the constant band {low}, {high}: vanilla, by our code
     entrostat_raise     upper threshold -.25 p + .5, lower {low}: raises entropy (arXiv 2602.09782)
     entrostat_lower     upper {high}, lower threshold -.13 p + .3: lowers entropy (arXiv 2602.09782)
     entrostat_dppo      abs(pi - pi_old) <= {high} (arXiv 2602.04879)
@@ -114,7 +114,7 @@ def verl_loss(
     objective: Objective,
     band: ClipBand,
 ) -> tuple[Answer, PolicyLoss | None]:
-    """(loss, metrics) as verl wants them, and the loss of every token; all tensors (B, T).
+    """(loss, metrics) in verl's form, and the loss of every token; all tensors (B, T).
 
     The loss is verl's `agg_loss` over its global batch, so that it does not depend on micro-batches and ranks. A
     micro-batch without a token gives a zero that the gradient flows through, and None.
@@ -135,7 +135,7 @@ def verl_loss(
 def clip_metrics(
     log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, mask: Tensor, out: PolicyLoss
 ) -> dict[str, float]:
-    """The metrics of verl's vanilla loss: shares of the tokens cut by the band, by clip_ratio_c, and the k1 KL."""
+    """The metrics of verl's vanilla loss: shares of tokens clipped by the band and by clip_ratio_c, and the k1 KL."""
     dual = out.clipped_high & (advantages < 0)
     band = (out.clipped_low | out.clipped_high) & ~dual
     return {

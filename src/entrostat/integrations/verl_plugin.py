@@ -1,6 +1,6 @@
-"""What verl loads by itself from the entry-point group `verl.plugins`: registers the policy losses, and says so.
+"""The plugin that verl loads from the entry-point group `verl.plugins`: registers the policy losses, and prints it.
 
-verl swallows whatever a plugin raises at DEBUG level, so a failure is written out here, too.
+verl logs a plugin's exceptions only at DEBUG level, so a failure is printed here too.
 VERL_USE_EXTERNAL_PLUGINS=none keeps verl from loading it.
 """
 

@@ -87,7 +87,7 @@ def check(config: Any) -> Literal["B", "C"]:
     if (tier == "B" or control.bonus is not None) and not actor.calculate_entropy:
         raise ValueError("actor_rollout_ref.actor.calculate_entropy is false; set it to true, the controller needs H")
     if control.bonus is not None and actor.entropy_coeff:
-        raise ValueError(f"actor_rollout_ref.actor.entropy_coeff is {actor.entropy_coeff} beside a bonus; set it to 0")
+        raise ValueError(f"actor_rollout_ref.actor.entropy_coeff is {actor.entropy_coeff} with a bonus; set it to 0")
     if config.get("distillation", {}).get("enabled", False):
         raise ValueError("distillation.enabled is true; a distillation loss and a controller exclude each other")
     if updates_per_batch(config) == 1 and control.strategy is not None:
@@ -100,7 +100,7 @@ def check(config: Any) -> Literal["B", "C"]:
 
 
 def updates_per_batch(config: Any) -> int:
-    """Optimizer steps that one batch of completions serves."""
+    """Optimizer steps per batch of completions."""
     actor = config.actor_rollout_ref.actor
     return max(int(config.data.train_batch_size) // int(actor.ppo_mini_batch_size), 1) * int(actor.ppo_epochs)
 

@@ -1,4 +1,4 @@
-"""The watchdog in verl: one more logger of its `Tracking`, which every trainer of verl calls once a step.
+"""The watchdog in verl: one more logger of its `Tracking`, which every trainer of verl calls once per step.
 
     VERL_USE_EXTERNAL_MODULES=entrostat.integrations.verl_watchdog python -m verl.trainer.main_ppo ... \\
         +trainer.entrostat_watch.action=keep-peak trainer.save_freq=20 trainer.test_freq=20 \\
@@ -10,13 +10,13 @@ With Ray on several machines the variable must reach the task runner's process:
 Keys of `trainer.entrostat_watch`, all optional: action, severity, kinds, webhook (the environment variable that holds
 the address). Actions:
 
-note        findings are written down.
-stop        and training ends. verl's loop cannot be asked to end: `WatchdogStopError` ends it, after the step has been
+note        record findings.
+stop        also end training. verl's loop has no way to end early: `WatchdogStopError` ends it, after the step has been
             logged and a checkpoint that was due has been saved.
-keep-peak   of the checkpoints that verl saves, the one with the highest score is kept in `peak`, beside them, where
-            rotation does not reach it; a finding ends training. `trainer.resume_mode=resume_path` goes on from it.
-roll-back   and the first finding loads it, into the actor, the critic and the rollout, and training goes on with the
-            steps that are left; the second one ends training. For the synchronous trainers alone.
+keep-peak   of the checkpoints that verl saves, keep the one with the highest score in `peak`, next to them, where
+            rotation does not delete it; a finding ends training. `trainer.resume_mode=resume_path` resumes from it.
+roll-back   the first finding loads it into the actor, the critic and the rollout, and training continues with the
+            remaining steps; the second one ends training. Only for the synchronous trainers.
 
 The last two need verl's v1 trainers and `PeakKeeper`. The score is the held-out one where verl validates (then
 `save_freq` is a multiple of `test_freq`), else the mean reward of the last 8 steps.
@@ -54,9 +54,9 @@ class WatchdogStopError(EntrostatError, RuntimeError):
 
 
 class WatchdogLogger:
-    """Hears what verl logs; `trainer` is that section of its configuration, as plain data.
+    """Receives what verl logs; `trainer` is that section of its configuration, as plain data.
 
-    Findings and actions go to `default_local_dir`/watchdog.jsonl, a line each, and to the log. ValueError: an unknown
+    Findings and actions go to `default_local_dir`/watchdog.jsonl, one per line, and to the log. ValueError: an unknown
     key or value, or an action that the rest of the section does not allow, with what to change.
     """
 
@@ -74,7 +74,7 @@ class WatchdogLogger:
         logger.warning("entrostat watchdog is active: action %s, findings in %s", self.acting.action, self._file)
 
     def log(self, data: Mapping[str, Any], step: int, **_: Any) -> None:
-        """Hear a step. Raises WatchdogStopError for a finding that ends training."""
+        """Record a step. Raises WatchdogStopError for a finding that ends training."""
         found = self.watchdog.observe(step, recognise_row(data).values)
         if self.acting.action in KEEPING and self._saved and self._saved[1] == step and not found:
             self._keep_if_peak(step, self._saved[2])
@@ -89,7 +89,7 @@ class WatchdogLogger:
                 return
 
     def saved(self, trainer: Any, step: int, checkpoint: Path) -> None:
-        """Hear of a checkpoint of verl's, before its step is logged."""
+        """Record a checkpoint of verl's, before its step is logged."""
         self._saved = trainer, step, checkpoint
         self.watchdog.end = self.watchdog.end or trainer.total_training_steps
 
@@ -130,8 +130,8 @@ class WatchdogLogger:
         raise WatchdogStopError(cause + (f"; the peak is kept in {self._kept}" if self.peak else ""))
 
     def _roll_back(self, step: int) -> None:
-        """As verl's own `_load_checkpoint`, but for the count of steps and the place in the data: the budget is what it
-        was, and no prompt comes twice."""
+        """Like verl's own `_load_checkpoint`, except for step count and position in the data: the budget does not
+        change, and no prompt is repeated."""
         from verl.trainer.ppo.utils import Role
 
         trainer = self._saved[0] if self._saved else None
@@ -176,13 +176,13 @@ def refuse_impossible(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -
 
 
 class PeakKeeper:
-    """verl's checkpoint callback (`trainer.checkpoint_callback_class`): tells the watchdog what has been saved."""
+    """verl's checkpoint callback (`trainer.checkpoint_callback_class`): reports saved checkpoints to the watchdog."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = config
 
     def on_save(self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **_: Any) -> None:
-        """Pass a checkpoint on; one that is still being written is none yet."""
+        """Pass on a checkpoint, unless it is still being written."""
         watchdog = getattr(trainer, "logger", None) and trainer.logger.logger.get(NAME)
         if watchdog is None or async_save:
             logger.warning("entrostat watchdog: step %s is not kept: %s", global_step, NO_KEEPING[async_save])

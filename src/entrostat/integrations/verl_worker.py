@@ -1,7 +1,7 @@
-"""verl's actor worker under a controller: the loss of a micro-batch, and what the controller hears after a step.
+"""verl's actor worker under a controller: the loss of a micro-batch, and the controller's record of each step.
 
-Every rank holds the same controller: it is moved by sums over all data-parallel ranks alone, so the copies agree.
-Tier C takes H and C from the logits, through the door that verl's engine opens for distillation losses (a loss function
+Every rank has the same controller: it receives only sums over all data-parallel ranks, so the copies agree.
+Tier C takes H and C from the logits, through the hook of verl's engine for distillation losses (a loss function
 called with `student_logits`). Tier B takes H from verl's own `calculate_entropy`, and has no polarity.
 """
 
@@ -41,7 +41,7 @@ STATISTICS = ("entropy", "collision", "correction")
 
 @dataclass
 class _MicroBatch:
-    """What the policy loss needs beside verl's arguments, (B, T); correction is None in tier B."""
+    """What the policy loss needs besides verl's arguments, (B, T); correction is None in tier B."""
 
     entropy: Tensor
     collision: Tensor | None
@@ -56,7 +56,7 @@ class ControlledLoss:
     controller: total_steps counts optimizer steps (mini-batches). config: verl's ActorConfig with policy_loss.loss_mode
     `entrostat_controlled`. tier: "C" where the engine hands out logits, "B" where it only has the entropy.
     KL, padding and aggregation are those of verl's own `ppo_loss`. extended: a checkpoint of a run with another number
-    of steps is taken up, too. Raises ValueError for a reweighting in tier B, ExclusiveExtrasError beside a TRL that
+    of steps is accepted too. Raises ValueError for a reweighting in tier B, ExclusiveExtrasError next to a TRL that
     breaks verl.
     """
 
@@ -86,7 +86,7 @@ class ControlledLoss:
     def forget(self) -> None:
         """Begin a new optimizer step."""
         self._sums = TokenSums.zero()
-        self._heard = torch.zeros(2, dtype=torch.float64)
+        self._entropy_sums = torch.zeros(2, dtype=torch.float64)
 
     def __call__(
         self,
@@ -154,19 +154,19 @@ class ControlledLoss:
                 loss_mat=bonus, loss_mask=mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info
             )
         entropy = current.entropy.detach()[mask].double().sum().cpu()
-        self._heard = self._heard + torch.stack([entropy, mask.sum().double().cpu()])
+        self._entropy_sums = self._entropy_sums + torch.stack([entropy, mask.sum().double().cpu()])
         if self.tier == "C":
             applied = weighted if rollout_is_weights is None else weighted * rollout_is_weights
             current.taken = (log_prob, stats, applied, out)
         return loss, metrics
 
     def finish_step(self, group: Any = None) -> dict[str, float]:
-        """Sum over the ranks of `group` (None: this one alone), let the controller hear it; returns metrics to log."""
-        heard, sums = self._heard, self._sums
+        """Sum over the ranks of `group` (None: only this one), pass it to the controller; return metrics to log."""
+        entropy_sums, sums = self._entropy_sums, self._sums
         self.forget()
         if group is not None:
-            heard, sums = _reduced(heard, sums, group)
-        entropy, tokens = heard.tolist()
+            entropy_sums, sums = _reduced(entropy_sums, sums, group)
+        entropy, tokens = entropy_sums.tolist()
         if not tokens:
             return {}
         ranks = 1 if group is None else torch.distributed.get_world_size(group)
@@ -181,7 +181,7 @@ class EntropyTrainingWorker(TrainingWorker):  # type: ignore[misc]
     _rounding_checked = False
 
     def train_batch(self, data: Any) -> Any:
-        """One optimizer step; the controller hears it, and its metrics join verl's."""
+        """One optimizer step; the controller records it, and its metrics are added to verl's."""
         loss = self.loss_fn
         if not isinstance(loss, ControlledLoss):
             return super().train_batch(data)
@@ -201,7 +201,7 @@ class EntropyTrainingWorker(TrainingWorker):  # type: ignore[misc]
     def save_checkpoint(
         self, local_path: str, hdfs_path: str | None = None, global_step: int = 0, max_ckpt_to_keep: int | None = None
     ) -> Any:
-        """verl's checkpoint, and the controller's state beside it."""
+        """verl's checkpoint, with the controller's state next to it."""
         done = super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
         if isinstance(self.loss_fn, ControlledLoss):
             _state_file(local_path).write_text(json.dumps(self.loss_fn.controller.state_dict(), allow_nan=False))
@@ -232,21 +232,21 @@ def _statistics(logits: Tensor) -> dict[str, Tensor]:
 
 
 def _as_stats(log_prob: Tensor, current: _MicroBatch) -> TokenStats:
-    """With NaN for what tier B does not know, so that no number is made of it."""
+    """The statistics, with NaN for those that tier B does not have, so that they cannot be used by mistake."""
     unknown = torch.full_like(log_prob.detach(), torch.nan)
     collision = unknown if current.collision is None else current.collision
     correction = unknown if current.correction is None else current.correction
     return TokenStats(log_prob.detach(), current.entropy.detach(), collision, correction)
 
 
-def _reduced(heard: Tensor, sums: TokenSums, group: Any) -> tuple[Tensor, TokenSums]:
+def _reduced(entropy_sums: Tensor, sums: TokenSums, group: Any) -> tuple[Tensor, TokenSums]:
     backend = torch.distributed.get_backend(group)
     device = torch.device("cuda", torch.cuda.current_device()) if backend == "nccl" else torch.device("cpu")
-    heard, totals, lowest = (x.to(device).clone() for x in (heard, sums.totals, sums.lowest))
-    torch.distributed.all_reduce(heard, group=group)
+    entropy_sums, totals, lowest = (x.to(device).clone() for x in (entropy_sums, sums.totals, sums.lowest))
+    torch.distributed.all_reduce(entropy_sums, group=group)
     torch.distributed.all_reduce(totals, group=group)
     torch.distributed.all_reduce(lowest, op=torch.distributed.ReduceOp.MIN, group=group)
-    return heard.cpu(), TokenSums(totals.cpu(), lowest.cpu())
+    return entropy_sums.cpu(), TokenSums(totals.cpu(), lowest.cpu())
 
 
 def _state_file(folder: str) -> Path:

@@ -116,7 +116,7 @@ def _entropy(run: RunData) -> Figure:
     axes = figure.axes[0]
     curve(axes, steps, entropy, color=INK)
     axes.set_ylim(0, 1.15 * max(entropy) or 1.0)
-    axes.set_ylabel("nats a token")
+    axes.set_ylabel("nats per token")
     _shade_phases(axes, run)
     label_ends(axes, [(entropy[-1], f"{entropy[-1]:.2f}", INK)])
     return figure
@@ -287,7 +287,7 @@ PANELS: Sequence[Panel] = (
     Panel("Bounds in force", "On the ratio, for a token of probability p = 0 (thick) and p = 1 (thin).", _bounds),
     Panel("Entropy flow", "First-order change of entropy that the unclipped updates ask for, per token.", _flow),
     Panel("Verdicts", "On the training completions.", _verdicts),
-    Panel("Length", "Mean tokens a completion, and the share of completions that hit the limit.", _length),
+    Panel("Length", "Mean tokens per completion, and the share of completions that hit the limit.", _length),
     Panel(
         "What may announce a cliff",
         "Lowest log-ratio of a punished token; share of tokens with a ratio outside .8-1.2; gradient norm.",

@@ -33,7 +33,7 @@ from entrostat.runs.schema import METRICS
 
 PAGE_BYTES = 2_900_000  # the most that samples are allowed to fill the page up to
 SECTIONS_BYTES = 1_800_000  # the most for the sections of single runs
-MOST_COMPARED = 4  # runs whose recipes are set side by side
+MOST_COMPARED = 4  # runs whose recipes are compared
 
 
 def build_report(
@@ -41,7 +41,7 @@ def build_report(
 ) -> Path:
     """Write the page about the run folders `runs` to the file `out`, and return it.
 
-    findings: what was found wrong with each run, shown at the top; None where nobody looked. The page stays under 3 MB:
+    findings: the findings of each run, shown at the top; None if there was no diagnosis. The page stays under 3 MB:
     it embeds as many samples as fit, and of many runs it draws the first ones' sections only.
     RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs, or findings of another number.
     """
@@ -49,7 +49,7 @@ def build_report(
         raise ValueError("runs is empty; name at least one run folder")
     if findings is not None and len(findings) != len(runs):
         raise ValueError(
-            f"findings are of {len(findings)} runs, runs are {len(runs)}; give a list a run, empty for none"
+            f"findings are of {len(findings)} runs, runs are {len(runs)}; give one list per run, empty for none"
         )
     loaded = read_runs(runs)
     script = (resources.files("entrostat.report") / "templates" / "page.js").read_text()
@@ -105,7 +105,7 @@ def _findings(
     sections: Sequence[dict[str, Any]],
     pairs: Sequence[Pair],
 ) -> list[dict[str, Any]]:
-    """Of each run its name, its findings and where each of its figures stands, by title; empty where nobody looked."""
+    """For each run its name, findings and the places of its figures, by title; empty if there was no diagnosis."""
     drawn = [{drawing.title: drawing.anchor for drawing in section["drawings"]} for section in sections]
     if pairs:
         drawn = [{pair.title: pair.drawings[side].anchor for pair in pairs} for side in range(2)]
@@ -120,13 +120,13 @@ def _overview(runs: Sequence[RunData]) -> list[Drawing]:
     return [
         draw(
             "pass@1",
-            "On the report split, one line a run. Dot: the checkpoint that a run rolled back to.",
+            "On the report split, one line per run. Dot: the checkpoint that a run rolled back to.",
             partial(pass_at_1_figure, runs),
             "overview-pass",
         ),
         draw(
             "Entropy",
-            "Of the training tokens, nats a token.",
+            "Of the training tokens, nats per token.",
             partial(entropy_figure, runs),
             "overview-entropy",
         ),
@@ -134,7 +134,7 @@ def _overview(runs: Sequence[RunData]) -> list[Drawing]:
 
 
 def _sections(runs: Sequence[RunData]) -> tuple[list[dict[str, Any]], list[str]]:
-    """What is told of each run by itself, and the names of the runs for which the page has no room."""
+    """The section of each run, and the names of the runs that do not fit into the page."""
     sections: list[dict[str, Any]] = []
     size = 0
     for index, run in enumerate(runs):

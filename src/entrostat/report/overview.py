@@ -1,4 +1,4 @@
-"""Several runs in one picture: pass@1 and entropy over steps, one colour a run."""
+"""Several runs in one picture: pass@1 and entropy over steps, one colour per run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def overview_figure(runs: Sequence[RunData]) -> Figure:
         _pass_at_1(figure.axes[0], runs)
         _entropy(figure.axes[1], runs)
         figure.axes[0].set_title("pass@1 on the report split")
-        figure.axes[1].set_title("entropy, nats a token")
+        figure.axes[1].set_title("entropy, nats per token")
     return figure
 
 

@@ -76,7 +76,7 @@ def read_run(path: str | Path, name: str) -> RunData:
 
 
 def summary_rows(paths: Sequence[str | Path]) -> list[SummaryRow]:
-    """One row a run, in the order of `paths`. RunError: one is no run folder."""
+    """One row per run, in the order of `paths`. RunError: one is no run folder."""
     return [summarise(run) for run in read_runs(paths)]
 
 

@@ -13,7 +13,7 @@ PHASES = ("rollout", "grade", "update", "measure", "evaluate")
 class Speed:
     """Sums over a run.
 
-    rollout_tokens, update_tokens: completion tokens a second sampled and learned from (a token counts once for each
+    rollout_tokens, update_tokens: completion tokens per second sampled and learned from (a token counts once for each
     pass over it). None where the run has no such seconds. seconds: by phase; grade is the wait for verdicts after the
     last token, for grading begins while others are drawn.
     """

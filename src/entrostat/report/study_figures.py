@@ -213,11 +213,13 @@ FIGURES: Sequence[StudyFigure] = (
         rise_and_fall,
     ),
     StudyFigure("aligned", "Campaigns aligned", "Each campaign on select, and their mean (thick).", aligned),
-    StudyFigure("ends", "Along the chain", "pass@1 on report of what each campaign hands over, a line a seed.", ends),
+    StudyFigure(
+        "ends", "Along the chain", "pass@1 on report of what each campaign hands over, one line per seed.", ends
+    ),
     StudyFigure(
         "gaps",
         "Gaps",
-        "A dot a campaign; thick: their mean; grey: the mean noise floor; dashed: above it a campaign has collapsed.",
+        "Dots: campaigns; thick: their mean; grey: the mean noise floor; dashed: above it a campaign has collapsed.",
         gaps,
     ),
     StudyFigure("efficiency", "Efficiency", "Mean end-of-chain pass@1 over what it took to choose it.", efficiency),

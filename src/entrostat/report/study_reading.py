@@ -109,7 +109,7 @@ class StudyData:
         return found
 
     def campaign_rows(self) -> list[dict[str, Any]]:
-        """One row a campaign, for a table."""
+        """One row per campaign, for a table."""
         return [
             {"method": method.name, **{key: row[key] for key in row if key != "method"}}
             for method in self.methods

@@ -1,6 +1,6 @@
 """How figures look: one palette for light and dark, quiet axes, labels at the ends of lines.
 
-Colours are those of Okabe and Ito, told apart by every kind of colour vision. A figure is drawn in the light colours;
+Colours are those of Okabe and Ito, distinct for every kind of colour vision. A figure is drawn in the light colours;
 in a page each of them becomes a CSS variable, so that the same drawing follows the reader's light or dark setting.
 """
 

@@ -68,7 +68,7 @@ def collapse_report(
 ) -> CollapseReport:
     """Rise and fall of one campaign.
 
-    select chooses the peak, report is read there. peak_counts: (n, c) a task of the report split at the peak.
+    select chooses the peak, report is read there. peak_counts: (n, c) per task of the report split at the peak.
     threshold: the gap above which the campaign has collapsed. ValueError: the peak's step is missing in report.
     """
     peak = report.at(select.peak_step)
@@ -119,7 +119,7 @@ def evaluation_error(counts: Counts) -> float:
 
     v_i is the unbiased estimate of the variance of p_i. Tasks are fixed, so their spread is no noise. A task with one
     sample tells nothing of its own spread: v_i = p (1 - p) with p the mean over all tasks, an upper bound on average.
-    counts: (n, c) a task. ValueError: no tasks.
+    counts: (n, c) per task. ValueError: no tasks.
     """
     if not counts:
         raise ValueError("counts is empty; give (n, c) of at least one task")
@@ -133,7 +133,7 @@ def noise_floor(counts: Counts, evaluations: int) -> float:
 
         floor = error * E[max of `evaluations` standard normals],    E[max] = integral of x T phi(x) Phi(x)^(T-1)
 
-    counts: (n, c) a task of one evaluation. Evaluations on common random numbers are less noisy than that.
+    counts: (n, c) per task of one evaluation. Evaluations on common random numbers are less noisy than that.
     ValueError: no tasks, or evaluations < 1.
     """
     if evaluations < 1:
@@ -142,7 +142,7 @@ def noise_floor(counts: Counts, evaluations: int) -> float:
 
 
 def _expected_maximum(count: int) -> float:
-    from scipy import integrate  # slow to import, and few ask for a noise floor
+    from scipy import integrate  # slow to import, and seldom needed
 
     x = np.linspace(-12.0, 12.0, 4801)
     log_density = -(x**2) / 2 - math.log(math.sqrt(2 * math.pi)) + (count - 1) * special.log_ndtr(x)

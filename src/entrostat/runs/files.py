@@ -1,4 +1,4 @@
-"""Files that survive a kill: whole-file replacement, and logs of one JSON object a line.
+"""Files that survive a kill: whole-file replacement, and logs of one JSON object per line.
 
 A file written here is either the old one or the new one, and a log is a sequence of whole lines: what a killed
 process left half-written is dropped by readers and cut off before the next line is added.
@@ -91,10 +91,10 @@ def append_line(path: Path, record: Record) -> None:
 
 
 def refusal(path: Path, error: OSError) -> RunError:
-    """The plain form of what the operating system answered about `path`."""
+    """A plain error for what the operating system reported about `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return RunError(f"{path}: no space left; what was written before is whole: free some space and resume")
-    return RunError(f"{path}: {error.strerror}; mend its permissions, or choose another folder")
+    return RunError(f"{path}: {error.strerror}; fix its permissions, or choose another folder")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ def _read_digest(file: Any) -> Any:
 
 
 def sync(path: Path) -> None:
-    """Have what was written to the file or folder `path` on the disk before going on."""
+    """Return only when what was written to the file or folder `path` is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

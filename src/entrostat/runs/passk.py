@@ -4,7 +4,7 @@
     pass^k = C(c, k) / C(n, k)              all of k samples are correct
 
 Each is the share of the k-subsets of the n samples with that property, so its mean is the probability itself. No
-subset of k exists where k > n: that is refused, never extrapolated. Store (n, c) a task; any k <= n follows later.
+subset of k exists where k > n: that is refused, never extrapolated. Store (n, c) per task; any k <= n follows later.
 """
 
 from __future__ import annotations
@@ -96,4 +96,4 @@ def _check(n: int, c: int, k: int) -> None:
     if not 0 <= c <= n:
         raise ValueError(f"c is {c}, outside 0 ... n = {n}; c counts the correct ones among n samples")
     if not 1 <= k <= n:
-        raise ValueError(f"k is {k}, outside 1 ... n = {n}; draw at least k samples a task, or ask for a smaller k")
+        raise ValueError(f"k is {k}, outside 1 ... n = {n}; draw at least k samples per task, or use a smaller k")

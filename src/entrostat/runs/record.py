@@ -1,10 +1,10 @@
-"""The run folder: everything a run leaves behind, and all that is needed to take it up again.
+"""The run folder: everything a run writes, and all that is needed to resume it.
 
     run.json         recipe (resolved), seed, hashes (of what the run reads), versions
-    steps.jsonl      one line an optimizer step
-    evals.jsonl      one line an evaluation of a split
-    decisions.jsonl  one line a finding, a stop, a roll-back or a switch, with its cause
-    samples/         a few completions with their verdicts, one file a step and split
+    steps.jsonl      one line per optimizer step
+    evals.jsonl      one line per evaluation of a split
+    decisions.jsonl  one line per finding, stop, roll-back or switch, with its cause
+    samples/         a few completions with their verdicts, one file per step and split
     checkpoints/     written by the engine
 
 `entrostat.runs.lines` lists the fields of a line and what each holds, docs/metrics.md explains them. Only `step` is
@@ -64,7 +64,7 @@ class Run:
         hashes: Mapping[str, str],
         versions: Mapping[str, str],
     ) -> Run:
-        """Begin a run in the folder `path`, or take up the same run where it stopped.
+        """Begin a run in the folder `path`, or resume the same run where it stopped.
 
         The same run has the same recipe, seed and hashes; versions are those it began with.
         RunError: the folder holds another run, or files that are not a run's.
@@ -112,7 +112,7 @@ class Run:
 
     @contextmanager
     def sole_writer(self) -> Iterator[None]:
-        """Keep every other process from writing this run meanwhile; a killed process lets go by itself.
+        """Keep every other process from writing this run meanwhile; a kill releases the lock.
 
         RunError: another one writes it now.
         """
@@ -147,7 +147,7 @@ class Run:
         write_lines(self.path / "samples" / f"{step:06d}-{split}.jsonl", lines)
 
     def note_decision(self, line: Record) -> None:
-        """Add a decision: step, kind ("stop", "roll-back", ...) and cause. One that stands already is not repeated."""
+        """Add a decision: step, kind ("stop", "roll-back", ...) and cause. An existing one is not repeated."""
         DECISION.check(line, "decisions.jsonl")
         if line not in self.decisions():
             append_line(self._decisions, line)
@@ -207,9 +207,9 @@ def _header(run: Run) -> dict[str, Any]:
     return {"recipe": run.recipe, "seed": run.seed, "hashes": run.hashes}
 
 
-def _refuse_another(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _refuse_another(folder: Path, theirs_all: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for part in IDENTITY:
-        difference = _first_difference(part, found[part], wanted[part])
+        difference = _first_difference(part, theirs_all[part], wanted[part])
         if difference:
             field, theirs, ours = difference
             raise RunError(

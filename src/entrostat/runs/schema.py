@@ -7,7 +7,7 @@ name are ignored by the reader. `/.../` is a regular expression that the whole n
 several aliases of one metric, the first in the list is read. Sources: TRL 1.16, verl 0.9, OpenRLHF 0.11, slime,
 prime-rl, SkyRL, NeMo RL, AReaL, ROLL, ms-swift, LLaMA-Factory, Unsloth and tinker-cookbook, as of August 2026.
 
-Words find names that nobody listed: the parts of a name, as in `avg`, `response`, `tokens`.
+Words match names that are not listed: the parts of a name, as in `avg`, `response`, `tokens`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from entrostat.runs.passk import mean_over_tasks
 class Trajectory:
     """Evaluations of one split, at least one, in the order of their steps.
 
-    steps: optimizer steps since the campaign's start. pass_at_1: one value in 0 ... 1 a step.
+    steps: optimizer steps since the campaign's start. pass_at_1: one value in 0 ... 1 per step.
     ValueError: no evaluation, unequal lengths, steps that do not grow, a value outside 0 ... 1.
     """
 
@@ -26,7 +26,7 @@ class Trajectory:
             raise ValueError("steps is empty; a trajectory needs at least one evaluation")
         if len(self.steps) != len(self.pass_at_1):
             raise ValueError(
-                f"steps has {len(self.steps)} entries and pass_at_1 {len(self.pass_at_1)}; give one a step"
+                f"steps has {len(self.steps)} entries and pass_at_1 {len(self.pass_at_1)}; give one per step"
             )
         for before, after in pairwise(self.steps):
             if after <= before:

@@ -4,9 +4,9 @@ A program is a chain of one to four operations. Its prompt says in words what ea
 the values that the chain returns. An operation's Python expression is its only definition: the reference solution
 is made of these expressions, and the expected values are what they evaluate to.
 
-Left out: loops, strings and several arguments, so that a policy of a million parameters can learn the family.
+There are no loops, strings or functions of several arguments, so a policy of a million parameters can learn the family.
 
-Splits are decided by behaviour: programs that answer alike on a fixed set of probe inputs share one digest, and the
+Splits follow behaviour: programs with equal results on a fixed set of probe inputs share one digest, and the
 digest names the split. No program of one split does what a program of another does, however it is worded.
 """
 

@@ -1,6 +1,6 @@
 """The detectors, one file per subject. A new one is one file here with one decorated class.
 
-A detector of your own, in any package: `my_package.module:MyDetector`, wherever the name of one is taken.
+A detector of your own, in any package: `my_package.module:MyDetector`, wherever a detector's name is accepted.
 """
 
 from __future__ import annotations
