@@ -101,7 +101,7 @@ def test_what_needs_more_than_thresholds_is_refused():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("strategy: id\ntotal_steps: 5\nreweighting: {name: polarity-aware}\n", "reweighting: this host is steered by"),
+        ("strategy: id\ntotal_steps: 5\nreweighting: {name: polarity-aware}\n", "reweighting: this host reads only"),
         ("strategy: id\n", "total_steps is None; give the host's training steps"),
         ("strategy: id\ntotal_steps: 0\n", "total_steps is 0"),
         ("strategy: {name: idd}\ntotal_steps: 5\n", "idd"),

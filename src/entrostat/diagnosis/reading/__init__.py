@@ -32,7 +32,7 @@ def read_log(path: Path | str, columns: Mapping[str, Sequence[str]] | None = Non
     try:
         raw = _read_folder(path, wanted) if path.is_dir() else _read_file(path, wanted)
     except PermissionError as error:
-        raise LogError(f"{path}: {error.strerror}; mend its permissions, or give the path of another log") from error
+        raise LogError(f"{path}: {error.strerror}; fix its permissions, or give the path of another log") from error
     except OSError as error:
         raise LogError(f"{path}: {error.strerror or error}; give the path of a log") from error
     name = "standard input" if str(path) == "-" else path.name or str(path)
