@@ -40,7 +40,7 @@ _HOMES = {
     "report": "build_report",
     "report.study": "build_study_report",
     "runs": "CollapseReport Run RunError Trajectory collapse_report noise_floor pass_at_k pass_hat_k",
-    "tasks": "AnswerTask Call Exchange Expression ProgramTask PuzzleTask ScriptTask Task TaskError",
+    "tasks": "AnswerTask Call Exchange Expression ProgramTask PuzzleTask ScriptTask Spaces Task TaskError",
     "tokens": """
         TokenStats TopkTokenStats VocabShard effective_sample_size fused_token_stats sampler_kl token_stats
         topk_entropy_bounds topk_token_stats

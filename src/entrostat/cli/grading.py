@@ -230,6 +230,8 @@ def compare(
 
 
 def _task_set(name: str, data: Path | None) -> list[Any]:
+    if data is not None:
+        refuse_missing(data, "give the path of the set's file with --data")
     from entrostat.recipe.task_sets import load_task_set
 
     return load_task_set(name, data)
