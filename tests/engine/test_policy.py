@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel
 
-from entrostat.engine.policy import PolicyError, embedded_folder, load_policy
+from entrostat.engine.policy import PolicyError, embedded_folder, load_policy, sees_later_tokens
 
 
 def test_the_embedded_policy_fits_its_budget_and_round_trips_any_ascii_text():
@@ -182,6 +182,19 @@ def test_a_model_whose_tokens_see_later_ones_is_refused(folder):
     load_policy(folder)
     configure(folder, is_decoder=False)
     refused(folder, "lets tokens see later ones")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_rounding_is_not_taken_for_a_view_of_later_tokens_at_any_scale_of_the_logits(folder, dtype, scale):
+    model = load_policy(folder, dtype).model
+    head, noise = model.get_output_embeddings(), 20 * torch.finfo(model.dtype).eps
+    if dtype == "bfloat16":
+        noise /= 10
+    head.register_forward_hook(lambda _, __, logits: scale * (logits + noise * torch.randn_like(logits) * logits.std()))
+    assert not sees_later_tokens(model, head.weight.shape[0])
+    head.register_forward_hook(lambda _, __, logits: logits + 0.3 * logits.roll(-1, 1))
+    assert sees_later_tokens(model, head.weight.shape[0])
 
 
 def test_other_architectures_and_split_checkpoints_load(folder):
