@@ -111,7 +111,7 @@ def _run(
 
 def measure_end(folder: Path) -> None:
     """Draw many samples of the report tasks from the end checkpoint; end.json holds [task, n, c] of each."""
-    from entrostat.engine.checkpoint import CheckpointStore
+    from entrostat.campaign.checkpoints import CheckpointStore
     from entrostat.engine.evaluate import evaluate
     from entrostat.engine.policy import load_policy
     from entrostat.grading import CodeGrader

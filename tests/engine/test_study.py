@@ -14,8 +14,9 @@ import yaml
 
 from entrostat.campaign import Checkpoint
 from entrostat.campaign.chain import campaign_folders, read_outcome
+from entrostat.campaign.checkpoints import CheckpointError, CheckpointStore, verify
 from entrostat.campaign.database import TABLES, chain_folder, read_results, write_results
-from entrostat.engine.checkpoint import CheckpointError, CheckpointStore, verify
+from entrostat.engine.policy import Policy
 from entrostat.engine.study import StudyError, jobs, run_one, run_study, standing
 from entrostat.recipe import RecipeError, StudyRecipe
 from entrostat.recipe.loading import parse_as
@@ -187,11 +188,11 @@ def test_a_full_disk_ends_in_a_plain_error_and_the_same_call_goes_on(finished, t
     own = study(methods={"es-online": STUDY["methods"]["es-online"]})
     save, calls = CheckpointStore.save, []
 
-    def full(self, policy, step, *rest):
+    def full(self, write, step):
         calls.append(step)
         if len(calls) == 5:
-            monkeypatch.setattr(type(policy), "save", _no_space)
-        return save(self, policy, step, *rest)
+            monkeypatch.setattr(Policy, "save", _no_space)
+        return save(self, write, step)
 
     monkeypatch.setattr(CheckpointStore, "save", full)
     with pytest.raises(CheckpointError, match="No space left on device"):

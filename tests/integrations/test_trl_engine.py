@@ -10,8 +10,7 @@ from entrostat.campaign import Campaign, Checkpoint, EarlyStop, Naive, run_campa
 from entrostat.campaign.chain import read_hand_over, run_chain
 from entrostat.campaign.engine import Evaluate, GoOn, Plan, Stop
 from entrostat.control import EntropyController, IncreaseThenDecrease
-from entrostat.integrations.records import nested, scalars
-from entrostat.integrations.trl_engine import TrlEngine
+from entrostat.integrations.trl_engine import TrlEngine, last_whole_checkpoint
 from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
 from entrostat.runs import Run
 
@@ -88,6 +87,17 @@ def test_a_killed_campaign_goes_on(tmp_path, start):
     assert trace.peak.step == 4
 
 
+def test_the_newest_checkpoint_that_a_kill_left_whole_is_gone_on_from(tmp_path):
+    for step, state in ((2, '{"global_step": 2}'), (10, '{"global_step": 10}'), (11, '{"global'), (12, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-best").mkdir()
+    assert last_whole_checkpoint(tmp_path, 0) == tmp_path / "checkpoint-10"
+    assert last_whole_checkpoint(tmp_path, 11) is None
+    assert last_whole_checkpoint(tmp_path / "none", 0) is None
+
+
 class LooksBack(Naive):
     """After step 3 evaluates the second task of step 2, and then stops and keeps that step."""
 
@@ -148,7 +158,7 @@ class ChangesItsChampion(Naive):
 
     def decide(self, progress, history):
         if progress.step < 3:
-            return GoOn(1)
+            return GoOn(min(progress.step, 1))
         if not any(line["step"] == 1 for line in progress.evals):
             return Evaluate(1, 0, 1)
         return GoOn(3) if progress.step < 4 else Stop(3)
@@ -186,18 +196,6 @@ def test_a_step_line_has_the_learning_rate_that_crest_reads(tmp_path, start):
     assert [line["lr"] for line in run.steps()] == pytest.approx([1e-2, 0.5e-2])
 
 
-def test_a_record_survives_its_flattening():
-    record = {"entropy": 1.5, "phase": "increase", "regions": {"E1": {"share": 0.25}}, "bounds": None}
-    flat = scalars(record)
-    assert flat["entrostat/regions/E1/share"] == 0.25
-    assert nested({**flat, "loss": 2.0}) == {
-        "loss": 2.0,
-        "entropy": 1.5,
-        "phase": "increase",
-        "regions": {"E1": {"share": 0.25}},
-    }
-
-
 def test_every_is_checked():
-    with pytest.raises(ValueError, match=r"TrlEngine\.every is 0"):
+    with pytest.raises(ValueError, match=r"every is 0; give at least 1"):
         TrlEngine(build, scores([0]), split=1, every=0)

@@ -9,6 +9,7 @@ pytest.importorskip("trl")
 from entrostat.campaign.database import read_results
 from entrostat.engine.registry import build_engine
 from entrostat.engine.study import run_one, run_study
+from entrostat.engine.train import train
 from entrostat.integrations.trl_recipe import refuse_what_trl_cannot_do, trl_settings
 from entrostat.recipe import RecipeError, StudyRecipe, load_study, parse_recipe
 from entrostat.recipe.loading import parse_as
@@ -105,6 +106,22 @@ def test_crest_reads_its_signals_off_trl_s_steps(finished):
     assert len(onsets) == 2
 
 
+def test_every_split_is_measured_when_the_recipe_says_and_as_by_the_embedded_engine(tmp_path):
+    changes = {
+        "tasks": {**BASE["tasks"], "ood": 2},
+        "evaluation": {**BASE["evaluation"], "report": "every", "every": 2},
+        "campaign": {"steps": 2, "checkpoint_every": 1},
+    }
+    for engine in ("trl", "embedded"):
+        train(recipe(engine=engine, **changes), tmp_path / engine)
+    ours, theirs = (Run.open(tmp_path / engine) for engine in ("trl", "embedded"))
+    order = [(line["step"], line["split"]) for line in ours.evals()]
+    assert order == [(step, split) for step in (0, 2) for split in ("select", "report", "ood")]
+    assert order == [(line["step"], line["split"]) for line in theirs.evals()]
+    for split in ("select", "report", "ood"):
+        assert ours.evals(split)[0]["results"] == theirs.evals(split)[0]["results"]
+
+
 @pytest.mark.parametrize(("minibatches", "at_most"), [(1, 512), (2, 512), (2, 6), (4, 3)])
 def test_a_step_takes_the_rows_and_a_batch_serves_the_steps_of_the_recipe(tmp_path, minibatches, at_most):
     wanted = recipe(
@@ -134,8 +151,6 @@ def test_trl_follows_the_recipe_that_is_shipped():
         ("control", "measure_change", True),
         ("control", "first_order", True),
         ("campaign", "optimizer", "carried"),
-        ("evaluation", "report", "every"),
-        ("tasks", "ood", 2),
     ],
 )
 def test_what_trl_does_not_do_is_refused_by_name(section, field, value):

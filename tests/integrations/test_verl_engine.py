@@ -18,6 +18,7 @@ import verl_chain_world as world
 
 from entrostat.campaign import Campaign, Checkpoint, Crest, EarlyStop, Naive, run_campaign
 from entrostat.campaign.chain import read_hand_over, run_chain
+from entrostat.campaign.checkpoints import CheckpointStore
 from entrostat.campaign.engine import Plan
 from entrostat.integrations.verl_campaign import check, tasks_of_splits
 from entrostat.integrations.verl_engine import DRIVER, VerlEngine, VerlError
@@ -97,7 +98,11 @@ def test_a_campaign_goes_on_to_the_same_trace_when_verl_or_its_parent_was_killed
         VerlError, match=r"(?s)exit status -9; its output is in .*verl-killed/verl/driver\.log.*\n.*step:4"
     ):
         run_campaign(engine, KillsVerl(**rule), start, run)
-    assert json.loads((run.path / "verl/resume.json").read_text()) == {"step": 2}
+    tags = CheckpointStore(run.checkpoints_dir).tags()
+    assert tags["resume"].step == 2
+    assert json.loads((tags["resume"].path / "state.json").read_text()) == {
+        "checkpoint": "verl/checkpoints/global_step_2"
+    }
     assert (run.path / "verl/checkpoints/global_step_2").exists()
     again = run_campaign(engine, EarlyStop(**rule), start, run)
     assert run.trace() == record(tmp_path / "whole").trace()
@@ -160,6 +165,14 @@ def test_a_crest_chain_rolls_back_and_slows_down(tmp_path, start):
     assert (second.confirmed, handed_over) == (0, [4, 4])
 
 
+def test_the_splits_that_no_decision_reads_are_measured_with_each_evaluation(tmp_path, start):
+    engine = engine_over(tmp_path, every=2, report="every")
+    run = record(tmp_path / "run")
+    run_campaign(engine, Naive(steps=2), start, run)
+    found = [(line["step"], line["split"]) for line in run.evals()]
+    assert found == [(step, split) for step in (0, 2) for split in ("select", "report", "ood")]
+
+
 def test_a_plan_of_no_steps_trains_nothing(tmp_path, start):
     class Rests(Naive):
         def plan(self, history):
@@ -204,12 +217,12 @@ def rows(*pairs):
 
 def test_a_validation_set_without_both_splits_or_with_a_task_twice_is_refused(tmp_path):
     found = tasks_of_splits(rows(("select", 4), ("report", 4), ("train", 1), ("select", 2)))
-    assert found == {"select": [("sums/4", 0), ("sums/2", 3)], "report": [("sums/4", 1)]}
+    assert found == {"select": [("sums/4", 0), ("sums/2", 3)], "report": [("sums/4", 1)], "ood": []}
     with pytest.raises(ValueError, match=r"no row with extra_info\.split 'report'"):
         tasks_of_splits(rows(("select", 1)))
     with pytest.raises(ValueError, match="sums/1 twice in select"):
         tasks_of_splits(rows(("select", 1), ("report", 1), ("select", 1)))
-    with pytest.raises(ValueError, match=r"VerlEngine\.every is 0"):
+    with pytest.raises(ValueError, match=r"every is 0; give at least 1"):
         engine_over(tmp_path, every=0)
 
 

@@ -48,7 +48,7 @@ def arguments(folder):
             "reward_model": {"ground_truth": str(index), "style": "rule"},
             "extra_info": {"split": split, "index": index},
         }
-        for split in ("select", "report", "train")
+        for split in ("select", "report", "ood", "train")
         for index in range(TASKS)
     ]
     folder.mkdir(exist_ok=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from entrostat.campaign.loop import EVERYTHING
 from entrostat.engine.graded import sample_graded
 from entrostat.engine.policy import Policy
 from entrostat.engine.rollout import Rollout
@@ -80,16 +81,16 @@ def evaluate_split(
     policy: Policy,
     split: str,
     tasks: Sequence[AnyTask],
-    part: tuple[int, int] | None = None,
-) -> Evaluation:
-    """Evaluate a split as the recipe says, or only its tasks part[0] ... part[1] - 1, which the line then names.
+    part: slice = EVERYTHING,
+) -> dict[str, Any]:
+    """Evaluate the tasks `part` of a split as the recipe says; see `entrostat.campaign.loop.Host.evaluate`.
 
     Each task of a part has its own seed, so its result does not depend on what else is evaluated.
     """
     settings = recipe.evaluation
     seed: int | list[int] = derived_seed(recipe.tasks.seed, "evaluation", split)
-    if part:
-        tasks = tasks[slice(*part)]
+    if part != EVERYTHING:
+        tasks = tasks[part]
         seed = [derived_seed(recipe.tasks.seed, "evaluation", split, task.id) for task in tasks]
     evaluation = evaluate(
         policy,
@@ -102,7 +103,7 @@ def evaluate_split(
         batch_rows=recipe.rollout.batch_rows,
         seed=seed,
     )
-    return replace(evaluation, line={"tasks": list(part), **evaluation.line}) if part else evaluation
+    return {**evaluation.line, "samples": evaluation.samples}
 
 
 def completion_metrics(rollout: Rollout, verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -1,12 +1,27 @@
-"""Step records as the flat numbers that hosts log."""
+"""Step records as the flat numbers that hosts log, and back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 PREFIX = "entrostat"
 PHASES = {"decrease": -1.0, "hold": 0.0, "increase": 1.0}
+NAMES = {  # of a host's log, and what a step line calls the same
+    "learning_rate": "lr",
+    "actor/lr": "lr",
+    "actor/pg_loss": "loss",
+    "actor/grad_norm": "grad_norm",
+    "actor/entropy": "entropy",
+    "critic/score/mean": "reward",
+    "response_length/mean": "length",
+    "response_length/clip_ratio": "truncated",
+    "kl": "kl_reference",
+    "actor/kl_loss": "kl_reference",
+    "actor/ppo_kl": "kl_old",
+    "rollout_corr/kl": "kl_sampler",
+}
 
 
 def scalars(record: Mapping[str, Any], prefix: str = PREFIX) -> dict[str, float]:
@@ -36,3 +51,13 @@ def nested(flat: Mapping[str, float]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[last] = names.get(value, "hold") if last == "phase" else value
     return record
+
+
+def step_line(step: int, logged: Mapping[str, Any]) -> dict[str, Any]:
+    """A step line of a run folder: the finite numbers that a host logged, under the folder's names where it has one."""
+    numbers = {
+        NAMES.get(name, name).removeprefix("actor/" if name.startswith("actor/entrostat/") else ""): value
+        for name, value in logged.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+    return {"step": step} | nested(numbers) | {"step": step}

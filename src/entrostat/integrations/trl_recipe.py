@@ -18,7 +18,6 @@ from entrostat.campaign.engine import Listener
 from entrostat.engine.evaluate import evaluate_split
 from entrostat.engine.policy import Policy, load_policy
 from entrostat.grading import CodeGrader
-from entrostat.integrations.host_campaign import EVERYTHING
 from entrostat.integrations.trl_engine import TrlEngine
 from entrostat.integrations.trl_tasks import graded_reward, task_dataset
 from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
@@ -57,12 +56,20 @@ def build_trl_engine(
         training = model.training
         model.eval()
         policy = Policy(model, trainer.processing_class, recipe.policy.path)
-        bounds = None if part == EVERYTHING else (part.start, part.stop)
-        found = evaluate_split(recipe, grader, policy, split, getattr(tasks, split), bounds)
+        found = evaluate_split(recipe, grader, policy, split, getattr(tasks, split), part)
         model.train(training)
-        return {**found.line, "samples": found.samples}
+        return found
 
-    return TrlEngine(build, measure, len(tasks.select), recipe.evaluation.every, listener)
+    evaluation = recipe.evaluation
+    return TrlEngine(
+        build,
+        measure,
+        len(tasks.select),
+        evaluation.every,
+        listener,
+        report=evaluation.report,
+        measured=tasks.measured,
+    )
 
 
 def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:
@@ -119,8 +126,6 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
         "control.first_order": (control.first_order, (False,)),
         "control.dual_clip": (control.dual_clip, (None,)),
         "campaign.optimizer": (recipe.campaign.optimizer, ("reset",)),
-        "evaluation.report": (recipe.evaluation.report, ("peak",)),
-        "tasks.ood": (recipe.tasks.ood, (0,)),
     }
     for field, (value, choices) in allowed.items():
         if value not in choices:

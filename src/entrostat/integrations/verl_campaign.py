@@ -1,8 +1,8 @@
 """The part of a campaign in verl's own process: `VerlEngine` makes verl load it, and gives it orders after each step.
 
-It is one more logger of verl's `Tracking`, which is called for every step once its weights are in the rollout.
-Evaluations are verl's own `_validate` over rows of the validation set, those whose extra_info.split is "select" or
-"report"; a row's task is its data_source and extra_info.index.
+It is one more logger of verl's `Tracking`, which hears of every step once its weights have reached the rollout.
+Evaluations are verl's own `_validate` over rows of the validation set, those whose extra_info.split is "select",
+"report" or, if there are any, "ood"; a row's task is its data_source and extra_info.index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 KEY = "entrostat_campaign"
-SPLITS = ("select", "report")
+NEEDED = ("select", "report")
 
 
 class Guide:
@@ -43,7 +43,8 @@ class Guide:
         self.connection = Client((address["host"], address["port"]), authkey=bytes.fromhex(address["key"]))
         trainer.logger.logger[KEY] = self
         step = trainer.global_steps - 1  # verl counts the step to come
-        self._say({"step": step, "tasks": len(self.tasks["select"])})
+        measured = [split for split in ("report", "ood") if self.tasks[split]]
+        self._say({"step": step, "tasks": len(self.tasks["select"]), "measured": measured})
         self._obey(step)
 
     def log(self, data: Mapping[str, Any], step: int, **_: Any) -> None:
@@ -101,18 +102,18 @@ class Guide:
 
 
 def tasks_of_splits(dataset: Any) -> dict[str, list[tuple[str, int]]]:
-    """For "select" and "report" the (task, row) pairs of a verl data set, in its order.
+    """For "select", "report" and "ood" the (task, row) pairs of a verl data set, in its order.
 
-    ValueError: a split without a row, or a task twice in one, with what to write into extra_info.
+    ValueError: one of the first two without a row, or a task twice in one, with what to write into extra_info.
     """
-    splits: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
+    found: dict[str, list[tuple[str, int]]] = {split: [] for split in (*NEEDED, "ood")}
     for row in range(len(dataset)):
         item = dataset[row]
         split = item["extra_info"].get("split")
-        if split in splits:
-            splits[split].append((f"{item.get('data_source', 'unknown')}/{item['extra_info'].get('index')}", row))
-    for split, tasks in splits.items():
-        if not tasks:
+        if split in found:
+            found[split].append((f"{item.get('data_source', 'unknown')}/{item['extra_info'].get('index')}", row))
+    for split, tasks in found.items():
+        if not tasks and split in NEEDED:
             raise ValueError(f"data.val_files has no row with extra_info.split {split!r}; a campaign needs both splits")
         if twice := sorted({name for name, _ in tasks if sum(name == other for other, _ in tasks) > 1}):
             raise ValueError(f"data.val_files has {twice[0]} twice in {split}; give each row its own extra_info.index")

@@ -4,8 +4,8 @@ verl's driver runs as a separate process and dies with this one. `verl_campaign`
 over a connection on which both ends must prove a key; the bookkeeping stays here. In the run folder:
     checkpoints/        the weights that are kept, in Hugging Face format
     verl/driver.log     what verl's processes wrote
-    verl/checkpoints/   verl's own last checkpoint, from which a killed campaign resumes; resume.json names it
-    verl/kept/          the kept weights in verl's own form; like verl/checkpoints, deleted at the end
+    verl/checkpoints/   verl's own last checkpoint, from which a killed campaign goes on
+    verl/kept/          the kept weights once more, as verl itself loads them; with verl/checkpoints until the end alone
 A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
 """
 
@@ -14,35 +14,30 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from entrostat.campaign import CampaignTrace, Checkpoint
+from entrostat.campaign.checkpoints import STATE_FILE, Keeper, verify
 from entrostat.campaign.engine import Order, Plan, Progress
-from entrostat.engine.checkpoint import verify
+from entrostat.campaign.loop import CampaignLoop, Schedule
+from entrostat.campaign.stopping import at_least_one
 from entrostat.errors import EntrostatError
 from entrostat.grading.kernel import die_with_parent
-from entrostat.integrations.host_campaign import (
-    HostCampaign,
-    at_least_one_or_none,
-    finished,
-    finished_trace,
-    read_fields,
-)
 from entrostat.integrations.peak import keep
+from entrostat.integrations.records import step_line
 from entrostat.integrations.verl_beside_trl import refuse_trl_beside_verl
-from entrostat.runs import Run, RunError, atomic_write
-from entrostat.runs.ownership import claim, remove, scratch, seal, sweep, whole_number
+from entrostat.runs import Run, RunError
+from entrostat.runs.ownership import claim, remove, scratch, seal, sweep
 
 DRIVER = ("-m", "verl.trainer.main_ppo")
 PART = f"{__package__}.verl_campaign"
@@ -63,11 +58,11 @@ class VerlEngine:
     They set data, batch, lengths, learning rate, trainer mode and so on; the campaign's own settings follow them
     (see `overrides`). A step is one of verl's training steps, which may hold several optimizer steps.
 
-    every: steps between evaluations; None evaluates only when the controller orders it. save_every: steps
-    between verl's checkpoints. modules: further modules for verl to load. passing: lowest `acc` of a
-    completion that passed, or reward if the reward function gives no acc. host: the address to listen on; the name
-    in the cluster if Ray may put verl's driver on another machine. driver: what Python runs.
-    ValueError: every or save_every below 1.
+    every, report: see `entrostat.campaign.loop.Schedule`. save_every: steps from one of verl's checkpoints to the next.
+    modules: further ones that verl is to load. passing: least `acc` of a completion that passed, or reward where the
+    reward function gives no acc. host: where this machine listens; its name in the cluster where Ray may put verl's
+    driver on another. driver: what Python runs.
+    ValueError: every or save_every below 1, or another report.
     """
 
     def __init__(
@@ -75,6 +70,7 @@ class VerlEngine:
         arguments: Sequence[str],
         *,
         every: int | None = 1,
+        report: Literal["peak", "every"] = "peak",
         save_every: int = 1,
         modules: Sequence[str] = ("entrostat.integrations.verl_trainer",),
         passing: float = 1.0,
@@ -82,25 +78,25 @@ class VerlEngine:
         driver: Sequence[str] = DRIVER,
     ) -> None:
         refuse_trl_beside_verl()
-        at_least_one_or_none("VerlEngine.every", every)
-        at_least_one_or_none("VerlEngine.save_every", save_every)
-        self.arguments, self.every, self.save_every = tuple(arguments), every, save_every
+        at_least_one("save_every", save_every)
+        self.arguments, self.schedule, self.save_every = tuple(arguments), Schedule(every, report), save_every
         self.modules, self.passing, self.host, self.driver = (*modules, PART), passing, host, tuple(driver)
 
     def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
         """See `Engine.run`. VerlError: verl's process failed. CheckpointError: the start is corrupt."""
         home = record.path / "verl"
-        if not finished(record):
+        loop = CampaignLoop(record, plan, decide, self.schedule)
+        if not loop.finished:
             verify(start)
             home.mkdir(exist_ok=True)
-            self._train(start, plan, decide, record, home)
+            self._train(start, plan, loop, home)
         _forget_but(home, None)
         _forget_kept(home, ())
         for folder in (home / "checkpoints", home / "kept"):
             (folder / "latest_checkpointed_iteration.txt").unlink(missing_ok=True)
             with suppress(OSError):  # missing, or not empty
                 folder.rmdir()
-        return finished_trace(record)
+        return loop.trace()
 
     def overrides(self, start: Path, plan: Plan, home: Path, resume: int | None) -> dict[str, Any]:
         """What the campaign sets in verl's configuration; resume: the step of verl's checkpoint to resume from."""
@@ -132,40 +128,28 @@ class VerlEngine:
             "+trainer.entrostat_campaign.passing": self.passing,
         }
 
-    def _train(
-        self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run, home: Path
-    ) -> None:
-        resume = _resumable(home)
+    def _train(self, start: Checkpoint, plan: Plan, loop: CampaignLoop, home: Path) -> None:
+        resume = loop.resume.step if loop.resume and _checkpoint(home, loop.resume.step).exists() else None
         _forget_but(home, resume)
         given = self.overrides(start.path.absolute(), plan, home.absolute(), resume)
         command = [sys.executable, *self.driver, *self.arguments, *(f"{key}={value}" for key, value in given.items())]
         environment = {**os.environ, "VERL_USE_EXTERNAL_MODULES": ",".join(self.modules), "HYDRA_FULL_ERROR": "1"}
-        with _launched(command, environment, home, self.host) as verl:
-            campaign = HostCampaign(verl, record, plan, decide, self.every)
+        with _launched(command, environment, home, self.host, loop.keeper, self.save_every) as verl:
             if verl.began != (resume or 0):
                 raise VerlError(f"verl began at step {verl.began}, not at {resume or 0}; see {home / 'driver.log'}")
-            if resume is None:
-                campaign.begin()
-            else:
-                campaign.resume(resume, loaded=True)
-            while not campaign.over:
-                campaign.step(**verl.train())
-                if not campaign.over and campaign.at % self.save_every == 0:
-                    verl.checkpoint(campaign.at)
-                    campaign.prune()
-                    verl.forget_but(campaign.kept())
-            campaign.close()
+            loop.run(verl, resume)
             verl.stop()
 
 
 class _Verl:
-    """verl's process and the connection to it: the `Host` of a campaign."""
+    """verl's process and the line to it: `entrostat.campaign.loop.SteppingHost`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], home: Path) -> None:
-        self.process, self.home = process, home
+    def __init__(self, process: subprocess.Popen[bytes], home: Path, keeper: Keeper, save_every: int) -> None:
+        self.process, self.home, self.keeper, self.save_every = process, home, keeper, save_every
         self.connection: Connection | None = None
         self.split = self.began = 0
-        self._now = scratch(home / "kept")  # where verl keeps the current weights while it uses others
+        self.measured: tuple[str, ...] = ()
+        self._now = scratch(home / "kept")  # where verl puts the weights of this step while it visits others
 
     def meet(self, address: socket.socket, key: bytes) -> None:
         """Wait for the process that knows the key, and receive its first message."""
@@ -180,22 +164,29 @@ class _Verl:
                 raise self._failed()
         found = self._receive()
         self.split, self.began = found["tasks"], found["step"]
+        self.measured = tuple(found["measured"])
 
-    def train(self) -> dict[str, Any]:
-        """One step; its number and what verl logged of it."""
-        shutil.rmtree(self._now, ignore_errors=True)
+    def step(self) -> dict[str, Any]:
+        """See `SteppingHost.step`."""
+        _forget_but(self.home, self.keeper.resume.step if self.keeper.resume else None)
         self._now = scratch(self.home / "kept")
+        _forget_kept(self.home, self.keeper.needed)
         self._say({"do": "train"})
-        return self._receive()
+        done = self._hear()
+        return step_line(done["step"], done["logged"])
 
-    def checkpoint(self, step: int) -> None:
-        """Make verl write all that it needs to resume at `step`, replacing its previous checkpoint."""
-        folder = _checkpoint(self.home, step)
+    def resumable(self, step: int) -> bool:
+        """After every `save_every` steps."""
+        return step > 0 and step % self.save_every == 0
+
+    def save_resume_point(self, to: Checkpoint) -> None:
+        """Have verl write all that it needs to go on from here; `step` deletes its checkpoint before."""
+        folder = _checkpoint(self.home, to.step)
         claim(folder)
         self._ask({"do": "checkpoint"})
         seal(folder)
-        atomic_write(self.home / "resume.json", json.dumps({"step": step}).encode())
-        _forget_but(self.home, step)
+        to.path.mkdir()
+        (to.path / STATE_FILE).write_text(json.dumps({"checkpoint": str(folder.relative_to(self.home.parent))}))
 
     def save(self, to: Checkpoint) -> None:
         """See `Host.save`."""
@@ -212,15 +203,11 @@ class _Verl:
                 "actor.checkpoint.save_contents does with this engine and model"
             )
 
-    def measure(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
-        """See `Host.measure`."""
+    def evaluate(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
+        """See `Host.evaluate`."""
         native = None if weights is None else str(self._native(weights.step).absolute())
         order = {"split": split, "first": part.start or 0, "last": part.stop, "weights": native}
         return {"results": self._ask({"do": "evaluate", **order, "now": str(self._now.absolute())})}
-
-    def forget_but(self, steps: Sequence[int]) -> None:
-        """Delete verl's form of weights that are no longer kept."""
-        _forget_kept(self.home, steps)
 
     def stop(self) -> None:
         """End verl."""
@@ -262,9 +249,11 @@ class _Verl:
 
 
 @contextmanager
-def _launched(command: Sequence[str], environment: Mapping[str, str], home: Path, host: str) -> Iterator[_Verl]:
-    """verl's process, in a session of its own, and the connection to it; both are closed afterwards."""
-    key, address = secrets.token_bytes(32), home / "address.json"
+def _launched(
+    command: Sequence[str], environment: Mapping[str, str], home: Path, host: str, keeper: Keeper, save_every: int
+) -> Iterator[_Verl]:
+    """verl's process, in a session of its own, with the line to it; both are gone afterwards."""
+    key, door = secrets.token_bytes(32), home / "door.json"
     with socket.create_server((host, 0)) as server, (home / "driver.log").open("ab") as log:
         address.unlink(missing_ok=True)
         with open(os.open(address, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -278,7 +267,7 @@ def _launched(command: Sequence[str], environment: Mapping[str, str], home: Path
             start_new_session=True,
             preexec_fn=partial(die_with_parent, signal.SIGKILL),
         )
-        verl = _Verl(process, home)
+        verl = _Verl(process, home, keeper, save_every)
         try:
             verl.meet(server, key)
             yield verl
@@ -289,15 +278,6 @@ def _launched(command: Sequence[str], environment: Mapping[str, str], home: Path
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             address.unlink(missing_ok=True)
-
-
-def _resumable(home: Path) -> int | None:
-    """The step of verl's last complete checkpoint; None if there is none."""
-    file = home / "resume.json"
-    if not file.exists():
-        return None
-    step = whole_number(read_fields(file, "step")["step"], f"{file}: step")
-    return step if _checkpoint(home, step).exists() else None
 
 
 def _checkpoint(home: Path, step: int) -> Path:
@@ -313,7 +293,7 @@ def _forget_but(home: Path, step: int | None) -> None:
     sweep(home / "kept")
 
 
-def _forget_kept(home: Path, steps: Sequence[int]) -> None:
+def _forget_kept(home: Path, steps: Collection[int]) -> None:
     """Delete verl's form of the weights of all steps but these."""
     sweep(home / "kept")
     for folder in (home / "kept").glob("step-*"):

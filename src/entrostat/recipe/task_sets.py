@@ -30,6 +30,11 @@ class TaskSplits:
         """The tasks that a recipe names. Raises TaskError as task_splits does."""
         return cls(**task_splits(wanted))
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The splits that no decision reads."""
+        return ("report", "ood") if self.ood else ("report",)
+
     def hashes(self) -> dict[str, str]:
         """A digest of each split's content."""
         splits = {place.name: getattr(self, place.name) for place in fields(self)}

@@ -119,7 +119,8 @@ MEASURED_PER_STEP = """
 STEP = Line(
     {
         **dict.fromkeys(("step", "minibatch"), COUNT),
-        **dict.fromkeys(("batch", "epoch"), _or_null(COUNT)),
+        "batch": _or_null(COUNT),
+        "epoch": MEASURED,  # of a host a fraction: how much of its data it has gone through
         **dict.fromkeys(MEASURED_PER_STEP.split(), MEASURED),
         "regions": _or_null(_named(_named(MEASURED))),
         "flow_by_rule": SHARES,

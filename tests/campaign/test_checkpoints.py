@@ -8,34 +8,36 @@ import pytest
 from hostile_names import HOSTILE, filled, precious_folder, tree
 from safetensors import SafetensorError
 
-from entrostat.engine.checkpoint import CheckpointError, CheckpointStore, verify
-from entrostat.engine.keeper import Keeper
-from entrostat.engine.policy import Policy, load_policy
+from entrostat.campaign.checkpoints import CheckpointError, CheckpointStore, Keeper, verify
+
+
+def weights(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
 
 
 @pytest.mark.parametrize(
     "refusal", [SafetensorError("No space left on device"), OSError(28, "No space left on device")]
 )
-def test_a_full_disk_is_a_plain_error_and_earlier_checkpoints_stay_whole(tmp_path, monkeypatch, refusal):
-    store, policy = CheckpointStore(tmp_path), load_policy()
-    before = store.save(policy, 0)
+def test_a_full_disk_is_a_plain_error_and_earlier_checkpoints_stay_whole(tmp_path, refusal):
+    store = CheckpointStore(tmp_path)
+    before = store.save(weights, 0)
     store.retag({"start": before})
 
-    def refuse(_: Policy, folder: Path) -> None:
+    def refuse(folder: Path) -> None:
         folder.mkdir()
         raise refusal
 
-    monkeypatch.setattr(Policy, "save", refuse)
     with pytest.raises(CheckpointError, match=r"checkpoint of step 1: .* cannot be written .No space left on device"):
-        store.save(policy, 1)
+        store.save(refuse, 1)
     verify(before)
     assert store.tags() == {"start": before}
     assert {path.name for path in tmp_path.iterdir()} == {"tags.json", before.path.name}
 
 
 def test_a_checkpoint_whose_deletion_was_cut_short_is_written_anew(tmp_path, monkeypatch):
-    store, policy = CheckpointStore(tmp_path), load_policy()
-    saved = store.save(policy, 3)
+    store = CheckpointStore(tmp_path)
+    saved = store.save(weights, 3)
 
     def killed(folder: Path, **_) -> None:
         (folder / "model.safetensors").unlink()
@@ -45,7 +47,7 @@ def test_a_checkpoint_whose_deletion_was_cut_short_is_written_anew(tmp_path, mon
         patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             store.retag({})
-    again = CheckpointStore(tmp_path).save(policy, 3)
+    again = CheckpointStore(tmp_path).save(weights, 3)
     assert again == saved
     verify(again)
 
@@ -66,10 +68,24 @@ def test_tags_that_name_a_path_are_refused_and_nothing_is_touched(tmp_path, name
 
 
 def test_a_user_s_own_folder_among_the_checkpoints_stays(tmp_path):
-    store, policy = CheckpointStore(tmp_path), load_policy()
-    store.retag({"start": store.save(policy, 0)})
+    store = CheckpointStore(tmp_path)
+    store.retag({"start": store.save(weights, 0)})
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "notes.txt").write_text("mine")
     CheckpointStore(tmp_path).retag({})
     assert {path.name for path in tmp_path.iterdir()} == {"tags.json", "best"}
     assert (tmp_path / "best" / "notes.txt").read_text() == "mine"
+
+
+def test_a_corrupt_checkpoint_is_refused_by_name_and_an_interrupted_write_is_cleared(tmp_path):
+    store = CheckpointStore(tmp_path / "checkpoints")
+    saved = store.save(weights, 3)
+    store.retag({"peak": saved})
+    assert store.save(weights, 3) == saved
+    (store.folder / ".writing-1").mkdir()
+    assert CheckpointStore(store.folder).tags() == {"peak": saved}
+    assert not (store.folder / ".writing-1").exists()
+    verify(saved)
+    (saved.path / "model.safetensors").write_bytes(b"weighty")
+    with pytest.raises(CheckpointError, match="the checkpoint of step 3 is corrupt"):
+        verify(saved)
