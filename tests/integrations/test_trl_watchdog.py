@@ -162,7 +162,7 @@ def test_a_resumed_run_takes_up_what_was_logged_before(tmp_path):
     trainer.save_state()
     trainer.state.log_history = [{"step": k, "entropy": 0.5, "reward": 0.1} for k in range(1, 5)]
     callback.on_train_begin(trainer.args, trainer.state, trainer.control)
-    assert callback.watchdog.history.step == 4
+    assert callback.watch.watchdog.history.step == 4
 
 
 def test_the_columns_of_this_trl_are_known(tmp_path):

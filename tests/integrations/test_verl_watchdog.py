@@ -45,7 +45,7 @@ def test_note_goes_on(tmp_path):
     log = WatchdogLogger(section(tmp_path))
     log.log({**ROW, "actor/pg_loss": math.nan}, step=1)
     log.log(ROW, step=2)
-    assert len(log.watchdog.findings) == 1
+    assert len(log.watch.watchdog.findings) == 1
 
 
 @pytest.mark.parametrize("settings", [{"actoin": "stop"}, {"action": "roll"}, {"severity": "bad"}, {"kinds": ["x"]}])

@@ -24,27 +24,26 @@ The last two need verl's v1 trainers and `PeakKeeper`. The score is the held-out
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnosis import Acting, Finding, Watchdog, recognise_row
-from entrostat.diagnosis.notify import Webhook, sentence
+from entrostat.diagnosis import Acting, Watchdog
+from entrostat.diagnosis.notify import sentence
 from entrostat.errors import EntrostatError
 from entrostat.integrations.peak import keep
+from entrostat.integrations.peak_watchdog import KEEPING, PeakWatchdog, append
+from entrostat.runs.finding import Finding
 from entrostat.runs.ownership import remove
 
 NAME = "entrostat"
 KEYS = ("action", "severity", "kinds", "webhook")
 ACTIONS = ("note", "stop", "keep-peak", "roll-back")
-KEEPING = ("keep-peak", "roll-back")
 KEEPER = f"{__package__}.verl_watchdog.PeakKeeper"
 SYNCHRONOUS = ("sync", "entrostat")
 NO_KEEPING = {True: "it is saved asynchronously", False: "this module is not in VERL_USE_EXTERNAL_MODULES"}
-SMOOTH = 8  # steps whose rewards are averaged into a score
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class WatchdogStopError(EntrostatError, RuntimeError):
 
 
 class WatchdogLogger:
-    """Receives what verl logs; `trainer` is that section of its configuration, as plain data.
+    """Reads what verl logs; `trainer` is that section of its configuration, as plain data.
 
     Findings and actions go to `default_local_dir`/watchdog.jsonl, one per line, and to the log. ValueError: an unknown
     key or value, or an action that the rest of the section does not allow, with what to change.
@@ -64,34 +63,30 @@ class WatchdogLogger:
         settings = trainer.get("entrostat_watch") or {}
         refuse_impossible(settings, trainer)
         action, severity = settings.get("action", "note"), settings.get("severity", "critical")
-        self.acting = Acting(action, severity, settings.get("kinds"))
-        self.webhook = Webhook.from_environment(settings["webhook"]) if settings.get("webhook") else None
+        self.watch = PeakWatchdog(Acting(action, severity, settings.get("kinds")), settings.get("webhook"))
+        self.watch.watchdog = Watchdog(trainer.get("total_training_steps"))
         self.folder = Path(trainer.get("default_local_dir") or ".")
-        self.watchdog = Watchdog(trainer.get("total_training_steps"))
-        self.peak: tuple[int, float] | None = None
-        self.rolled_back = False
         self._saved: tuple[Any, int, Path] | None = None
-        logger.warning("entrostat watchdog is active: action %s, findings in %s", self.acting.action, self._file)
+        logger.warning("entrostat watchdog is active: action %s, findings in %s", action, self._file)
 
     def log(self, data: Mapping[str, Any], step: int, **_: Any) -> None:
-        """Record a step. Raises WatchdogStopError for a finding that ends training."""
-        found = self.watchdog.observe(step, recognise_row(data).values)
-        if self.acting.action in KEEPING and self._saved and self._saved[1] == step and not found:
+        """Read a step. Raises WatchdogStopError for a finding that ends training."""
+        found = self.watch.observe(step, data)
+        if self.watch.keeping and self._saved and self._saved[1] == step and not found:  # a step that failed is no peak
             self._keep_if_peak(step, self._saved[2])
         for finding in found:
-            acted = self.acting.on(finding)
-            self._write({**finding.as_dict(), "action": self.acting.action if acted else "note"})
+            acted = self.watch.acting.on(finding)
+            append(self._file, {**finding.as_dict(), "action": self.watch.acting.action if acted else "note"})
             logger.warning("entrostat watchdog: %s", sentence(finding))
-            if self.webhook and (failure := self.webhook.send(finding)):
-                logger.warning("%s", failure)
+            self.watch.send(finding)
             if acted:
                 self._act(finding, step)
                 return
 
     def saved(self, trainer: Any, step: int, checkpoint: Path) -> None:
-        """Record a checkpoint of verl's, before its step is logged."""
+        """verl has written a checkpoint of `step`, which it logs next."""
         self._saved = trainer, step, checkpoint
-        self.watchdog.end = self.watchdog.end or trainer.total_training_steps
+        self.watch.watchdog.end = self.watch.watchdog.end or trainer.total_training_steps
 
     @property
     def _file(self) -> Path:
@@ -99,35 +94,31 @@ class WatchdogLogger:
 
     @property
     def _kept(self) -> Path | None:
-        return self.folder / "peak" / f"global_step_{self.peak[0]}" if self.peak else None
+        peak = self.watch.peak
+        return self.folder / "peak" / f"global_step_{peak[0]}" if peak else None
 
     def _keep_if_peak(self, step: int, checkpoint: Path) -> None:
-        heldout, reward = self.watchdog.history.series("heldout"), self.watchdog.history.series("reward")
-        if len(heldout):
-            score = float(heldout.values[-1]) if heldout.steps[-1] == step else None
-        else:
-            score = float(reward.values[-SMOOTH:].mean()) if len(reward) >= SMOOTH else None
-        if score is None or (self.peak and score <= self.peak[1]):
+        before, folder = self.watch.peak, self._kept
+        if not self.watch.is_new_peak(step):
             return
-        before = self._kept
         try:
             keep(checkpoint, self.folder / "peak" / checkpoint.name)
         except OSError as error:
             logger.warning("entrostat watchdog: the peak of step %s is not kept: %s", step, error)
+            self.watch.peak = before
             return
-        self.peak = step, score
-        if before and before != self._kept:
-            remove(before)
+        if folder and folder != self._kept:
+            remove(folder)
 
     def _act(self, finding: Finding, step: int) -> None:
-        cause = sentence(finding)
-        if self.acting.action == "roll-back" and self.peak and not self.rolled_back:
+        cause, peak = sentence(finding), self.watch.peak
+        if self.watch.may_roll_back and peak:
             self._roll_back(step)
-            self._write({"kind": "roll-back", "step": step, "to_step": self.peak[0], "cause": cause})
+            append(self._file, {"kind": "roll-back", "step": step, "to_step": peak[0], "cause": cause})
             return
-        kept = {"peak": str(self._kept), "peak_step": self.peak[0]} if self.peak else {}
-        self._write({"kind": "stop", "step": step, **kept, "cause": cause})
-        raise WatchdogStopError(cause + (f"; the peak is kept in {self._kept}" if self.peak else ""))
+        kept = {"peak": str(self._kept), "peak_step": peak[0]} if peak else {}
+        append(self._file, {"kind": "stop", "step": step, **kept, "cause": cause})
+        raise WatchdogStopError(cause + (f"; the peak is kept in {self._kept}" if peak else ""))
 
     def _roll_back(self, step: int) -> None:
         """Like verl's own `_load_checkpoint`, except for step count and position in the data: the budget does not
@@ -143,13 +134,7 @@ class WatchdogLogger:
             critic = str(self._kept / str(Role.Critic))
             trainer.critic_wg.load_checkpoint(local_path=critic, del_local_after_load=False)
         trainer.checkpoint_manager.update_weights(step)
-        self.rolled_back = True
-        self.watchdog = Watchdog(self.watchdog.end)
-
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self.watch.begin_again()
 
 
 def refuse_impossible(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
