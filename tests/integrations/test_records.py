@@ -1,6 +1,7 @@
 """Step records, flat as hosts log them and back."""
 
 from entrostat.integrations.records import nested, scalars, step_line
+from entrostat.runs import Run
 
 
 def test_a_record_survives_its_flattening():
@@ -28,3 +29,9 @@ def test_the_three_divergences_of_a_step_line_are_not_mixed_up():
     assert [line[f"kl_{of}"] for of in ("reference", "old", "sampler")] == [0.5, 0.125, 0.75]
     assert step_line(1, {**verl, "actor/entrostat/kl_old": 0.25})["kl_old"] == 0.25  # ours is the lower variance one
     assert "kl" not in trl.keys() | line.keys()
+
+
+def test_the_fraction_of_its_data_that_trl_logs_as_epoch_can_be_written_down(tmp_path):
+    run = Run.create(tmp_path / "run", {"name": "trl"}, 0, {}, {})
+    run.log_step(step_line(1, {"loss": 0.5, "epoch": 0.0625}))
+    assert run.steps() == [{"step": 1, "loss": 0.5, "epoch": 0.0625}]

@@ -75,7 +75,7 @@ class CheckpointStore:
         return Checkpoint(path=final, step=step)
 
     def tags(self) -> dict[str, Checkpoint]:
-        """Every tagged checkpoint. CheckpointError: the file is damaged, or names something that is not a checkpoint."""
+        """Every tagged checkpoint. CheckpointError: the file is damaged, or names what is not a checkpoint."""
         file = self.folder / TAGS_FILE
         if not file.exists():
             return {}
