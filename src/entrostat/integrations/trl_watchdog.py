@@ -31,7 +31,7 @@ Switch = Callable[[Any, Finding], None]
 
 
 class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
-    """Reads the trainer's log, and acts on what the detectors find.
+    """Reads the trainer's log, and acts on the findings of the detectors.
 
     action: `note` records findings; `stop` also ends training; `keep-peak` keeps the checkpoint of the highest
     score in `OUTPUT/peak` and ends training; `roll-back` loads that checkpoint once, resets the optimizer's moments,
@@ -66,7 +66,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         return self
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Announce itself; take up what a resumed run has logged before."""
+        """Log that the watchdog is active; read what a resumed run has logged before."""
         acting = self.watch.acting
         if acting.action == "roll-back" and self._trainer is None:
             raise ValueError("roll-back loads weights: use WatchdogCallback(...).attach(trainer)")
@@ -78,7 +78,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         logger.warning("entrostat watchdog is active: action %s from %s on", acting.action, acting.severity)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
-        """Read a row; look for a peak; act on findings."""
+        """Record a row, check for a peak, act on findings."""
         found = self.watch.observe(state.global_step, logs or {})
         if self.watch.keeping and not found:  # a step that failed is no peak
             due = state.global_step % self.every == 0

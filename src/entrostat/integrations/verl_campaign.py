@@ -1,6 +1,6 @@
 """The part of a campaign in verl's own process: `VerlEngine` makes verl load it, and gives it orders after each step.
 
-It is one more logger of verl's `Tracking`, which hears of every step once its weights have reached the rollout.
+It is one more logger of verl's `Tracking`, which is called for every step once its weights are in the rollout.
 Evaluations are verl's own `_validate` over rows of the validation set, those whose extra_info.split is "select",
 "report" or, if there are any, "ood"; a row's task is its data_source and extra_info.index.
 """
@@ -106,13 +106,13 @@ def tasks_of_splits(dataset: Any) -> dict[str, list[tuple[str, int]]]:
 
     ValueError: one of the first two without a row, or a task twice in one, with what to write into extra_info.
     """
-    found: dict[str, list[tuple[str, int]]] = {split: [] for split in (*NEEDED, "ood")}
+    splits: dict[str, list[tuple[str, int]]] = {split: [] for split in (*NEEDED, "ood")}
     for row in range(len(dataset)):
         item = dataset[row]
         split = item["extra_info"].get("split")
-        if split in found:
-            found[split].append((f"{item.get('data_source', 'unknown')}/{item['extra_info'].get('index')}", row))
-    for split, tasks in found.items():
+        if split in splits:
+            splits[split].append((f"{item.get('data_source', 'unknown')}/{item['extra_info'].get('index')}", row))
+    for split, tasks in splits.items():
         if not tasks and split in NEEDED:
             raise ValueError(f"data.val_files has no row with extra_info.split {split!r}; a campaign needs both splits")
         if twice := sorted({name for name, _ in tasks if sum(name == other for other, _ in tasks) > 1}):

@@ -4,8 +4,8 @@ verl's driver runs as a separate process and dies with this one. `verl_campaign`
 over a connection on which both ends must prove a key; the bookkeeping stays here. In the run folder:
     checkpoints/        the weights that are kept, in Hugging Face format
     verl/driver.log     what verl's processes wrote
-    verl/checkpoints/   verl's own last checkpoint, from which a killed campaign goes on
-    verl/kept/          the kept weights once more, as verl itself loads them; with verl/checkpoints until the end alone
+    verl/checkpoints/   verl's own last checkpoint, from which a killed campaign resumes
+    verl/kept/          the kept weights in verl's own form; like verl/checkpoints, deleted at the end
 A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
 """
 
@@ -58,10 +58,10 @@ class VerlEngine:
     They set data, batch, lengths, learning rate, trainer mode and so on; the campaign's own settings follow them
     (see `overrides`). A step is one of verl's training steps, which may hold several optimizer steps.
 
-    every, report: see `entrostat.campaign.loop.Schedule`. save_every: steps from one of verl's checkpoints to the next.
-    modules: further ones that verl is to load. passing: least `acc` of a completion that passed, or reward where the
-    reward function gives no acc. host: where this machine listens; its name in the cluster where Ray may put verl's
-    driver on another. driver: what Python runs.
+    every, report: see `entrostat.campaign.loop.Schedule`. save_every: steps between verl's checkpoints. modules:
+    further modules for verl to load. passing: lowest `acc` of a completion that passed, or reward if the reward function
+    gives no acc. host: the address to listen on; the name in the cluster if Ray may put verl's driver on another
+    machine. driver: what Python runs.
     ValueError: every or save_every below 1, or another report.
     """
 
@@ -142,14 +142,14 @@ class VerlEngine:
 
 
 class _Verl:
-    """verl's process and the line to it: `entrostat.campaign.loop.SteppingHost`."""
+    """verl's process and the connection to it: `entrostat.campaign.loop.SteppingHost`."""
 
     def __init__(self, process: subprocess.Popen[bytes], home: Path, keeper: Keeper, save_every: int) -> None:
         self.process, self.home, self.keeper, self.save_every = process, home, keeper, save_every
         self.connection: Connection | None = None
         self.split = self.began = 0
         self.measured: tuple[str, ...] = ()
-        self._now = scratch(home / "kept")  # where verl puts the weights of this step while it visits others
+        self._now = scratch(home / "kept")  # where verl keeps the current weights while it uses others
 
     def meet(self, address: socket.socket, key: bytes) -> None:
         """Wait for the process that knows the key, and receive its first message."""
@@ -172,7 +172,7 @@ class _Verl:
         self._now = scratch(self.home / "kept")
         _forget_kept(self.home, self.keeper.needed)
         self._say({"do": "train"})
-        done = self._hear()
+        done = self._receive()
         return step_line(done["step"], done["logged"])
 
     def resumable(self, step: int) -> bool:
@@ -180,7 +180,7 @@ class _Verl:
         return step > 0 and step % self.save_every == 0
 
     def save_resume_point(self, to: Checkpoint) -> None:
-        """Have verl write all that it needs to go on from here; `step` deletes its checkpoint before."""
+        """Make verl write all that it needs to resume here; `step` deletes its previous checkpoint."""
         folder = _checkpoint(self.home, to.step)
         claim(folder)
         self._ask({"do": "checkpoint"})
@@ -252,8 +252,8 @@ class _Verl:
 def _launched(
     command: Sequence[str], environment: Mapping[str, str], home: Path, host: str, keeper: Keeper, save_every: int
 ) -> Iterator[_Verl]:
-    """verl's process, in a session of its own, with the line to it; both are gone afterwards."""
-    key, door = secrets.token_bytes(32), home / "door.json"
+    """verl's process, in a session of its own, and the connection to it; both are closed afterwards."""
+    key, address = secrets.token_bytes(32), home / "address.json"
     with socket.create_server((host, 0)) as server, (home / "driver.log").open("ab") as log:
         address.unlink(missing_ok=True)
         with open(os.open(address, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

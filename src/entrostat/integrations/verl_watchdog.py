@@ -53,7 +53,7 @@ class WatchdogStopError(EntrostatError, RuntimeError):
 
 
 class WatchdogLogger:
-    """Reads what verl logs; `trainer` is that section of its configuration, as plain data.
+    """Receives what verl logs; `trainer` is that section of its configuration, as plain data.
 
     Findings and actions go to `default_local_dir`/watchdog.jsonl, one per line, and to the log. ValueError: an unknown
     key or value, or an action that the rest of the section does not allow, with what to change.
@@ -70,7 +70,7 @@ class WatchdogLogger:
         logger.warning("entrostat watchdog is active: action %s, findings in %s", action, self._file)
 
     def log(self, data: Mapping[str, Any], step: int, **_: Any) -> None:
-        """Read a step. Raises WatchdogStopError for a finding that ends training."""
+        """Record a step. Raises WatchdogStopError for a finding that ends training."""
         found = self.watch.observe(step, data)
         if self.watch.keeping and self._saved and self._saved[1] == step and not found:  # a step that failed is no peak
             self._keep_if_peak(step, self._saved[2])
@@ -84,7 +84,7 @@ class WatchdogLogger:
                 return
 
     def saved(self, trainer: Any, step: int, checkpoint: Path) -> None:
-        """verl has written a checkpoint of `step`, which it logs next."""
+        """Record a checkpoint of verl's, before its step is logged."""
         self._saved = trainer, step, checkpoint
         self.watch.watchdog.end = self.watch.watchdog.end or trainer.total_training_steps
 
