@@ -59,9 +59,9 @@ class VerlEngine:
     (see `overrides`). A step is one of verl's training steps, which may hold several optimizer steps.
 
     every, report: see `entrostat.campaign.loop.Schedule`. save_every: steps between verl's checkpoints.
-    modules: further modules for verl to load. passing: lowest `acc` of a completion that passed, or reward if the reward
-    function gives no acc. host: the address to listen on; the name in the cluster if Ray may put verl's driver on
-    another machine. driver: what Python runs.
+    modules: further modules for verl to load. passing: lowest `acc` of a completion that passed, or reward if the
+    reward function gives no acc. host: the address to listen on; the name in the cluster if Ray may put verl's
+    driver on another machine. driver: what Python runs.
     ValueError: every or save_every below 1, or another report.
     """
 
