@@ -233,7 +233,7 @@ def sees_later_tokens(model: Any, rows: int) -> bool:
     first, second = model(input_ids=ids).logits.float()
     before, own = (first - second).abs().split([2, 1])
     scale = max(float(own.max()), float(first.std()))
-    return float(before.max()) > (1e-3 if model.dtype == torch.float32 else 5e-2) * scale
+    return float(before.max()) > (1e-4 if model.dtype == torch.float32 else 5e-2) * scale
 
 
 def _beyond(tokenizer: Any, rows: int) -> list[str]:
