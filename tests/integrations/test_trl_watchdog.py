@@ -72,7 +72,7 @@ def test_a_healthy_run_is_left_alone_and_told_that_it_is_watched(tmp_path, caplo
 
 
 def test_a_failure_stops_training_and_the_cause_is_recorded(tmp_path):
-    trainer = trainer_of(tmp_path, broken_after(3), callback=WatchdogCallback("stop"))
+    trainer = trainer_of(tmp_path, broken_after(3), callback=WatchdogCallback("stop", severity="warning"))
     trainer.train()
     assert trainer.state.global_step == 3
     assert [line["kind"] for line in lines(tmp_path)] == ["finding", "stop"]
@@ -107,7 +107,7 @@ def test_only_the_kinds_that_were_named_are_acted_on(tmp_path):
 
 
 def test_the_peak_is_kept_though_checkpoints_rotate(tmp_path):
-    callback = WatchdogCallback("keep-peak", every=1, smooth=1)
+    callback = WatchdogCallback("keep-peak", severity="warning", every=1, smooth=1)
     trainer = trainer_of(tmp_path, broken_after(5), callback=callback, save_total_limit=1)
     trainer.train()
     assert trainer.state.global_step == 5
@@ -118,7 +118,7 @@ def test_the_peak_is_kept_though_checkpoints_rotate(tmp_path):
 
 
 def test_a_step_that_failed_is_not_kept_as_the_peak(tmp_path):
-    callback = WatchdogCallback("keep-peak", every=1, smooth=1)
+    callback = WatchdogCallback("keep-peak", severity="warning", every=1, smooth=1)
     trainer = trainer_of(tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5], callback=callback)
     hear_a_broken_loss(callback, 4)
     trainer.train()
@@ -135,7 +135,7 @@ def test_roll_back_loads_the_peak_switches_and_goes_on(tmp_path):
         loaded["kind"] = finding.kind
         loaded["moments"] = len(trainer.optimizer.state)
 
-    callback = WatchdogCallback("roll-back", every=1, smooth=1, switch=switch)
+    callback = WatchdogCallback("roll-back", severity="warning", every=1, smooth=1, switch=switch)
     rewards = [0.1, 0.2, float("inf"), 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]
     trainer = trainer_of(tmp_path, rewards, callback=callback)
     trainer.train()

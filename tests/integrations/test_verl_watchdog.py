@@ -74,7 +74,8 @@ def test_verl_loads_it_and_every_tracking_has_it(tmp_path):
 import math
 import os
 from verl.utils.tracking import Tracking
-config = {{"trainer": {{"default_local_dir": {str(tmp_path)!r}, "entrostat_watch": {{"action": "stop"}}}}}}
+watch = {{"action": "stop", "severity": "warning"}}
+config = {{"trainer": {{"default_local_dir": {str(tmp_path)!r}, "entrostat_watch": watch}}}}
 tracking = Tracking("project", "experiment", ["console"], config)
 tracking.log({{"actor/entropy": 0.4}}, step=1)
 try:
@@ -89,7 +90,7 @@ except RuntimeError as error:
         text=True,
         check=False,
     )
-    assert "stopped: critical not-finite at step 2" in done.stdout, done.stderr
+    assert "stopped: warning not-finite at step 2" in done.stdout, done.stderr
     assert "watchdog is installed" in done.stderr
     assert "watchdog is active" in done.stderr
 
@@ -149,7 +150,7 @@ def test_in_verls_loop_the_peak_outlives_rotation(fit, tmp_path):
 
     trainer, ended = fit("keep-peak", [0.1, 0.5, 0.4, 0.3, BROKEN, 0.2])
     assert trainer.global_steps == 5
-    assert "critical not-finite at step 5" in ended
+    assert "warning not-finite at step 5" in ended
     assert ended.endswith("peak/global_step_2")
     assert torch.load(tmp_path / "peak/global_step_2/actor/model.pt") == 2
     assert [path.name for path in (tmp_path / "peak").iterdir()] == ["global_step_2"]

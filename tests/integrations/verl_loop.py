@@ -69,6 +69,7 @@ def trainer_of(folder: Path, action: str, scores: list[float | None]) -> Trainer
     """A trainer that saves and validates after every step, and keeps one checkpoint."""
     settings = {
         "+trainer.entrostat_watch.action": action,
+        "+trainer.entrostat_watch.severity": "warning",
         "trainer.checkpoint_callback_class": KEEPER,
         "trainer.default_local_dir": folder,
         "trainer.save_freq": 1,
