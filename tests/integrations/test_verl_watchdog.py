@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from remedy_settings import settings_of
 
 from entrostat.integrations.verl_watchdog import KEEPER, WatchdogLogger, WatchdogStopError
 
@@ -95,23 +96,24 @@ except RuntimeError as error:
     assert "watchdog is active" in done.stderr
 
 
+def has(config, parts):
+    return not parts or (isinstance(config, dict) and parts[0] in config and has(config[parts[0]], parts[1:]))
+
+
 def test_remedies_name_settings_that_this_verl_has():
     verl = pytest.importorskip("verl")
     from pathlib import Path
 
     import yaml
 
-    from entrostat.diagnosis import remedies
-    from entrostat.runs.finding import Remedy
-
-    config = yaml.safe_load((Path(verl.__file__).parent / "trainer/config/_generated_ppo_trainer.yaml").read_text())
-    for value in vars(remedies).values():
-        for remedy in value if isinstance(value, tuple) else (value,):
-            for key in remedy.verl if isinstance(remedy, Remedy) else ():
-                place = config
-                for part in key.split("."):
-                    assert part in place, key
-                    place = place[part]
+    files = (
+        "trainer/config/_generated_ppo_trainer.yaml",
+        "experimental/fully_async_policy/config/fully_async_ppo_trainer.yaml",
+    )
+    configs = [yaml.safe_load((Path(verl.__file__).parent / file).read_text()) for file in files]
+    assert len(settings_of("verl")) > 5
+    for key in settings_of("verl"):
+        assert any(has(config, key.split(".")) for config in configs), key
 
 
 BROKEN = None  # a step whose loss is no number
