@@ -313,6 +313,31 @@ def test_a_reward_that_falls_while_the_held_out_score_does_not_is_no_fall(rows):
     assert "rise-then-fall" not in found(made)
 
 
+def test_a_reward_whose_noise_lasts_has_not_fallen():
+    """Sound runs from the reward alone, lag-1 correlation .8: none ends with a fall, few have had one on the way."""
+    alarmed = standing = 0
+    for seed in range(30):
+        rng = np.random.default_rng([17, seed])
+        noise = np.zeros(200)
+        for i in range(1, 200):
+            noise[i] = 0.8 * noise[i - 1] + 0.6 * rng.normal()
+        watchdog = Watchdog(200)
+        for step, value in enumerate(np.linspace(0.3, 0.5, 200) + rng.uniform(0.02, 0.08) * noise, start=1):
+            watchdog.observe(step, {"reward": float(value)})
+        alarmed += any(finding.kind == "rise-then-fall" for finding in watchdog.findings)
+        standing += any(finding.kind == "rise-then-fall" for finding in watchdog.standing())
+    assert standing <= 1
+    assert alarmed <= 10
+
+
+def test_one_bad_batch_that_is_used_four_times_is_no_fall():
+    watchdog = Watchdog(40)
+    for step in range(40):
+        batch = [0.27, 0.3, 0.31, 0.33, 0.36, 0.48, 0.5, 0.16, 0.72, 0.6][step // 4]
+        watchdog.observe(step + 1, {"reward": batch})
+    assert not watchdog.findings
+
+
 def test_a_forecast_does_not_outlive_its_step(rows):
     """An exponential fall that levels off at a seventh of its start: whatever was forecast is over."""
     made = rows(

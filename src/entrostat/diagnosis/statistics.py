@@ -53,20 +53,44 @@ def roughness(values: Values) -> float:
     return math.sqrt(float(steps @ steps) / len(steps) / 2)
 
 
-def lasting(values: Values, lag: int = 5) -> float:
-    """By how much more a series strays over `lag` values than from one to the next, at least 1; 1 below 80 values.
+def lasting(values: Values) -> float:
+    """By how much more means of several values stray than white noise would let them, at least 1; 1 below 16 values.
 
-        d_k = x[t] - x[t-k],   s_k = median |d_k - median d_k|,   s_lag / s_1, or 1 where that is below 1 + 3 / sqrt(n)
+        d_w[t] = mean of w values from t on - mean of the w before,    s_w = median |d_w - median d_w|
+        max over w of  sqrt(w) s_w / s_1 - sqrt(w / n)         w = 2, 3, 5, 8, 13, 21, at most n / 8
 
-    1 for white noise around a line. Of noise that lasts, as when tasks of like difficulty follow one another, means of
-    several values are less certain than their number says, by about this factor. One fall moves no median.
+    Of noise that lasts, as when tasks of like difficulty follow one another, means are less certain than their number
+    says. The last term is about the error of such a ratio. A line has no part in it, and a single step moves no median.
+    Source: the deviation of Allan (1966), with medians.
     """
     recent = values[-LOCAL:]
-    if len(recent) < 80:
+    n = len(recent)
+    base = _spread(np.diff(recent)) if n >= 16 else 0.0
+    if base == 0.0:
         return 1.0
-    near, far = (_spread(recent[by:] - recent[:-by]) for by in (1, lag))
-    ratio = far / near if near > 0 else 1.0
-    return ratio if ratio > 1 + 3 / math.sqrt(len(recent)) else 1.0
+    total = np.concatenate([[0.0], np.cumsum(recent)])
+    most = 1.0
+    for w in (2, 3, 5, 8, 13, 21):
+        if w > n // 8:
+            break
+        means = (total[w:] - total[:-w]) / w
+        most = max(most, math.sqrt(w) * _spread(means[w:] - means[:-w]) / base - math.sqrt(w / n))
+    return most
+
+
+def once_each(series: Series) -> Series:
+    """A series without repetitions: one of every m values where each stands m times in a row or more.
+
+    m is the least number of equal values in a row; the first and the last may have been cut. A batch that is used for
+    m updates has one reward, which hosts log at each of them.
+    """
+    changes = np.flatnonzero(np.diff(series.values)) + 1
+    repeated = int(np.diff(changes).min()) if len(changes) >= 2 else 1
+    if repeated < 2:
+        return series
+    bounds = zip([0, *changes], [*changes, len(series)], strict=True)
+    kept = np.concatenate([np.arange(first, last, repeated) for first, last in bounds])
+    return Series(series.steps[kept], series.values[kept])
 
 
 def _spread(values: Values) -> float:

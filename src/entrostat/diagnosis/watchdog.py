@@ -95,7 +95,7 @@ class Watchdog:
                 self._not_shown(case, step)
             return []
         if case.standing and case.quiet and finding.onset > case.first:
-            self._end(case, finding.onset)  # it had healed, and has come again
+            self._end(case, max(finding.onset, case.standing.step))  # it had healed, and has come again
         case.quiet = 0
         agreed = min(rank for _, rank in recent) if len(recent) == detector.confirm else -1
         if case.standing is None and agreed < 0:

@@ -13,7 +13,16 @@ from entrostat.diagnosis.detectors.detector import Detector, detector
 from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import DIVERGENCE, RISE_THEN_FALL
 from entrostat.diagnosis.score import score_change
-from entrostat.diagnosis.statistics import Line, began, expected_maximum, fit_line, lasting, rolling_mean, roughness
+from entrostat.diagnosis.statistics import (
+    Line,
+    began,
+    expected_maximum,
+    fit_line,
+    lasting,
+    once_each,
+    rolling_mean,
+    roughness,
+)
 from entrostat.runs import Cliff, cliff_of
 from entrostat.runs.finding import Finding
 
@@ -29,6 +38,7 @@ SPANS = (
     89,
 )  # so many last values are averaged: a deep fall shows in few, a slight one in many
 FEW = 2
+BEFORE, WHOLE = 24, 80  # values that tell how long noise lasts: of those up to the peak, and of a whole series
 MOVED = 4.0
 CERTAIN_OF_FEW = 6.0  # means of two values have heavier tails than a normal
 
@@ -37,9 +47,9 @@ CERTAIN_OF_FEW = 6.0  # means of two values have heavier tails than a normal
 class Fall:
     """How far a score has come down from its peak.
 
-    peak, now: means, of `width` and of `span` values. error: the standard error of their difference. floor: the gap
-    between the two that a score which never changes would show. excess: gap - floor - certain x error; positive where
-    the fall is no noise. scale: what the gap is a share of.
+    peak, now: means, of `width` and of `span` values.  error: the
+    standard error of their difference. floor: the gap between the two that a score which never changes would show.
+    excess: gap - floor - certain x error; positive where the fall is no noise. scale: what the gap is a share of.
     """
 
     peak: float
@@ -59,13 +69,13 @@ class Fall:
 
 
 def fall_from_peak(
-    series: Series, window: int, certain: float, share: float, error: float | None = None
+    series: Series, window: int, certain: float, share: float, error: float | None = None, lasts: float = 1.0
 ) -> Fall | None:
     """The fall of a series of at least `window` + 2 values; None for one of less than `share`, or while its peak is too
     near to tell.
 
         peak = max of means of w values,   now = mean of the last k values, all after the peak
-        sigma = error of one value: that given or roughness x lasting x (1 + 2 / sqrt(n)), whichever is larger
+        sigma = error of one value: that given or roughness x lasts x (1 + 2 / sqrt(n)), whichever is larger
         floor = sigma / sqrt(w) E[max of n / w standard normals]           the winner's curse of the peak
         excess = peak - now - floor - certain sqrt(sigma^2 / w + later^2 / k)
         later = sigma, or 0 where the last k > 3 values are all the same
@@ -83,7 +93,7 @@ def fall_from_peak(
     if not now or highest - min(now.values()) <= share * _scale(series, highest):
         return None
     same = _same(values)
-    sigma = max(roughness(values) * lasting(values) * (1 + 2 / math.sqrt(len(values))), error or 0.0)
+    sigma = max(roughness(values) * lasts * (1 + 2 / math.sqrt(len(values))), error or 0.0)
     best: tuple[float, Fall] | None = None
     for width in _widths(window, len(values)):
         means = (total[width:] - total[:-width]) / width
@@ -99,8 +109,22 @@ def fall_from_peak(
             rank = excess / unsure if unsure > 0 else excess
             if best is None or rank > best[0]:
                 step = int(series.steps[top + width - 1])
-                best = rank, Fall(peak, step, now[span], width, span, floor, excess, unsure, _scale(series, peak))
+                best = (
+                    rank,
+                    Fall(peak, step, now[span], width, span, floor, excess, unsure, _scale(series, peak)),
+                )
     return best[1] if best and best[1].gap > share * best[1].scale else None
+
+
+def _noise_lasts(values: Values, window: int) -> float:
+    """By how much the noise strays more than white noise does, by the values up to the peak: the fall is not noise.
+
+    Where the peak came too early for that, by all of at least `WHOLE` values.
+    """
+    top = int(rolling_mean(values, window).argmax()) + window
+    if top >= BEFORE:
+        return lasting(values[:top])
+    return lasting(values) if len(values) >= WHOLE else 1.0
 
 
 def _same(values: Values) -> int:
@@ -131,6 +155,9 @@ class RiseThenFall(Detector):
     or a fall of the reward that is less certain by itself, while the length or the share of cut completions, which had
     changed as the reward rose, goes back: together they have to be as certain.
 
+    The noise of a reward often lasts from step to step, for tasks of like difficulty follow one another: its errors are
+    those of white noise times `lasting`. A batch that is used for several updates has one reward, which counts once.
+
     Critical once half of the peak is lost. A reward that falls while the held-out score does not is none: the training
     tasks have become harder. Phase score: `entrostat.runs.find_cliff` of the means.
     The window is 3 evaluations, and for the reward, which is noisier and logged more often, `reward_window`.
@@ -151,13 +178,22 @@ class RiseThenFall(Detector):
     def find(self, history: History, end: int) -> Finding | None:
         return self._fallen(history, "heldout", self.window) or self._fallen(history, "reward", self.reward_window)
 
+    @override
+    def persists(self, history: History, finding: Finding) -> bool:
+        """Until half of the fall is made good."""
+        now = history.series(finding.columns[0]).values[-self.reward_window :].mean()
+        return bool(now < finding.evidence["peak"] - finding.evidence["gap"] / 2)
+
     def _fallen(self, history: History, name: str, window: int) -> Finding | None:
-        series = history.series(name)
+        whole = history.series(name)
+        series = once_each(whole)
+        window = max(2, math.ceil(window * len(series) / len(whole))) if len(whole) else window
         if len(series) < max(window + 2, self.least):
             return None
         errors = history.series("heldout_error").values
         error = float(errors[-1]) if name == "heldout" and len(errors) else None
-        fall = fall_from_peak(series, window, self.certain, self.share, error)
+        lasts = _noise_lasts(series.values, window) if name == "reward" else 1.0
+        fall = fall_from_peak(series, window, self.certain, self.share, error, lasts)
         if fall is None:
             return None
         if float(series.values[-max(window, fall.span // 3) :].mean()) > fall.peak - fall.gap / 2:
