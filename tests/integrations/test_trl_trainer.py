@@ -209,7 +209,7 @@ def test_a_mixture_of_experts_keeps_its_auxiliary_loss(tmp_path):
         ({"loss_type": "cispo"}, {}, "loss_type is 'cispo', which has no clip band"),
         ({"importance_sampling_level": "sequence"}, {}, "importance_sampling_level is 'sequence'"),
         ({"top_entropy_quantile": 0.2}, {}, "top_entropy_quantile is 0.2; leave it at 1.0"),
-        ({}, {"strategy": Constant(AbcClip())}, "AbcClip cuts otherwise than TRL's clipped losses"),
+        ({}, {"strategy": Constant(AbcClip())}, "AbcClip clips differently from TRL's losses"),
     ],
 )
 def test_what_contradicts_the_controller_is_refused_by_name(tmp_path, changes, controller, message):
