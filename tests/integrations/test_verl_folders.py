@@ -1,14 +1,11 @@
 """What lies in the folders of verl's engine is moved or deleted only if the engine made it; verl itself is not run."""
 
-import json
-
 import pytest
-from hostile_names import HOSTILE, filled, precious_folder, tree
+from hostile_names import precious_folder, tree
 
 from entrostat.campaign import Checkpoint
-from entrostat.campaign.engine import Plan
-from entrostat.integrations.verl_engine import VerlEngine, _forget_but, _forget_kept, _Verl
-from entrostat.runs import Run, RunError
+from entrostat.integrations.verl_engine import _forget_but, _forget_kept, _Verl
+from entrostat.runs import RunError
 from entrostat.runs.ownership import claim, seal
 
 
@@ -19,42 +16,12 @@ class NoProcess:
         raise AssertionError("verl was asked")
 
 
-def engine():
-    return VerlEngine((), modules=(), driver=("-c", "raise SystemExit('verl was started')"))
-
-
 def made(folder, content="weights"):
     """A folder as the engine leaves it."""
     claim(folder)
     (folder / "rank_0.pt").write_text(content)
     seal(folder)
     return folder
-
-
-@pytest.mark.parametrize("value", [value for value in HOSTILE if value != 0] + [10**400])
-def test_a_resume_file_that_names_no_step_is_refused_and_nothing_is_touched(tmp_path, value):
-    precious = precious_folder(tmp_path)
-    run = Run.create(tmp_path / "run", {"name": "verl"}, 0, {}, {})
-    start = Checkpoint(tmp_path / "start", 0)
-    start.path.mkdir()
-    run.checkpoints_dir.mkdir(exist_ok=True)
-    made(run.path / "verl" / "checkpoints" / "global_step_3")
-    (run.path / "verl" / "resume.json").write_text(json.dumps({"step": filled(value, precious)}))
-    before = tree(tmp_path)
-    with pytest.raises(RunError, match=r"resume\.json: step: got .*whole number"):
-        engine().run(start, Plan(budget=4, rate=1.0), lambda _: None, run)
-    assert tree(tmp_path) == before
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", "[" * 100_000])
-def test_a_resume_file_that_is_none_is_refused(tmp_path, content):
-    run = Run.create(tmp_path / "run", {"name": "verl"}, 0, {}, {})
-    start = Checkpoint(tmp_path / "start", 0)
-    start.path.mkdir()
-    (run.path / "verl").mkdir()
-    (run.path / "verl" / "resume.json").write_text(content)
-    with pytest.raises(RunError, match=r"resume\.json: .*delete the folder of the campaign"):
-        engine().run(start, Plan(budget=4, rate=1.0), lambda _: None, run)
 
 
 def test_only_the_engine_s_own_folders_are_freed(tmp_path):
@@ -84,14 +51,14 @@ def test_a_folder_in_the_way_is_refused_and_stays(tmp_path, linked):
         (folder / "thesis.txt").write_text("mine")
     before = tree(tmp_path)
     with pytest.raises(RunError, match="global_step_2: is in the way"):
-        _Verl(NoProcess(), tmp_path).checkpoint(2)
+        _Verl(NoProcess(), tmp_path, None, 1).save_resume_point(Checkpoint(tmp_path / "to", 2))
     assert tree(tmp_path) == before
 
     class Saves(_Verl):
         def _ask(self, order):
             made(tmp_path / "kept" / order["folder"].rpartition("/")[2])
 
-    with pytest.raises(RunError, match="step-000002: is in the way"):
-        Saves(NoProcess(), tmp_path).save(Checkpoint(tmp_path / "to", 2))
+    with pytest.raises(RunError, match="step-000002: exists and was not made here"):
+        Saves(NoProcess(), tmp_path, None, 1).save(Checkpoint(tmp_path / "to", 2))
     assert (places["save"] / "thesis.txt").read_text() == "mine"
     assert not (tmp_path / "to").exists()
