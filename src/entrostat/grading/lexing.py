@@ -56,10 +56,22 @@ def without_strings(source: str) -> str:
 
 def open_quote(source: str, quote: str = "") -> str:
     """The quotes of the triple-quoted string that is open at the end, "" for none; `quote`: those open at the start."""
-    last = ""
-    for match in _TOKEN.finditer(quote + source):
-        last = match[0] if match.lastgroup == "string" else ""
-    return last[:3] if _OPEN.fullmatch(last) else ""
+    at = 0
+    while at < len(source):
+        if quote and source[at] == "\\":
+            at += 2
+        elif quote and source.startswith(quote, at):
+            at, quote = at + len(quote), ""
+        elif not quote and source[at] == "#":
+            end = source.find("\n", at)
+            at = len(source) if end < 0 else end
+        elif not quote and source[at] in "'\"":
+            quote = source[at] * 3 if source.startswith(source[at] * 3, at) else source[at]
+            at += len(quote)
+        else:
+            quote = "" if len(quote) == 1 and source[at] == "\n" else quote
+            at += 1
+    return quote if len(quote) == 3 else ""
 
 
 def plain_spaces(source: str) -> str:
