@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrostat.grading import extract_code
+from entrostat.grading.lexing import open_quote
 
 CODE = "def solve(x):\n    return x + 1\n"
 OTHER = "def helper(x):\n    return x\n"
@@ -143,3 +144,20 @@ def test_the_cost_of_hostile_text_does_not_grow_with_the_square_of_its_length(pi
         return time.thread_time() - before
 
     assert cost(40_000) < 8 * cost(10_000) + 0.3  # of the square it would be 16 times
+
+
+@pytest.mark.parametrize(
+    ("source", "open_at_the_end"),
+    [
+        ('"""' + "some words " * 500 + '"""', ""),
+        ("'''" + "x" * 5000 + "''' + " + '"""y', '"""'),
+        ('"""' + "x" * 5000 + '""', '"""'),
+        ("x = 'it' 's'  # it's " + '"""', ""),
+        ("a = 'open\n" + '"""', '"""'),
+        ('"""escaped \\""" still open', '"""'),
+        ('x = ""', ""),
+    ],
+)
+def test_the_quotes_that_are_open_at_the_end_of_a_text(source, open_at_the_end):
+    assert open_quote(source) == open_at_the_end
+    assert open_quote("closes it" + open_at_the_end, open_at_the_end) == ""

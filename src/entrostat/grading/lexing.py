@@ -25,7 +25,6 @@ _STRING = (
     r"|'(?:[^'\\\n]+|\\(?:.|\Z))*(?:'|(?=\n)|\Z)"
 )
 _TOKEN = re.compile(rf"(?P<string>{_STRING})|(?P<comment>#[^\n]*)|(?P<name>{_LETTER}+)", re.DOTALL)
-_OPEN = re.compile(r'"""(?:[^"\\]+|\\(?:.|\Z)|"(?!""))*|\'\'\'(?:[^\'\\]+|\\(?:.|\Z)|\'(?!\'\'))*', re.DOTALL)
 _ODD_SPACES = str.maketrans(
     {**dict.fromkeys("\u00a0\u1680\u202f\u205f\u3000", " "), **dict.fromkeys("\u200b\u2060\ufeff")}
 )
