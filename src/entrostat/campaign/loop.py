@@ -251,7 +251,7 @@ class CampaignLoop:
         self.listener(line)
 
     def _kept(self, step: int) -> Checkpoint:
-        """The checkpoint of now, or of a kept step."""
+        """The checkpoint of the current step, or of a kept one."""
         return self.keeper.at(step) if step in self.keeper.steps or step != self.now else self._save()
 
     def _save(self) -> Checkpoint:
