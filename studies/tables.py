@@ -238,7 +238,7 @@ def dots(panels: Mapping[str, Mapping[str, Sequence[float]]], width: float = 3.4
     zero: draw a line at 0, for differences.
     """
     names = list(next(iter(panels.values())))
-    figure = Figure(figsize=(1.8 + width * len(panels), 0.6 + 0.24 * len(names)), layout="constrained")
+    figure = Figure(figsize=(1.8 + width * len(panels), 0.7 + 0.26 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (title, groups) in zip(axes, panels.items(), strict=True):
         for place, name in enumerate(reversed(names)):
@@ -253,6 +253,7 @@ def dots(panels: Mapping[str, Mapping[str, Sequence[float]]], width: float = 3.4
         if zero:
             axis.axvline(0, color=MUTED, linewidth=0.8)
         axis.set_yticks(range(len(names)), list(reversed(names)))
+        axis.set_ylim(-0.6, len(names) - 0.4)
         axis.set_title(title)
         axis.grid(axis="x")
     return figure

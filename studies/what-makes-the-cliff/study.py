@@ -117,7 +117,7 @@ def drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
             colour = ORANGE if row["peak"] - row["end"] > FALLEN else BLUE
             heights = [row[place] for place in ("start", "peak", "end")]
             axis.plot(range(3), heights, color=colour, marker="o", markersize=3, linewidth=1.1, alpha=0.8)
-        axis.set_title(condition)
+        axis.set_title(condition, fontsize=9)
         axis.set_xticks(range(3), ("start", "peak", "end"))
         axis.set_ylim(0, 0.85)
     for axis in axes[len(STUDY.conditions) :]:
