@@ -120,7 +120,7 @@ def test_the_entropy_of_a_step_does_not_depend_on_its_micro_batches(tmp_path, ro
                 assert cut[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
-def test_two_processes_hear_the_same_whole_entropy(tmp_path):
+def test_two_processes_observe_the_same_whole_entropy(tmp_path):
     script = Path(__file__).with_name("two_processes.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300)

@@ -1,5 +1,6 @@
-"""Run by torchrun with two processes: both must hear the entropy of all tokens of both, over two micro-batches."""
+"""Run by torchrun with two processes: both must observe the entropy of all tokens of both, over two micro-batches."""
 
+import os
 import sys
 
 from trl_world import trainer
@@ -8,11 +9,11 @@ from entrostat.control import Constant, EntropyController
 from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
 
 
-class Listening(EntropyController):
-    """Remembers what it heard."""
+class Remembering(EntropyController):
+    """Remembers what it observed."""
 
     def observe(self, step, entropy_sum, token_count):
-        self.heard = [*getattr(self, "heard", []), (entropy_sum, token_count)]
+        self.observed = [*getattr(self, "observed", []), (entropy_sum, token_count)]
         super().observe(step, entropy_sum, token_count)
 
 
@@ -24,16 +25,17 @@ class Counting(EntropyGRPOTrainer):
         super()._finish_step()
 
 
-controller = Listening(Constant(), 2)
+controller = Remembering(Constant(), 2)
 run = trainer(sys.argv[1], Counting, None, {"controller": controller}, max_steps=2)
 run.train()
 everyone = run.accelerator.gather_for_metrics([run.local], use_gather_object=True)
 assert len(everyone) == 2
 assert everyone[0] != everyone[1]
-for step, heard in enumerate(controller.heard):
+for step, observed in enumerate(controller.observed):
     entropy, tokens = (sum(rank[step][part] for rank in everyone) for part in (0, 1))
-    assert abs(heard[0] - entropy) < 1e-6 * entropy, (heard, entropy)
-    assert heard[1] == tokens
+    assert abs(observed[0] - entropy) < 1e-6 * entropy, (observed, entropy)
+    assert observed[1] == tokens
 print("agrees", flush=True)
 run.accelerator.wait_for_everyone()
 run.accelerator.end_training()
+os._exit(0)  # now and then gloo's threads abort an interpreter that shuts down, when all that is tested has been
