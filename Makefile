@@ -9,7 +9,7 @@ HOSTS := trl verl
 TESTS_trl := tests/integrations/test_trl_*.py tests/objective/test_parity_trl.py
 TESTS_verl := tests/integrations/test_verl*.py tests/objective/test_parity_verl.py tests/grading/test_ray_pool.py
 
-.PHONY: demo test lint studies docs dist check-dist clean $(HOSTS:%=test-%)
+.PHONY: demo test lint rehearse studies docs dist check-dist clean $(HOSTS:%=test-%)
 
 demo: $(READY)
 	$(BIN)/entrostat demo
@@ -26,6 +26,11 @@ lint: $(READY)
 # the tests of one host trainer, in an environment of its own; a test that is skipped there is a failure
 $(HOSTS:%=test-%): test-%: $(VENV)-%/.ready
 	OMP_NUM_THREADS=1 REQUIRE_HOST=$* WITH_RAY=1 $(VENV)-$*/bin/python -m pytest $(TESTS_$*)
+
+# all that a GPU day runs, small, on the CPU; the part with TRL in TRL's environment
+rehearse: $(READY) $(VENV)-trl/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/gpu_day.py --rehearse --out build/rehearsal
+	OMP_NUM_THREADS=1 $(VENV)-trl/bin/python scripts/gpu_day.py --rehearse --out build/rehearsal-trl --only trl
 
 # statistics, tables and figures of every study from the data that it commits; `git status` stays clean where they agree
 studies: $(READY)

@@ -3,12 +3,14 @@
     python benchmarks/token_stats/run.py table        the methods side by side at the full sizes of the device
     python benchmarks/token_stats/run.py growth       over the vocabulary and over the tokens
 
-Names of methods after the job measure only those. Lines are appended to table.csv or growth.csv beside this file; what
-is there already of the same device is not measured again. A method whose package is missing gets a line that says so.
+Names of methods after the job measure only those; --size N D V measures at one size of one's own and keeps no file.
+Lines are appended to table.csv or growth.csv beside this file; what is there already of the same device is not measured
+again. A method whose package is missing gets a line that says so. Each line is also printed, as JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -124,14 +126,13 @@ def logp_error(logp: Tensor, hidden: Tensor, weight: Tensor, ids: Tensor) -> flo
         return float((logp - log_p.gather(1, ids[: len(logp), None])[:, 0]).abs().max())
 
 
-def run(cases: list[Case], out: Path) -> None:
-    """Measure each case in its own process and append a line for each; the cases of an interrupted run are kept."""
-    if not out.exists():
-        out.write_text(",".join(FIELDS) + "\n")
-    with out.open(newline="") as file:
-        done = {(row["device"], *(row[key] for key in KEYS)) for row in csv.DictReader(file)}
+def run(cases: list[Case], out: Path | None) -> None:
+    """Measure each case in its own process; print it and append it to the file, if there is one.
+
+    The cases of an interrupted run are kept.
+    """
     for case in cases:
-        if (device_name(), *(str(getattr(case, key)) for key in KEYS)) in done:
+        if out is not None and _key(case) in _measured(out):
             continue
         command = [sys.executable, "-W", "ignore", __file__, "case", json.dumps(asdict(case))]
         child = subprocess.run(command, capture_output=True, text=True, timeout=900)
@@ -140,9 +141,22 @@ def run(cases: list[Case], out: Path) -> None:
         else:
             result = {k: f"{v:.4g}" for k, v in json.loads(child.stdout.splitlines()[-1]).items()}
         row = {"device": device_name(), "threads": torch.get_num_threads(), **asdict(case), **result}
-        with out.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerow(row)
-        print(row, flush=True)
+        if out is not None:
+            with out.open("a", newline="") as file:
+                csv.DictWriter(file, FIELDS).writerow(row)
+        print(json.dumps(row), flush=True)
+
+
+def _key(case: Case) -> tuple[str, ...]:
+    return (device_name(), *(str(getattr(case, key)) for key in KEYS))
+
+
+def _measured(out: Path) -> set[tuple[str, ...]]:
+    """What the file holds already; it is begun where it is missing."""
+    if not out.exists():
+        out.write_text(",".join(FIELDS) + "\n")
+    with out.open(newline="") as file:
+        return {(row["device"], *(row[key] for key in KEYS)) for row in csv.DictReader(file)}
 
 
 def device_name() -> str:
@@ -155,23 +169,30 @@ def device_name() -> str:
 
 
 def main() -> None:
-    job = sys.argv[1]
-    if job == "case":
+    if sys.argv[1:2] == ["case"]:
         print(json.dumps(measure(Case(**json.loads(sys.argv[2])))))
         return
-    wanted = sys.argv[2:] or METHODS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", choices=["table", "growth"])
+    parser.add_argument("--size", type=int, nargs=3, metavar=("N", "D", "V"))
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="a method's name; all without one")
+    args = parser.parse_args()
+    unknown = set(args.methods) - set(METHODS)
+    if unknown:
+        parser.error(f"no method {sorted(unknown)[0]!r}; there are {', '.join(METHODS)}")
+    wanted = args.methods or METHODS
     runs_here = [name for name, method in METHODS.items() if method.device in (None, DEVICE) and name in wanted]
-    if job == "table":
+    if args.job == "table":
         names, dtypes = [LIMIT, *runs_here], ("bfloat16", "float32") if DEVICE == "cpu" else ("bfloat16",)
         run(
             [
                 Case(name, dtype, *size)
-                for size in SIZES[DEVICE]
+                for size in ([tuple(args.size)] if args.size else SIZES[DEVICE])
                 for dtype in dtypes
                 for name in names
                 if name == LIMIT or METHODS[name].dtype in (None, dtype)
             ],
-            HERE / "table.csv",
+            None if args.size else HERE / "table.csv",
         )
     else:
         names = [name for name in GROWTH_METHODS if name in runs_here]
