@@ -6,8 +6,8 @@ DOCS_READY := $(VENV)/.docs-ready
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 HOSTS := trl verl
-TESTS_trl := tests/integrations/test_trl_*.py tests/objective/test_parity_trl.py
-TESTS_verl := tests/integrations/test_verl*.py tests/objective/test_parity_verl.py tests/grading/test_ray_pool.py
+TESTS_trl := tests/integrations/trl tests/objective/test_parity_trl.py
+TESTS_verl := tests/integrations/verl tests/objective/test_parity_verl.py tests/grading/test_ray_pool.py
 
 .PHONY: demo test lint rehearse studies docs dist check-dist clean $(HOSTS:%=test-%)
 

@@ -21,8 +21,8 @@ from trl import GRPOConfig
 
 from entrostat import CodeGrader, EntropyController, IncreaseThenDecrease
 from entrostat.engine.policy import embedded_folder
-from entrostat.integrations.trl_tasks import graded_reward, task_dataset
-from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
+from entrostat.integrations.trl.tasks import graded_reward, task_dataset
+from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
 from entrostat.tasks import listcraft
 from entrostat.tasks.sources import tasks_from_jsonl
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from datasets import load_dataset
 from trl import GRPOConfig
 
-from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
+from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
 from entrostat.recipe import build_controller, load_recipe
 
 GPUS = 8

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
 from entrostat.campaign.chain import run_chain
-from entrostat.integrations.verl_engine import VerlEngine
+from entrostat.integrations.verl.engine import VerlEngine
 from entrostat.recipe import build_campaign_controller, parse_recipe
 from entrostat.runs import Run
 

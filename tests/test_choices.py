@@ -60,7 +60,7 @@ def test_an_unknown_word_is_refused_when_it_is_set(setting, word):
 @pytest.mark.parametrize("setting", ["statistics", "regions"])
 def test_trl_s_trainer_refuses_an_unknown_word(setting):
     pytest.importorskip("trl")
-    from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
+    from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
 
     with pytest.raises(ValueError, match=f"{setting} is 'typo'; give"):
         EntropyGRPOTrainer(controller=None, **{setting: "typo"})
@@ -69,7 +69,7 @@ def test_trl_s_trainer_refuses_an_unknown_word(setting):
 @pytest.mark.parametrize("setting", ["tier", "regions"])
 def test_verl_s_loss_refuses_an_unknown_word(setting):
     pytest.importorskip("tensordict")
-    from entrostat.integrations.verl_worker import ControlledLoss
+    from entrostat.integrations.verl.worker import ControlledLoss
 
     with pytest.raises(ValueError, match=f"{setting} is 'typo'; give"):
         ControlledLoss(SimpleNamespace(reweighting=None), None, **{setting: "typo"})

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
+
+from entrostat import integrations
 
 
 def python(code):
@@ -31,6 +34,51 @@ def test_an_old_path_is_the_new_module(old, same, first):
     result = python("; ".join([*lines, "assert old is new"]))
     assert result.returncode == 0, result.stderr
     assert "DeprecationWarning: entrostat.diagnose is now entrostat.diagnosis" in result.stderr
+
+
+HOSTS = {
+    "losses.openrlhf": ("SteeredPolicyLoss", "openrlhf"),
+    "losses.slime": ("loss_function", "slime"),
+    "losses.steering": ("Steering", "steering"),
+    "trl.watchdog": ("WatchdogCallback", "trl_watchdog"),
+    "verl.loss": ("register_losses", "verl_loss"),
+    "verl.watchdog": ("PeakKeeper", "verl_watchdog"),
+}
+
+
+@pytest.mark.parametrize("new", HOSTS)
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_the_old_path_of_a_host_is_its_module_in_a_folder(new, first):
+    name, old = HOSTS[new]
+    lines = [
+        f"from entrostat.integrations.{old} import {name} as old",
+        f"from entrostat.integrations.{new} import {name} as new",
+    ]
+    result = python(
+        "; ".join([*(lines if first == "old" else lines[::-1]), "assert old is new", "print(new.__module__)"])
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"entrostat.integrations.{new}\n"
+    warning = f"entrostat.integrations.{old} is now entrostat.integrations.{new}; the old path goes in 0.2"
+    assert warning in " ".join(result.stderr.split())
+
+
+def test_a_command_of_an_old_path_runs():
+    old, new = (
+        subprocess.run(
+            [sys.executable, "-m", f"entrostat.integrations.{module}"], capture_output=True, text=True, check=False
+        )
+        for module in ("openrlhf", "losses.openrlhf")
+    )
+    assert old.returncode == new.returncode == 1
+    assert old.stderr.splitlines()[-1] == new.stderr.splitlines()[-1] != ""
+
+
+def test_every_old_path_of_a_host_names_a_module():
+    for old, new in integrations._NEW_NAMES.items():
+        assert find_spec(new) is not None
+        assert integrations.current_name(f"{old}.Name") == f"{new}.Name"
+    assert integrations.current_name("entrostat.integrations.records") == "entrostat.integrations.records"
 
 
 def test_a_module_that_never_was_is_not_found():

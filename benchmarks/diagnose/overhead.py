@@ -76,7 +76,7 @@ def embedded(watched: bool, steps: int) -> dict[str, Any]:
 def trl(watched: bool, steps: int) -> dict[str, Any]:
     from trl_runs import run
 
-    from entrostat.integrations.trl_watchdog import WatchdogCallback
+    from entrostat.integrations.trl.watchdog import WatchdogCallback
 
     clock = Clock()
 

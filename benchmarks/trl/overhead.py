@@ -25,7 +25,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from entrostat.control import EntropyController, IncreaseThenDecrease, PolarityAware
 from entrostat.engine.policy import embedded_folder
-from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
+from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
 
 SIZES = {
     "smollm2-135m": {

@@ -93,8 +93,8 @@ def trl(seed: int, steps: int) -> dict:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig
 
-    from entrostat.integrations.trl_tasks import graded_reward, task_dataset
-    from entrostat.integrations.trl_trainer import EntropyGRPOTrainer
+    from entrostat.integrations.trl.tasks import graded_reward, task_dataset
+    from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
 
     clock = Clock()
 

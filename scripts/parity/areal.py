@@ -14,7 +14,7 @@ from parity.compare import Case, Cut, Rows
 from parity.source import pull
 from torch import Tensor
 
-from entrostat.integrations.areal import steered_loss
+from entrostat.integrations.losses.areal import steered_loss
 
 FIXED: dict[str, Any] = {
     "importance_sampling_level": "token",

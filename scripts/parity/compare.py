@@ -12,7 +12,7 @@ from parity.batch import CUTS, Tokens
 from torch import Tensor
 
 from entrostat.control import Constant, IncreaseThenDecrease
-from entrostat.integrations.steering import Steering
+from entrostat.integrations.losses.steering import Steering
 from entrostat.objective import ClipBand
 
 LOW, HIGH = 0.2, 0.28

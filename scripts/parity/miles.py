@@ -13,7 +13,7 @@ from parity.compare import Case
 from parity.slime import Parallel, both
 from parity.source import pull
 
-import entrostat.integrations.miles as ours
+import entrostat.integrations.losses.miles as ours
 
 
 def cases(source: Path) -> Iterator[Case]:

@@ -13,7 +13,7 @@ from parity.batch import Tokens
 from parity.compare import Case, Cut, Rows
 from parity.source import pull
 
-from entrostat.integrations.nemo_rl import SteeredLoss
+from entrostat.integrations.losses.nemo_rl import SteeredLoss
 
 DEFAULTS: dict[str, Any] = {
     "disable_ppo_ratio": False,

@@ -11,7 +11,7 @@ from parity.batch import Tokens
 from parity.compare import Case, Cut, Rows
 from parity.source import pull
 
-from entrostat.integrations.openrlhf import SteeredPolicyLoss
+from entrostat.integrations.losses.openrlhf import SteeredPolicyLoss
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain, token mean": {},

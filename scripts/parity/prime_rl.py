@@ -17,7 +17,7 @@ from parity.batch import Tokens
 from parity.compare import Case, Cut, Rows
 from parity.source import install, pull
 
-from entrostat.integrations import prime_rl
+from entrostat.integrations.losses import prime_rl
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -15,8 +15,8 @@ from parity.compare import Case, Cut, Rows
 from parity.source import pull
 from torch import Tensor
 
-import entrostat.integrations.roll as ours
-from entrostat.integrations.steering import Steering
+import entrostat.integrations.losses.roll as ours
+from entrostat.integrations.losses.steering import Steering
 
 DEFAULTS: dict[str, Any] = {
     "loss_agg_mode": "seq-mean-token-mean",

@@ -15,7 +15,7 @@ from parity.batch import Tokens
 from parity.compare import Case, Cut, Rows
 from parity.source import pull
 
-from entrostat.integrations.skyrl import steered_loss
+from entrostat.integrations.losses.skyrl import steered_loss
 
 CORRECTION: dict[str, Any] = {
     "tis_ratio_type": None,

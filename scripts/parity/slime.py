@@ -17,8 +17,8 @@ from parity.compare import Case, Cut, Rows
 from parity.source import pull
 from torch import Tensor
 
-import entrostat.integrations.slime as ours
-from entrostat.integrations.steering import Steering
+import entrostat.integrations.losses.slime as ours
+from entrostat.integrations.losses.steering import Steering
 
 PROMPT = 3
 DEFAULTS: dict[str, Any] = {

@@ -1,0 +1,95 @@
+"""prime-rl, in its TOML:
+
+    [trainer.loss]
+    type = "custom"
+    import_path = "entrostat.integrations.losses.prime_rl.loss"
+    kwargs = { strategy = "id", total_steps = 400, kl_tau = 1e-3 }
+
+prime-rl's own `default_loss_fn` runs, its squared log-ratio to the sampler, its loss weights and its metrics included.
+It masks a token whose probability has moved too far from the sampler's mu; the band low <= pi/mu <= high of our rule
+is the masking threshold (1 - low) mu downwards and (high - 1) mu upwards. Tier A. A step is one of its trainer's: the
+optimizer steps of this process, counted from the checkpoint that prime-rl resumes from.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from entrostat.integrations.losses.steering import Control, parse
+
+TIER = "A"
+OWN = ("adv_tau", "kl_tau")
+
+_steps: WeakKeyDictionary[torch.optim.Optimizer, int] = WeakKeyDictionary()
+_resumed_at = 0
+_counting = False
+
+
+def loss(inputs: Any, **kwargs: Any) -> Any:
+    """prime-rl's loss of one sequence under the thresholds of the current step.
+
+    kwargs: strategy, total_steps, and prime-rl's adv_tau and kl_tau with its defaults. Raises ValueError for others.
+    """
+    from prime_rl.configs.trainer import DefaultLossConfig
+    from prime_rl.trainer.rl.loss import default_loss_fn
+
+    count_steps()
+    ours = {key: value for key, value in kwargs.items() if key not in OWN}
+    own = DefaultLossConfig(**{key: kwargs[key] for key in OWN if key in kwargs})
+    low, high = _steering(**ours).thresholds(current_step(), inputs.inference_logprobs)
+    sampler = inputs.inference_logprobs.exp()
+    config = SimpleNamespace(
+        dppo_mask_low=low * sampler, dppo_mask_high=high * sampler, adv_tau=own.adv_tau, kl_tau=own.kl_tau
+    )
+    return default_loss_fn(inputs, config)
+
+
+def current_step() -> int:
+    """Training steps done: those of the checkpoint, and the optimizer's since."""
+    return _resumed_at + max(_steps.values(), default=0)
+
+
+def count_steps() -> None:
+    """Start to count the optimizer steps of this process, from the step of a checkpoint that prime-rl loads."""
+    global _counting
+    if _counting:
+        return
+    _counting = True
+    register_optimizer_step_post_hook(_count)
+    from prime_rl.trainer.ckpt import CheckpointManager
+
+    plain = CheckpointManager.load
+
+    @functools.wraps(plain)
+    def load(self: Any, step: int, *args: Any, **kwargs: Any) -> Any:
+        global _resumed_at
+        found = plain(self, step, *args, **kwargs)
+        _resumed_at = step
+        return found
+
+    CheckpointManager.load = load
+
+
+def _count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    _steps[optimizer] = _steps.get(optimizer, 0) + 1
+
+
+@functools.cache
+def _parsed(settings: str) -> Control:
+    return parse(json.loads(settings), "trainer.loss.kwargs")
+
+
+def _steering(**settings: Any) -> Control:
+    return _parsed(json.dumps(settings, sort_keys=True))
+
+
+if "prime_rl" in sys.modules:  # imported by prime-rl for its loss, before it builds the optimizer and resumes
+    count_steps()

@@ -1,0 +1,1 @@
+"""TRL: its GRPOTrainer under a controller, campaigns with it, and the watchdog in any trainer of Transformers."""

@@ -1,0 +1,271 @@
+"""GRPO in TRL under an entropy controller: TRL's loss and aggregation, with our statistics, bounds and weights.
+
+TRL's clipped losses read three things that are set here for every micro-batch:
+    ln pi and H       from the model's head, by `fused_token_stats`, which also gives sum p^2 and C
+    the advantages    times the controller's weights, (B, T)
+    the thresholds    epsilon_low = 1 - low and epsilon_high = high - 1, the bounds of the rule in force, (B, T)
+Generation, rewards, aggregation, KL, vLLM's correction and logging remain TRL's. Tier C.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from entrostat.control import EntropyController, TokenSums, token_sums
+from entrostat.engine.rounding import warn_of_rounding
+from entrostat.entropy import Convention, flow_of_loss
+from entrostat.integrations.records import scalars
+from entrostat.integrations.trl.checks import inert, refuse_band, refuse_what_bypasses
+from entrostat.integrations.trl.model_head import attach_statistics
+from entrostat.integrations.trl.resuming import Horizon, OrderOfEpoch, TotalSteps
+from entrostat.objective import ClipBand, DualClip, entropy_bonus, policy_loss
+from entrostat.tokens import TokenStats, token_stats
+
+try:
+    from trl import GRPOTrainer
+except ImportError as error:
+    raise ImportError("entrostat.integrations.trl.trainer needs TRL: pip install 'entrostat[trl]'") from error
+
+STATE_FILE = "entrostat_controller.json"
+
+_RETURNS_AUX_LOSS = "compute_aux_loss" in inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters
+_TRLS_OWN = ("num_images", "num_tiles")  # how TRL cuts images into chunks; no input of the model
+
+
+@dataclass(frozen=True, slots=True)
+class _Steered:
+    """The statistics of a micro-batch and its weighted advantages, (B, T)."""
+
+    stats: TokenStats
+    advantages: Tensor
+
+
+@dataclass
+class _MicroBatch:
+    """One call of TRL's loss: its inputs and, once the model has run, the steered statistics and advantages."""
+
+    inputs: dict[str, Any]
+    steered: _Steered | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """The tokens that the loss counts, (B, T)."""
+        mask: Tensor = self.inputs["completion_mask"]
+        return (mask * self.inputs["tool_mask"] if "tool_mask" in self.inputs else mask).bool()
+
+    def old_logp(self, logp: Tensor) -> Tensor:
+        """ln pi_old (B, T); TRL leaves it out where it equals ln pi."""
+        old: Tensor | None = self.inputs.get("old_per_token_logps")
+        return logp.detach() if old is None else old
+
+
+class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPOTrainer with an `EntropyController`; all other arguments are TRL's.
+
+    controller: its total_steps is set to the run's optimizer steps when training begins. statistics: "head" takes them
+    from the hidden states and never holds the logits; "logits" from the model's logits, for output layers and sharding
+    that "head" refuses.
+    regions: the convention of the regions in the metrics, which are logged with TRL's own as entrostat/...
+    horizon: "run" refuses to resume with another number of steps; "extended" allows it, and stretches the schedule over
+    the new number; "controller" keeps the controller's own total_steps, for a run that is part of a longer schedule.
+    The controller receives the entropy of the whole optimizer step, summed over micro-batches and ranks; its state is
+    in every checkpoint. The statistics of a reweighting are those of a micro-batch on one rank.
+    Raises ValueError, naming it, for a setting that bypasses or contradicts the controller.
+    """
+
+    epsilon_low: Any  # TRL's thresholds: numbers, and tensors while a loss is computed
+    epsilon_high: Any
+
+    def __init__(
+        self,
+        *args: Any,
+        controller: EntropyController,
+        statistics: Literal["head", "logits"] = "head",
+        regions: Convention = "surprisal",
+        horizon: Horizon = "run",
+        **kwargs: Any,
+    ) -> None:
+        if statistics not in ("head", "logits"):
+            raise ValueError(f"statistics is {statistics!r}; give 'head' or 'logits'")
+        if regions not in get_args(Convention):
+            raise ValueError(f"regions is {regions!r}; give {', '.join(map(repr, get_args(Convention)))}")
+        super().__init__(*args, **kwargs)
+        self._total_steps = TotalSteps(controller, horizon)
+        self.add_callback(self._total_steps)
+        self.controller, self.statistics, self.regions = controller, statistics, regions
+        self._sums = TokenSums.zero()
+        self._current: _MicroBatch | None = None
+        self._losses_seen = 0
+        refuse_what_bypasses(self)
+        if statistics == "head":
+            model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+            attach_statistics(model, self.temperature, in_float32=getattr(self.args, "cast_lm_head_to_fp32", False))
+        if reason := inert(self):
+            warnings.warn(reason, stacklevel=2)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        plain = super()._get_train_sampler(dataset)
+        return OrderOfEpoch(plain) if getattr(plain, "shuffle", False) else plain
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """One micro-batch. Raises RuntimeError if its loss was not computed under the controller."""
+        if not self._losses_seen:
+            warn_of_rounding(
+                self.optimizer, "load the model with dtype=torch.float32; bf16=True then computes in bfloat16"
+            )
+        seen = self._losses_seen
+        loss = super().training_step(*args, **kwargs)
+        if self._losses_seen == seen:
+            raise RuntimeError(
+                "the loss did not pass through GRPOTrainer._compute_loss, so no bound, weight or statistic was in "
+                "force; remove what replaces it (Liger's loss, unsloth), or train with TRL's GRPOTrainer"
+            )
+        return loss
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if not self.model.training:
+            evaluated: Tensor = super()._compute_loss(model, inputs)
+            return evaluated
+        self._losses_seen += 1
+        with self._steered(_MicroBatch(dict(inputs))) as current:
+            loss: Tensor = super()._compute_loss(model, current.inputs)
+        steered = current.steered
+        assert steered is not None, "TRL's loss runs the model before it reads the advantages"
+        flow = flow_of_loss(loss, steered.stats)
+        if coefficient := self.controller.entropy_coef():
+            mask = current.mask
+            mean = entropy_bonus(steered.stats.entropy, mask, coefficient).sum() / mask.sum().clamp_min(1)
+            loss = loss + mean / self.current_gradient_accumulation_steps
+        self._sums = self._sums + self._counted(current, steered, flow)
+        if self.accelerator.sync_gradients:
+            self._finish_step()
+        return loss
+
+    @contextmanager
+    def _steered(self, current: _MicroBatch) -> Iterator[_MicroBatch]:
+        """While TRL's loss runs, its next forward pass sets the thresholds and advantages of `current`."""
+        thresholds = (self.epsilon_low, self.epsilon_high)
+        self._current = current
+        try:
+            yield current
+        finally:
+            self._current = None
+            self.epsilon_low, self.epsilon_high = thresholds
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **inputs: Any,
+    ) -> tuple[Tensor | None, ...]:
+        if self.ref_model is not None and model is self.ref_model:
+            found: tuple[Tensor | None, ...] = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **inputs
+            )
+            return found
+        extra = {key: value for key, value in inputs.items() if value is not None and key not in _TRLS_OWN}
+        rows = len(input_ids) if extra or batch_size is None else batch_size
+        scored = [
+            self._score(model, ids, mask, logits_to_keep, compute_aux_loss, extra)
+            for ids, mask in zip(torch.split(input_ids, rows), torch.split(attention_mask, rows), strict=True)
+        ]
+        if self._current is not None:
+            self._steer(self._current, scored[0][0])
+        logp = torch.cat([stats.logp for stats, _ in scored])
+        entropy = torch.cat([stats.entropy for stats, _ in scored]) if compute_entropy else None
+        if not _RETURNS_AUX_LOSS:
+            return logp, entropy
+        aux_losses = [aux_loss for _, aux_loss in scored if aux_loss is not None]
+        return logp, entropy, torch.stack(aux_losses).mean() if aux_losses else None
+
+    def _score(
+        self, model: Any, ids: Tensor, attention_mask: Tensor, kept: int, router: bool, extra: dict[str, Any]
+    ) -> tuple[TokenStats, Tensor | None]:
+        """The statistics (B, T) of the last `kept` tokens and, where `router` asks, a mixture of experts' own loss."""
+        inputs = {"input_ids": ids, "attention_mask": attention_mask, **extra}
+        tokens = ids[:, -kept:]
+        bonus = self.controller.bonus is not None or getattr(self, "_entropy_bonus_enabled", False)
+        with self.accelerator.autocast():
+            if self.statistics == "head":
+                return TokenStats(*model(**inputs, scored_ids=tokens, entropy_grad=bonus)), None
+            routing = {"output_router_logits": True} if router else {}
+            out = model(**inputs, **routing, logits_to_keep=kept + 1, use_cache=False)
+        stats = token_stats(out.logits[:, -kept - 1 : -1], tokens, self.temperature, entropy_grad=bonus)
+        return stats, out.aux_loss if router else None
+
+    def _steer(self, current: _MicroBatch, stats: TokenStats) -> None:
+        """Put the controller's weights and bounds where TRL's loss reads them."""
+        band = self._band()
+        advantages: Tensor = current.inputs["advantages"]
+        advantages = advantages if advantages.dim() == 2 else advantages.unsqueeze(1)
+        advantages = advantages.expand_as(stats.logp)
+        detached = TokenStats(stats.logp.detach(), stats.entropy.detach(), stats.collision, stats.correction)
+        if self.controller.reweighting is not None and bool(current.mask.any()):
+            advantages = advantages * self.controller.weights(detached, advantages, current.mask)
+        low, high = band.bounds(current.old_logp(stats.logp))
+        self.epsilon_low, self.epsilon_high = 1 - low, high - 1
+        current.inputs["advantages"] = advantages
+        current.steered = _Steered(stats, advantages)
+
+    def _band(self) -> ClipBand:
+        band = self.controller.rule()
+        refuse_band(band)
+        return band
+
+    @torch.no_grad()
+    def _counted(self, current: _MicroBatch, steered: _Steered, flow: Tensor) -> TokenSums:
+        """The sums that this micro-batch adds to the record of the step. flow (B, T): that of TRL's own loss."""
+        mask, stats, advantages = current.mask, steered.stats, steered.advantages
+        if not bool(mask.any()):
+            return TokenSums.zero()
+        if self.use_vllm and "importance_sampling_ratio" in current.inputs:
+            advantages = advantages * current.inputs["importance_sampling_ratio"]
+        band: ClipBand = self._band() if self.args.delta is None else DualClip(self._band(), self.args.delta)
+        out = policy_loss(stats.logp.detach(), current.old_logp(stats.logp), advantages, mask, rule=band)
+        return token_sums(stats, advantages, out, mask, self.regions, flow=flow)
+
+    def _finish_step(self) -> None:
+        """Sum over the ranks, pass the result to the controller, log."""
+        device = self.accelerator.device
+        totals = self.accelerator.reduce(self._sums.totals.to(device), reduction="sum")
+        lowest = self.accelerator.gather(self._sums.lowest.to(device)[None]).amin(0)
+        sums, self._sums = TokenSums(totals, lowest), TokenSums.zero()
+        if not sums.tokens:
+            return
+        sums = sums.with_flow_times(sums.tokens / self.accelerator.num_processes)  # gradients are the ranks' mean
+        self.controller.observe(self.state.global_step + 1, sums.entropy, sums.tokens)
+        for name, value in scalars({**self.controller.metrics(), **sums.metrics()}).items():
+            self._metrics["train"][name].append(value)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            (folder / STATE_FILE).write_text(json.dumps(self.controller.state_dict(), allow_nan=False))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        file = Path(checkpoint) / STATE_FILE
+        if not file.exists():
+            raise ValueError(
+                f"{checkpoint}: has no {STATE_FILE}, so it was not written under a controller; "
+                "start a new run from its weights"
+            )
+        self._total_steps.resumed = json.loads(file.read_text())

@@ -1,0 +1,145 @@
+"""Policy losses with fixed clip rules for verl's registry: no code from the user, one key.
+
+    actor_rollout_ref.actor.policy_loss.loss_mode=entrostat_raise
+
+Each has verl's signature, leaves the aggregation to verl and, like verl's own "vanilla", clips punished tokens above
+clip_ratio_c. `{low}` and `{high}` are verl's clip_ratio_low and clip_ratio_high. Tier A.
+    entrostat_clip      the constant band {low}, {high}: vanilla, by our code
+    entrostat_raise     upper threshold -.25 p + .5, lower {low}: raises entropy (arXiv 2602.09782)
+    entrostat_lower     upper {high}, lower threshold -.13 p + .3: lowers entropy (arXiv 2602.09782)
+    entrostat_dppo      abs(pi - pi_old) <= {high} (arXiv 2602.04879)
+    entrostat_dcpo      DCPO's band, {low} and {high} in place of .16 and .2 (arXiv 2509.02333)
+    entrostat_abc       ABC-GRPO, {high} and {low} for A > 0 and for A < 0 (arXiv 2601.03895)
+    entrostat_ce_gppo   the constant band with a bounded gradient beyond it (arXiv 2509.20712)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from entrostat.control.strategies import LOWER, UPPER
+from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
+from entrostat.objective import (
+    AbcClip,
+    CeGppo,
+    Clip,
+    ClipBand,
+    ClipRule,
+    DcpoClip,
+    DppoClip,
+    DualClip,
+    LinearThreshold,
+    Objective,
+    PolicyLoss,
+    policy_loss,
+)
+
+Answer = tuple[Tensor, dict[str, Any]]
+Method = Callable[[float, float], tuple[Objective, ClipBand]]
+MOST_LOG_RATIO = 20.0  # verl's own limit, so that a ratio cannot overflow
+
+_constant = LinearThreshold.constant
+
+METHODS: Mapping[str, Method] = {
+    "entrostat_clip": lambda low, high: (Clip(), ClipRule.constant(low, high)),
+    "entrostat_raise": lambda low, high: (Clip(), ClipRule(UPPER, _constant(low))),  # noqa: ARG005
+    "entrostat_lower": lambda low, high: (Clip(), ClipRule(_constant(high), LOWER)),  # noqa: ARG005
+    "entrostat_dppo": lambda low, high: (Clip(), DppoClip(high)),  # noqa: ARG005
+    "entrostat_dcpo": lambda low, high: (Clip(), DcpoClip(low, high)),
+    "entrostat_abc": lambda low, high: (Clip(), AbcClip(high, low, high, low)),
+    "entrostat_ce_gppo": lambda low, high: (CeGppo(), ClipRule.constant(low, high)),
+}
+
+
+def register_losses() -> tuple[str, ...]:
+    """Put every method into verl's registry of policy losses; returns their names."""
+    from verl.trainer.ppo.core_algos import register_policy_loss
+
+    for name, method in METHODS.items():
+        register_policy_loss(name)(fixed_loss(name, method))
+    return tuple(METHODS)
+
+
+def fixed_loss(name: str, method: Method) -> Callable[..., Answer]:
+    """verl's policy-loss function of one method."""
+
+    def loss(
+        old_log_prob: Tensor,
+        log_prob: Tensor,
+        advantages: Tensor,
+        response_mask: Tensor,
+        loss_agg_mode: str = "token-mean",
+        config: Any = None,
+        rollout_is_weights: Tensor | None = None,
+    ) -> Answer:
+        refuse_trl_beside_verl()
+        low, high = thresholds(config)
+        objective, band = method(low, high)
+        if type(band).limits is ClipBand.limits:
+            band = DualClip(band, config.get("clip_ratio_c", 3.0))
+        return verl_loss(
+            log_prob,
+            old_log_prob,
+            advantages,
+            response_mask,
+            loss_agg_mode,
+            config,
+            rollout_is_weights,
+            objective,
+            band,
+        )[0]
+
+    loss.__name__ = name
+    return loss
+
+
+def thresholds(config: Any) -> tuple[float, float]:
+    """verl's lower and upper clip width; either falls back on clip_ratio."""
+    low, high = config.clip_ratio_low, config.clip_ratio_high
+    return (config.clip_ratio if low is None else low), (config.clip_ratio if high is None else high)
+
+
+def verl_loss(
+    log_prob: Tensor,
+    old_log_prob: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    loss_agg_mode: str,
+    config: Any,
+    rollout_is_weights: Tensor | None,
+    objective: Objective,
+    band: ClipBand,
+) -> tuple[Answer, PolicyLoss | None]:
+    """(loss, metrics) in verl's form, and the loss of every token; all tensors (B, T).
+
+    The loss is verl's `agg_loss` over its global batch, so that it does not depend on micro-batches and ranks. A
+    micro-batch without a token gives a zero that the gradient flows through, and None.
+    """
+    from verl.trainer.ppo.core_algos import agg_loss
+
+    mask = response_mask.bool()
+    if not bool(mask.any()):
+        return ((log_prob * 0).sum(), {}), None
+    bounded = old_log_prob.clamp(log_prob.detach() - MOST_LOG_RATIO, log_prob.detach() + MOST_LOG_RATIO)
+    out = policy_loss(log_prob, bounded, advantages, mask, rule=band, objective=objective)
+    per_token = out.per_token if rollout_is_weights is None else out.per_token * rollout_is_weights
+    loss = agg_loss(loss_mat=per_token, loss_mask=mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info)
+    return (loss, clip_metrics(log_prob, old_log_prob, advantages, mask, out)), out
+
+
+@torch.no_grad()
+def clip_metrics(
+    log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, mask: Tensor, out: PolicyLoss
+) -> dict[str, float]:
+    """The metrics of verl's vanilla loss: shares of tokens clipped by the band and by clip_ratio_c, and the k1 KL."""
+    dual = out.clipped_high & (advantages < 0)
+    band = (out.clipped_low | out.clipped_high) & ~dual
+    return {
+        "actor/pg_clipfrac": band[mask].double().mean().item(),
+        "actor/pg_clipfrac_lower": dual[mask].double().mean().item(),
+        "actor/ppo_kl": (old_log_prob - log_prob)[mask].double().mean().item(),
+    }

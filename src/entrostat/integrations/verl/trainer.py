@@ -1,0 +1,131 @@
+"""verl's synchronous trainer under a controller, by configuration alone.
+
+    VERL_USE_EXTERNAL_MODULES=entrostat.integrations.verl.trainer python -m verl.trainer.main_ppo \
+        trainer.v1.trainer_mode=entrostat '+trainer.v1.entrostat.strategy={name: id}' \
+        actor_rollout_ref.actor.policy_loss.loss_mode=entrostat_controlled ...
+
+Keys under trainer.v1.entrostat, with the meaning that a recipe's `control` section gives them: strategy, reweighting,
+bonus, ema, regions; `extended: true` lets a run resume with another number of steps. Tier C with the fsdp and fsdp2
+engines, tier B (no reweighting, no flow) with the others.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from entrostat.control import EntropyController
+from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
+from entrostat.integrations.verl.loss import thresholds
+from entrostat.integrations.verl.worker import LOSS_MODE, ControlledLoss, EntropyActorRolloutRefWorker
+from entrostat.recipe import Recipe, RecipeError, build_controller, parse_recipe
+
+try:
+    import ray
+    from omegaconf import DictConfig, OmegaConf
+    from verl.trainer.ppo.utils import Role
+    from verl.trainer.ppo.v1.trainer_base import register_trainer
+    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+    from verl.utils.config import omega_conf_to_dataclass
+except ImportError as error:
+    raise ImportError(
+        f"entrostat.integrations.verl.trainer needs verl ({error}): pip install 'entrostat[verl]'"
+    ) from error
+
+MODE = "entrostat"
+LOGITS_ENGINES = ("fsdp", "fsdp2")
+
+
+@register_trainer(MODE)
+class EntropyPPOTrainer(PPOTrainerSync):  # type: ignore[misc]
+    """PPOTrainerSync whose actor learns under a controller; see the module for its keys."""
+
+    def __init__(self, config: Any) -> None:
+        refuse_trl_beside_verl()
+        self.tier = check(config)
+        super().__init__(config)
+
+    def _build_replay_buffer(self) -> Any:
+        """verl's buffer for the mode "sync", which this trainer is."""
+        self.trainer_mode = "sync"
+        return super()._build_replay_buffer()
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        for role in (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef):
+            if role in self.role_worker_mapping:
+                self.role_worker_mapping[role] = ray.remote(EntropyActorRolloutRefWorker)
+
+    def _load_checkpoint(self) -> None:
+        """Give the workers their loss before a checkpoint brings back its controller."""
+        steps = optimizer_steps(self.config, self.total_training_steps)
+        controller = controller_of(self.config, steps)
+        actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
+        ours = self.config.trainer.v1.get(MODE, {})
+        regions, extended = ours.get("regions", "surprisal"), bool(ours.get("extended", False))
+        self.actor_rollout_wg.set_loss_fn(ControlledLoss(controller, actor, self.tier, regions, extended))
+        print(f"entrostat: tier {self.tier}, {controller.strategy}, {steps} optimizer steps", flush=True)
+        super()._load_checkpoint()
+
+
+def check(config: Any) -> Literal["B", "C"]:
+    """The tier that a configuration reaches. Raises ValueError, naming the key, for what contradicts the controller."""
+    actor = config.actor_rollout_ref.actor
+    if actor.policy_loss.loss_mode != LOSS_MODE:
+        raise ValueError(
+            f"actor_rollout_ref.actor.policy_loss.loss_mode is {actor.policy_loss.loss_mode!r}, which reads no "
+            f"controller; set it to {LOSS_MODE}"
+        )
+    tier: Literal["B", "C"] = "C" if actor.strategy in LOGITS_ENGINES and not actor.use_fused_kernels else "B"
+    control = _control(config)
+    if tier == "B" and control.reweighting is not None:
+        raise ValueError(
+            f"trainer.v1.{MODE}.reweighting is {control.reweighting['name']!r}, which needs the logits; set "
+            "actor_rollout_ref.actor.strategy to fsdp or fsdp2 and use_fused_kernels to false, or drop it"
+        )
+    if (tier == "B" or control.bonus is not None) and not actor.calculate_entropy:
+        raise ValueError("actor_rollout_ref.actor.calculate_entropy is false; set it to true, the controller needs H")
+    if control.bonus is not None and actor.entropy_coeff:
+        raise ValueError(f"actor_rollout_ref.actor.entropy_coeff is {actor.entropy_coeff} with a bonus; set it to 0")
+    if config.get("distillation", {}).get("enabled", False):
+        raise ValueError("distillation.enabled is true; a distillation loss and a controller exclude each other")
+    if updates_per_batch(config) == 1 and control.strategy is not None:
+        warnings.warn(
+            "data.train_batch_size equals actor.ppo_mini_batch_size and ppo_epochs is 1: every ratio is 1, so clip "
+            "bounds and with them the strategy do nothing; lower ppo_mini_batch_size or raise ppo_epochs",
+            stacklevel=2,
+        )
+    return tier
+
+
+def updates_per_batch(config: Any) -> int:
+    """Optimizer steps per batch of completions."""
+    actor = config.actor_rollout_ref.actor
+    return max(int(config.data.train_batch_size) // int(actor.ppo_mini_batch_size), 1) * int(actor.ppo_epochs)
+
+
+def optimizer_steps(config: Any, training_steps: int) -> int:
+    """Optimizer steps of the run."""
+    return training_steps * updates_per_batch(config)
+
+
+def controller_of(config: Any, total_steps: int) -> EntropyController:
+    """The controller that trainer.v1.entrostat describes, over `total_steps` optimizer steps; without a strategy the
+    constant band of verl's clip_ratio_low and clip_ratio_high.
+    """
+    control = _control(config).model_dump()
+    low, high = thresholds(config.actor_rollout_ref.actor)
+    control["strategy"] = control["strategy"] or {"name": "constant", "upper": high, "lower": low}
+    return build_controller(parse_recipe({"name": "verl", "campaign": {"steps": total_steps}, "control": control}))
+
+
+def _control(config: Any) -> Any:
+    given = config.trainer.v1.get(MODE, {}) or {}
+    plain: Mapping[str, Any] = OmegaConf.to_container(given, resolve=True) if isinstance(given, DictConfig) else given
+    control = {key: value for key, value in plain.items() if key != "extended"}
+    try:
+        recipe: Recipe = parse_recipe({"name": "verl", "control": control}, origin=f"trainer.v1.{MODE}")
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+    return recipe.control

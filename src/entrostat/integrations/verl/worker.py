@@ -1,0 +1,254 @@
+"""verl's actor worker under a controller: the loss of a micro-batch, and the controller's record of each step.
+
+Every rank has the same controller: it receives only sums over all data-parallel ranks, so the copies agree.
+Tier C takes H and C from the logits, through the hook of verl's engine for distillation losses (a loss function
+called with `student_logits`). Tier B takes H from verl's own `calculate_entropy`, and has no polarity.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from entrostat.control import EntropyController, TokenSums, token_sums
+from entrostat.engine.rounding import warn_of_rounding
+from entrostat.entropy import Convention, sensitivity
+from entrostat.integrations.records import scalars
+from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
+from entrostat.integrations.verl.loss import Answer, verl_loss
+from entrostat.objective import Clip, ClipBand, DualClip, PolicyLoss, entropy_bonus
+from entrostat.tokens import TokenStats, token_stats
+
+try:
+    from verl.trainer.ppo.core_algos import agg_loss, register_policy_loss
+    from verl.utils import tensordict_utils
+    from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
+    from verl.workers.utils.losses import ppo_loss
+    from verl.workers.utils.padding import no_padding_2_padding
+except ImportError as error:
+    raise ImportError(
+        f"entrostat.integrations.verl.worker needs verl ({error}): pip install 'entrostat[verl]'"
+    ) from error
+
+LOSS_MODE = "entrostat_controlled"
+STATISTICS = ("entropy", "collision", "correction")
+
+
+@dataclass
+class _MicroBatch:
+    """What the policy loss needs besides verl's arguments, (B, T); correction is None in tier B."""
+
+    entropy: Tensor
+    collision: Tensor | None
+    correction: Tensor | None
+    taken: tuple[Tensor, TokenStats, Tensor, PolicyLoss] | None = None
+    """ln pi with its graph, the statistics, the advantages and the loss of the micro-batch, once it has any."""
+
+
+class ControlledLoss:
+    """verl's loss function `fn(model_output, data, dp_group) -> (loss, metrics)` under a controller.
+
+    controller: total_steps counts optimizer steps (mini-batches). config: verl's ActorConfig with policy_loss.loss_mode
+    `entrostat_controlled`. tier: "C" where the engine hands out logits, "B" where it only has the entropy.
+    KL, padding and aggregation are those of verl's own `ppo_loss`. extended: a checkpoint of a run with another number
+    of steps is accepted too. Raises ValueError for a reweighting in tier B, ExclusiveExtrasError next to a TRL that
+    breaks verl.
+    """
+
+    def __init__(
+        self,
+        controller: EntropyController,
+        config: Any,
+        tier: Literal["B", "C"] = "C",
+        regions: Convention = "surprisal",
+        extended: bool = False,
+    ) -> None:
+        refuse_trl_beside_verl()
+        if tier not in ("B", "C"):
+            raise ValueError(f"tier is {tier!r}; give 'B' or 'C'")
+        if regions not in get_args(Convention):
+            raise ValueError(f"regions is {regions!r}; give {', '.join(map(repr, get_args(Convention)))}")
+        if tier == "B" and controller.reweighting is not None:
+            raise ValueError(
+                f"reweighting is {type(controller.reweighting).__name__} in tier B, where verl gives no logits and no "
+                "token has a polarity; use the fsdp or fsdp2 engine, or drop the reweighting"
+            )
+        self.controller, self.config, self.tier, self.regions = controller, config, tier, regions
+        self.extended = extended
+        self._current: _MicroBatch | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a new optimizer step."""
+        self._sums = TokenSums.zero()
+        self._entropy_sums = torch.zeros(2, dtype=torch.float64)
+
+    def __call__(
+        self,
+        model_output: Any = None,
+        data: Any = None,
+        dp_group: Any = None,
+        student_logits: Tensor | None = None,
+        **_: Any,
+    ) -> Any:
+        """The statistics of `student_logits` (1, N, V), each (1, N), or the loss of a micro-batch."""
+        if student_logits is not None:
+            return _statistics(student_logits)
+        register_policy_loss(LOSS_MODE)(self._policy_loss)
+        padded = {
+            name: no_padding_2_padding(model_output[f"entrostat_{name}"], data)
+            for name in STATISTICS
+            if self.tier == "C"
+        }
+        if "entropy" in model_output:
+            padded["entropy"] = no_padding_2_padding(model_output["entropy"], data)
+        self._current = _MicroBatch(padded["entropy"], padded.get("collision"), padded.get("correction"))
+        answer = ppo_loss(self.config, model_output, data, dp_group)
+        self._count(answer[0])
+        return answer
+
+    def _count(self, loss: Tensor) -> None:
+        """Add a micro-batch to the record of the step, with the flow of verl's whole loss."""
+        assert self._current is not None
+        if self.tier != "C" or self._current.taken is None:
+            return
+        log_prob, stats, applied, out = self._current.taken
+        (pull,) = torch.autograd.grad(loss, log_prob, retain_graph=True)
+        flow = -pull * sensitivity(stats)
+        self._sums = self._sums + token_sums(stats, applied, out, out.mask, self.regions, flow=flow)
+
+    def _policy_loss(
+        self,
+        old_log_prob: Tensor,
+        log_prob: Tensor,
+        advantages: Tensor,
+        response_mask: Tensor,
+        loss_agg_mode: str = "token-mean",
+        config: Any = None,
+        rollout_is_weights: Tensor | None = None,
+    ) -> Answer:
+        """The clipped loss under the rule and the weights in force; all tensors (B, T)."""
+        current = self._current
+        assert current is not None
+        mask = response_mask.bool()
+        stats = _as_stats(log_prob, current)
+        weighted = advantages
+        if self.controller.reweighting is not None and bool(mask.any()):
+            weighted = advantages * self.controller.weights(stats, advantages, mask)
+        band = self.controller.rule()
+        if type(band).limits is ClipBand.limits:
+            band = DualClip(band, config.get("clip_ratio_c", 3.0))
+        (loss, metrics), out = verl_loss(
+            log_prob, old_log_prob, weighted, mask, loss_agg_mode, config, rollout_is_weights, Clip(), band
+        )
+        if out is None:
+            return loss, metrics
+        if coefficient := self.controller.entropy_coef():
+            bonus = entropy_bonus(current.entropy, mask, coefficient)
+            loss = loss + agg_loss(
+                loss_mat=bonus, loss_mask=mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info
+            )
+        entropy = current.entropy.detach()[mask].double().sum().cpu()
+        self._entropy_sums = self._entropy_sums + torch.stack([entropy, mask.sum().double().cpu()])
+        if self.tier == "C":
+            applied = weighted if rollout_is_weights is None else weighted * rollout_is_weights
+            current.taken = (log_prob, stats, applied, out)
+        return loss, metrics
+
+    def finish_step(self, group: Any = None) -> dict[str, float]:
+        """Sum over the ranks of `group` (None: only this one), pass it to the controller; return metrics to log."""
+        entropy_sums, sums = self._entropy_sums, self._sums
+        self.forget()
+        if group is not None:
+            entropy_sums, sums = _reduced(entropy_sums, sums, group)
+        entropy, tokens = entropy_sums.tolist()
+        if not tokens:
+            return {}
+        ranks = 1 if group is None else torch.distributed.get_world_size(group)
+        sums = sums.with_flow_times(tokens / ranks)  # gradients are the ranks' mean
+        self.controller.observe(self.controller.state_dict()["step"] + 1, entropy, tokens)
+        return scalars({**self.controller.metrics(), **(sums.metrics() if self.tier == "C" else {})})
+
+
+class EntropyTrainingWorker(TrainingWorker):  # type: ignore[misc]
+    """verl's training worker; its loss function may be a `ControlledLoss`, whose state joins the checkpoints."""
+
+    _rounding_checked = False
+
+    def train_batch(self, data: Any) -> Any:
+        """One optimizer step; the controller records it, and its metrics are added to verl's."""
+        loss = self.loss_fn
+        if not isinstance(loss, ControlledLoss):
+            return super().train_batch(data)
+        loss.forget()
+        if not self._rounding_checked:
+            self._rounding_checked = True
+            remedy = "set actor_rollout_ref.actor.fsdp_config.model_dtype to fp32"
+            warn_of_rounding(getattr(self.engine, "optimizer", None), remedy)
+        if loss.tier == "C":
+            tensordict_utils.assign_non_tensor(data, distillation_use_topk=True)
+        output = super().train_batch(data)
+        found = loss.finish_step(self.engine.get_data_parallel_group())
+        if output is not None:
+            tensordict_utils.get(output, "metrics").update(found)
+        return output
+
+    def save_checkpoint(
+        self, local_path: str, hdfs_path: str | None = None, global_step: int = 0, max_ckpt_to_keep: int | None = None
+    ) -> Any:
+        """verl's checkpoint, with the controller's state next to it."""
+        done = super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
+        if isinstance(self.loss_fn, ControlledLoss):
+            _state_file(local_path).write_text(json.dumps(self.loss_fn.controller.state_dict(), allow_nan=False))
+        return done
+
+    def load_checkpoint(self, local_path: str, hdfs_path: str | None = None, del_local_after_load: bool = False) -> Any:
+        """verl's checkpoint, and the controller's state; ValueError where there is none."""
+        if isinstance(self.loss_fn, ControlledLoss):
+            file = _state_file(local_path)
+            if not file.exists():
+                raise ValueError(f"{file}: missing, so the checkpoint has no controller; start from its weights")
+            state = json.loads(file.read_text())
+            self.loss_fn.controller.load_state_dict(state, extended=self.loss_fn.extended)
+        return super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
+
+
+class EntropyActorRolloutRefWorker(ActorRolloutRefWorker):  # type: ignore[misc]
+    """verl's hybrid worker with that actor."""
+
+    actor_worker_cls = EntropyTrainingWorker
+
+
+@torch.no_grad()
+def _statistics(logits: Tensor) -> dict[str, Tensor]:
+    anything = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
+    stats = token_stats(logits, anything)
+    return {f"entrostat_{name}": getattr(stats, name) for name in STATISTICS}
+
+
+def _as_stats(log_prob: Tensor, current: _MicroBatch) -> TokenStats:
+    """The statistics, with NaN for those that tier B does not have, so that they cannot be used by mistake."""
+    unknown = torch.full_like(log_prob.detach(), torch.nan)
+    collision = unknown if current.collision is None else current.collision
+    correction = unknown if current.correction is None else current.correction
+    return TokenStats(log_prob.detach(), current.entropy.detach(), collision, correction)
+
+
+def _reduced(entropy_sums: Tensor, sums: TokenSums, group: Any) -> tuple[Tensor, TokenSums]:
+    backend = torch.distributed.get_backend(group)
+    device = torch.device("cuda", torch.cuda.current_device()) if backend == "nccl" else torch.device("cpu")
+    entropy_sums, totals, lowest = (x.to(device).clone() for x in (entropy_sums, sums.totals, sums.lowest))
+    torch.distributed.all_reduce(entropy_sums, group=group)
+    torch.distributed.all_reduce(totals, group=group)
+    torch.distributed.all_reduce(lowest, op=torch.distributed.ReduceOp.MIN, group=group)
+    return entropy_sums.cpu(), TokenSums(totals.cpu(), lowest.cpu())
+
+
+def _state_file(folder: str) -> Path:
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    return Path(folder) / f"entrostat_controller_rank_{rank}.json"

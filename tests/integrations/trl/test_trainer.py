@@ -1,0 +1,300 @@
+"""The TRL trainer under a controller: plain TRL where the controller is trivial, our loss where it is not.
+
+Skipped where TRL is not installed.
+"""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("trl", reason="TRL is not installed: the trainer under a controller is not checked")
+
+from parts import weights_of
+from transformers import MixtralConfig, MixtralForCausalLM
+from trl import GRPOConfig, GRPOTrainer
+from trl_world import policy, steps, trainer
+
+from entrostat.control import (
+    Constant,
+    ConstantBonus,
+    EntropyController,
+    FixedWeights,
+    HighEntropyTokens,
+    IncreaseThenDecrease,
+    OscillatoryDecay,
+)
+from entrostat.integrations.trl.checks import inert, refuse_what_bypasses
+from entrostat.integrations.trl.trainer import STATE_FILE, EntropyGRPOTrainer
+from entrostat.objective import AbcClip, aggregate, policy_loss
+from entrostat.tokens import token_stats
+
+TRIVIAL = Constant()
+
+
+def controlled(folder, controller=None, model=None, options=None, **changes):
+    controller = controller or EntropyController(TRIVIAL, changes.get("max_steps", 4))
+    return trainer(folder, EntropyGRPOTrainer, model, {"controller": controller, **(options or {})}, **changes)
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize("statistics", ["head", "logits"])
+def test_a_trivial_controller_is_plain_trl_over_20_steps(tmp_path, loss_type, statistics):
+    changes = {"max_steps": 20, "loss_type": loss_type}
+    plain = trainer(tmp_path / "plain", **changes)
+    plain.train()
+    ours = controlled(tmp_path / "ours", options={"statistics": statistics}, **changes)
+    ours.train()
+    for theirs, found in zip(steps(plain), steps(ours), strict=True):
+        for name in theirs.keys() - {"step_time"}:
+            assert found[name] == pytest.approx(theirs[name], abs=1e-5), name
+    for a, b in zip(plain.model.parameters(), ours.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+class Seen(EntropyGRPOTrainer):
+    """Keeps what goes into the loss and what comes out."""
+
+    def _compute_loss(self, model, inputs):
+        rule = self.controller.rule()
+        loss = super()._compute_loss(model, inputs)
+        self.seen = [*getattr(self, "seen", []), (inputs, rule, loss.detach())]
+        return loss
+
+
+def test_the_loss_is_ours_under_the_rule_and_the_weights(tmp_path):
+    weights = FixedWeights(expanding=1.5, contracting=0.5)
+    controller = EntropyController(IncreaseThenDecrease(), 2, reweighting=weights)
+    one_model = {"max_steps": 2, "num_iterations": 4, "gradient_accumulation_steps": 4, "learning_rate": 0.3}
+    ours = trainer(tmp_path, Seen, None, {"controller": controller}, loss_type="bnpo", **one_model)
+    before = [p.detach().clone() for p in ours.model.parameters()]
+    ours.train()
+    first = [line for line in ours.seen if line[1] == IncreaseThenDecrease().rule(0, 2)]
+    with torch.no_grad():
+        for p, start in zip(ours.model.parameters(), before, strict=True):
+            p.copy_(start)
+    assert len(first) == 4
+    for inputs, rule, loss in first:
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+        attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+        kept = inputs["completion_ids"].shape[1]
+        logits = ours.model(input_ids=ids, attention_mask=attention).logits[:, -kept - 1 : -1]
+        stats = token_stats(logits.detach(), inputs["completion_ids"])
+        advantages = inputs["advantages"][:, None].expand_as(stats.logp)
+        mask = inputs["completion_mask"].bool()
+        weighted = advantages * weights_of(weights, stats, advantages, mask)
+        out = policy_loss(stats.logp, inputs["old_per_token_logps"], weighted, mask, rule=rule)
+        torch.testing.assert_close(loss, aggregate(out.per_token, mask) / 4)
+        assert not torch.equal(weighted, advantages)
+
+
+def test_a_bonus_is_the_mean_entropy_times_its_coefficient(tmp_path):
+    changes = {"max_steps": 1, "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1}
+    losses = {}
+    for coefficient in (0.0, 10.0):
+        controller = EntropyController(TRIVIAL, 1, bonus=ConstantBonus(coefficient))
+        run = controlled(tmp_path / str(coefficient), controller, **changes)
+        run.train()
+        losses[coefficient] = steps(run)[0]
+    expected = losses[0.0]["loss"] - 10 * losses[0.0]["entrostat/entropy"]
+    assert losses[10.0]["loss"] == pytest.approx(expected, abs=1e-4)
+    assert losses[10.0]["grad_norm"] != pytest.approx(losses[0.0]["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_the_entropy_of_a_step_does_not_depend_on_its_micro_batches(tmp_path, rows):
+    heard = {}
+    for size in (16, rows):
+        changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 16 // size}
+        run = controlled(
+            tmp_path / str(size), max_steps=2, steps_per_generation=16 // size, num_iterations=2, **changes
+        )
+        run.train()
+        heard[size] = steps(run)
+    for whole, cut in zip(heard[16], heard[rows], strict=True):
+        for name, value in whole.items():
+            if name.startswith("entrostat/") and "clip" not in name and "ratio" not in name:
+                assert cut[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_two_processes_observe_the_same_whole_entropy(tmp_path):
+    script = Path(__file__).with_name("two_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("agrees") == 2
+
+
+def test_metrics_join_trls_own(tmp_path):
+    run = controlled(tmp_path, EntropyController(IncreaseThenDecrease(), 4))
+    run.train()
+    line = steps(run)[0]
+    assert line["entrostat/phase"] == 1
+    assert line["entrostat/bounds/upper_intercept"] == 0.5
+    assert line["entrostat/entropy"] == pytest.approx(line["entropy"], rel=0.2)
+    shares = [value for name, value in line.items() if name.endswith("/share")]
+    assert sum(shares) == pytest.approx(1)
+    assert all(math.isfinite(value) for name, value in line.items() if name.startswith("entrostat/"))
+
+
+def test_a_resumed_run_goes_on_with_the_controllers_state(tmp_path):
+    def strategy():
+        return OscillatoryDecay(h_init=None)
+
+    whole = controlled(tmp_path / "whole", EntropyController(strategy(), 6, ema=0.5), max_steps=6)
+    whole.train()
+    half = {"save_strategy": "steps", "save_steps": 4, "max_steps": 6}
+    first = controlled(tmp_path / "cut", EntropyController(strategy(), 6, ema=0.5), **half)
+    first.train()
+    resumed = controlled(tmp_path / "cut", EntropyController(strategy(), 6, ema=0.5), **half)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+    at_four, at_six = (controller.state_dict() for controller in (first.controller, resumed.controller))
+    assert at_six["parts"][0]["state"]["h_init"] == at_four["parts"][0]["state"]["h_init"]
+    assert at_six["step"] == 6
+    assert steps(resumed)[-1]["entrostat/entropy_smoothed"] != steps(resumed)[-1]["entrostat/entropy"]
+    assert whole.controller.state_dict()["step"] == 6
+
+
+def test_a_checkpoint_of_plain_trl_is_refused(tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
+    trainer(tmp_path, **saved).train()
+    run = controlled(tmp_path, max_steps=4)
+    with pytest.raises(ValueError, match=f"has no {STATE_FILE}"):
+        run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_lora_trains_its_adapter_under_the_controller(tmp_path):
+    peft = pytest.importorskip("peft", reason="peft is not installed: no adapter is trained")
+    adapter = {"peft_config": peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)}
+    plain = trainer(tmp_path / "plain", options=adapter)
+    plain.train()
+    ours = controlled(tmp_path / "ours", options=adapter)
+    ours.train()
+    for theirs, found in zip(steps(plain), steps(ours), strict=True):
+        assert found["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert found["grad_norm"] == pytest.approx(theirs["grad_norm"], abs=1e-5)
+    for (name, a), (_, start) in zip(ours.model.named_parameters(), policy().named_parameters(), strict=False):
+        if "lora" not in name and a.shape == start.shape:
+            assert not a.requires_grad
+
+
+def mixture():
+    torch.manual_seed(0)
+    size = {"vocab_size": 171, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    return MixtralForCausalLM(MixtralConfig(**size, **heads, pad_token_id=0, bos_token_id=None, eos_token_id=1))
+
+
+def test_a_mixture_of_experts_keeps_its_auxiliary_loss(tmp_path):
+    if "router_aux_loss_coef" not in GRPOConfig.__dataclass_fields__:
+        pytest.skip("this TRL adds no auxiliary loss")
+    changes = {"max_steps": 3, "router_aux_loss_coef": 0.1}
+    plain = trainer(tmp_path / "plain", model=mixture(), **changes)
+    plain.train()
+    ours = controlled(tmp_path / "ours", None, mixture(), {"statistics": "logits"}, **changes)
+    ours.train()
+    for theirs, found in zip(steps(plain), steps(ours), strict=True):
+        for name in ("loss", "aux_loss", "grad_norm"):
+            assert found[name] == pytest.approx(theirs[name], abs=1e-5), name
+    with pytest.raises(ValueError, match=r"mixture of experts.*set statistics='logits'"):
+        controlled(tmp_path, model=mixture(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "controller", "message"),
+    [
+        ({"loss_type": "cispo"}, {}, "loss_type is 'cispo', which has no clip band"),
+        ({"importance_sampling_level": "sequence"}, {}, "importance_sampling_level is 'sequence'"),
+        ({"top_entropy_quantile": 0.2}, {}, "top_entropy_quantile is 0.2; leave it at 1.0"),
+        ({}, {"strategy": Constant(AbcClip())}, "AbcClip clips differently from TRL's losses"),
+    ],
+)
+def test_what_contradicts_the_controller_is_refused_by_name(tmp_path, changes, controller, message):
+    built = EntropyController(controller.get("strategy", TRIVIAL), 4)
+    with pytest.raises(ValueError, match=message):
+        controlled(tmp_path, built, **changes)
+
+
+def test_unsloth_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "unsloth", object())
+    with pytest.raises(ValueError, match="unsloth replaces GRPOTrainer's loss"):
+        controlled(tmp_path)
+
+
+def test_ligers_loss_is_refused_where_this_trl_has_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(GRPOTrainer, "compute_liger_loss", lambda self: None, raising=False)
+    built = controlled(tmp_path)
+    built.args.use_liger_kernel = True
+    with pytest.raises(ValueError, match="use_liger_kernel is True"):
+        refuse_what_bypasses(built)
+
+
+def test_a_loss_past_the_controller_stops_the_run(tmp_path):
+    class Bypassed(EntropyGRPOTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            return sum(p.sum() for p in model.parameters())
+
+    run = trainer(tmp_path, Bypassed, None, {"controller": EntropyController(TRIVIAL, 4)})
+    with pytest.raises(RuntimeError, match=r"did not pass through GRPOTrainer\._compute_loss"):
+        run.train()
+
+
+def test_a_strategy_that_can_do_nothing_says_so(tmp_path):
+    once = {"num_iterations": 1, "steps_per_generation": 2, "gradient_accumulation_steps": 2}
+    with pytest.warns(UserWarning, match="every ratio is 1"):
+        controlled(tmp_path, EntropyController(IncreaseThenDecrease(), 4), **once)
+
+
+def test_vllms_correction_leaves_every_ratio_1(tmp_path):
+    once = {"num_iterations": 1, "steps_per_generation": 2, "gradient_accumulation_steps": 2}
+    run = controlled(tmp_path, EntropyController(IncreaseThenDecrease(), 4), **once)
+    run.args.use_vllm, run.args.vllm_importance_sampling_correction = True, True
+    assert "every ratio is 1" in inert(run)
+
+
+@pytest.mark.parametrize("given", [None, 1000])
+def test_a_run_by_epochs_tells_the_controller_its_steps(tmp_path, given, recwarn):
+    run = controlled(tmp_path, EntropyController(IncreaseThenDecrease(), given), max_steps=-1, num_train_epochs=1)
+    run.train()
+    assert run.controller.total_steps == run.state.max_steps == run.state.global_step
+    phases = [line["entrostat/phase"] for line in steps(run)]
+    assert (phases[0], phases[-1]) == (1, -1)
+    said = [str(one.message) for one in recwarn if "EntropyController.total_steps is 1000" in str(one.message)]
+    assert len(said) == (given is not None)
+
+
+def test_a_schedule_that_is_longer_than_the_run_is_kept_on_purpose(tmp_path):
+    with pytest.raises(ValueError, match="total_steps is None"):
+        controlled(tmp_path, EntropyController(TRIVIAL), options={"horizon": "controller"})
+    run = controlled(tmp_path, EntropyController(TRIVIAL, 9), options={"horizon": "controller"}, max_steps=1)
+    run.train()
+    assert run.controller.total_steps == 9
+
+
+def test_a_resume_with_another_number_of_steps_is_refused_unless_it_is_extended(tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 2}
+    controlled(tmp_path, EntropyController(IncreaseThenDecrease()), max_steps=2, **saved).train()
+    longer = controlled(tmp_path, EntropyController(IncreaseThenDecrease()), max_steps=4, **saved)
+    checkpoint = str(tmp_path / "checkpoint-2")
+    with pytest.raises(ValueError, match=r"total_steps is 4, but the resumed run had 2.*horizon='extended'"):
+        longer.train(resume_from_checkpoint=checkpoint)
+    on_purpose = {"horizon": "extended"}
+    longer = controlled(tmp_path, EntropyController(IncreaseThenDecrease()), None, on_purpose, max_steps=4, **saved)
+    longer.train(resume_from_checkpoint=checkpoint)
+    assert longer.controller.state_dict()["step"] == longer.controller.total_steps == 4
+
+
+def test_a_model_in_bfloat16_is_warned_of_with_the_share_that_rounding_swallows(tmp_path):
+    short = controlled(tmp_path, model=policy().bfloat16(), max_steps=1, learning_rate=1e-6)
+    with pytest.warns(UserWarning, match=r"rounding swallows \d+\.\d%.*dtype=torch\.float32"):
+        short.train()
+
+
+def test_a_masking_reweighting_drops_its_tokens(tmp_path):
+    controller = EntropyController(TRIVIAL, 4, reweighting=HighEntropyTokens(0.25))
+    run = controlled(tmp_path, controller)
+    run.train()
+    assert steps(run)[0]["entrostat/regions/NONE/share"] == pytest.approx(0.75, abs=0.1)
