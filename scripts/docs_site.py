@@ -20,7 +20,9 @@ import yaml
 
 import entrostat
 from entrostat.cli import app
-from entrostat.recipe import methods
+from entrostat.recipe import Recipe, methods
+from entrostat.recipe.reference import keys
+from entrostat.recipe.study import StudyRecipe
 from entrostat.runs.schema import METRICS, Metric
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,6 +121,7 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"methods/{name}.md", methods_page(name, title, key, table, about)
     yield "cli.md", commands_page()
     yield "columns.md", columns_page()
+    yield "recipe.md", recipe_page()
     for name in packages():
         yield f"api/{name}.md", f"# {name}\n\n::: {name}\n"
     for path, source in {"index.md": "README.md", **PROJECT_PAGES}.items():
@@ -178,6 +181,22 @@ def commands_page() -> str:
     )
     commands = typer.main.get_command(app).commands
     return "\n\n".join([intro, *(_command(name, command) for name, command in commands.items())]) + "\n"
+
+
+def recipe_page() -> str:
+    """Every key of a recipe and of a study."""
+    intro = (
+        "# Keys of a recipe\n\n`entrostat recipe KEY` prints the same; `entrostat init` writes a commented recipe to "
+        "begin with; `entrostat recipe --schema` prints a JSON schema, with which an editor checks a recipe that "
+        "begins with `# yaml-language-server: $schema=recipe.schema.json`."
+    )
+    tables = []
+    for title, kind in {"A run, for `train`": Recipe, "A study, for `chain`": StudyRecipe}.items():
+        rows = [
+            f"| `{key.path}` | {_cell(key.takes)} | {_cell(key.default)} | {_cell(key.meaning)} |" for key in keys(kind)
+        ]
+        tables.append("\n".join([f"## {title}", "", "| key | takes | | meaning |", "|---|---|---|---|", *rows]))
+    return "\n\n".join([intro, *tables]) + "\n"
 
 
 def columns_page() -> str:

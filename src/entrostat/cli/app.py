@@ -8,6 +8,7 @@ from entrostat.cli.auditing import audit
 from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
 from entrostat.cli.grading import compare, evaluate, grade
+from entrostat.cli.recipes import init, methods, recipe
 from entrostat.cli.reporting import report
 from entrostat.cli.scoring import score
 from entrostat.cli.screen import Commands
@@ -24,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(init)
+app.command()(recipe)
+app.command()(methods)
 app.command()(train)
 app.command()(chain)
 app.command()(report)

@@ -38,7 +38,9 @@ def chain(
 ) -> None:
     """Run a study of methods x seeds, each a chain of campaigns; the same command again resumes what was killed.
 
-    Example: entrostat chain recipes/chains/embedded.yaml --workers 2 --set seeds=[0,1]
+    `entrostat init study --out study.yaml` writes a study to begin with.
+
+    Example: entrostat chain study.yaml --workers 2 --set seeds=[0,1]
     """
     refuse_missing(recipe, "give the path of a study's YAML recipe")
     from entrostat.recipe import load_study

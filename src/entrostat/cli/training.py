@@ -53,7 +53,9 @@ def train(
 ) -> None:
     """Run one campaign of a recipe; the same command again resumes a run that was killed.
 
-    Example: entrostat train recipes/polarity/grpo.yaml --out runs/grpo --set seed=3
+    `entrostat init grpo --out grpo.yaml` writes a recipe to begin with.
+
+    Example: entrostat train grpo.yaml --out runs/grpo --set seed=3
     """
     refuse_missing(recipe, "give the path of a YAML recipe")
     from entrostat.recipe import load_recipe

@@ -106,10 +106,21 @@ def _with_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dic
 def _fault(origin: str, fault: Any) -> str:
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"{origin}: {field}: unknown key; remove it or look up its name with `entrostat train --help`"
+        return f"{origin}: {_unknown(field)}"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":
         return "\n".join(f"{origin}: {field}.{line}" if field else f"{origin}: {line}" for line in message.split("\n"))
     if fault["type"] == "missing":
         return f"{origin}: {field}: missing; add it"
     return f"{origin}: {field}: got {shortened(fault['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _unknown(field: str) -> str:
+    """What to say of a key that there is not: what was meant, or that the file is for the other command."""
+    from entrostat.recipe.reference import meant
+
+    if field in ("methods", "base", "campaigns"):
+        return f"{field}: belongs to a study; run the file with `entrostat chain`"
+    if field in ("policy", "rollout", "update", "control", "campaign", "evaluation"):
+        return f"{field}: belongs to a recipe; run the file with `entrostat train`, or put it under `base:`"
+    return f"{field}: unknown key{meant(field)}; `entrostat recipe` lists all"

@@ -1,0 +1,241 @@
+"""Every key of a recipe with its type, range, default and meaning; every method with its equation; commented recipes.
+
+All of it is read off the typed sections and the docstrings: nothing is written down a second time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+
+from entrostat.errors import EntrostatError
+from entrostat.recipe import methods
+from entrostat.recipe.sections import Recipe
+from entrostat.recipe.study import StudyRecipe
+from entrostat.registry import Registry
+from entrostat.tasks.sources import task_source
+
+METHODS: Mapping[str, Registry[Any]] = {
+    "update.advantage": methods.ADVANTAGES,
+    "update.objective": methods.OBJECTIVES,
+    "control.strategy": methods.STRATEGIES,
+    "control.reweighting": methods.REWEIGHTINGS,
+    "control.bonus": methods.BONUSES,
+    "control.parts": methods.PARTS,
+    "campaign.controller": methods.CONTROLLERS,
+    "tasks.family": task_source,
+}
+"""The keys whose value names a method."""
+
+WIDTH = 120
+_SENTENCE = re.compile(r"(?<=[^.]\.)\s+(?=[A-Z`])")
+
+
+class UnknownKeyError(EntrostatError, ValueError):
+    """A key or a method that there is not; the message names the nearest ones."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a recipe: where it stands, what it takes, its default (or `required`), and what it means."""
+
+    path: str
+    takes: str
+    default: str
+    meaning: str
+
+
+def keys(kind: type[BaseModel] = Recipe) -> list[Key]:
+    """Every key of a recipe (or of a StudyRecipe), in the order of its sections."""
+    return list(_keys(kind, ""))
+
+
+def find_keys(name: str) -> list[Key]:
+    """The keys of a name: a whole path, a section, or the last part of a path. Raises UnknownKeyError."""
+    known = [*keys(), *(key for key in keys(StudyRecipe) if key.path != "name")]
+    found = [key for key in known if key.path == name or key.path.startswith(f"{name}.")]
+    found = found or [key for key in known if key.path.rpartition(".")[2] == name]
+    if not found:
+        raise UnknownKeyError(f"{name!r} is no key of a recipe{meant(name)}; `entrostat recipe` lists all")
+    return found
+
+
+def meant(name: str) -> str:
+    """` (did you mean ...?)` with the keys nearest to a name, or nothing."""
+    paths = [key.path for key in keys()]
+    ends: dict[str, str] = {path.rpartition(".")[2]: path for path in reversed(paths)}
+    last = name.rpartition(".")[2]
+    close = [path for path in paths if path.rpartition(".")[2] == last]
+    close = close or difflib.get_close_matches(name, paths, 2, cutoff=0.75)
+    close = close or [ends[end] for end in difflib.get_close_matches(last, ends, 2, cutoff=0.75)]
+    return f" (did you mean {' or '.join(close[:2])}?)" if close else ""
+
+
+def schema(kind: type[BaseModel] = Recipe) -> dict[str, Any]:
+    """A JSON schema of the recipe, which editors check a YAML file with; a method may stand for its settings."""
+    whole = kind.model_json_schema()
+    for path, table in METHODS.items() if kind is Recipe else ():
+        section, _, field = path.partition(".")
+        reference = whole["properties"][section]
+        name = (reference.get("$ref") or reference["allOf"][0]["$ref"]).rpartition("/")[2]
+        place = whole["$defs"][name]["properties"][field]
+        names = {"anyOf": [{"enum": sorted(table)}, {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"}]}
+        settings = {"type": "object", "required": ["name"], "properties": {"name": names}}
+        choice: dict[str, Any] = {"anyOf": [*names["anyOf"], settings]}
+        if place.get("type") == "array":
+            place["items"] = choice
+        else:
+            nullable = any(option.get("type") == "null" for option in place.get("anyOf", ()))
+            place.pop("type", None)
+            place.pop("additionalProperties", None)
+            place["anyOf"] = [*choice["anyOf"], *([{"type": "null"}] if nullable else [])]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
+
+
+def find_methods(name: str | None = None) -> list[tuple[str, str, Any]]:
+    """(key, name, class or function) of every method, of those of a key, or of those of a name.
+
+    Raises UnknownKeyError for a name that is neither.
+    """
+    everything = [(key, each, _source(table[each])) for key, table in METHODS.items() for each in _own(key, table)]
+    if name is None:
+        return everything
+    found = [entry for entry in everything if name in (entry[0], entry[1])]
+    if not found:
+        close = difflib.get_close_matches(name, {*METHODS, *(each for _, each, _ in everything)}, 2)
+        suggestion = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise UnknownKeyError(
+            f"{name!r} is no method and no key that names one{suggestion} `entrostat methods` lists all"
+        )
+    return found
+
+
+def summary(source: Any) -> str:
+    """The first sentence of a docstring, on one line."""
+    paragraph = re.split(r"\n\n|\n {4}", inspect.cleandoc(source.__doc__ or ""), maxsplit=1)[0]
+    return _SENTENCE.split(" ".join(paragraph.split()), maxsplit=1)[0]
+
+
+def commented(settings: Mapping[str, Any], head: str, kind: type[BaseModel] = Recipe) -> str:
+    """A recipe in YAML that explains itself: above each key its meaning, with what it takes."""
+    about = {key.path: key for key in keys(kind)}
+    lines = _comment(head, "")
+    lines += _commented(settings, "", about)
+    return "\n".join(lines) + "\n"
+
+
+def _commented(settings: Mapping[str, Any], prefix: str, about: Mapping[str, Key]) -> Iterator[str]:
+    indent = "  " * prefix.count(".")
+    for name, value in settings.items():
+        path = prefix + name
+        key = about.get(path)
+        if not prefix:
+            yield ""
+        if key:
+            yield from _comment(f"{_SENTENCE.split(key.meaning, maxsplit=1)[0]} [{key.takes}; {key.default}]", indent)
+        if isinstance(value, Mapping) and any(each.startswith(f"{path}.") for each in about):
+            yield f"{indent}{name}:"
+            yield from _commented(value, f"{path}.", about)
+        else:
+            nested = isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values())
+            block = (
+                yaml.safe_dump(value, sort_keys=False, width=1000, default_flow_style=None).rstrip() if nested else ""
+            )
+            yield f"{indent}{name}:" + (
+                "\n" + textwrap.indent(block, indent + "  ") if nested else f" {_inline(value)}"
+            )
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    mark = f"{indent}# "
+    return textwrap.wrap(text, WIDTH, initial_indent=mark, subsequent_indent=mark, break_on_hyphens=False)
+
+
+def _inline(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
+
+
+def _keys(kind: type[BaseModel], prefix: str) -> Iterator[Key]:
+    properties = kind.model_json_schema()["properties"]
+    for name, field in kind.model_fields.items():
+        path = f"{prefix}{name}"
+        inner = _section(field.annotation)
+        meaning = " ".join((field.description or (inner.__doc__ if inner else "") or "").split())
+        nullable = inner is not None and field.annotation is not inner
+        if inner is None or nullable:
+            takes = "a section, or null" if inner else _takes(path, properties[name])
+            yield Key(path, takes, _default(field), meaning)
+        if inner is not None:
+            yield from _keys(inner, f"{path}.")
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    for each in (annotation, *get_args(annotation)):
+        if inspect.isclass(each) and issubclass(each, BaseModel):
+            return each
+    return None
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "default: those of its keys"
+    return f"default {_inline(list(value) if isinstance(value, tuple) else value)}"
+
+
+def _takes(path: str, part: Mapping[str, Any]) -> str:
+    """What a key takes, in words, from its JSON schema."""
+    if path in METHODS:
+        one = f"a method's name, or {{name: ..., its settings}} (`entrostat methods {path}`)"
+        one = f"a list, each {one}" if part.get("type") == "array" else one
+        return f"{one}, or null" if {"type": "null"} in part.get("anyOf", ()) else one
+    return _words(part)
+
+
+def _words(part: Mapping[str, Any]) -> str:
+    if "anyOf" in part:
+        return " or ".join(_words(option) for option in part["anyOf"])
+    if "enum" in part:
+        return " | ".join(_inline(each) for each in part["enum"])
+    if "const" in part:
+        return _inline(part["const"])
+    kind = part.get("type")
+    if kind == "array":
+        inner = part["prefixItems"][0] if "prefixItems" in part else part.get("items", {})
+        count = f"{part['minItems']} " if part.get("minItems") == part.get("maxItems") and "minItems" in part else ""
+        plural = re.sub(r"^a (whole )?number", r"\1numbers", _words(inner))
+        return f"a list of {count}{plural}"
+    named = {"integer": "a whole number", "number": "a number", "boolean": "true | false", "string": "text"}
+    return f"{named.get(str(kind), {'null': 'null', 'object': 'a mapping'}.get(str(kind), 'a value'))}{_range(part)}"
+
+
+def _range(part: Mapping[str, Any]) -> str:
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {part[name]:g}" for name, sign in signs.items() if name in part]
+    return f" {' and '.join(limits)}" if limits else ""
+
+
+def _own(key: str, table: Registry[Any]) -> list[str]:
+    """The methods listed under a key: those of `control.parts` have keys of their own."""
+    return [] if key == "control.parts" else list(table)
+
+
+def _source(method: Callable[..., Any]) -> Any:
+    return method.func if isinstance(method, partial) else method
+
+
+def as_json(found: list[Key]) -> str:
+    """The keys as JSON."""
+    return json.dumps([vars(key) for key in found], indent=1)
