@@ -7,19 +7,26 @@ import pytest
 
 from entrostat.diagnosis import DETECTORS
 from entrostat.diagnosis.history import History
+from entrostat.diagnosis.remedies import COLLAPSE, COLLAPSE_BY_PUNISHMENT
 from entrostat.diagnosis.statistics import noise
 
 DETECTOR = {detector.kind: detector for detector in DETECTORS}
 EVERY = 10  # steps between two rows, so that a step is never mistaken for a row
 
 
-def look(kind, columns, end=None, **fields):
-    """What a detector finds at the last row of the columns; the last values of each are in the last row."""
+def recorded(columns):
+    """The history of the columns; the last values of each are in the last row."""
     history, n = History(), max(map(len, columns.values()))
     for row in range(n):
         values = {name: float(column[row - n]) for name, column in columns.items() if row - n >= -len(column)}
         history.append(EVERY * (row + 1), values)
-    return replace(DETECTOR[kind], **fields).find(history, end or EVERY * n)
+    return history
+
+
+def look(kind, columns, end=None, **fields):
+    """What a detector finds at the last row of the columns."""
+    history = recorded(columns)
+    return replace(DETECTOR[kind], **fields).find(history, end or history.step)
 
 
 def level(n, value):
@@ -225,3 +232,217 @@ def test_a_change_of_seven_noises_is_found_and_one_of_five_is_not(kind):
         sigma = noise(values(12 * s, s))
         assert look(kind, {column: values(5 * sigma, s)}, **fields) is None
         assert look(kind, {column: values(7 * sigma, s)}, **fields).kind == kind
+
+
+LASTING = {  # columns with a finding, the column that then stays at x for some rows, and the x above which it stands
+    "entropy-collapse": ({"entropy": jump(1, 0.01)}, "entropy", 3, 0.1, False),
+    "kl-runaway": ({"kl": jump(0, 0.6, 15, 5)}, "kl", 5, 0.3, True),
+    "sampler-mismatch": ({"kl_sampler": jump(0.01, 0.6)}, "kl_sampler", 5, 0.3, True),
+    "slow-steps": ({"step_time": jump(1, 9, 12, 6)}, "step_time", 6, 3, True),
+    "slow-steps, by throughput": ({"throughput": jump(9, 1, 12, 6)}, "throughput", 6, 3, False),
+    "gradient-explosion": ({"grad_norm": jump(1, 100, 10, 5)}, "grad_norm", 5, 10, True),
+    "truncation": ({"truncated": jump(0, 0.8)}, "truncated", 6, 0.56, True),
+    "truncation, slight": ({"truncated": jump(0, 0.3)}, "truncated", 6, 0.25, True),
+    "truncation, back at its start": ({"truncated": jump(0.5, 0.7)}, "truncated", 6, 0.49, True),
+    "degenerate-groups": ({"equal_groups": level(10, 0.9)}, "equal_groups", 10, 2 / 3, True),
+    "rise-then-fall": ({"heldout": jump(0.8, 0.2, 40, 20)}, "heldout", 5, 0.5, False),
+}
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_finding_stands_as_long_as_its_detector_says(name):
+    columns, column, rows, threshold, above = LASTING[name]
+    kind = name.split(",")[0]
+    finding = look(kind, columns)
+    for factor in (0.99, 1.01):
+        later = {**columns, column: [*columns[column], *level(rows, threshold * factor)]}
+        assert DETECTOR[kind].persists(recorded(later), finding) == ((factor > 1) == above)
+
+
+# --- detectors that compare two scores, or a score with itself
+
+
+def diverging(fall, rise, before=24):
+    """A held-out score of .8 that falls and a reward that rises over the last 16 of 40 rows; rewards were 0 and 1."""
+    down, up = np.linspace(0, fall, 16), np.linspace(0, rise, 16)
+    return {"heldout": [*level(before, 0.8), *(0.8 - down)], "reward": [0, 1, *level(before - 2, 0.2), *(0.2 + up)]}
+
+
+@pytest.mark.parametrize(
+    ("fall", "rise", "severity"),
+    [
+        *[(0.0639, 0.5, None), (0.0641, 0.5, "warning"), (0.239, 0.5, "warning"), (0.241, 0.5, "critical")],
+        *[(0.1, 0.199, None), (0.1, 0.201, "warning"), (-0.1, 0.5, None), (0.1, -0.1, None)],
+    ],
+)
+def test_divergence_needs_a_fall_of_8_percent_and_a_rise_of_a_fifth_of_the_range(fall, rise, severity):
+    found = look("divergence", diverging(fall, rise), recent=(0.4,))
+    assert (found and found.severity) == severity
+    if found:
+        assert found.onset == 25 * EVERY
+        assert found.evidence["heldout_fall"] == pytest.approx(fall)
+        assert found.evidence["reward_rise"] == pytest.approx(rise)
+
+
+def test_divergence_looks_at_the_last_40_percent_and_then_at_65():
+    assert look("divergence", diverging(0.1, 0.5)).onset == 25 * EVERY
+    slow = {"heldout": 0.8 - np.linspace(0, 0.12, 40), "reward": np.linspace(0, 1, 40)}
+    assert look("divergence", slow, recent=(0.4,)) is None
+    assert look("divergence", slow).onset == 15 * EVERY
+
+
+def test_divergence_needs_nine_evaluations_and_seven_rewards():
+    line = np.linspace(0, 1, 9)
+    assert look("divergence", {"heldout": 0.8 - 0.5 * line, "reward": line}).kind == "divergence"
+    assert look("divergence", {"heldout": 0.8 - 0.5 * line[1:], "reward": line}) is None
+    assert look("divergence", {"heldout": 0.8 - 0.5 * line, "reward": line[3:]}) is None
+
+
+def test_a_held_out_score_that_may_follow_has_not_parted():
+    """A fall along the line, of evaluations so noisy that it may be a rise."""
+    noisy = diverging(0.1, 0.5)
+    noisy["heldout"] = np.asarray(noisy["heldout"]) + wobble(40, 0, 0.3)
+    assert look("divergence", noisy, recent=(0.4,)) is None
+    assert look("divergence", noisy, recent=(0.4,), follow=9.0).kind == "divergence"
+
+
+def learning(gain, middle=None, at=0.1, rows=90):
+    third = rows // 3
+    return {
+        "reward": [
+            *level(third, at),
+            *level(third, at + (gain if middle is None else middle)),
+            *level(third, at + gain),
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        *[(learning(0.049), True), (learning(0.051), False), (learning(0.01, middle=0.06), False)],
+        *[(learning(0.01, at=0.48), True), (learning(0.01, at=0.495), False)],
+        ({**learning(0.01), "heldout": jump(0.2, 0.215, 45, 45)}, False),
+        ({**learning(0.01), "heldout": jump(0.2, 0.205, 45, 45)}, True),
+        ({**learning(0.01), "heldout": jump(0.2, 0.215, 2, 3)}, True),
+        ({**learning(0.06, at=-1), "reward_min": level(90, -1), "reward_max": level(90, 1)}, True),
+        ({**learning(0.11, at=-1), "reward_min": level(90, -1), "reward_max": level(90, 1)}, False),
+        (learning(0.06, at=-1), False),
+    ],
+)
+def test_learning_is_a_rise_of_5_percent_of_the_range_anywhere(columns, found):
+    assert (look("never-learned", columns) is not None) == found
+
+
+def test_nothing_is_said_of_learning_before_half_of_the_run():
+    columns = learning(0.01)
+    assert look("never-learned", columns, end=2 * 90 * EVERY).onset == EVERY
+    assert look("never-learned", columns, end=2 * 90 * EVERY + 1) is None
+
+
+def test_a_reward_that_is_always_the_same_is_critical_unless_it_is_full():
+    assert look("never-learned", {"reward": level(15, 0.3)}).severity == "critical"
+    assert look("never-learned", {"reward": level(15, 1.0)}) is None
+
+
+def standing(low=0.2, high=0.6, late=0.6, left=0.8, rows=96):
+    """A reward that rises over a quarter of the rows, and stands; the entropy that is left at the end."""
+    quarter = rows // 4
+    reward = [*np.linspace(low, high, quarter), *level(rows - 2 * quarter, high), *level(quarter, late)]
+    return {"reward": reward, "entropy": [*level(rows - 5, 1), *level(5, left)]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        *[(standing(), True), (standing(left=0.5), False), (standing(left=0.501), True)],
+        *[(standing(late=0.62), True), (standing(late=0.64), False), (standing(late=0.56), False)],
+        *[(standing(low=0.55), False), (standing(high=0.89, late=0.89), True), (standing(high=0.91, late=0.91), False)],
+        *[(standing(rows=47), False), (standing(rows=48), True)],
+        ({**standing(), "heldout": np.linspace(0, 0.9, 96)}, False),
+        ({**standing(), "heldout": np.linspace(0, 0.9, 47)}, True),
+    ],
+)
+def test_a_plateau_is_a_rise_then_no_change_with_half_of_the_entropy(columns, found):
+    finding = look("plateau", columns)
+    assert (finding is not None) == found
+    if found:
+        assert finding.onset == EVERY * (len(columns["reward"]) // 2 + 1)
+
+
+# --- what a finding says
+
+
+@pytest.mark.parametrize(("worst", "flows"), [("E4", (-1, 5, 0, -2)), ("E1", (-2, 5, 0, -1)), ("E2", (0, -3, 1, 0))])
+def test_a_collapse_blames_the_region_that_contracts_most(worst, flows):
+    history = {f"flow_E{i}": [*level(10, -99 * (i == 3)), *level(10, flow)] for i, flow in enumerate(flows, start=1)}
+    finding = look("entropy-collapse", {"entropy": jump(1, 0.01), **history})
+    total = -sum(min(flow, 0) for flow in flows)
+    for i, flow in enumerate(flows, start=1):
+        assert finding.evidence[f"share_of_contraction_E{i}"] == pytest.approx(max(-flow, 0) / total)
+    assert finding.summary.endswith(
+        f" {worst} carries {max(map(abs, filter(lambda f: f < 0, flows))) / total:.0%} of the contraction."
+    )
+    assert finding.remedies == (COLLAPSE_BY_PUNISHMENT if worst == "E4" else COLLAPSE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "words"),
+    [
+        ("sampler-mismatch", {"kl_sampler": level(10, 0.6)}, "a divergence of 0.6"),
+        ("sampler-mismatch", {"mismatch": level(10, 0.6)}, "a mean difference of log-probabilities of 0.6"),
+        (
+            "entropy-explosion",
+            {"entropy": [*level(5, 1), *jump(0.4, 3)]},
+            "Entropy has risen to 3 nats per token, 7.5 times",
+        ),
+        ("entropy-explosion", {"entropy": [*level(5, 1), *jump(0, 3)]}, "3 nats per token, from none"),
+        ("entropy-collapse", {"entropy": level(8, 0)}, "exactly 0 at every step"),
+        ("entropy-collapse", {"entropy": level(8, 0.001)}, "below 0.005 nats"),
+        ("entropy-collapse", {"entropy": jump(2, 0.02)}, "0.02 nats per token, 1% of its start"),
+        (
+            "length-degeneration",
+            {"length": jump(100, 300), "reward": level(20, 0.5)},
+            "from 100 to 300 tokens and the score did not rise with them: they grow longer",
+        ),
+        ("length-degeneration", {"length": jump(300, 100), "reward": level(20, 0.5)}, "grow shorter"),
+        ("truncation", {"truncated": jump(0.1, 0.6)}, "60% of the completions are cut at the limit (10% at the start)"),
+        ("repetition", {"repetition": jump(0.1, 0.6)}, "60% of the completions repeat themselves (10% at the start)"),
+        ("slow-steps", {"step_time": jump(2, 9)}, "4.5 times slower: 9 seconds per step, 2 before"),
+        ("slow-steps", {"throughput": jump(9, 2)}, "4.5 times slower: 2 per second, 9 before"),
+        ("gradient-fade", {"grad_norm": jump(2, 0.02)}, "faded to 0.02, 1.0% of its first steps' 2"),
+        ("gradient-fade", {"grad_norm": level(12, 0)}, "exactly 0 at each of the 12 steps"),
+        ("gradient-explosion", {"grad_norm": jump(2, 60)}, "grown to 60, 30 times the usual 2."),
+        ("kl-runaway", {"kl": jump(0.01, 0.6, 15, 5)}, "0.6 nats per token, 0.01 at step 110"),
+        ("staleness", {"staleness": level(8, 5)}, "5 updates after they were sampled"),
+        ("clip-saturation", {"clip": level(8, 0.5)}, "50% of the tokens are clipped at one side or the other"),
+        (
+            "rise-then-fall",
+            {"heldout": jump(0.8, 0.2, 40, 20)},
+            "The held-out score has fallen from 0.8 (step",
+        ),
+        (
+            "rise-then-fall",
+            {"reward": jump(0.8, 0.2, 40, 20)},
+            "The training reward has fallen from 0.8 (step",
+        ),
+        ("degenerate-groups", {"equal_groups": level(10, 0.9)}, "90% of the groups teach nothing"),
+        ("degenerate-groups", {"reward_std": level(10, 0)}, "100% of the last steps teach nothing"),
+    ],
+)
+def test_a_finding_says_what_was_measured(kind, columns, words):
+    assert words in look(kind, columns).summary
+
+
+@pytest.mark.parametrize("kind", DETECTOR)
+def test_every_threshold_is_a_field(kind):
+    names = [name for name in type(DETECTOR[kind]).__annotations__ if name not in ("kind", "columns")]
+    for name in names:
+        assert getattr(replace(DETECTOR[kind], **{name: 99}), name) == 99
+
+
+def test_a_collapse_and_a_fall_are_confirmed_twice_a_broken_number_once_and_the_rest_three_times():
+    twice = {"entropy-collapse", "rise-then-fall", "degenerate-groups"}
+    for kind, detector in DETECTOR.items():
+        assert detector.confirm == {"not-finite": 1}.get(kind, 2 if kind in twice else 3)
+        assert detector.release == {"not-finite": 1}.get(kind, 3)
