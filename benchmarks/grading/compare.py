@@ -11,9 +11,11 @@ and speed.csv.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import gzip
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -93,23 +95,40 @@ def attack_table(python: Path) -> list[dict[str, str]]:
     return rows
 
 
-def seconds_of_rival(python: Path, executor: str, count: int) -> float:
+def cost_of_rival(python: Path, executor: str, count: int) -> tuple[float, float]:
+    """Seconds by the clock and on the processor for `count` gradings, two at a time."""
     command = [python, RIVAL, executor, "speed", str(count)]
-    seconds, passed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    seconds, processor, passed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     if int(passed) != count:
         raise SystemExit(f"{executor}: {passed} of {count} right samples passed")
-    return float(seconds)
+    return float(seconds), float(processor)
 
 
-def seconds_of_ours(task: Task | ScriptTask, count: int) -> float:
-    """Seconds for `count` gradings by two workers."""
+def cost_of_ours(task: Task | ScriptTask, count: int) -> tuple[float, float]:
+    """Seconds by the clock and on the processor for `count` gradings by two workers."""
     with CodeGrader(workers=2) as grader:
-        begun = time.monotonic()
+        grader.grade([(task, RIGHT)])
+        begun, used = time.monotonic(), processor_seconds()
         verdicts = grader.grade([(task, RIGHT.format(i)) for i in range(count)])
-        seconds = time.monotonic() - begun
+        seconds, processor = time.monotonic() - begun, processor_seconds() - used
     if not all(verdict.passed for verdict in verdicts):
         raise SystemExit("entrostat: a right sample did not pass")
-    return seconds
+    return seconds, processor
+
+
+def processor_seconds() -> float:
+    """Of this process and all below it, those that have ended included."""
+    ticks = 0
+    waiting = [os.getpid()]
+    while waiting:
+        pid = waiting.pop()
+        # A process that ends meanwhile is counted with its parent from then on.
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += sum(map(int, fields[11:15]))
+            children = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+            waiting += map(int, " ".join(children).split())
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def latencies_of_ours(task: Task | ScriptTask) -> list[float]:
@@ -119,18 +138,28 @@ def latencies_of_ours(task: Task | ScriptTask) -> list[float]:
 
 
 def speed_table(python: Path, count: int, rounds: int) -> list[dict[str, object]]:
-    """Gradings a second, the median of rounds in which every executor takes its turn, and the slowest and fastest."""
+    """Gradings per second and processor time of each, medians of rounds in which the executors take turns.
+
+    Each round's ratio to evalplus is of two runs that followed one another.
+    """
     kinds = {"entrostat, calls": TASK, "entrostat, script": SCRIPT}
-    rates: dict[str, list[float]] = {name: [] for name in (*EXECUTORS, *kinds)}
+    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in (*EXECUTORS, *kinds)}
     for _ in range(rounds):
         for executor in EXECUTORS:
-            rates[executor].append(count / seconds_of_rival(python, executor, count))
+            costs[executor].append(cost_of_rival(python, executor, count))
         for name, task in kinds.items():
-            rates[name].append(count / seconds_of_ours(task, count))
+            costs[name].append(cost_of_ours(task, count))
     rows: list[dict[str, object]] = []
-    for name, measured in rates.items():
-        row: dict[str, object] = {"executor": name, "gradings a second": round(statistics.median(measured), 1)}
-        row |= {"slowest round": round(min(measured), 1), "fastest round": round(max(measured), 1)}
+    for name, measured in costs.items():
+        rates = [count / seconds for seconds, _ in measured]
+        processor = [1000 * used / count for _, used in measured]
+        ratios = [other / own for (own, _), (other, _) in zip(measured, costs["evalplus"], strict=True)]
+        row: dict[str, object] = {"executor": name, "gradings per second": round(statistics.median(rates), 1)}
+        row |= {"slowest round": round(min(rates), 1), "fastest round": round(max(rates), 1)}
+        row |= {"times evalplus": round(statistics.median(ratios), 2)}
+        row |= {"lowest": round(min(ratios), 2), "highest": round(max(ratios), 2)}
+        row |= {"processor ms": round(statistics.median(processor), 2)}
+        row |= {"least": round(min(processor), 2), "most": round(max(processor), 2)}
         if name in kinds:
             latencies = latencies_of_ours(kinds[name])
             row |= {"median ms": round(1000 * latencies[100], 2), "p99 ms": round(1000 * latencies[198], 2)}

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from entrostat.grading import CodeGrader, Outcome
-from entrostat.grading.child import _charged_clock
+from entrostat.grading.fork_server import _charged_clock
 from entrostat.grading.sandbox import Limits
 from entrostat.grading.worker import Failure, Interpreter, WorkerError
 from entrostat.tasks import Call, Task

@@ -10,8 +10,7 @@ import threading
 import pytest
 
 from entrostat.grading import CodeGrader, Outcome
-from entrostat.grading.judging import CallTests, prepare
-from entrostat.grading.scripts import to_its_end
+from entrostat.grading.judging import CallTests, prepare, to_its_end
 from entrostat.grading.secret import read_or_make
 from entrostat.grading.worker import Failure
 from entrostat.tasks import Call, ScriptTask, Task

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -11,8 +13,8 @@ from typing import Protocol
 
 from entrostat.grading import wire
 from entrostat.grading.extraction import code_candidates
+from entrostat.grading.interpreter import NOTE_FAILURE
 from entrostat.grading.outputs import Comparison
-from entrostat.grading.scripts import to_its_end
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, Interpreter
 from entrostat.tasks import Call, Exchange, Expression, ProgramTask, ScriptTask, Task, TaskError
@@ -20,6 +22,7 @@ from entrostat.tasks import Call, Exchange, Expression, ProgramTask, ScriptTask,
 AnyTask = Task | ScriptTask | ProgramTask
 JobKey = tuple[str, tuple[str, ...]]
 CHECKER = "check"
+_MAY_HANDLE = ("Try", "TryStar", "With", "AsyncWith")
 
 
 class Interpreters(Protocol):
@@ -283,3 +286,26 @@ def _question(name: str, test: Call | Expression) -> Question:
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode(errors="backslashreplace")).hexdigest()
+
+
+@functools.lru_cache(maxsize=4096)
+def to_its_end(script: str) -> str:
+    """The script, with each assertion that does not hold noted instead of raised, so that the calls after it come.
+
+    A script that may handle exceptions itself (it has a `try` or a `with`), or that does not parse, stays as it is.
+    """
+    try:
+        tree = ast.parse(script)
+        if any(type(node).__name__ in _MAY_HANDLE for node in ast.walk(tree)):
+            return script
+        return ast.unparse(_NoteFailures().visit(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return script
+
+
+class _NoteFailures(ast.NodeTransformer):
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
+        note = ast.Call(ast.Name(NOTE_FAILURE, ast.Load()), [ast.Constant(node.lineno)], [])
+        return ast.fix_missing_locations(
+            ast.copy_location(ast.If(ast.UnaryOp(ast.Not(), node.test), [ast.Expr(note)], []), node)
+        )

@@ -2,9 +2,9 @@
 
 Once: a read-only root that holds nothing but Python's standard library and the shared libraries; user, process, mount,
 message, network and host-name namespaces. As root, the fork server becomes user 65534 first.
-Each grading: user, process and mount namespaces again (without the filter also message and network), a session and
-descriptors 0 to 2 of its own, an empty /tmp with a size limit, Landlock where the kernel has it, resource limits, no
-core dumps, no capabilities, no new privileges, a seccomp filter.
+Each grading: user, process and mount namespaces again (without the filter also message and network), a process group
+and descriptors 0 to 2 of its own, an empty /tmp with a size limit, Landlock where the kernel has it, resource limits,
+no core dumps, no capabilities, no new privileges, a seccomp filter.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from entrostat.grading import kernel, landlock
+from entrostat.grading import kernel
 from entrostat.grading.seccomp import grading_filter
 
 NOBODY = 65534
@@ -31,14 +32,18 @@ _TMPS = ("/tmp", "/var/tmp", "/usr/tmp")
 _DEVICES = ("/dev/null", "/dev/urandom")
 # Folders of third-party packages: they could contain the answers of public task sets.
 _HIDDEN = ("*-packages", "*/*-packages")
-# The fork server holds a handful of descriptors, all below this number.
-_DESCRIPTORS_OF_SERVER = 256
 # With less, an interpreter cannot run code at all.
 _LEAST_DISK, _LEAST_DESCRIPTORS, _LEAST_THREADS = 1 << 20, 32, 2
 _STACK = 8 << 20
 _PENDING_SIGNALS = 64
 # When the machine runs out of memory, the kernel is to take a grading, not the trainer or the fork server.
 _FIRST_TO_GO = "1000"
+
+# Access rights of Landlock (linux/landlock.h); its version 1 knows 13 of files, and so on.
+_WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
+_MAKE_CHAR, _MAKE_BLOCK = 1 << 6, 1 << 11
+_FILE_RIGHTS = (13, 14, 15, 15, 16)
+_NETWORK_RIGHTS, _SCOPES = 0b11, 0b11
 
 # What each layer is for, and what to do about a kernel or container that refuses it.
 _ALLOW_NAMESPACES = (
@@ -129,6 +134,7 @@ class Sandbox:
         self._namespaces = sum(flag for name, flag in _NAMESPACES.items() if name not in self.missing)
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         self._pid_namespace: int | None = None
+        self._kept_from = limits.descriptors
         self._filter = b"" if "seccomp" in self.missing else grading_filter()
         # With the filter no grading can make a socket or anything to share, so the worker's empty network and message
         # namespaces serve them all; a new network costs as much as a quarter of a grading.
@@ -157,6 +163,8 @@ class Sandbox:
             self._pid_namespace = os.open("self/ns/pid", os.O_RDONLY, dir_fd=self._proc)
         if not self._own_root:
             self._tmp = tempfile.mkdtemp()
+        self._limit_resources()
+        kernel.forbid_new_privileges()
 
     def leave(self) -> None:
         """Remove what `enter` left on the machine's disk: nothing, unless the mount namespace is missing."""
@@ -176,26 +184,38 @@ class Sandbox:
                 kernel.join_namespace(self._pid_namespace, kernel.CLONE_NEWPID)
         return child
 
-    def seal(self, keep: Collection[int]) -> None:
-        """Isolate the calling process, a fresh fork, for one grading; of its descriptors it keeps those in `keep`."""
+    def keep(self, descriptors: Sequence[int]) -> list[int]:
+        """Move the descriptors that a grading keeps to the last numbers, above all of the fork server's.
+
+        Otherwise their numbers would depend on what the fork server holds, which no grading may learn.
+        """
+        first = self.limits.descriptors - len(descriptors)
+        self._kept_from = first
+        return [os.dup2(descriptor, number, False) for number, descriptor in enumerate(descriptors, first)]
+
+    def seal(self) -> None:
+        """Isolate the calling process, a fresh fork, for one grading. Of its descriptors it keeps what `keep` moved."""
         with contextlib.suppress(OSError):
             self._write_own_proc_file("oom_score_adj", _FIRST_TO_GO)
         self._unshare(self._namespaces & self._fresh, NOBODY)
-        # A signal to the own process group would reach the fork server's.
-        os.setsid()
-        _close_all_but(keep)
+        # A signal to the process group would reach the fork server. A session would cost a scheduling group as well.
+        os.setpgid(0, 0)
+        os.closerange(3, self._kept_from)
         if self._own_root:
             kernel.mount_tmpfs(self._tmp, self.limits.disk, self.limits.files)
         else:
             self._empty_tmp()
         os.chdir(self._tmp)
         _open_own_descriptors()
-        self._limit_resources()
+        for kind, limit in (
+            (resource.RLIMIT_CPU, self.limits.cpu_seconds),
+            (resource.RLIMIT_NPROC, self.limits.threads),
+        ):
+            resource.setrlimit(kind, (limit, limit))
         kernel.forbid_core_dumps()
         kernel.drop_capabilities()
-        kernel.forbid_new_privileges()
         with contextlib.suppress(OSError):
-            landlock.restrict(["/"] if self._own_root else self._interpreter, [self._tmp])
+            _restrict_by_landlock(["/"] if self._own_root else self._interpreter, [self._tmp])
         if self._filter:
             kernel.filter_system_calls(self._filter)
 
@@ -205,9 +225,11 @@ class Sandbox:
             return
         user, group = os.geteuid(), os.getegid()
         kernel.unshare(kernel.CLONE_NEWUSER | namespaces)
-        maps = (("setgroups", "deny"), ("uid_map", f"{inside} {user} 1"), ("gid_map", f"{inside} {group} 1"))
-        for name, text in maps:
-            self._write_own_proc_file(name, text)
+        if inside == 0:
+            # The fork server's namespace; those made in it begin with the same setting.
+            self._write_own_proc_file("setgroups", "deny")
+        self._write_own_proc_file("uid_map", f"{inside} {user} 1")
+        self._write_own_proc_file("gid_map", f"{inside} {group} 1")
 
     def _write_own_proc_file(self, name: str, text: str) -> None:
         descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=self._proc)
@@ -243,12 +265,11 @@ class Sandbox:
                 os.unlink(entry.path)
 
     def _limit_resources(self) -> None:
+        """Set the limits that hold for the fork server as well, and that its forks inherit."""
         limits = {
-            resource.RLIMIT_CPU: self.limits.cpu_seconds,
             resource.RLIMIT_AS: self.limits.memory,
             resource.RLIMIT_FSIZE: self.limits.disk,
             resource.RLIMIT_NOFILE: self.limits.descriptors,
-            resource.RLIMIT_NPROC: self.limits.threads,
             resource.RLIMIT_STACK: min(_STACK, _hard_limit(resource.RLIMIT_STACK)),
             resource.RLIMIT_DATA: self.limits.memory,
             resource.RLIMIT_SIGPENDING: min(_PENDING_SIGNALS, _hard_limit(resource.RLIMIT_SIGPENDING)),
@@ -265,20 +286,33 @@ def _hard_limit(kind: int) -> int:
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
-def _close_all_but(kept: Collection[int]) -> None:
-    first = 3
-    for descriptor in sorted(kept):
-        os.closerange(first, descriptor)
-        first = descriptor + 1
-    os.closerange(first, _DESCRIPTORS_OF_SERVER)
-
-
 def _open_own_descriptors() -> None:
     """Make 0 to 2 this grading's own: what is set on an inherited one, a flag or a lock, would stay for the next."""
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         null = os.open(os.devnull, flags)
         os.dup2(null, descriptor)
         os.close(null)
+
+
+def _restrict_by_landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
+    """Reading below `readable`, everything but devices below `writable`, nothing else; no TCP; OSError without
+    Landlock.
+    """
+    version = kernel.landlock_version()
+    everything = (1 << _FILE_RIGHTS[min(version, len(_FILE_RIGHTS)) - 1]) - 1
+    attributes = struct.pack("=3Q", everything, _NETWORK_RIGHTS if version >= 4 else 0, _SCOPES if version >= 6 else 0)[
+        : 8 if version < 4 else 16 if version < 6 else 24
+    ]
+    ruleset = kernel.landlock_ruleset(attributes)
+    try:
+        for path in readable:
+            kernel.landlock_allow(ruleset, path, _READ_FILE | _READ_DIR)
+        for path in writable:
+            kernel.landlock_allow(ruleset, path, everything & ~(_MAKE_CHAR | _MAKE_BLOCK))
+        kernel.landlock_allow(ruleset, os.devnull, _READ_FILE | _WRITE_FILE)
+        kernel.landlock_restrict(ruleset)
+    finally:
+        os.close(ruleset)
 
 
 def _become_nobody() -> None:

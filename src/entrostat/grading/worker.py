@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,15 @@ sys.path.pop(0)
 for name, path in (("entrostat", sys.argv[1]), ("entrostat.grading", sys.argv[1] + "/grading")):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
-from entrostat.grading.child import main
+from entrostat.grading.fork_server import main
 main(int(sys.argv[2]))
 """
 _PACKAGE = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60.0
 _SEAL_SECONDS = 10.0
 _END_SECONDS = 10.0
+# An assertion script takes two interpreters.
+_SPARES = 2
 # The kernel's killer for want of memory takes whoever grew, so a kill that follows less growth is not the code's doing.
 _SUSPECT_GROWTH_KIB = 32 << 10
 
@@ -74,6 +77,8 @@ class Failure(Exception):  # noqa: N818  (an outcome on its way to a verdict, no
 class Worker:
     """One fork server. Used by one thread at a time; close() ends its processes.
 
+    While a grading runs, interpreters for the next one are forked and isolated, which is mostly waiting.
+
     packages: third-party packages that the code may import, by name, each with its folder or file. secret: what seeds
     are derived from, None for the installation's.
     """
@@ -82,12 +87,15 @@ class Worker:
         self.limits = limits
         self._secret = secret
         self._count = 0
+        self._spares: deque[Interpreter] = deque()
         self._control, self._process = _launch()
         try:
             parents = {os.path.dirname(place) for place in packages.values()}
             path = sorted(parents, key=lambda parent: sys.path.index(parent) if parent in sys.path else len(sys.path))
             settings = {"limits": dataclasses.asdict(limits), "packages": dict(packages), "path": path}
-            hello = self._command(settings, _START_SECONDS)
+            self._control.settimeout(_START_SECONDS)
+            hello = self._command(settings)
+            self._control.settimeout(_END_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -96,6 +104,8 @@ class Worker:
     def close(self) -> None:
         """End the fork server and every grading in it; a second call does nothing."""
         self._control.close()
+        while self._spares:
+            self._spares.popleft().hang_up()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -104,6 +114,12 @@ class Worker:
 
     def start(self) -> Interpreter:
         """A fresh sandboxed interpreter, whose time runs from when it is entered; WorkerError if there is none."""
+        # What is not isolated in full may see what an earlier grading left, so it is begun when that one has ended.
+        while len(self._spares) <= (0 if self.missing else _SPARES):
+            self._spares.append(self._fork())
+        return self._spares.popleft()
+
+    def _fork(self) -> Interpreter:
         self._count += 1
         try:
             channel, remote = socket.socketpair()
@@ -125,14 +141,21 @@ class Worker:
 
     def end(self, key: int, wait: bool) -> dict[str, Any]:
         """Kill an interpreter's processes; how it ended. SuspectError if they take too long to die."""
-        return self._command({"end": key, "wait": wait}, _END_SECONDS)
+        return self._command({"end": key, "wait": wait})
 
-    def _command(self, command: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def kill(self, key: int) -> None:
+        """Kill an interpreter's processes, and wait neither for their end nor for an answer."""
         try:
-            self._control.settimeout(seconds)
+            self._control.send(json.dumps({"kill": key}).encode())
+        except OSError as error:
+            raise WorkerError(f"the fork server is gone: {error}") from error
+
+    def _command(self, command: dict[str, Any]) -> dict[str, Any]:
+        try:
             self._control.send(json.dumps(command).encode())
             packet = self._control.recv(1 << 16)
         except TimeoutError:
+            seconds = self._control.gettimeout()
             raise SuspectError(Outcome.TIMEOUT, f"the fork server does not answer within {seconds:g} s") from None
         except OSError as error:
             raise WorkerError(f"the fork server does not answer: {error}") from error
@@ -165,11 +188,17 @@ class Interpreter:
 
     def __exit__(self, *exception: object) -> None:
         if not self._ended:
+            self.hang_up()
             # What the code answered has been judged: a fork server that fails now is the next grading's trouble.
             try:
-                self._end(wait=False)
+                self._worker.kill(self._key)
             except WorkerError:
                 self._worker.close()
+
+    def hang_up(self) -> None:
+        """Close the channel; the interpreter ends, or waits to be killed."""
+        self._ended = True
+        self._channel.close()
 
     def load(self, code: str) -> None:
         """Run the code's top level; Failure if it does not compile or raises."""
@@ -254,8 +283,7 @@ class Interpreter:
         return Failure(Outcome.RUNTIME_ERROR, f"the code ended its interpreter {how}")
 
     def _end(self, wait: bool) -> dict[str, Any]:
-        self._ended = True
-        self._channel.close()
+        self.hang_up()
         return self._worker.end(self._key, wait)
 
 

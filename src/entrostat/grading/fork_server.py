@@ -33,6 +33,8 @@ _WARM = (
 )
 _GRACE_SECONDS = 1.0
 _SOCKET_PAIRS = 2
+# The process id of a forked interpreter, and its descriptor.
+Grading = tuple[int, int]
 
 
 def main(control_descriptor: int) -> None:
@@ -53,7 +55,11 @@ def main(control_descriptor: int) -> None:
         control.send(json.dumps({"error": str(error)}).encode())
         return
     control.send(json.dumps({"missing": sandbox.missing}).encode())
-    _socket_pairs.lend()
+    # What every grading begins with; a fork begins with a copy.
+    os.environ.clear()
+    sys.argv[:] = ["solution.py"]
+    random.seed(0)
+    _lent_sockets.lend()
     gc.collect()
     gc.freeze()
     _serve(control, sandbox)
@@ -61,25 +67,27 @@ def main(control_descriptor: int) -> None:
 
 
 def _serve(control: socket.socket, sandbox: Sandbox) -> None:
-    """Obey commands, one a packet.
+    """Obey commands, one per packet, until the grader closes the control socket.
 
-    {"start": key} comes with a socket's descriptor; {"end": key, "wait": bool} is answered with how it ended.
+    {"start": key} comes with a socket's descriptor. {"end": key, "wait": bool} ends a grading and is answered with how
+    it ended; {"kill": key} ends one, too, and is not answered.
     """
-    running: dict[int, tuple[int, int] | str] = {}
+    running: dict[int, Grading | str] = {}
     while True:
         packet, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
         if not packet:
             return
-        command = json.loads(packet)
-        if "start" in command:
-            running[command["start"]] = _start(sandbox, descriptors[0])
-            os.close(descriptors[0])
-        else:
-            report = _end(running.pop(command["end"]), command["wait"])
-            control.send(json.dumps(report).encode())
+        match json.loads(packet):
+            case {"start": key}:
+                running[key] = _start(sandbox, descriptors[0])
+                os.close(descriptors[0])
+            case {"kill": key}:
+                _end(running.pop(key), False)
+            case {"end": key, "wait": wait}:
+                control.send(json.dumps(_end(running.pop(key), wait)).encode())
 
 
-def _start(sandbox: Sandbox, channel: int) -> tuple[int, int] | str:
+def _start(sandbox: Sandbox, channel: int) -> Grading | str:
     """The forked interpreter's process id and its descriptor, or why it could not be forked."""
     try:
         child = sandbox.fork()
@@ -87,13 +95,13 @@ def _start(sandbox: Sandbox, channel: int) -> tuple[int, int] | str:
         return str(error)
     if child == 0:
         try:
-            _interpret(sandbox, socket.socket(fileno=channel))
+            _interpret(sandbox, channel)
         finally:
             os._exit(1)
     return child, os.pidfd_open(child)
 
 
-def _end(grading: tuple[int, int] | str, wait: bool) -> dict[str, Any]:
+def _end(grading: Grading | str, wait: bool) -> dict[str, Any]:
     """Kill what is left of a grading and say how it ended; wait: first give it a moment to end by itself.
 
     "cpu" is in seconds; "charged" is what the kernel counts towards the limit on CPU time, which is up to a whole tick
@@ -123,29 +131,27 @@ def _charged_clock(pid: int) -> int:
     return ~pid << 3
 
 
-def _interpret(sandbox: Sandbox, channel: socket.socket) -> None:
+def _interpret(sandbox: Sandbox, channel: int) -> None:
     """Seal this process, then do what the grader says until it ends it."""
-    conversation = Conversation(channel, sandbox.limits.output)
+    channel, *_lent_sockets.descriptors = sandbox.keep([channel, *_lent_sockets.make()])
+    conversation = Conversation(socket.socket(fileno=channel), sandbox.limits.output)
     try:
-        sandbox.seal([channel.fileno(), *_socket_pairs.make()])
+        sandbox.seal()
     except (OSError, ValueError) as error:
         conversation.say("unsealed", str(error))
         return
-    os.environ.clear()
-    sys.argv[:] = ["solution.py"]
-    random.seed(0)
     conversation.say("sealed")
     converse(conversation)
 
 
-class _SocketPairs:
+class _LentSockets:
     """A few socket pairs made before the filter forbids more; socket.socketpair hands out copies of them in turn.
 
     asyncio takes a pair for each event loop.
     """
 
     def __init__(self) -> None:
-        self._pairs: list[tuple[_socket.socket, _socket.socket]] = []
+        self.descriptors: list[int] = []
 
     def lend(self) -> None:
         """Replace socket.socketpair, and epoll, which the filter forbids too, where asyncio would take it."""
@@ -154,13 +160,11 @@ class _SocketPairs:
 
     def make(self) -> list[int]:
         """Make the pairs of a grading; their descriptors."""
-        self._pairs = [_socket.socketpair() for _ in range(_SOCKET_PAIRS)]
-        return [end.fileno() for pair in self._pairs for end in pair]
+        return [end.detach() for _ in range(_SOCKET_PAIRS) for end in _socket.socketpair()]
 
     def _copy(self, *_: object, **__: object) -> tuple[socket.socket, ...]:
-        pair = self._pairs.pop(0)
-        self._pairs.append(pair)
-        return tuple(socket.socket(end.family, end.type, end.proto, os.dup(end.fileno())) for end in pair)
+        pair, self.descriptors = self.descriptors[:2], self.descriptors[2:] + self.descriptors[:2]
+        return tuple(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(end)) for end in pair)
 
 
-_socket_pairs = _SocketPairs()
+_lent_sockets = _LentSockets()
