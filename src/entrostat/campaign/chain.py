@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from entrostat.campaign.checkpoints import TAGS_FILE
+from entrostat.campaign.checkpoints import TAGS_FILE, link_kept
 from entrostat.campaign.continued import AFTER_ROLL_BACK, Lines
 from entrostat.campaign.engine import CampaignTrace, Checkpoint
 from entrostat.campaign.single import Campaign, CampaignOutcome, run_open_campaign, seam
@@ -176,6 +176,7 @@ def _free_campaign(place: Path) -> None:
     """Delete the weights of a finished campaign, and their folders if these are then empty."""
     for checkpoints in (place / "checkpoints", place / AFTER_ROLL_BACK / "checkpoints"):
         remove_digests(checkpoints, keep=set())
+        link_kept(checkpoints.parent, {})
         if checkpoints.is_symlink():
             continue
         (checkpoints / TAGS_FILE).unlink(missing_ok=True)

@@ -76,25 +76,47 @@ class CheckpointStore:
 
     def tags(self) -> dict[str, Checkpoint]:
         """Every tagged checkpoint. CheckpointError: the file is damaged, or names what is not a checkpoint."""
-        file = self.folder / TAGS_FILE
-        if not file.exists():
-            return {}
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            return {
-                tag: Checkpoint(
-                    self.folder / digest(entry["digest"], f"{tag}.digest"), whole_number(entry["step"], f"{tag}.step")
-                )
-                for tag, entry in content.items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RunError) as error:
-            raise CheckpointError(f"{file}: not a tag file ({error}); restore it or start in a new folder") from error
+        return read_tags(self.folder)
 
     def retag(self, tags: Mapping[str, Checkpoint]) -> None:
         """Replace all tags at once, and delete every checkpoint of ours that no tag names."""
         content = {tag: {"digest": kept.path.name, "step": kept.step} for tag, kept in sorted(tags.items())}
         atomic_write(self.folder / TAGS_FILE, json.dumps(content, indent=1).encode() + b"\n")
+        link_kept(self.folder.parent, tags)
         remove_digests(self.folder, keep={kept.path.name for kept in tags.values()})
+
+
+def read_tags(folder: Path) -> dict[str, Checkpoint]:
+    """Every tagged checkpoint of a folder, of which nothing is changed. CheckpointError as `CheckpointStore.tags`."""
+    file = folder / TAGS_FILE
+    if not file.exists():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {
+            tag: Checkpoint(
+                folder / digest(entry["digest"], f"{tag}.digest"), whole_number(entry["step"], f"{tag}.step")
+            )
+            for tag, entry in content.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RunError) as error:
+        raise CheckpointError(f"{file}: not a tag file ({error}); restore it or start in a new folder") from error
+
+
+def link_kept(run: Path, tags: Mapping[str, Checkpoint]) -> None:
+    """Let RUN/peak and RUN/end lead to the weights of these tags, for people; the links of other tags go.
+
+    Anything else of these names, and a folder that is no run's, stays as it is.
+    """
+    if not (run / "run.json").exists():
+        return
+    for tag in (PEAK, END):
+        link = run / tag
+        if link.exists() and not link.is_symlink():
+            continue
+        link.unlink(missing_ok=True)
+        if tag in tags:
+            link.symlink_to(Path("checkpoints") / tags[tag].path.name)
 
 
 class Keeper:

@@ -7,6 +7,7 @@ import typer
 from entrostat.cli.auditing import audit
 from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
+from entrostat.cli.exporting import export
 from entrostat.cli.grading import compare, evaluate, grade
 from entrostat.cli.recipes import init, methods, recipe
 from entrostat.cli.reporting import report
@@ -31,6 +32,7 @@ app.command()(methods)
 app.command()(train)
 app.command()(chain)
 app.command()(report)
+app.command()(export)
 app.command()(tokens)
 app.command()(score)
 app.command()(grade)

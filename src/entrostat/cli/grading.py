@@ -103,7 +103,7 @@ def grade(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model folder, a hub id, or `embedded`.")],
+    model: Annotated[str, typer.Argument(help="A model folder, a hub id, RUN@peak, or `embedded`.")],
     tasks: TaskSet,
     data: Data = None,
     out: Annotated[Path, typer.Option(help="Where samples go; verdicts go beside them.")] = Path("samples.jsonl"),

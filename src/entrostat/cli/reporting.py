@@ -62,7 +62,18 @@ def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
     for name, findings in found.items():
         for finding in findings:
             console.print(_finding_line(visible(name), finding), style="yellow", markup=False, soft_wrap=True)
+    for path in runs:
+        if (kept := _kept(path)) is not None:
+            console.print(visible(kept), style="dim", markup=False, soft_wrap=True)
     console.print(visible(f"report: {page}"), style="bold", markup=False, soft_wrap=True)
+
+
+def _kept(run: Path) -> str | None:
+    """Where the weights of a run's peak are, by the name that other commands take."""
+    from entrostat.campaign.checkpoints import PEAK, read_tags
+
+    peak = read_tags(run / "checkpoints").get(PEAK)
+    return None if peak is None else f"{run}@peak: the weights of step {peak.step}, for eval, score and export"
 
 
 def _finding_line(name: str, finding: Any) -> str:

@@ -15,7 +15,7 @@ from entrostat.cli.screen import AsJson, cell, console, counting, refuse_missing
 
 
 def score(
-    model: Annotated[str, typer.Argument(help="A model folder, a hub id, or `embedded`.")],
+    model: Annotated[str, typer.Argument(help="A model folder, a hub id, RUN@peak, or `embedded`.")],
     file: Annotated[Path, typer.Argument(help="Completions: JSON lines of vLLM, SGLang, OpenAI's API or your own.")],
     out: Annotated[Path, typer.Option(help="Where the scores go: a .jsonl or .parquet file.")] = Path("scores.jsonl"),
     temperature: Annotated[

@@ -58,9 +58,12 @@ def refuse_missing(file: Path, remedy: str) -> None:
 
 
 def refuse_missing_model(model: str) -> None:
-    """EntrostatError for a path without a model, as `refuse_missing`."""
-    if model.startswith((".", "/", "~")):  # any other name may be one in a hub
-        refuse_missing(Path(model), "give a model folder, a hub id or embedded")
+    """EntrostatError for a path without a model, as `refuse_missing`; of `RUN@peak` it is the run's folder."""
+    run, at, kept = model.rpartition("@")
+    if at and kept in ("peak", "end", "start"):
+        refuse_missing_run(Path(run).expanduser())
+    elif model.startswith((".", "/", "~")):  # any other name may be one in a hub
+        refuse_missing(Path(model), "give a model folder, a hub id, RUN@peak or embedded")
 
 
 def refuse_missing_run(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from entrostat.campaign.kept import model_source
 from entrostat.engine.policy import DTYPES, EMBEDDED, PolicyError, embedded_folder
 from entrostat.recipe import StudyRecipe
 
@@ -47,7 +48,7 @@ def parameter_count(path: str) -> int | None:
 
     PolicyError: a file is cut off or not a safetensors file.
     """
-    folder = embedded_folder() if path == EMBEDDED else Path(path)
+    folder = embedded_folder() if path == EMBEDDED else Path(model_source(path))
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     if files:
         return sum(_elements(file) for file in files)

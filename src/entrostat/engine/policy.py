@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from entrostat.campaign.kept import model_source
 from entrostat.engine.logits import LONGEST, pack, packed_logits, reads_packed_rows, separate_logits
 from entrostat.errors import EntrostatError
 
@@ -118,12 +119,14 @@ def embedded_folder() -> Path:
 def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: str = "cpu") -> Policy:
     """Load a causal language model and its tokenizer. Code that comes with a model is never run.
 
-    source: `embedded` (the package's own), a folder in Hugging Face format, or a hub id.
-    Raises PolicyError, naming what is wrong and the remedy: an unknown dtype; a device that is not there; a folder that
-    is missing or lacks configuration, weights or tokenizer; an adapter; quantised weights; custom code; an
-    encoder-decoder, or a model that sees later tokens; tensors that are missing, left over, of another shape or not
-    finite (tied embeddings may be stored once); a tokenizer that does not fit the embedding; no end token.
+    source: `embedded` (the package's own), a folder in Hugging Face format, a hub id, or what a run keeps: `RUN@peak`.
+    Raises CheckpointError for a run that does not keep it, and PolicyError, naming what is wrong and the remedy: an
+    unknown dtype; a device that is not there; a folder that is missing or lacks configuration, weights or tokenizer; an
+    adapter; quantised weights; custom code; an encoder-decoder, or a model that sees later tokens; tensors that are
+    missing, left over, of another shape or not finite (tied embeddings may be stored once); a tokenizer that does not
+    fit the embedding; no end token.
     """
+    source = model_source(source)
     refuse_unusable(source, dtype, device)
     folder = embedded_folder() if str(source) == EMBEDDED else Path(source)
     name = str(folder) if folder.exists() else str(source)

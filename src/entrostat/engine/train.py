@@ -10,6 +10,7 @@ from pathlib import Path
 from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
 from entrostat.campaign.continued import AFTER_ROLL_BACK
 from entrostat.campaign.engine import Listener
+from entrostat.campaign.kept import model_source
 from entrostat.campaign.single import run_open_campaign
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.registry import build_engine
@@ -44,10 +45,12 @@ def train(
 
 
 def starting_point(recipe: Recipe) -> Checkpoint:
-    """The policy that a recipe names. PolicyError: it can be told without loading that it cannot be used."""
-    policy = recipe.policy
-    refuse_unusable(policy.path, policy.dtype, policy.device)
-    return Checkpoint(embedded_folder() if policy.path == EMBEDDED else Path(policy.path), step=0)
+    """The policy that a recipe names. CheckpointError, PolicyError: it is not kept, or it can be told without loading
+    that it cannot be used.
+    """
+    source = model_source(recipe.policy.path)
+    refuse_unusable(source, recipe.policy.dtype, recipe.policy.device)
+    return Checkpoint(embedded_folder() if source == EMBEDDED else Path(source), step=0)
 
 
 def grader_of(recipe: Recipe) -> CodeGrader:

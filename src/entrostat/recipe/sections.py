@@ -45,7 +45,7 @@ class PolicyRecipe(Section):
     """Which model is trained."""
 
     path: str = "embedded"
-    """`embedded` (the package's own), a folder in Hugging Face format, or a hub id."""
+    """`embedded` (the package's own), a folder in Hugging Face format, a hub id, or what a run keeps: `RUN@peak`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and activations; statistics and losses are float32 in both cases."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
