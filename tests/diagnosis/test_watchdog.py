@@ -1,6 +1,8 @@
 """A run watched live and its log read afterwards get the same findings."""
 
 import json
+import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from tests.diagnosis.conftest import make_rows
 from tests.diagnosis.test_detectors import FAILURES
 
-from entrostat.diagnosis import History, Watchdog, diagnose, read_log, recognise_row
+from entrostat.diagnosis import Finding, History, Watchdog, diagnose, read_log, recognise_row
+from entrostat.diagnosis.detectors import Detector
 from entrostat.diagnosis.follow import Follower
 
 
@@ -112,3 +115,135 @@ def test_arbitrary_numbers_break_no_detector(data):
     with np.errstate(all="ignore"):
         for step, row in enumerate(rows):
             watchdog.observe(step, row)
+
+
+# --- what the watchdog makes of what a detector finds, look by look
+
+SEVERITY = {"n": "note", "w": "warning", "c": "critical"}
+
+
+class Scripted(Detector):
+    """Finds what its script says: a letter per step, "." for nothing, " " for a row without its quantity."""
+
+    columns = ("x",)
+
+    def __init__(self, script, onsets=None, kind="scripted", persists=False, **counts):
+        super().__init__(**counts)
+        for name, value in {"script": script, "onsets": onsets or {}, "kind": kind, "lasts": persists}.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "looks", [])
+
+    def find(self, history, end):
+        self.looks.append((history.step, end))
+        letter = self.script[history.step - 1]
+        if letter == ".":
+            return None
+        onset = self.onsets.get(history.step, 1)
+        return Finding(
+            self.kind, SEVERITY[letter], step=history.step, onset=onset, summary="", evidence={}, columns=("x",)
+        )
+
+    def persists(self, history, finding):
+        return self.lasts
+
+
+def play(script, end=99, **options):
+    detector = Scripted(script, **options)
+    watchdog = Watchdog(end, [detector])
+    reported = []
+    for step, letter in enumerate(script, start=1):
+        reported += [
+            (step, each.severity) for each in watchdog.observe(step, {"y": 0.0} if letter == " " else {"x": step})
+        ]
+    assert [(each.step, each.severity) for each in watchdog.findings] == reported
+    return watchdog, reported, [each.over for each in watchdog.past]
+
+
+@pytest.mark.parametrize(
+    ("script", "reported", "over", "now"),
+    [
+        ("..www", [(5, "warning")], [], "warning"),
+        ("..ww.ww.", [], [], None),
+        ("ww w", [(4, "warning")], [], "warning"),
+        ("wwwccc", [(3, "warning"), (6, "critical")], [], "critical"),
+        ("nwc", [(3, "note")], [], "note"),
+        ("wcwc", [(3, "warning")], [], "warning"),
+        ("cccw", [(3, "critical")], [], "critical"),
+        ("cccwww", [(3, "critical")], [], "warning"),
+        ("cccwwwccc", [(3, "critical")], [], "critical"),
+        ("www..", [(3, "warning")], [], "warning"),
+        ("www...", [(3, "warning")], [6], None),
+        ("www..w..w..", [(3, "warning")], [], "warning"),
+        ("www...ww", [(3, "warning")], [6], None),
+        ("www...www..", [(3, "warning"), (9, "warning")], [6], "warning"),
+        ("www...ccc...", [(3, "warning"), (9, "critical")], [6, 12], None),
+    ],
+)
+def test_a_finding_begins_after_three_looks_that_agree_and_ends_after_three_without(script, reported, over, now):
+    watchdog, found, ended = play(script)
+    assert found == reported
+    assert ended == over
+    assert [each.severity for each in watchdog.standing()] == ([now] if now else [])
+
+
+@pytest.mark.parametrize(("confirm", "release"), [(1, 1), (1, 4), (2, 1), (4, 2)])
+def test_a_detector_sets_how_many_looks_it_takes(confirm, release):
+    script = "." + confirm * "w" + release * "." + confirm * "w" + (release - 1) * "."
+    watchdog, reported, over = play(script, confirm=confirm, release=release)
+    assert [step for step, _ in reported] == [1 + confirm, 1 + 2 * confirm + release]
+    assert over == [1 + confirm + release]
+    assert len(watchdog.standing()) == 1
+
+
+def test_a_finding_that_its_detector_says_persists_is_not_over():
+    watchdog, _, over = play("www......", persists=True)
+    assert over == []
+    assert watchdog.standing()[0].step == 3
+
+
+def test_a_later_onset_after_a_pause_is_a_second_failure_and_an_earlier_one_is_not():
+    watchdog, reported, over = play("www.www", onsets={5: 5, 6: 5, 7: 5})
+    assert (reported, over) == ([(3, "warning"), (7, "warning")], [5])
+    assert watchdog.standing()[0].onset == 5
+    watchdog, reported, over = play("www.www", onsets={5: 2, 6: 2, 7: 2})
+    assert (reported, over) == ([(3, "warning")], [])
+    watchdog, reported, over = play("wwwwwww", onsets={5: 5, 6: 5, 7: 5})
+    assert (reported, over) == ([(3, "warning")], [])
+    assert (watchdog.standing()[0].onset, watchdog.standing()[0].first_step) == (3, 3)
+
+
+def test_the_worst_stands_first_and_then_the_oldest():
+    made = [
+        Scripted("www", onsets={3: 2}, kind="b"),
+        Scripted("ccc", onsets={3: 3}, kind="c"),
+        Scripted("www", kind="a"),
+    ]
+    watchdog = Watchdog(9, made)
+    for step in (1, 2, 3):
+        watchdog.observe(step, {"x": step})
+    assert [each.kind for each in watchdog.standing()] == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize(("end", "expected"), [(None, [2, 4, 6]), (9, [9, 9, 9]), (2, [2, 2, 3])])
+def test_the_end_that_detectors_are_told_is_never_before_the_step(end, expected):
+    detector = Scripted("...")
+    watchdog = Watchdog(end, [detector])
+    for step in (1, 2, 3):
+        watchdog.observe(step, {"x": step})
+    assert [told for _, told in detector.looks] == expected
+
+
+def test_a_long_log_is_looked_at_at_every_400th_of_its_rows_and_at_once_where_a_number_is_none():
+    n = 4000
+    broken = {999, 1001, 3333, 3998}
+    detector = Scripted("." * n)
+    watchdog = Watchdog(n, [detector])
+    for step in range(1, n + 1):
+        for part in ("x", "y"):  # two rows of one step
+            watchdog.observe(step, {part: math.nan if part == "x" and step in broken else step + 0.5})
+    looks = [step for step, _ in detector.looks]
+    assert broken <= set(looks)
+    assert looks[:799] == list(range(1, 800))
+    gaps = [(later, later - step) for step, later in pairwise(looks)]
+    assert all(gap <= max(1, step / 400) for step, gap in gaps)
+    assert len(looks) < 800 + 400 * math.log(n / 800) + 800 / 400 * 120
