@@ -446,3 +446,25 @@ def test_a_collapse_and_a_fall_are_confirmed_twice_a_broken_number_once_and_the_
     for kind, detector in DETECTOR.items():
         assert detector.confirm == {"not-finite": 1}.get(kind, 2 if kind in twice else 3)
         assert detector.release == {"not-finite": 1}.get(kind, 3)
+
+
+def risen_and_fallen(fall, noise, back=1.0, wobbling=2, column="length"):
+    """A reward that rises and falls by `fall` in 60 rows; a column that rises with it and loses the part `back`."""
+    reward = wobble(60, 0, noise) + np.interp(range(60), [0, 39, 40, 59], [0.2, 0.6, 0.6, 0.6 - fall])
+    other = wobble(60, 0, wobbling) + np.interp(range(60), [0, 39, 40, 59], [100, 200, 200, 200 - 100 * back])
+    return {"reward": reward, column: other}
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        *[(risen_and_fallen(0.2, 0.05), True), (risen_and_fallen(0.2, 0.05, column="truncated"), True)],
+        *[(risen_and_fallen(0.2, 0.05, back=0.4), True), (risen_and_fallen(0.2, 0.05, back=0.2), False)],
+        (risen_and_fallen(0.2, 0.05, column="entropy"), False),  # that of another quantity tells nothing
+        *[(risen_and_fallen(0.3, 0.1), True), (risen_and_fallen(0.3, 0.12), False)],  # at least two errors of its own
+        *[(risen_and_fallen(0.2, 0.05, wobbling=25), True), (risen_and_fallen(0.2, 0.05, wobbling=30), False)],
+        ({"heldout": risen_and_fallen(0.2, 0.05)["reward"], "length": risen_and_fallen(0.2, 0.05)["length"]}, False),
+    ],
+)
+def test_a_fall_that_is_uncertain_by_itself_is_found_if_the_length_goes_back_with_it(columns, found):
+    assert (look("rise-then-fall", columns) is not None) == found
