@@ -1,5 +1,6 @@
 """Each threshold in docs/diagnose.md is where a finding begins: none below it, one above it, dated at the change."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -468,3 +469,120 @@ def risen_and_fallen(fall, noise, back=1.0, wobbling=2, column="length"):
 )
 def test_a_fall_that_is_uncertain_by_itself_is_found_if_the_length_goes_back_with_it(columns, found):
     assert (look("rise-then-fall", columns) is not None) == found
+
+
+# --- what the score did with a change: it rose, stayed or fell in the same row
+
+
+def score(change, n=10, late=10):
+    return {"reward": jump(0.5, 0.5 + {"rose": 0.4, "stayed": 0, "fell": -0.4}[change], n, late)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "rose", "stayed", "fell"),
+    [
+        ("entropy-explosion", {"entropy": jump(1, 4)}, None, None, "warning"),
+        ("entropy-explosion", {"entropy": jump(1, 6)}, None, "warning", "critical"),
+        ("clip-saturation", {"clip_low": jump(0, 0.9)}, None, "critical", "critical"),
+        ("truncation", {"truncated": jump(0, 0.4)}, "warning", "warning", "warning"),
+        ("truncation", {"truncated": jump(0, 0.9)}, "warning", "critical", "critical"),
+        ("truncation", {"truncated": level(20, 0.9)}, None, "critical", "critical"),
+        ("length-degeneration", {"length": jump(100, 300)}, None, "warning", "warning"),
+        (
+            "template-collapse",
+            {"length": [*LIVELY, *level(12, 99)], "entropy": jump(1, 0.1, 12, 12)},
+            None,
+            *["warning"] * 2,
+        ),
+        ("kl-runaway", {"kl": jump(0.01, 0.6, 15, 5)}, None, "warning", "critical"),
+        ("sampler-mismatch", {"kl_sampler": jump(0.01, 0.2)}, "warning", "warning", "critical"),
+        ("staleness", {"staleness": jump(1, 8)}, "note", "note", "warning"),
+        ("gradient-explosion", {"grad_norm": jump(1, 50)}, None, "warning", "critical"),
+        ("gradient-explosion", {"grad_norm": jump(1, 150)}, "critical", "critical", "critical"),
+        ("gradient-fade", {"grad_norm": jump(1, 0.02), "equal_groups": level(20, 0.94)}, *["warning"] * 3),
+        ("gradient-fade", {"grad_norm": jump(1, 0.02), "equal_groups": level(20, 0.96)}, None, *["warning"] * 2),
+        ("gradient-fade", {"grad_norm": jump(1, 0.02), "reward_std": level(20, 0)}, None, *["warning"] * 2),
+        ("gradient-fade", {"grad_norm": jump(1, 0.02), "reward_std": level(20, 0.1)}, *["warning"] * 3),
+    ],
+)
+def test_a_finding_depends_on_what_the_score_did_meanwhile(kind, columns, rose, stayed, fell):
+    changed = {"kl-runaway": 15, "template-collapse": 12}.get(kind, 10)
+    rows = len(next(iter(columns.values())))
+    for change, expected in {"rose": rose, "stayed": stayed, "fell": fell}.items():
+        found = look(kind, {**columns, **score(change, changed, rows - changed)})
+        assert (found and found.severity) == expected, change
+
+
+def test_a_length_that_changes_after_the_score_has_risen_is_no_failure_unless_it_fell():
+    grown = {"length": jump(100, 300, 30)}
+    assert look("length-degeneration", {**grown, "reward": jump(0.2, 0.8, 15, 25)}) is None
+    assert look("length-degeneration", {**grown, "reward": [*level(15, 0.2), *jump(0.8, 0.6, 15)]}) is not None
+    assert look("length-degeneration", grown) is None
+
+
+# --- the forecast of a collapse
+
+
+def falling(rate, rows):
+    return {"entropy": 2 * np.exp(-rate * np.arange(rows))}
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.05, 0.1])
+def test_an_exponential_fall_is_forecast_to_the_step_once_half_is_gone_and_it_has_lasted_half_as_long(rate):
+    arrival = EVERY * (3 + math.log(20) / rate)  # the start is the third value, the median of five
+    rows = next(n for n in range(8, 400) if look("entropy-collapse", falling(rate, n), end=9999))
+    half_gone, onset = 3 + math.log(2) / rate, 3 + math.log(1 / 0.8) / rate
+    believed = (arrival / EVERY + 2 * onset) / 3  # now + 2 (now - onset) = arrival
+    assert rows == pytest.approx(max(half_gone + 1, believed, 8), abs=1.5)
+    finding = look("entropy-collapse", falling(rate, rows), end=9999)
+    assert finding.severity == "warning"
+    for name in ("arrival", "arrival_soonest", "arrival_latest"):
+        assert finding.evidence[name] == pytest.approx(arrival)
+    assert finding.evidence["slope"] == pytest.approx(-rate / EVERY)
+    assert finding.onset / EVERY == pytest.approx(onset, abs=1)
+    assert look("entropy-collapse", falling(rate, rows), end=math.ceil(arrival)) is not None
+    assert look("entropy-collapse", falling(rate, rows), end=math.floor(arrival)) is None
+    assert (
+        f"by {1 - math.exp(-rate / EVERY):.1%} a step and reaches 5% of its start at step {arrival:.0f}"
+        in finding.summary
+    )
+    assert not DETECTOR["entropy-collapse"].persists(recorded(falling(rate, rows)), finding)
+
+
+def test_a_fall_that_is_levelling_off_is_not_forecast():
+    """All values are below half of the start; only the newer half of the window shows that the fall has ended."""
+    entropy = [*level(8, 1), *np.exp(-0.2 * np.arange(1, 6)), *level(3, math.exp(-1.0))]
+    assert look("entropy-collapse", {"entropy": entropy}, end=9999) is None
+    steady = [*level(8, 1), *np.exp(-0.2 * np.arange(1, 9))]
+    assert look("entropy-collapse", {"entropy": steady}, end=9999) is not None
+
+
+def test_of_a_long_log_the_last_15_percent_are_fitted():
+    """Of 200 rows the last 30 fall twice as fast as those before: the forecast is that of the last 30."""
+    fall = np.cumsum([*level(100, 0), *level(70, 0.01), *level(30, 0.02)])
+    finding = look("entropy-collapse", {"entropy": np.exp(-fall)}, end=9999)
+    assert finding.evidence["slope"] == pytest.approx(-0.02 / EVERY)
+
+
+@pytest.mark.parametrize(
+    ("target", "found"), [(1 / 1.24, False), (1 / 0.76, False), (1 / 1.26, True), (1 / 0.74, True), (0, True)]
+)
+def test_an_entropy_within_a_quarter_of_the_one_asked_for_is_no_collapse(target, found):
+    entropy = jump(1, 0.01)
+    assert bool(look("entropy-collapse", {"entropy": entropy, "entropy_target": entropy * target})) == found
+    assert look("entropy-collapse", {"entropy": entropy, "entropy_target": entropy[-7:] * target}) is not None
+
+
+def test_the_two_kinds_of_equal_groups_are_those_of_the_last_ten_rows():
+    finding = look("degenerate-groups", {"all_right": jump(0, 0.7), "all_wrong": jump(0.5, 0.2)})
+    assert finding.evidence == {"all_right": pytest.approx(0.7), "all_wrong": pytest.approx(0.2)}
+    assert (finding.severity, finding.onset) == ("note", 11 * EVERY)
+
+
+def test_a_collapse_whose_log_lacks_a_region_blames_those_it_has():
+    assert (
+        look("entropy-collapse", {"entropy": jump(1, 0.01), "flow_E4": level(20, -1)}).remedies
+        == COLLAPSE_BY_PUNISHMENT
+    )
+    assert look("entropy-collapse", {"entropy": jump(1, 0.01), "flow_E1": level(20, -1)}).remedies == COLLAPSE
+    assert look("entropy-collapse", {"entropy": jump(1, 0.01)}).remedies == COLLAPSE
