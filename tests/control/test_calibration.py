@@ -4,9 +4,11 @@ import json
 import math
 import random
 
+import numpy as np
 import pytest
 
 from entrostat.control import FlowCalibration
+from entrostat.control.calibration import Prediction
 
 
 def pairs(count: int, factor: float = 0.03, offset: float = -0.002, noise: float = 0.01, seed: int = 0):
@@ -126,3 +128,48 @@ def test_the_interval_covers_from_the_first_predictions_on() -> None:
 def test_a_confidence_outside_the_unit_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="confidence is 95"):
         fed(pairs(10)).predict(0.0).interval(95)
+
+
+@pytest.mark.parametrize("memory", [1e12, 12.0, 5.0])
+@pytest.mark.parametrize("count", [4, 5, 9, 40])
+def test_prediction_error_and_correlation_are_those_of_weighted_least_squares(memory: float, count: int) -> None:
+    """Against numpy's least squares of sqrt(w)-weighted rows, w = (1 - 1 / memory) ^ age."""
+    stream = list(pairs(count, seed=count))
+    weights = (1 - 1 / memory) ** np.arange(count)[::-1]
+    x, y = np.array(stream).T
+    design = np.stack([np.ones(count), x], axis=1)
+    solution, *_ = np.linalg.lstsq(np.sqrt(weights)[:, None] * design, np.sqrt(weights) * y, rcond=None)
+    n = weights.sum()
+    residual = (weights * (y - design @ solution) ** 2).sum()
+    mean, spread = (weights @ x) / n, weights @ (x - (weights @ x) / n) ** 2
+    calibration = fed(stream, memory)
+    prediction = calibration.predict(1.7)
+    if n <= 2:
+        assert prediction is None
+        return
+    assert prediction.degrees == pytest.approx(n - 2)
+    assert prediction.change == pytest.approx(solution @ [1, 1.7])
+    variance = residual / (n - 2) * (1 + 1 / n + (1.7 - mean) ** 2 / spread)
+    assert prediction.error == pytest.approx(math.sqrt(variance))
+    total = weights @ (y - weights @ y / n) ** 2
+    assert calibration.correlation == pytest.approx(math.sqrt(1 - residual / total))
+    falling = fed([(flow, -change) for flow, change in stream], memory)
+    assert falling.correlation == pytest.approx(-calibration.correlation)
+
+
+def test_the_interval_is_students() -> None:
+    prediction = Prediction(change=0.5, error=0.1, degrees=3.0)
+    assert prediction.interval() == pytest.approx((0.5 - 0.1 * 3.182446, 0.5 + 0.1 * 3.182446))
+    assert prediction.interval(0.5) == pytest.approx((0.5 - 0.1 * 0.764892, 0.5 + 0.1 * 0.764892))
+    for confidence in (0.0, 1.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match="confidence is"):
+            prediction.interval(confidence)
+
+
+def test_a_memory_is_refused_up_to_two_steps_more_than_there_are_features() -> None:
+    for features in (1, 2, 3):
+        assert FlowCalibration(features + 2.01, features).features == features
+        with pytest.raises(
+            ValueError, match=rf"memory is {features + 2}.*{features + 1} numbers are fitted, .*than {features + 2} st"
+        ):
+            FlowCalibration(features + 2, features)
