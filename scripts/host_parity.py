@@ -3,10 +3,10 @@
     git clone https://github.com/OpenRLHF/OpenRLHF /path/to/checkout
     python scripts/host_parity.py openrlhf --source /path/to/checkout
 
-The host's functions are pulled from the checkout by `ast` and run as they are. For every setting, on one batch, uneven
-micro-batches and two ranks, all padded: the host with two thresholds against the host steered with the same two as
-tensors (loss, gradient, metrics), and steered by ID against the host given every token's own two thresholds (gradient).
-moved counts the tokens whose gradient ID changes. Ends with status 1 where a difference is above 2e-6 or nothing moved.
+The host's functions are pulled from the checkout by `ast` and run as they are, on one batch, uneven micro-batches and
+two ranks, all padded, in every setting, each correction on: under a control that changes nothing, under ID, a weighting
+and a bonus. `parity.compare.compare` says what each is compared with. moved counts the tokens whose gradient the
+control changes. Ends with status 1 where a difference is above 2e-6 or nothing moved.
 """
 
 import argparse
@@ -26,13 +26,16 @@ def main() -> int:
     parser.add_argument("host", choices=HOSTS)
     parser.add_argument("--source", type=Path, required=True, help="a checkout of the host")
     args = parser.parse_args()
-    print(f"{'setting':32} {'cut':22} {'band':9} {'loss':>9} {'gradient':>9} {'metrics':>9} {'moved':>6}")
+    print(f"{'setting':32} {'cut':22} {'control':9} {'loss':>9} {'gradient':>9} {'metrics':>9} {'moved':>6}")
     rows = [row for case in import_module(f"parity.{args.host}").cases(args.source) for row in compare(case)]
     for row in rows:
         numbers = (f"{value:9.1e}" if value is not None else " " * 9 for value in (row.loss, row.gradient, row.metrics))
         moved = "" if row.moved is None else row.moved
         verdict = "" if row.agrees else "DIFFERS"
-        print(f"{row.case:32} {row.cut:22} {row.band:9} {' '.join(numbers)} {moved:>6} {verdict}")
+        print(f"{row.case:32} {row.cut:22} {row.control:9} {' '.join(numbers)} {moved:>6} {verdict}")
+    for control in dict.fromkeys(row.control for row in rows):
+        values = [value for row in rows if row.control == control for value in (row.loss, row.gradient, row.metrics)]
+        print(f"largest difference, {control}: {max(value for value in values if value is not None):.1e}")
     failed = sum(not row.agrees for row in rows)
     print(f"{args.host}: {len(rows) - failed} of {len(rows)} comparisons agree")
     return int(failed > 0)

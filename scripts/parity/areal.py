@@ -96,10 +96,9 @@ def cases(source: Path) -> Iterator[Case]:
     for name, changes in SETTINGS.items():
         yield Case(
             name,
+            "B",
             lambda low, high, changes=changes: step(tracker, build(changes, low, high)),
-            lambda steering, number, changes=changes: step(
-                tracker, steered_loss(build(changes, 0.2, 0.28), steering, number)
-            ),
+            lambda steering, changes=changes: step(tracker, steered_loss(build(changes, 0.0, 0.0), steering)),
         )
 
 
@@ -119,7 +118,7 @@ def step(tracker: Tracker, loss: Any) -> Any:
         }
         tracker.seen = {}
         logp = tokens.logp[chosen][mask]
-        found = loss(logp, -logp.detach(), data)
+        found = loss(logp, tokens.entropy[chosen][mask], data)
         return found * int(mask.sum()) / int(tokens.mask.sum()) * len(cut), tracker.seen
 
     return one

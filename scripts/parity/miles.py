@@ -21,7 +21,8 @@ def cases(source: Path) -> Iterator[Case]:
     parallel = Parallel()
 
     def state() -> Any:
-        return SimpleNamespace(cp=SimpleNamespace(rank=parallel.rank, size=parallel.size, group=None))
+        context = SimpleNamespace(rank=parallel.rank, size=parallel.size, group=None)
+        return SimpleNamespace(cp=context, tp=SimpleNamespace(group=None))
 
     training = source / "miles" / "backends" / "training_utils"
     home = "miles.backends.training_utils"
@@ -43,6 +44,7 @@ def cases(source: Path) -> Iterator[Case]:
     given |= {name: getattr(maths, name) for name in names.split()}
     corrections = "vanilla_tis_function icepop_function"
     tis = pull(hub / "corrections.py", corrections, f"{home}.loss_hub.corrections", **given)
+    pull(hub / "logit_processors.py", "get_responses", ours.RESPONSES, Namespace=Namespace, Iterator=Iterator, **given)
     module = pull(
         hub / "losses.py",
         "policy_loss_function",

@@ -1,4 +1,4 @@
-"""NeMo RL: loss_functions.py's ClippedPGLossFn with calculate_kl and masked_mean of its own."""
+"""NeMo RL: loss_functions.py's ClippedPGLossFn with calculate_kl, masked_mean and prepare_loss_input of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from parity.batch import Tokens
 from parity.compare import Case, Cut, Rows
 from parity.source import pull
+from torch import Tensor
 
-from entrostat.integrations.losses.nemo_rl import SteeredLoss
+from entrostat.integrations.losses.nemo_rl import ENTROPY, TOKENS, SteeredLoss
 
 DEFAULTS: dict[str, Any] = {
     "disable_ppo_ratio": False,
@@ -68,6 +69,9 @@ def cases(source: Path) -> Iterator[Case]:
     }
     given = {"calculate_kl": utils.calculate_kl, "masked_mean": utils.masked_mean, "LossFunction": object, **kinds}
     module = pull(algorithms / "loss" / "loss_functions.py", "ClippedPGLossFn", "nemo_rl.algorithms.loss", **given)
+    given["need_top_k_or_top_p_filtering"] = lambda sampling: False
+    given["get_next_token_logprobs_from_logits"] = next_token_logprobs
+    inputs = pull(algorithms / "loss" / "utils.py", "prepare_loss_input", "nemo_rl.algorithms.loss.utils", **given)
 
     def build(changes: dict[str, Any], low: float, high: float) -> Any:
         settings = {**DEFAULTS, **changes, "ratio_clip_min": low, "ratio_clip_max": high}
@@ -76,21 +80,30 @@ def cases(source: Path) -> Iterator[Case]:
     for name, changes in SETTINGS.items():
         yield Case(
             name,
-            lambda low, high, changes=changes: step(build(changes, low, high)),
-            lambda steering, number, changes=changes: step(SteeredLoss(build(changes, 0.0, 0.0), steering, number)),
+            "C",
+            lambda low, high, changes=changes: step(inputs, build(changes, low, high)),
+            lambda steering, changes=changes: step(inputs, SteeredLoss(build(changes, 0.0, 0.0), steering)),
         )
 
 
-def step(loss: Any) -> Any:
+def next_token_logprobs(input_ids: Tensor, next_token_logits: Tensor, **_: Any) -> Tensor:
+    """ln p of every token but the first, which the host computes on a GPU."""
+    return next_token_logits[:, :-1].log_softmax(-1).gather(-1, input_ids[:, 1:, None]).squeeze(-1)
+
+
+def step(inputs: Any, loss: Any) -> Any:
     """A micro-batch with the counts of the global batch; the first token of a sequence is of no loss."""
 
-    def one(tokens: Tokens, rows: Rows, rank: int, cut: Cut) -> tuple[torch.Tensor, dict[str, Any]]:  # noqa: ARG001
+    def one(tokens: Tokens, rows: Rows, rank: int, cut: Cut) -> tuple[Tensor, dict[str, Any]]:  # noqa: ARG001
         chosen = list(rows)
 
-        def whole(values: torch.Tensor) -> torch.Tensor:
+        def whole(values: Tensor) -> Tensor:
             return torch.cat([torch.zeros(len(values), 1), values.float()], 1)
 
+        logits = tokens.logits[chosen]
+        logits = torch.cat([logits, torch.zeros_like(logits[:, :1])], 1)
         data = {
+            "input_ids": whole(tokens.ids[chosen]).long(),
             "token_mask": whole(tokens.mask[chosen]),
             "sample_mask": torch.ones(len(chosen)),
             "advantages": whole(tokens.advantages[chosen]),
@@ -99,8 +112,15 @@ def step(loss: Any) -> Any:
             "reference_policy_logprobs": whole(tokens.reference[chosen]),
             "rewards": tokens.rewards[chosen],
         }
-        counts = torch.tensor(float(len(tokens.mask))), tokens.mask.sum().float()
-        found, metrics = loss(tokens.logp[chosen], data, *counts)
+        prepared, data = inputs.prepare_loss_input(logits, data, loss)
+        found, metrics = loss(
+            data=data,
+            global_valid_seqs=torch.tensor(float(len(tokens.mask))),
+            global_valid_toks=tokens.mask.sum().float(),
+            **prepared,
+        )
+        if ENTROPY in metrics:
+            loss.control.add(metrics.pop(ENTROPY), metrics.pop(TOKENS))
         return found * len(cut), metrics
 
     return one

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import torch
 from parity.batch import Tokens
-from parity.compare import Case, Cut, Rows
+from parity.compare import STEP, Case, Cut, Rows
 from parity.source import pull
 
 from entrostat.integrations.losses.openrlhf import SteeredPolicyLoss
+from entrostat.integrations.losses.steering import Steering
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain, token mean": {},
@@ -37,11 +39,15 @@ def cases(source: Path) -> Iterator[Case]:
     for name, settings in SETTINGS.items():
         yield Case(
             name,
+            "B",
             lambda low, high, settings=settings: step(build(settings, low, high)),
-            lambda steering, number, settings=settings: step(
-                SteeredPolicyLoss(build(settings, 0.0, 0.0), steering, lambda: number)
-            ),
+            lambda steering, settings=settings: step(steered(build(settings, 0.0, 0.0), steering)),
         )
+
+
+def steered(host: Any, steering: Steering) -> SteeredPolicyLoss:
+    """The host's loss under our control."""
+    return SteeredPolicyLoss(host, steering, lambda: STEP, SimpleNamespace(entropy_coef=0))
 
 
 def step(loss: Any) -> Any:
@@ -50,6 +56,9 @@ def step(loss: Any) -> Any:
     def one(tokens: Tokens, rows: Rows, rank: int, cut: Cut) -> tuple[torch.Tensor, dict[str, Any]]:  # noqa: ARG001
         every = [row for micro_batches in cut for some in micro_batches for row in some]
         chosen = list(rows)
+        if isinstance(loss, SteeredPolicyLoss):  # what the actor's forward pass hands to its hook: prompt and responses
+            entropy = torch.cat([torch.full((len(rows), 2), torch.nan), tokens.entropy[chosen].detach()], 1)
+            loss.keep_entropy(None, None, (None, SimpleNamespace(entropy=entropy)))
         found = loss(
             tokens.logp[chosen],
             tokens.old[chosen],

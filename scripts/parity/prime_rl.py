@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from parity.batch import Tokens
-from parity.compare import Case, Cut, Rows
+from parity.compare import STEP, Case, Cut, Rows
 from parity.source import install, pull
 
 from entrostat.integrations.losses import prime_rl
@@ -64,12 +64,12 @@ def cases(source: Path) -> Iterator[Case]:
 
             return step(module, loss, "weights" in settings)
 
-        def steered(steering: Any, number: int, own: dict[str, Any] = own, settings: dict[str, Any] = settings) -> Any:
-            prime_rl._resumed_at = number
+        def steered(steering: Any, own: dict[str, Any] = own, settings: dict[str, Any] = settings) -> Any:
+            prime_rl._resumed_at = STEP
             prime_rl._steering = lambda **_: steering
             return step(module, partial(prime_rl.loss, **own), "weights" in settings)
 
-        yield Case(name, host, steered)
+        yield Case(name, "A", host, steered)
 
 
 def step(module: Any, loss: Any, weighted: bool) -> Any:

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import torch
 from parity.batch import Tokens
-from parity.compare import Case, Cut, Rows
+from parity.compare import HIGH, LOW, STEP, Case, Cut, Rows
 from parity.source import pull
 from torch import Tensor
 
@@ -51,7 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def cases(source: Path) -> Iterator[Case]:
     """A case per setting."""
-    names = "agg_loss masked_mean masked_sum compute_approx_kl"
+    names = "agg_loss masked_mean masked_sum compute_approx_kl log_probs_from_logits entropy_from_logits"
     given = {"Optional": Optional, "Dict": dict, "Tuple": tuple, "np": np}
     functions = pull(source / "roll" / "utils" / "functionals.py", names, "roll.utils.functionals", **given)
     given |= {name: getattr(functions, name) for name in names.split()}
@@ -74,17 +74,20 @@ def cases(source: Path) -> Iterator[Case]:
     for name, changes in SETTINGS.items():
 
         def host(low: float, high: float, changes: Any = changes) -> Any:
-            return step(build(module.ActorWorker, changes, low, high), changes)
+            return step(build(module.ActorWorker, functions, changes, low, high), changes)
 
-        def steered(steering: Steering, number: int, changes: Any = changes) -> Any:
-            ours.steering = lambda: steering  # type: ignore[assignment]
-            return step(build(ours.EntropyActorWorker, changes, 0.2, 0.28), changes, number)
+        def steered(steering: Steering, changes: Any = changes) -> Any:
+            ours.steering = lambda *_: steering  # type: ignore[assignment]
+            return step(build(ours.EntropyActorWorker, functions, changes, 0.2, 0.28), changes)
 
-        yield Case(name, host, steered)
+        def bonus(coefficient: float, changes: Any = changes) -> Any:
+            return host(LOW, HIGH, {**changes, "entropy_loss_coef": coefficient})
+
+        yield Case(name, "C", host, steered, bonus=None if "entropy_loss_coef" in changes else bonus)
 
 
-def build(kind: Any, changes: dict[str, Any], low: float, high: float) -> Any:
-    """A worker of ROLL without its processes: settings, cache, and a strategy that returns log-probabilities."""
+def build(kind: Any, functions: Any, changes: dict[str, Any], low: float, high: float) -> Any:
+    """A worker of ROLL without its processes: settings, cache, and its functions of whole logits."""
     worker = kind.__new__(kind)
     bounds = {"ratio_enabled": True, "ratio_low": 0.8, "ratio_high": 1.2, "diff_enabled": False}
     correction = SimpleNamespace(
@@ -99,14 +102,20 @@ def build(kind: Any, changes: dict[str, Any], low: float, high: float) -> Any:
         actor_train=SimpleNamespace(),
     )  # fmt: skip
     worker._logprobs_cache = {}
-    worker.strategy = SimpleNamespace(
-        op_compute_log_probs=lambda logits, input_ids, attention_mask: logits,
-        op_compute_entropy=lambda logits, attention_mask: -logits,
-    )
+    worker.rank_info = SimpleNamespace(tp_size=1, cp_size=1)
+
+    def log_probs(logits: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        labels = input_ids[:, 1:].where(attention_mask[:, 1:].bool(), 0)
+        return functions.log_probs_from_logits(logits[:, :-1], labels) * attention_mask[:, 1:]  # type: ignore[no-any-return]
+
+    def entropy(logits: Tensor, attention_mask: Tensor) -> Tensor:
+        return functions.entropy_from_logits(logits)[:, :-1] * attention_mask[:, 1:]  # type: ignore[no-any-return]
+
+    worker.strategy = SimpleNamespace(op_compute_log_probs=log_probs, op_compute_entropy=entropy)
     return worker
 
 
-def step(worker: Any, changes: dict[str, Any], number: int = 0) -> Any:
+def step(worker: Any, changes: dict[str, Any]) -> Any:
     """A micro-batch with ROLL's counts of the global batch; the first token of a sequence is of no loss."""
     recompute = worker.pipeline_config.enable_old_logprobs_recompute
 
@@ -118,7 +127,7 @@ def step(worker: Any, changes: dict[str, Any], number: int = 0) -> Any:
         if not recompute:  # an earlier epoch's forward pass, which ROLL has kept
             worker._logprobs_cache |= {row: tokens.old[row : row + 1] for row in rows}
         batch = {
-            "input_ids": None,
+            "input_ids": torch.cat([torch.zeros(len(chosen), 1, dtype=torch.long), tokens.ids[chosen]], 1),
             "response_mask": torch.cat([torch.zeros(len(chosen), 1, dtype=torch.bool), mask], 1),
             "final_response_mask": kept.long(),
             "ref_log_probs": tokens.reference[chosen],
@@ -129,9 +138,10 @@ def step(worker: Any, changes: dict[str, Any], number: int = 0) -> Any:
         }
         counts = {"response_mask": float(tokens.mask.sum()), "final_response_mask": float(every.sum())}
         samples = {"response_mask": float(len(tokens.mask)), "final_response_mask": float(every.any(1).sum())}
-        meta = {"batch_num_tokens": counts, "global_valid_samples": samples, "global_step": number}
+        meta = {"batch_num_tokens": counts, "global_valid_samples": samples, "global_step": STEP}
         data = SimpleNamespace(batch=batch, meta_info=meta, non_tensor_batch={"sample_uuid": np.array(rows)})
-        loss, metrics = worker.loss_func(data, tokens.logp[chosen])
+        logits = tokens.logits[chosen]
+        loss, metrics = worker.loss_func(data, torch.cat([logits, torch.zeros_like(logits[:, :1])], 1))
         return loss * len(cut), metrics
 
     return one

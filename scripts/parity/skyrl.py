@@ -71,10 +71,9 @@ def cases(source: Path) -> Iterator[Case]:
 
         yield Case(
             name,
+            "A",
             lambda low, high, config=config: step(loss, config(low, high)),
-            lambda steering, number, config=config: step(
-                steered_loss(loss, steering, lambda: number), config(0.0, 0.0)
-            ),
+            lambda steering, config=config: step(steered_loss(loss, steering), config(0.0, 0.0)),
         )
 
 

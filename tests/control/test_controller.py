@@ -36,6 +36,25 @@ def test_the_rule_in_force_is_that_of_the_steps_done() -> None:
         assert controller.rule() == strategy.rule(step, TOTAL)
 
 
+def test_a_schedule_advances_without_a_measurement_and_nothing_observes_one() -> None:
+    schedule, following = EntropyController(IncreaseThenDecrease(), TOTAL), EntropyController(OscillatoryDecay(), TOTAL)
+    before = following.state_dict()["parts"]
+    for step in (1, 5, TOTAL):
+        schedule.advance(step)
+        following.advance(step)
+        assert schedule.rule() == IncreaseThenDecrease().rule(step, TOTAL)
+    assert following.state_dict()["parts"] == before
+    assert schedule.metrics() == {}
+    with pytest.raises(ValueError, match="step is 4 after step 40"):
+        schedule.advance(4)
+    with pytest.raises(ValueError, match="of None"):
+        EntropyController(Constant()).advance(1)
+    observed = EntropyController(Constant(), TOTAL)
+    observed.advance(3)
+    observed.observe(4, 2.0, 1)
+    assert observed.metrics()["entropy"] == 2.0
+
+
 def test_entropy_is_the_sum_over_the_count_and_smoothed_from_the_first() -> None:
     controller = EntropyController(Constant(), TOTAL, ema=0.5)
     smoothed = []

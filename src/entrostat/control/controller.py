@@ -118,6 +118,17 @@ class EntropyController:
         self._step, self._smoothed = step, smoothed
         self._metrics = {"entropy": entropy, "entropy_smoothed": smoothed, **in_force}
 
+    def advance(self, step: int) -> None:
+        """Set the optimizer steps done, without a measurement: schedules move, and no part observes anything.
+
+        For trainers that measure no entropy, and for a resumed run. Raises ValueError for a step before the current one
+        and if total_steps is not set.
+        """
+        if self.total_steps is None or step < self._step:
+            raise ValueError(f"step is {step} after step {self._step} of {self.total_steps}; advance in order")
+        self._step, self._done = step, progress(step, self.total_steps)
+        self._set_progress()
+
     def rule(self) -> ClipBand:
         """The clip rule in force for the next optimizer step."""
         self._set_progress()

@@ -58,14 +58,15 @@ def checkout(tmp_path, monkeypatch):
 
 def test_the_same_loss_agrees(checkout):
     rows = [row for case in openrlhf.cases(checkout) for row in compare(case)]
-    assert len(rows) == 6
+    assert {row.control for row in rows} == {"nothing", "id", "weights", "library", "entropy"}
+    assert len(rows) == 15
     assert all(row.agrees for row in rows)
-    assert all(row.moved for row in rows if row.band == "id")
+    assert all(row.moved for row in rows if row.control in ("id", "weights", "library"))
 
 
 class Swapped(SteeredPolicyLoss):
     def forward(self, *args, **kwargs):
-        low, high = self.control.thresholds(self.step(), args[1])
+        low, high = self.control.thresholds(args[1], (0.2, 0.28))
         self.host.clip_eps_low, self.host.clip_eps_high = high, low
         return self.host(*args, **kwargs)
 
@@ -86,12 +87,32 @@ class Unmoved(SteeredPolicyLoss):
         return self.host(*args, **kwargs)
 
 
+class Shifted(SteeredPolicyLoss):
+    def keep_entropy(self, model, inputs, output):
+        output[1].entropy = output[1].entropy.roll(1, 1)
+        super().keep_entropy(model, inputs, output)
+
+
+class Unweighted(SteeredPolicyLoss):
+    def forward(self, log_probs, old, advantages, **kwargs):
+        return self.host(log_probs, old, advantages, **kwargs)
+
+
 @pytest.mark.parametrize(
-    ("broken", "band"), [(Swapped, "id"), (Unmasked, "constant"), (Silent, "constant"), (Unmoved, "id")]
+    ("broken", "controls"),
+    [
+        (Swapped, {"id", "library", "weights", "nothing"}),
+        (Unmasked, {"nothing", "entropy"}),
+        (Silent, {"nothing", "weights"}),
+        (Unmoved, {"id", "library", "weights"}),
+        (Shifted, {"weights", "library", "entropy"}),
+        (Unweighted, {"weights", "library", "id"}),
+    ],
 )
-def test_another_loss_is_seen(checkout, monkeypatch, broken, band):
+def test_another_loss_is_seen(checkout, monkeypatch, broken, controls):
     monkeypatch.setattr(openrlhf, "SteeredPolicyLoss", broken)
-    rows = [row for case in openrlhf.cases(checkout) for row in compare(case) if row.band == band]
+    rows = [row for case in openrlhf.cases(checkout) for row in compare(case) if row.control in controls]
+    assert len(rows) == 3 * len(controls)
     assert not any(row.agrees for row in rows)
 
 

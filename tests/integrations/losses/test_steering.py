@@ -1,110 +1,259 @@
-"""Hosts steered by their thresholds. Losses of our own, which read them as the hosts' do, stand in for the hosts';
-`scripts/host_parity.py` holds the adapters beside the hosts themselves.
+"""Trainers whose own loss runs under our control: thresholds, weights and bonus of every step, through a kill.
+
+Losses of our own, which read what the hosts' read, stand in for the hosts'; `scripts/host_parity.py` holds the adapters
+beside the hosts themselves.
 """
 
-import functools
-import pickle
-import sys
-from types import ModuleType, SimpleNamespace
+import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
+from steered_hosts import (
+    HOSTS,
+    LENGTH,
+    ROWS,
+    Areal,
+    Host,
+    HostModule,
+    Miles,
+    Nemo,
+    NemoLoss,
+    NemoPolicy,
+    OpenRlhf,
+    Prime,
+    Roll,
+    SaveState,
+    SkyRl,
+    Slime,
+    Tokens,
+    skyrl_loss,
+)
 
-from entrostat.control import Constant, IncreaseThenDecrease, OscillatoryDecay
-from entrostat.integrations.losses import areal, miles, nemo_rl, openrlhf, prime_rl, roll, skyrl, slime, steering
-from entrostat.integrations.losses.steering import CONTROL, Overlay, Steering
+from entrostat.control import Constant, EntropyController, IncreaseThenDecrease, OscillatoryDecay, Part
+from entrostat.control.part import weighting
+from entrostat.integrations.losses import areal, nemo_rl, openrlhf, prime_rl, roll, skyrl, slime, steering
+from entrostat.integrations.losses.steering import (
+    CONTROL,
+    HandedOver,
+    Overlay,
+    Steering,
+    parse,
+    read_state,
+    write_state,
+)
 from entrostat.objective import AbcClip, ClipRule, policy_loss
 
-HOSTS = [areal, miles, nemo_rl, openrlhf, prime_rl, roll, skyrl, slime]
-ROWS, LENGTH, TOTAL = 3, 8, 10
-ID = Steering(IncreaseThenDecrease(), TOTAL)
-STEPS = (0, 4, TOTAL)
+TOTAL = 5
+SHARPNESS = (0.2, 1.5, 6.0, 4.0, 0.5)  # of the tokens of each step, so that the entropy moves
+ID = {"strategy": {"name": "id"}}
+FOLLOWING = {"strategy": {"name": "od", "h_init": 1.4, "h_min_ratio": 0.5}}
+LIKELY = {"parts": [{"name": "test_steering:Unlikely"}]}
+SETTINGS = {  # what each kind of host can do
+    "A": {**ID, **LIKELY},
+    "B": {**FOLLOWING, "reweighting": {"name": "skip-region", "region": "E2"}},
+    "C": {**FOLLOWING, "reweighting": {"name": "polarity-aware", "reference": {"points": [[0, 1.0]]}}, "ema": 0.3},
+}
+BONUS = {"bonus": {"name": "adaptive", "target": 1.2, "delta": 0.1}}
+
+
+class Unlikely(Part):
+    """Weights 1 - p / 2, which need ln p alone."""
+
+    def weights(self, batch):
+        return 1 - batch.stats.logp.exp() / 2
+
+
+def settings_of(kind):
+    """The most that a host can do."""
+    if kind in (SkyRl, *SkyRl.__subclasses__()):
+        return {**FOLLOWING, **LIKELY, **BONUS}
+    return {**SETTINGS[kind.module.TIER], **(BONUS if kind in (Slime, Miles, Roll, OpenRlhf) else {})}
 
 
 @pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(0)
-    old = -0.1 - 2 * torch.rand(ROWS, LENGTH, generator=generator)
-    ratios = torch.linspace(0.5, 1.9, ROWS * LENGTH)[torch.randperm(ROWS * LENGTH, generator=generator)]
-    logp = (old + ratios.log().view_as(old)).requires_grad_()
-    advantages = torch.tensor([1.0, -0.5, 2.0])[:, None].expand(ROWS, LENGTH)
-    mask = torch.arange(LENGTH) < torch.tensor([8, 5, 2])[:, None]
-    return SimpleNamespace(logp=logp, old=old, advantages=advantages, mask=mask)
+def start(tmp_path, monkeypatch):
+    """A host in a new process under a control: start(kind, settings)."""
+
+    def begin(kind, settings):
+        settings = {"total_steps": TOTAL, **settings}
+        file = tmp_path / "control.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        monkeypatch.setenv(CONTROL, str(file))
+        monkeypatch.setattr(kind, "kwargs", {**settings, "kl_tau": 0.5}, raising=False)
+        steering.steering_of_file.cache_clear()
+        return kind(monkeypatch, tmp_path / "run")
+
+    (tmp_path / "run").mkdir()
+    yield begin
+    steering.steering_of_file.cache_clear()
+    for cached in (areal._actor, roll._worker):
+        cached.cache_clear()
+    Prime.forget()
 
 
-def clipped(batch, low, high):
-    """PPO's loss of every token as the hosts write it."""
-    ratio = (batch.logp - batch.old).exp()
-    return -torch.min(ratio * batch.advantages, ratio.clamp(1 - low, 1 + high) * batch.advantages)
+def library(settings, lost=None):
+    """Gradient and entropy coefficient of every step by the library's own controller and loss; the losses are sums.
+
+    lost: a step whose entropy is not observed.
+    """
+    controller = parse({"total_steps": TOTAL, **settings}, "here", "C", "a coefficient").controller
+    for number in range(TOTAL):
+        tokens = Tokens(SHARPNESS[number])
+        stats, total = tokens.stats, 0
+        for rows in ([0], [1, 2]):
+            part = tokens.rows(rows)
+            factors = controller.weights(part.stats, part.advantages, part.mask, old_logp=part.old)
+            out = policy_loss(part.logp, part.old, part.advantages * factors, part.mask, rule=controller.rule())
+            total = total + out.per_token[part.mask].sum()
+        coefficient = controller.entropy_coef()
+        loss = total - coefficient * stats.entropy[tokens.mask].sum()
+        yield torch.autograd.grad(loss, tokens.logp)[0], coefficient
+        entropy, count = float(stats.entropy[tokens.mask].detach().double().sum()), int(tokens.mask.sum())
+        if number != lost and any(part.needs_entropy for part in controller.parts):
+            controller.observe(number + 1, entropy, count)
+        else:
+            controller.advance(number + 1)
 
 
-def expected(batch, step):
-    """The gradient of the summed token losses under ID's rule after `step` steps, by the library's own loss."""
-    rule = IncreaseThenDecrease().rule(step, TOTAL)
-    out = policy_loss(batch.logp, batch.old, batch.advantages, batch.mask, rule=rule)
-    return torch.autograd.grad(out.per_token[batch.mask].sum(), batch.logp, retain_graph=True)[0]
+def trained(host, numbers):
+    """The gradient of every step of a host."""
+    for number in numbers:
+        tokens = Tokens(SHARPNESS[number])
+        host.step(number, tokens)
+        yield tokens.logp.grad
 
 
-def same(batch, loss, step):
-    found = torch.autograd.grad(loss, batch.logp, retain_graph=True)[0]
-    torch.testing.assert_close(found, expected(batch, step), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("kind", HOSTS)
+@pytest.mark.parametrize("killed", [None, 3])
+def test_every_step_is_the_librarys_through_a_kill_and_a_resume(start, kind, killed):
+    settings = settings_of(kind)
+    host = start(kind, settings)
+    found = list(trained(host, range(killed or TOTAL)))
+    if killed:
+        host.kill()
+        found += trained(host, range(killed, TOTAL))
+    expected, coefficients = zip(*library(settings), strict=True)
+    for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-6, msg=lambda text, k=number: f"step {k}: {text}")
+    plain = next(zip(*library({}), strict=True))
+    assert sum(not torch.allclose(a, b, atol=1e-4) for a, b in zip(found, plain, strict=True)) >= 3  # it did something
+    if "bonus" in settings:
+        assert host.coefficients == pytest.approx([one for one in coefficients for _ in range(2)])
+        assert len(set(coefficients)) > 2
 
 
-def stand_in(monkeypatch, path, **names):
-    """A module of the host, and its parents."""
-    parts = path.split(".")
-    for end in range(1, len(parts) + 1):
-        name = ".".join(parts[:end])
-        if name not in sys.modules:
-            monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    for name, value in names.items():
-        monkeypatch.setattr(sys.modules[path], name, value, raising=False)
+@pytest.mark.parametrize("kind", HOSTS)
+def test_without_a_strategy_the_thresholds_stay_the_hosts(start, kind):
+    settings = LIKELY
+    host = start(kind, settings)
+    if kind is Prime:
+        kind.kwargs |= {"dppo_mask_low": 9.0, "dppo_mask_high": 9.0}
+        own = ClipRule.constant(1 - 1e-6, 1e6)
+    else:
+        own = ClipRule.constant(0.2, 0.2)
+    tokens = Tokens()
+    host.step(0, tokens)
+    factors = 1 - tokens.logp.detach().exp() / 2
+    out = policy_loss(tokens.logp, tokens.old, tokens.advantages * factors, tokens.mask, rule=own)
+    expected = torch.autograd.grad(out.per_token[tokens.mask].sum(), tokens.logp)[0]
+    torch.testing.assert_close(tokens.logp.grad, expected, rtol=2e-4, atol=2e-6)
 
 
-@pytest.fixture
-def control(tmp_path, monkeypatch):
-    """ENTROSTAT_CONTROL as a user sets it."""
-    file = tmp_path / "control.yaml"
-    file.write_text(f"strategy: {{name: id}}\ntotal_steps: {TOTAL}\n")
-    monkeypatch.setenv(CONTROL, str(file))
-    return file
+@pytest.mark.parametrize("kind", [Slime, Miles, Roll, Areal, Nemo, OpenRlhf])
+def test_a_resume_without_the_state_is_refused(start, kind):
+    host = start(kind, settings_of(kind))
+    list(trained(host, range(2)))
+    for file in host.folder.rglob("*.json"):
+        file.unlink()
+    if kind in (Nemo, OpenRlhf):
+        host.saved = {**host.saved, "states": {}, nemo_rl.STATE: None}
+
+    def resumed():
+        (Host if kind in (Slime, Miles) else kind).kill(host)
+        list(trained(host, [2]))
+
+    with pytest.raises(ValueError, match=r"state of the controller"):
+        resumed()
 
 
-@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.__name__.rpartition(".")[2])
-def test_every_host_names_its_tier(host):
-    assert host.TIER in ("A", "B")
-    assert f"Tier {host.TIER}" in " ".join(host.__doc__.split())
+def test_killed_between_two_rollouts_slime_loses_one_observation(start):
+    settings = {**FOLLOWING, "reweighting": {"name": "fixed", "expanding": 2.0}}
+    host = start(Slime, settings)
+    list(trained(host, range(2)))
+    Host.kill(host)
+    (found,) = trained(host, [2])
+    expected = [gradient for gradient, _ in library(settings, lost=1)]
+    torch.testing.assert_close(found, expected[2], rtol=2e-4, atol=2e-6)
 
 
-def test_thresholds_are_the_bounds_of_the_rule_at_each_token(batch):
-    for step in (*STEPS, TOTAL + 5):
-        low, high = IncreaseThenDecrease().rule(min(step, TOTAL), TOTAL).bounds(batch.old)
-        found = [torch.as_tensor(one).expand(ROWS, LENGTH) for one in ID.thresholds(step, batch.old)]
-        torch.testing.assert_close(found, [1 - low, high - 1])
+WEIGHTINGS = {  # what each registered weighting reads, so what a host has to hand over
+    "80/20": "B",
+    "clip-cov": "A",
+    "entropy-outliers": "B",
+    "skip-region": "B",
+    "fixed": "C",
+    "polarity-aware": "C",
+    "target-weights": "C",
+    "opefo": "C",
+    "steer": "B",
+    "stare": "A, following",
+    "entrocraft": "A, following",
+    "entropic": "A, following",
+    "gepo": "none",
+}
+REQUIRED = {  # settings without a default; a group of GEPO is rollout.samples of a recipe
+    "fixed": {"expanding": 2.0},
+    "target-weights": {"curve": {"points": [[0, 1.0]]}},
+    "entropic": {"target": 1.0},
+    "skip-region": {"region": "E1"},
+    "gepo": {"group_size": 8},
+}
 
 
-def test_a_constant_band_is_two_numbers_and_padding_does_no_harm(batch):
-    assert Steering(Constant(ClipRule.constant(0.2, 0.28)), 1).thresholds(0, batch.old) == (0.2, 0.28)
-    broken = batch.old.clone()
-    broken[0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
-    for threshold in ID.thresholds(0, broken):
-        assert bool(threshold.isfinite().all())
+def test_every_registered_weighting_is_in_the_table():
+    assert set(weighting) == set(WEIGHTINGS)
 
 
-def test_what_needs_more_than_thresholds_is_refused():
-    with pytest.raises(ValueError, match="OscillatoryDecay, which follows the entropy"):
-        Steering(OscillatoryDecay(), TOTAL)
+@pytest.mark.parametrize("tier", ["A", "B", "C"])
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_a_weighting_is_refused_by_name_where_the_host_does_not_hand_over_what_it_reads(name, tier):
+    needs, _, follows = WEIGHTINGS[name].partition(", ")
+    choice = {"reweighting": {"name": name, **REQUIRED.get(name, {})}, "total_steps": 3}
+    if needs <= tier and not (follows and tier == "A"):
+        control = parse(choice, "file", tier)
+        control.begin_step(0)
+        tokens = Tokens()
+        known = {field: getattr(tokens.stats, field).detach() for field in steering.HANDED[tier]}
+        factors = control.weights(HandedOver(**known), tokens.advantages, tokens.mask, tokens.old)
+        expected = control.controller.weights(tokens.stats, tokens.advantages, tokens.mask, old_logp=tokens.old)
+        assert name == "clip-cov" or torch.equal(factors, expected)
+        assert (control.weights(HandedOver(**known), tokens.advantages, tokens.mask & False, tokens.old) == 1).all()
+    else:
+        with pytest.raises(ValueError, match=r"file: \w+.*(needs the|follows the entropy|whole groups)"):
+            parse(choice, "file", tier)
+
+
+def test_what_a_host_cannot_do_is_refused_by_name():
+    choice = {"bonus": {"name": "constant", "value": 0.1}, "total_steps": 3}
+    with pytest.raises(ValueError, match="file: ConstantBonus is an entropy bonus, and this host's loss has none"):
+        parse(choice, "file", "C")
+    with pytest.raises(ValueError, match="OscillatoryDecay follows the entropy"):
+        Steering(EntropyController(OscillatoryDecay(), total_steps=TOTAL))
     with pytest.raises(ValueError, match="AbcClip clips differently from PPO's minimum"):
-        Steering(Constant(AbcClip()), TOTAL)
+        Steering(EntropyController(Constant(AbcClip()), total_steps=TOTAL))
+    assert Steering(EntropyController(OscillatoryDecay(), total_steps=TOTAL), measured=True).follows
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("strategy: id\ntotal_steps: 5\nreweighting: {name: polarity-aware}\n", "reweighting: this host reads only"),
+        ("strategy: id\ntotal_steps: 5\ndual_clip: 3\n", "dual_clip: hosts read only"),
         ("strategy: id\n", "total_steps is None; give the host's training steps"),
         ("strategy: id\ntotal_steps: 0\n", "total_steps is 0"),
         ("strategy: {name: idd}\ntotal_steps: 5\n", "idd"),
+        ("reweighting: {name: 80-20}\ntotal_steps: 5\n", "80-20"),
         ("- 1\n", "not a mapping"),
     ],
 )
@@ -125,6 +274,56 @@ def test_without_a_control_file_nothing_trains(tmp_path, monkeypatch):
         steering.steering()
 
 
+def thresholds(band, old, own=(0.2, 0.28)):
+    control = Steering(EntropyController(Constant(band), total_steps=1))
+    return control.thresholds(old, own)
+
+
+def test_thresholds_are_the_bounds_of_the_rule_at_each_token():
+    old = Tokens().old
+    for step in (0, 2, TOTAL, TOTAL + 5):
+        control = Steering(EntropyController(IncreaseThenDecrease(), total_steps=TOTAL))
+        control.begin_step(step)
+        low, high = IncreaseThenDecrease().rule(min(step, TOTAL), TOTAL).bounds(old)
+        found = [torch.as_tensor(one).expand(ROWS, LENGTH) for one in control.thresholds(old, (9.0, 9.0))]
+        torch.testing.assert_close(found, [1 - low, high - 1])
+
+
+def test_a_constant_band_is_two_numbers_and_padding_does_no_harm():
+    old = Tokens().old
+    assert thresholds(ClipRule.constant(0.2, 0.28), old, (9.0, 9.0)) == (0.2, 0.28)
+    old[0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    assert all(bool(one.isfinite().all()) for one in thresholds(IncreaseThenDecrease().rule(0, 1), old))
+
+
+def test_micro_batches_and_ranks_add_up_and_padding_does_not_count(monkeypatch):
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    control = Steering(EntropyController(OscillatoryDecay(), total_steps=TOTAL), "B")
+    control.begin_step(0)
+    control.begin_step(0)  # a step has several mini-batches
+    for row, value in enumerate((2.0, 6.0)):
+        control.record(torch.where(mask[row].bool(), value, torch.nan), mask[row])
+    assert control.mean() == 3.0
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    other = torch.tensor([4.0, 1.0], dtype=torch.float64)  # a token of another rank
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.add_(other))
+    control.begin_step(1)
+    assert control.controller.metrics()["entropy"] == pytest.approx(16 / 5)
+
+
+def test_a_state_file_is_whole_or_not_there(tmp_path):
+    control = Steering(EntropyController(OscillatoryDecay(), total_steps=TOTAL), "B")
+    control.begin_step(2)
+    write_state(tmp_path, control)
+    (folder,) = tmp_path.iterdir()
+    assert [file.name for file in folder.iterdir()] == ["step_2.json"]
+    assert read_state("host", (None, tmp_path), 2) == json.loads(json.dumps(control.state_dict()))
+    with pytest.raises(ValueError, match=r"host resumes at step 4, .*step_4\.json, .*step_3\.json"):
+        read_state("host", (tmp_path,), 4)
+    write_state(None, control)
+
+
 def test_an_overlay_replaces_what_it_names_and_leaves_the_object_alone():
     base = SimpleNamespace(a=1, b=2)
     assert (Overlay(base, a=3).a, Overlay(base, a=3).b, base.a) == (3, 2, 1)
@@ -132,301 +331,141 @@ def test_an_overlay_replaces_what_it_names_and_leaves_the_object_alone():
         _ = Overlay(base).c
 
 
-class HostModule(torch.nn.Module):
-    """OpenRLHF's loss module, as far as the adapter knows it."""
-
-    policy_loss_type = "ppo"
-    clip_eps_low = clip_eps_high = 0.2
-
-    def forward(self, log_probs, old_log_probs, advantages, action_mask=None, **_):
-        batch = SimpleNamespace(logp=log_probs, old=old_log_probs, advantages=advantages)
-        return (clipped(batch, self.clip_eps_low, self.clip_eps_high) * action_mask).sum(), "kl"
+@pytest.mark.parametrize("kind", HOSTS)
+def test_every_host_names_its_tier(kind):
+    assert f"Tier {kind.module.TIER}" in " ".join(kind.module.__doc__.split()) or kind is Miles
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_openrlhf(batch, step):
-    host = HostModule()
-    loss, kl = openrlhf.SteeredPolicyLoss(host, ID, lambda: step)(
-        batch.logp, batch.old, batch.advantages, action_mask=batch.mask
-    )
-    same(batch, loss, step)
-    assert (kl, host.clip_eps_low, host.clip_eps_high) == ("kl", 0.2, 0.2)
+@pytest.mark.parametrize("kind", [Slime, Miles])
+def test_slime_leaves_its_settings_alone_and_needs_its_hook(start, kind):
+    host = start(kind, ID)
+    with pytest.raises(ValueError, match=rf"before_train_step_hook_path .*\.{kind.module.HOST}\.before_train_step"):
+        host.loss(Tokens())
+    list(trained(host, [1]))
+    assert (host.args.eps_clip, host.args.eps_clip_high) == (0.2, 0.2)
+    assert host.loss(Tokens(), old=False)[1] == {"tis": True}  # no old log-probabilities: every ratio is 1
+    host.args.advantage_estimator = "gspo"
+    with pytest.raises(ValueError, match=f"{kind.module.HOST}: advantage_estimator is 'gspo'"):
+        host.loss(Tokens())
+
+
+@pytest.mark.parametrize(("setting", "value"), [("rollout_top_p", 0.9), ("allgather_cp", True)])
+def test_slime_refuses_settings_under_which_its_logits_are_not_the_loss_s(start, setting, value):
+    host = start(Slime, settings_of(Slime))
+    setattr(host.args, setting, value)
+    with pytest.raises(ValueError, match=f"slime: {setting} is {value}"):
+        host.step(0, Tokens())
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "name"),
+    [
+        (Slime, lambda host: host.args, "entropy_coef"),
+        (Roll, lambda host: host.worker.pipeline_config, "entropy_loss_coef"),
+    ],
+)
+def test_a_coefficient_of_the_hosts_own_beside_a_bonus_is_refused(start, kind, place, name):
+    host = start(kind, BONUS)
+    setattr(place(host), name, 0.01)
+    with pytest.raises(ValueError, match=f"{name} is 0.01"):
+        host.step(0, Tokens())
+
+
+@pytest.mark.parametrize("coefficient", [None, 0.01])
+def test_openrlhf_is_told_to_compute_the_entropy(start, monkeypatch, coefficient):
+    monkeypatch.setattr(OpenRlhf, "coefficient", coefficient)
+    with pytest.raises(ValueError, match=rf"OpenRLHF: actor\.entropy_coef is {coefficient}"):
+        start(OpenRlhf, settings_of(OpenRlhf))
+    start(OpenRlhf, ID)
+
+
+def test_openrlhf_and_skyrl_refuse_a_ratio_that_is_not_a_tokens():
+    host, control = HostModule(), Steering(EntropyController(IncreaseThenDecrease(), total_steps=TOTAL))
     host.policy_loss_type = "gspo"
     with pytest.raises(ValueError, match=r"OpenRLHF: actor\.policy_loss_type is 'gspo'"):
-        openrlhf.SteeredPolicyLoss(host, ID, lambda: step)
+        openrlhf.SteeredPolicyLoss(host, control, lambda: 0, SimpleNamespace(entropy_coef=None))
+    algorithm = SimpleNamespace(policy_loss_type="gspo")
+    with pytest.raises(ValueError, match=r"SkyRL: trainer\.algorithm\.policy_loss_type is 'gspo'"):
+        skyrl.steered_loss(skyrl_loss, control)(None, None, None, config=algorithm)
 
 
-def test_openrlhfs_actor_is_steered_by_its_schedulers_step(batch):
-    class PolicyModelActor:
-        def init_model_from_pretrained(self, strategy):
-            self.trainer = SimpleNamespace(actor_loss_fn=HostModule(), actor_scheduler=SimpleNamespace(last_epoch=0))
-            return strategy
-
-    actor = openrlhf.steered_actor(PolicyModelActor, ID)()
-    assert actor.init_model_from_pretrained("strategy") == "strategy"
-    for step in STEPS:
-        actor.trainer.actor_scheduler.last_epoch = step
-        same(
-            batch, actor.trainer.actor_loss_fn(batch.logp, batch.old, batch.advantages, action_mask=batch.mask)[0], step
-        )
+def test_a_checkpoint_of_skyrl_in_the_cloud_is_refused():
+    with pytest.raises(ValueError, match=r"trainer\.ckpt_path is s3://bucket/run"):
+        skyrl.state_file("s3://bucket/run")
 
 
-def slime_world(monkeypatch, batch, home):
-    def policy_loss_function(args, rollout, logits, sum_of_sample_mean):
-        per_token = clipped(batch, args.eps_clip, args.eps_clip_high) if rollout.get("log_probs") else batch.logp
-        return (per_token * batch.mask).sum(), {"tis": args.use_tis}
-
-    stand_in(monkeypatch, home, policy_loss_function=policy_loss_function)
-    monkeypatch.setattr(slime, "_rollout", None)
-    args = {"advantage_estimator": "grpo", "use_rollout_logprobs": False, "use_tis": True, "eps_clip": 0.2}
-    return SimpleNamespace(**args, eps_clip_high=0.2)
-
-
-@pytest.mark.parametrize("host", [slime, miles], ids=["slime", "miles"])
-def test_slime_and_miles(batch, monkeypatch, control, host):
-    args = slime_world(monkeypatch, batch, host.LOSS)
-    rollout = {"log_probs": list(batch.old.unbind())}
-    with pytest.raises(ValueError, match=rf"before_train_step_hook_path .*entrostat\.integrations\.{host.HOST}\."):
-        host.loss_function(args, rollout, None, None)
-    for step in STEPS:
-        host.before_train_step(args, step, 0, None, None, None)
-        steered = slime_batch(monkeypatch, host, args, rollout, batch)
-        same(batch, steered, step)
-    assert args.eps_clip == 0.2
-    plain, metrics = host.loss_function(args, {"log_probs": None}, None, None)
-    assert metrics == {"tis": True}
-    assert torch.equal(torch.autograd.grad(plain, batch.logp)[0], batch.mask.float())
-    args.advantage_estimator = "gspo"
-    with pytest.raises(ValueError, match=f"{host.HOST}: advantage_estimator is 'gspo'"):
-        host.loss_function(args, rollout, None, None)
-
-
-def slime_batch(monkeypatch, host, args, rollout, batch):
-    """The host's loss over flat tensors, as slime packs them."""
-    flat = SimpleNamespace(
-        logp=batch.logp.flatten(),
-        old=batch.old.flatten(),
-        advantages=batch.advantages.flatten(),
-        mask=batch.mask.flatten(),
-    )
-    module = sys.modules[host.LOSS]
-    plain = module.policy_loss_function
-    monkeypatch.setattr(
-        module,
-        "policy_loss_function",
-        lambda args, *_: ((clipped(flat, args.eps_clip, args.eps_clip_high) * flat.mask).sum(), {}),
-    )
-    loss = host.loss_function(args, rollout, None, None)[0]
-    monkeypatch.setattr(module, "policy_loss_function", plain)
-    return loss
-
-
-class RollWorker:
-    """ROLL's actor worker, as far as the adapter knows it."""
-
-    def __init__(self, batch):
-        self.seen = batch
-        self.pipeline_config = SimpleNamespace(
-            importance_sampling="token", actor_train=SimpleNamespace(), use_pg_clip_range=False, pg_clip=0.2
-        )
-
-    def get_old_log_probs_with_cache(self, data, log_probs):
-        return self.seen.old
-
-    def loss_func(self, data, output_tensor):
-        old, config = self.get_old_log_probs_with_cache(data, self.seen.logp), self.pipeline_config
-        assert config.use_pg_clip_range
-        assert old is self.seen.old
-        return (clipped(self.seen, config.pg_clip_low, config.pg_clip_high) * self.seen.mask).sum(), {
-            "m": config.pg_clip
-        }
-
-
-def test_roll(batch, monkeypatch, control):
-    stand_in(monkeypatch, "roll.pipeline.rlvr.actor_worker", ActorWorker=RollWorker)
-    roll._worker.cache_clear()
-    worker = roll.EntropyActorWorker(batch)
-    plain = worker.pipeline_config
-    for step in STEPS:
-        loss, metrics = worker.loss_func(SimpleNamespace(meta_info={"global_step": step}), None)
-        same(batch, loss, step)
-        assert metrics == {"m": 0.2}
-        assert worker.pipeline_config is plain
+def test_roll_keeps_what_its_cluster_reads_of_train_step_and_needs_the_step(start):
+    host = start(Roll, ID)
+    assert type(host.worker).train_step.BIND_WORKER_METHOD_FLAG == "dispatch"
+    plain = host.worker.pipeline_config
+    list(trained(host, [0]))
+    assert host.worker.pipeline_config is plain
     with pytest.raises(ValueError, match="meta_info has no global_step"):
-        worker.loss_func(SimpleNamespace(meta_info={}), None)
+        host.worker.train_step(SimpleNamespace(meta_info={}))
     plain.importance_sampling = "seq"
     with pytest.raises(ValueError, match="ROLL: importance_sampling is 'seq'"):
-        worker.loss_func(SimpleNamespace(meta_info={"global_step": 0}), None)
-    roll._worker.cache_clear()
-
-
-class NemoLoss:
-    """NeMo RL's loss object, as far as the adapter knows it."""
-
-    sequence_level_importance_ratios = use_cispo = disable_ppo_ratio = force_on_policy_ratio = False
-    ratio_clip_min = ratio_clip_max = 0.2
-    loss_type = "TOKEN_LEVEL"
-
-    def __call__(self, next_token_logprobs, data, seqs, toks):
-        old, advantages, mask = (data[name][:, 1:] for name in ("prev_logprobs", "advantages", "token_mask"))
-        batch = SimpleNamespace(logp=next_token_logprobs, old=old, advantages=advantages)
-        return (clipped(batch, self.ratio_clip_min, self.ratio_clip_max) * mask).sum(), {"gen_kl_error": 0.0}
-
-
-def nemo_data(batch):
-    def whole(x):
-        return torch.cat([torch.zeros(ROWS, 1), x.float()], 1)
-
-    return {"prev_logprobs": whole(batch.old), "advantages": whole(batch.advantages), "token_mask": whole(batch.mask)}
-
-
-class Policy:
-    """NeMo RL's policy: what reaches its workers is a copy of the loss, new at every call."""
-
-    def __init__(self, batch):
-        self.batch, self.losses = batch, []
-
-    def train(self, data, loss_fn, timer=None):
-        copy = pickle.loads(pickle.dumps(loss_fn))
-        self.losses.append(copy(self.batch.logp, data, None, None)[0])
-        return "results"
-
-
-def test_nemo_rl_counts_on_from_the_step_that_was_resumed(batch):
-    policy = Policy(batch)
-    steered = nemo_rl.steer(policy, NemoLoss(), SimpleNamespace(total_steps=3), ID)
-    assert steered.loss_type == "TOKEN_LEVEL"
-    for _ in range(3):
-        assert policy.train(nemo_data(batch), steered, timer=None) == "results"
-    policy.train(nemo_data(batch), NemoLoss())  # another loss, such as a validation's, is no step
-    assert steered.step == 6
-    for loss, step in zip(policy.losses, (3, 4, 5), strict=False):
-        same(batch, loss, step)
-    assert steered.loss_fn.ratio_clip_min == 0.2
+        list(trained(host, [1]))
 
 
 @pytest.mark.parametrize("name", ["use_cispo", "force_on_policy_ratio", "disable_ppo_ratio"])
-def test_nemo_rl_refuses_a_ratio_that_is_not_clipped(name):
-    loss = NemoLoss()
+def test_nemo_rl_refuses_a_ratio_that_is_not_clipped(start, name):
+    host, loss = start(Nemo, ID), NemoLoss()
     setattr(loss, name, True)
     with pytest.raises(ValueError, match=rf"NeMo RL: loss_fn\.{name} is True"):
-        nemo_rl.SteeredLoss(loss, ID)
+        nemo_rl.SteeredLoss(loss, host.steered.control)
 
 
-def skyrl_loss(log_probs, old_log_probs, advantages, config, loss_mask=None, rollout_logprobs=None):
-    batch = SimpleNamespace(logp=log_probs, old=old_log_probs, advantages=advantages)
-    return (clipped(batch, config.eps_clip_low, config.eps_clip_high) * loss_mask).sum(), {"c": config.correction}
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"sequence_packing": {"fuse_loss": True}}, r"sequence_packing\.fuse_loss is True"),
+        ({"generation": {"top_p": 0.9}}, r"generation\.top_p is 0\.9"),
+        ({"generation": SimpleNamespace(top_k=20)}, r"generation\.top_k is 20"),
+        ({"dtensor_cfg": {"context_parallel_size": 2}}, r"dtensor_cfg\.context_parallel_size is 2"),
+        ({"megatron_cfg": {"enabled": True, "context_parallel_size": 2}}, r"megatron_cfg\.context_parallel_size is 2"),
+    ],
+)
+def test_nemo_rl_refuses_settings_without_logits_of_whole_rows(start, config, message):
+    host = start(Nemo, settings_of(Nemo))
+    with pytest.raises(ValueError, match=message):
+        nemo_rl.steer(NemoPolicy(host, **config), NemoLoss(), SaveState())
+    plain = Steering(EntropyController(IncreaseThenDecrease(), total_steps=TOTAL))
+    steered = nemo_rl.steer(NemoPolicy(host, **config), NemoLoss(), SaveState(), control=plain)
+    assert steered.input_type.name == "LOGPROB"
 
 
-def test_skyrls_worker_is_steered_by_its_schedulers_step(batch):
-    algorithm = SimpleNamespace(policy_loss_type="regular", eps_clip_low=0.2, eps_clip_high=0.2, correction="tis")
-
-    class FSDPPolicyWorkerBase:
-        def __init__(self, cfg):
-            self.cfg, self.policy_loss_fn, self.scheduler = cfg, skyrl_loss, SimpleNamespace(last_epoch=0)
-
-    worker = skyrl.steered_worker(FSDPPolicyWorkerBase, ID)(cfg=SimpleNamespace(algorithm=algorithm))
-    for step in STEPS:
-        worker.scheduler.last_epoch = step
-        loss, metrics = worker.policy_loss_fn(
-            batch.logp, batch.old, batch.advantages, config=algorithm, loss_mask=batch.mask, rollout_logprobs=None
-        )
-        same(batch, loss, step)
-        assert metrics == {"c": "tis"}
-    algorithm.policy_loss_type = "gspo"
-    with pytest.raises(ValueError, match=r"SkyRL: trainer\.algorithm\.policy_loss_type is 'gspo'"):
-        skyrl.steered_worker(FSDPPolicyWorkerBase, ID)(cfg=SimpleNamespace(algorithm=algorithm))
+def test_nemo_rl_goes_on_from_the_step_of_either_of_its_loops(start):
+    host = start(Nemo, ID)
+    for state in (SaveState(total_steps=3, current_step=1), SaveState(total_steps=0, current_step=3)):
+        control = Steering(EntropyController(IncreaseThenDecrease(), total_steps=TOTAL))
+        nemo_rl.steer(host.policy, NemoLoss(), state, control=control)
+        assert control.step == 3
 
 
-def grpo_loss_fn(logprobs, entropy, input_data, eps_clip, eps_clip_higher, **_):
-    batch = SimpleNamespace(logp=logprobs, old=input_data["prox_logp"], advantages=input_data["advantages"])
-    return (clipped(batch, eps_clip, eps_clip_higher) * input_data["loss_mask"]).sum()
-
-
-class AreaEngine:
-    """AReaL's engine, as far as the adapter knows it."""
-
-    version = 0
-
-    def get_version(self):
-        return self.version
-
-    def train_batch(self, input_, loss_fn, loss_weight_fn):
-        return loss_fn(input_["logp"], torch.zeros(()), input_)
-
-
-def test_areals_engine_steers_its_policy_loss_alone(batch, monkeypatch, control):
-    stand_in(monkeypatch, "areal.engine.fsdp_engine", FSDPPPOActor=AreaEngine)
-    areal._actor.cache_clear()
+def test_areals_engine_steers_its_policy_loss_alone(start):
+    host = start(Areal, ID)
     areal.steer()
-    kind = sys.modules["areal.engine"].FSDPPPOActor
-    assert (kind.__module__, kind.__name__) == (areal.__name__, "EntropyFSDPPPOActor")  # the path AReaL gives workers
-    assert getattr(areal, kind.__name__) is kind
-    engine = kind()
-    settings = {"importance_sampling_level": "token", "use_sapo_loss": False, "prox_logp_method": "recompute"}
-    loss_fn = functools.partial(grpo_loss_fn, eps_clip=0.2, eps_clip_higher=None, **settings)
-    packed = {"prox_logp": batch.old, "advantages": batch.advantages, "loss_mask": batch.mask, "logp": batch.logp}
-    for engine.version in STEPS:
-        same(batch, engine.train_batch(packed, loss_fn, None), engine.version)
-    assert engine.train_batch(packed, lambda *_: "critic", None) == "critic"
+    assert type(host.engine).__module__ == areal.__name__
+    assert type(host.engine).__name__ == "EntropyFSDPPPOActor"  # the path that AReaL gives its workers
+    assert getattr(areal, "EntropyFSDPPPOActor") is type(host.engine)  # noqa: B009
+    packed = host.packed(Tokens())
+    assert host.engine.train_batch(packed, lambda *_: "critic", None) == "critic"
     with pytest.raises(ValueError, match=r"AReaL: actor\.use_sapo_loss is True"):
-        engine.train_batch(packed, functools.partial(loss_fn, use_sapo_loss=True), None)
-    approximated = functools.partial(loss_fn, prox_logp_method="loglinear")
+        host.engine.train_batch(packed, host.loss_fn(use_sapo_loss=True), None)
     with pytest.raises(ValueError, match=r"AReaL: actor\.prox_logp_method is 'loglinear'"):
-        engine.train_batch({**packed, "prox_logp": None}, approximated, None)
-    areal._actor.cache_clear()
+        host.engine.train_batch({**packed, "prox_logp": None}, host.loss_fn(prox_logp_method="loglinear"), None)
 
 
-@pytest.fixture
-def primes(monkeypatch):
-    """prime-rl's loss and checkpoints, as far as the adapter knows them."""
-
-    class CheckpointManager:
-        def load(self, step, model):
-            return model
-
-    class DefaultLossConfig:
-        def __init__(self, adv_tau=1.0, kl_tau=1e-3):
-            self.adv_tau, self.kl_tau = adv_tau, kl_tau
-
-    def default_loss_fn(inputs, config):
-        move = inputs.trainer_logprobs.exp() - inputs.inference_logprobs.exp()
-        rewarded = inputs.advantages > 0
-        masked = torch.where(rewarded, move > config.dppo_mask_high, move < -config.dppo_mask_low)
-        ratio = (inputs.trainer_logprobs - inputs.inference_logprobs).exp()
-        return -(config.adv_tau * inputs.advantages * ratio * (inputs.loss_mask & ~masked)).sum(), config.kl_tau
-
-    stand_in(monkeypatch, "prime_rl.configs.trainer", DefaultLossConfig=DefaultLossConfig)
-    stand_in(monkeypatch, "prime_rl.trainer.rl.loss", default_loss_fn=default_loss_fn)
-    stand_in(monkeypatch, "prime_rl.trainer.ckpt", CheckpointManager=CheckpointManager)
-    for name, value in (("_resumed_at", 0), ("_counting", False)):
-        monkeypatch.setattr(prime_rl, name, value)
-    prime_rl._steps.clear()
-    yield CheckpointManager
-    prime_rl._steps.clear()
+def test_prime_rls_own_masks_exclude_a_strategy(start):
+    host = start(Prime, ID)
+    list(trained(host, [0]))
+    assert set(host.taus) == {0.5}
+    with pytest.raises(ValueError, match=r"trainer\.loss\.kwargs: dppo_mask_low beside a strategy"):
+        prime_rl.loss(None, **Prime.kwargs, dppo_mask_low=0.2)
 
 
-def test_prime_rls_masks_are_the_band_and_its_step_the_optimizers(batch, primes):
-    prime_rl.count_steps()
-    weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([weight], lr=0.1)
-    assert primes().load(4, "model") == "model"
-    kwargs = {"strategy": "id", "total_steps": TOTAL, "kl_tau": 0.5}
-    for step in (4, 5, 6):
-        assert prime_rl.current_step() == step
-        total = 0
-        for row in range(ROWS):
-            inputs = SimpleNamespace(
-                trainer_logprobs=batch.logp[row],
-                inference_logprobs=batch.old[row],
-                advantages=batch.advantages[row],
-                loss_mask=batch.mask[row],
-            )
-            loss, kl_tau = prime_rl.loss(inputs, **kwargs)
-            assert kl_tau == 0.5
-            total = total + loss
-        same(batch, total, step)
-        weight.grad = torch.ones(1)
-        optimizer.step()
-    with pytest.raises(ValueError, match=r"trainer\.loss\.kwargs: dppo_mask_low"):
-        prime_rl.loss(inputs, **kwargs, dppo_mask_low=0.2)
+def test_slimes_rollouts_before_the_actor_trains_are_no_resume(start):
+    host = start(Slime, settings_of(Slime))
+    host.args.num_critic_only_steps = 2
+    slime.before_train_step(host.args, 2, 0, None, None, None)
+    assert steering.steering("C", "entropy_coef").step == 2

@@ -1,6 +1,7 @@
 """Steering in the worker processes of a real Ray cluster, killed and resumed; skipped where Ray is not installed.
 
 Small packages with the hosts' names, which build actors, loop and checkpoint as the hosts do, stand in for them.
+Thresholds, weights and a bonus that follow the entropy: those of every step are the library's.
 """
 
 import json
@@ -13,14 +14,20 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: no steering in its workers is checked")
 
-from entrostat.control import IncreaseThenDecrease
+import torch
+import yaml
+
+from entrostat.objective import policy_loss
+from entrostat.recipe import build_controller, parse_recipe
+from entrostat.tokens import TokenStats
 
 SOURCE = Path(__file__).parents[3] / "src"
 TOTAL = 4
 
 LOOP = '''
 import json, os, torch
-OLD, LOGP = torch.tensor([[-0.1, -2.0]]), torch.tensor([[0.6, -1.3]], requires_grad=True)
+OLD, LOGP = torch.tensor([[-0.1, -2.0]]), torch.tensor([[-0.05, -1.3]], requires_grad=True)
+MASK, ENTROPIES = torch.ones(1, 2), [2.0, 0.3, 0.2, 1.9]
 
 
 class Scheduler:
@@ -28,23 +35,23 @@ class Scheduler:
     last_epoch = 0
 
 
-def train(trainer, loss, file):
+def train(trainer, step, save, file):
     """A step an iteration: loss, optimizer, checkpoint; a file asks it to die after the second."""
     while trainer.scheduler.last_epoch < 4:
-        found = loss()
+        number = trainer.scheduler.last_epoch
+        found, coefficient = step(ENTROPIES[number])
         with open(file + ".log", "a") as log:
-            log.write(json.dumps([trainer.scheduler.last_epoch, os.getpid(), found.item()]) + "\\n")
+            log.write(json.dumps([number, os.getpid(), found.item(), coefficient]) + "\\n")
         trainer.scheduler.last_epoch += 1
-        with open(file, "w") as out:
-            out.write(str(trainer.scheduler.last_epoch))
+        save()
         if trainer.scheduler.last_epoch == 2 and not os.path.exists(file + ".died"):
             open(file + ".died", "w").close()
             os._exit(9)
 
 
-def clipped(low, high):
+def clipped(advantages, low, high):
     ratio = (LOGP - OLD).exp()
-    return -torch.min(ratio, ratio.clamp(1 - low, 1 + high)).sum()
+    return -torch.min(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages).sum()
 '''
 OPENRLHF = {
     "openrlhf/__init__.py": "",
@@ -52,32 +59,48 @@ OPENRLHF = {
     "openrlhf/trainer/__init__.py": "",
     "openrlhf/trainer/ray/__init__.py": "",
     "openrlhf/trainer/ray/ppo_actor.py": """
-import os, ray, torch
-from openrlhf.loop import LOGP, OLD, Scheduler, clipped, train
+import json, os, ray, torch
+from types import SimpleNamespace
+from openrlhf.loop import LOGP, MASK, OLD, Scheduler, clipped, train
+
+
+class Actor(torch.nn.Module):
+    def forward(self, entropy):
+        return LOGP, SimpleNamespace(entropy=torch.full((1, 3), entropy))
 
 
 class PolicyLoss(torch.nn.Module):
     policy_loss_type, clip_eps_low, clip_eps_high = "ppo", 0.2, 0.2
 
-    def forward(self, log_probs, old_log_probs):
-        return clipped(self.clip_eps_low, self.clip_eps_high)
+    def forward(self, log_probs, old_log_probs, advantages, action_mask=None):
+        return clipped(advantages, self.clip_eps_low, self.clip_eps_high)
 
 
 class Trainer:
     def __init__(self):
-        self.actor_loss_fn, self.scheduler = PolicyLoss(), Scheduler()
-        self.actor_scheduler = self.scheduler
+        self.actor, self.actor_loss_fn, self.scheduler = Actor(), PolicyLoss(), Scheduler()
+        self.actor_scheduler, self.args = self.scheduler, SimpleNamespace(actor=SimpleNamespace(entropy_coef=0.0))
 
 
 @ray.remote(num_gpus=1)
 class PolicyModelActor:
     def init_model_from_pretrained(self, file):
-        self.trainer, self.file = Trainer(), file
+        self.trainer, self.file, self.checkpoint_states = Trainer(), file, {}
         if os.path.exists(file):
-            self.trainer.scheduler.last_epoch = int(open(file).read())
+            saved = json.loads(open(file).read())
+            self.trainer.scheduler.last_epoch, self.checkpoint_states = saved["step"], saved["states"]
+
+    def save_checkpoint(self, tag, client_states=None):
+        with open(self.file, "w") as out:
+            json.dump({"step": self.trainer.scheduler.last_epoch, "states": client_states}, out)
+
+    def step(self, entropy):
+        logp, _ = self.trainer.actor(entropy)
+        found = self.trainer.actor_loss_fn(logp, OLD, torch.ones(1, 2), action_mask=MASK)
+        return found, self.trainer.args.actor.entropy_coef
 
     def fit(self):
-        train(self.trainer, lambda: self.trainer.actor_loss_fn(LOGP, OLD), self.file)
+        train(self.trainer, self.step, lambda: self.save_checkpoint("tag", {"episode": 1}), self.file)
 """,
     "openrlhf/cli/__init__.py": "",
     "openrlhf/cli/train_ppo_ray.py": """
@@ -113,7 +136,8 @@ from types import SimpleNamespace
 class SkyRLTrainConfig(SimpleNamespace):
     @classmethod
     def from_cli_overrides(cls, arguments):
-        algorithm = SimpleNamespace(policy_loss_type="regular", eps_clip_low=0.2, eps_clip_high=0.2)
+        own = {"eps_clip_low": 0.2, "eps_clip_high": 0.2, "use_entropy_loss": False, "entropy_loss_coef": 0.01}
+        algorithm = SimpleNamespace(policy_loss_type="regular", **own)
         trainer = SimpleNamespace(strategy="fsdp", algorithm=algorithm)
         return cls(trainer=trainer, algorithm=algorithm, file=arguments[0])
 """,
@@ -145,22 +169,40 @@ if __name__ == "__main__":
     import_module(sys.argv[1].partition("=")[2]).main()
 """,
     WORKER: """
-import os, ray
-from skyrl.loop import LOGP, OLD, Scheduler, clipped, train
+import os, ray, torch
+from types import SimpleNamespace
+from skyrl.loop import LOGP, MASK, OLD, Scheduler, clipped, train
 
 
-def ppo_policy_loss(log_probs, old_log_probs, advantages, config):
-    return clipped(config.eps_clip_low, config.eps_clip_high)
+def ppo_policy_loss(log_probs, old_log_probs, advantages, config, loss_mask=None, rollout_logprobs=None):
+    return clipped(advantages, config.eps_clip_low, config.eps_clip_high)
 
 
 class FSDPPolicyWorkerBase:
     def __init__(self, cfg):
         self.cfg, self.policy_loss_fn, self.scheduler = cfg, ppo_policy_loss, Scheduler()
-        if os.path.exists(cfg.file):
-            self.scheduler.last_epoch = int(open(cfg.file).read())
+
+    def forward_backward(self, data):
+        ones, config = torch.ones(1, 2), self.cfg.algorithm
+        self.loss = self.policy_loss_fn(LOGP, OLD, ones, config=config, loss_mask=MASK)
+        self.coefficient = config.entropy_loss_coef * config.use_entropy_loss
+        return SimpleNamespace(metrics={"policy_entropy": data})
+
+    def save_checkpoint(self, ckpt_dir):
+        with open(self.cfg.file, "w") as out:
+            out.write(str(self.scheduler.last_epoch))
+
+    def load_checkpoint(self, ckpt_dir):
+        self.scheduler.last_epoch = int(open(self.cfg.file).read())
+
+    def step(self, entropy):
+        self.forward_backward(entropy)
+        return self.loss, self.coefficient
 
     def fit(self):
-        train(self, lambda: self.policy_loss_fn(LOGP, OLD, None, config=self.cfg.algorithm), self.cfg.file)
+        if os.path.exists(self.cfg.file):
+            self.load_checkpoint(self.cfg.file + ".folder")
+        train(self, self.step, lambda: self.save_checkpoint(self.cfg.file + ".folder"), self.cfg.file)
 
 
 PolicyWorker = ray.remote(num_gpus=1)(FSDPPolicyWorkerBase)
@@ -175,35 +217,75 @@ HOSTS = {
 }
 
 
-def expected(step):
-    """The loss of the stand-ins under ID after `step` steps: two rewarded tokens with a ratio of e^.7."""
-    import torch
+CONTROL = """
+strategy: {name: od}
+bonus: {name: adaptive, target: 1.0, delta: 0.1}
+parts: [{name: "steered_parts:Unlikely"}]
+total_steps: 4
+"""
+PART = """
+from entrostat.control import Part
 
-    old = torch.tensor([-0.1, -2.0])
-    ratio = torch.tensor([0.6, -1.3]) - old
-    _, high = IncreaseThenDecrease().rule(step, TOTAL).bounds(old)
-    return -torch.minimum(ratio.exp(), high).sum().item()
+
+class Unlikely(Part):
+    needs_entropy = True
+    entropy = 1.0
+
+    def observe(self, step):
+        self.entropy = step.entropy
+
+    def weights(self, batch):
+        return 1 - batch.stats.logp.exp() * self.entropy / 4
+
+    def state_dict(self):
+        return {"entropy": self.entropy}
+
+    def load_state_dict(self, state):
+        self.entropy = state["entropy"]
+"""
+
+
+def expected():
+    """Loss and coefficient of every step of the stand-ins, by the library's own controller and loss."""
+    controller = build_controller(
+        parse_recipe(
+            {"name": "host", "campaign": {"steps": TOTAL}, "control": yaml.safe_load(CONTROL.split("total")[0])}
+        )
+    )
+    old, logp, mask = torch.tensor([[-0.1, -2.0]]), torch.tensor([[-0.05, -1.3]]), torch.ones(1, 2, dtype=torch.bool)
+    for number, entropy in enumerate((2.0, 0.3, 0.2, 1.9)):
+        stats = TokenStats(logp, *[torch.full((1, 2), entropy)] * 3)
+        weights = controller.weights(stats, torch.ones(1, 2), mask, old_logp=old)
+        out = policy_loss(logp, old, weights, mask, rule=controller.rule())
+        yield out.per_token.sum().item(), controller.entropy_coef()
+        controller.observe(number + 1, 2 * entropy, 2)
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_the_workers_follow_the_schedule_through_a_kill_and_a_resume(tmp_path, name):
+def test_the_workers_follow_the_controller_through_a_kill_and_a_resume(tmp_path, monkeypatch, name):
     files, (module, *arguments) = HOSTS[name]
     for path, text in files.items():
         file = tmp_path / "host" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+    (tmp_path / "host" / "steered_parts.py").write_text(PART)
+    monkeypatch.syspath_prepend(str(tmp_path / "host"))
     control = tmp_path / "control.yaml"
-    control.write_text(f"strategy: {{name: id}}\ntotal_steps: {TOTAL}\n")
+    control.write_text(CONTROL)
     checkpoint = tmp_path / "checkpoint"
     environment = {**os.environ, "ENTROSTAT_CONTROL": str(control), "PYTHONPATH": f"{tmp_path / 'host'}:{SOURCE}"}
     command = [sys.executable, "-m", module, *arguments, str(checkpoint)]
     first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert first.returncode != 0, first.stderr[-3000:]
-    assert checkpoint.read_text() == "2", first.stderr[-3000:]
+    assert Path(f"{checkpoint}.died").exists(), first.stderr[-3000:]
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert second.returncode == 0, second.stderr[-3000:]
-    steps, processes, losses = zip(*map(json.loads, Path(f"{checkpoint}.log").read_text().splitlines()), strict=True)
+    lines = map(json.loads, Path(f"{checkpoint}.log").read_text().splitlines())
+    steps, processes, losses, coefficients = zip(*lines, strict=True)
     assert steps == (0, 1, 2, 3)
     assert len(set(processes)) == 2
-    assert losses == pytest.approx([expected(step) for step in steps], rel=1e-6)
-    assert len(set(losses)) > 2  # the thresholds moved
+    by_library = list(expected())
+    assert losses == pytest.approx([loss for loss, _ in by_library], rel=1e-6)
+    assert coefficients == pytest.approx([coefficient for _, coefficient in by_library])
+    assert len(set(losses)) == 4  # thresholds and weights moved
+    assert len(set(coefficients)) > 1

@@ -2,10 +2,11 @@
 
     entrostat.integrations.losses.areal.steer()
 
-AReaL's own `grpo_loss_fn` runs, reading our thresholds as eps_clip and eps_clip_higher: its rejection sampling,
-M2PO mask, dual clip, distillation and statistics are untouched. Tier B: the entropy is AReaL's. A step is one version
-of the engine's weights; AReaL's recovery keeps it; its checkpoints have entrostat_controller.json, the state of a
-strategy that follows the entropy. The engine, a class of ours on top of AReaL's, is named to its workers by AReaL
+AReaL's own `grpo_loss_fn` runs, reading our thresholds as eps_clip and eps_clip_higher and our weights in its
+advantages: its rejection sampling, M2PO mask, dual clip, distillation and statistics are untouched. Tier B: the entropy
+is AReaL's; its loss has no entropy coefficient, so there is no bonus. A step is one version of the engine's weights;
+AReaL's recovery keeps it; its checkpoints have entrostat_controller.json, the state of a controller that follows the
+entropy. The engine, a class of ours on top of AReaL's, is named to its workers by AReaL
 itself; they need ENTROSTAT_CONTROL too (env_vars of actor.scheduling_spec).
 """
 
@@ -21,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from entrostat.integrations.losses.steering import Control, EntropySteering, refuse, steering
+from entrostat.integrations.losses.steering import HandedOver, Steering, Tier, refuse, steering
 
-TIER = "B"
+TIER: Tier = "B"
 STATE_FILE = "entrostat_controller.json"
 ENGINES = {  # where AReaL's trainer looks up a class, and where it is defined
     "FSDPPPOActor": ("areal.engine", "areal.engine.fsdp_engine"),
@@ -48,8 +49,8 @@ def steer() -> None:
             setattr(import_module(module), name, ours)
 
 
-def steered_loss(loss_fn: Any, control: Control, step: int) -> Callable[..., Tensor]:
-    """AReaL's loss, a functools.partial of `grpo_loss_fn` with its settings, under the thresholds of a step.
+def steered_loss(loss_fn: Any, control: Steering) -> Callable[..., Tensor]:
+    """AReaL's loss, a functools.partial of `grpo_loss_fn` with its settings, under our thresholds and weights.
 
     pi_old is the proximal policy, prox_logp of the batch. Raises ValueError for a ratio that is not a token's and for a
     proximal policy that is only approximated.
@@ -68,9 +69,16 @@ def steered_loss(loss_fn: Any, control: Control, step: int) -> Callable[..., Ten
         if old is None:
             refuse("AReaL", {"actor.prox_logp_method": (settings["prox_logp_method"], ("recompute", "metrics"))})
             raise ValueError("AReaL: the batch has no prox_logp, the log-probabilities of the proximal policy")
-        if isinstance(control, EntropySteering):
-            control.record(entropy, input_data["loss_mask"])
-        low, high = control.thresholds(step, old)
+        mask = input_data["loss_mask"].bool()
+        if control.follows:
+            control.record(entropy.detach(), mask)
+        own = settings["eps_clip"], settings["eps_clip_higher"]
+        low, high = control.thresholds(old, (own[0], own[0] if own[1] is None else own[1]))
+        if control.weighs:
+            stats = HandedOver(logp=logprobs.detach(), entropy=entropy.detach())
+            advantages = input_data["advantages"]
+            factors = control.weights(stats, advantages, mask, old, input_data["logprobs"])
+            input_data = {**input_data, "advantages": advantages * factors}
         found: Tensor = loss_fn(logprobs, entropy, input_data, eps_clip=low, eps_clip_higher=high, **kwargs)
         return found
 
@@ -83,17 +91,16 @@ class SteeredEngine:
     def train_batch(self, input_: Any, loss_fn: Any, loss_weight_fn: Any) -> Any:
         """AReaL's own training step, with its policy loss steered."""
         if getattr(getattr(loss_fn, "func", None), "__name__", "") == "grpo_loss_fn":
-            version, control = int(self.get_version()), steering("B")  # type: ignore[attr-defined]
-            if isinstance(control, EntropySteering):
-                control.begin_step(version)
-            loss_fn = steered_loss(loss_fn, control, version)
+            control = steering("B")
+            control.begin_step(int(self.get_version()))  # type: ignore[attr-defined]
+            loss_fn = steered_loss(loss_fn, control)
         return super().train_batch(input_, loss_fn, loss_weight_fn)  # type: ignore[misc]
 
     def save(self, meta: Any) -> Any:
-        """AReaL's checkpoint, and the state of a strategy that follows the entropy, once it has taken a step."""
+        """AReaL's checkpoint, and the state of a controller that follows the entropy, once it has taken a step."""
         answer = super().save(meta)  # type: ignore[misc]
         control = steering("B")
-        if isinstance(control, EntropySteering) and control.step is not None:
+        if control.follows and control.step is not None:
             control.begin_step(max(int(self.get_version()), control.step))  # type: ignore[attr-defined]
             if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
                 (Path(meta.path) / STATE_FILE).write_text(json.dumps(control.state_dict(), allow_nan=False))
@@ -103,9 +110,11 @@ class SteeredEngine:
         """AReaL's checkpoint, and that state. ValueError: the checkpoint of a training run without it."""
         answer = super().load(meta)  # type: ignore[misc]
         control, file = steering("B"), Path(meta.path) / STATE_FILE
-        if isinstance(control, EntropySteering) and meta.with_optim:
+        if control.follows and meta.with_optim:
             if not file.exists():
-                raise ValueError(f"{file}: missing, so the checkpoint has no strategy's state; start from its weights")
+                raise ValueError(
+                    f"{file}: missing, so the checkpoint has no state of the controller; start from its weights"
+                )
             control.load_state_dict(json.loads(file.read_text()))
         return answer
 

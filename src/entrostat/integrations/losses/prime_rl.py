@@ -5,14 +5,16 @@
     import_path = "entrostat.integrations.losses.prime_rl.loss"
     kwargs = { strategy = "id", total_steps = 400, kl_tau = 1e-3 }
 
-prime-rl's own `default_loss_fn` runs, its squared log-ratio to the sampler, its loss weights and its metrics included.
-It masks a token whose probability has moved too far from the sampler's mu; the band low <= pi/mu <= high of our rule
-is the masking threshold (1 - low) mu downwards and (high - 1) mu upwards. Tier A. A step is one of its trainer's: the
-optimizer steps of this process, counted from the checkpoint that prime-rl resumes from.
+prime-rl's own `default_loss_fn` runs, its squared log-ratio to the sampler, its loss weights and its metrics included;
+our weights are in its advantages. It masks a token whose probability has moved too far from the sampler's mu; the band
+low <= pi/mu <= high of our rule is the masking threshold (1 - low) mu downwards and (high - 1) mu upwards. Tier A: the
+loss gets ln p of one sequence, no entropy and no coefficient of a bonus. A step is one of its trainer's: the optimizer
+steps of this process, counted from the checkpoint that prime-rl resumes from.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sys
@@ -22,33 +24,45 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 
-from entrostat.integrations.losses.steering import Control, parse
+from entrostat.integrations.losses.steering import HandedOver, Steering, Tier, parse
 
-TIER = "A"
-OWN = ("adv_tau", "kl_tau")
+TIER: Tier = "A"
+OWN = ("adv_tau", "kl_tau", "dppo_mask_low", "dppo_mask_high")
 
 _steps: WeakKeyDictionary[torch.optim.Optimizer, int] = WeakKeyDictionary()
 _resumed_at = 0
-_counting = False
+_hook: RemovableHandle | None = None
 
 
 def loss(inputs: Any, **kwargs: Any) -> Any:
-    """prime-rl's loss of one sequence under the thresholds of the current step.
+    """prime-rl's loss of one sequence under the control of the current step.
 
-    kwargs: strategy, total_steps, and prime-rl's adv_tau and kl_tau with its defaults. Raises ValueError for others.
+    kwargs: those of `ENTROSTAT_CONTROL` in other hosts, and prime-rl's adv_tau and kl_tau with its defaults; without a
+    strategy its dppo_mask_low and dppo_mask_high too. Raises ValueError for others.
     """
     from prime_rl.configs.trainer import DefaultLossConfig
     from prime_rl.trainer.rl.loss import default_loss_fn
 
     count_steps()
-    ours = {key: value for key, value in kwargs.items() if key not in OWN}
-    own = DefaultLossConfig(**{key: kwargs[key] for key in OWN if key in kwargs})
-    low, high = _steering(**ours).thresholds(current_step(), inputs.inference_logprobs)
-    sampler = inputs.inference_logprobs.exp()
-    config = SimpleNamespace(
-        dppo_mask_low=low * sampler, dppo_mask_high=high * sampler, adv_tau=own.adv_tau, kl_tau=own.kl_tau
-    )
+    control = _steering(**{key: value for key, value in kwargs.items() if key not in OWN})
+    masks = sorted(key for key in kwargs if key.startswith("dppo_mask_"))
+    if masks and not control.host_band:
+        raise ValueError(
+            f"trainer.loss.kwargs: {', '.join(masks)} beside a strategy, which sets it; remove one of them"
+        )
+    config = DefaultLossConfig(**{key: kwargs[key] for key in OWN if key in kwargs})
+    control.begin_step(current_step())
+    if not control.host_band:
+        low, high = control.thresholds(inputs.inference_logprobs, (0.2, 0.2))
+        mu = inputs.inference_logprobs.exp()
+        taus = {"adv_tau": config.adv_tau, "kl_tau": config.kl_tau}
+        config = SimpleNamespace(dppo_mask_low=low * mu, dppo_mask_high=high * mu, **taus)
+    if control.weighs:
+        stats, sampler = HandedOver(logp=inputs.trainer_logprobs.detach()), inputs.inference_logprobs
+        factors = control.weights(stats, inputs.advantages, inputs.loss_mask.bool(), sampler, sampler)
+        inputs = dataclasses.replace(inputs, advantages=inputs.advantages * factors)
     return default_loss_fn(inputs, config)
 
 
@@ -59,11 +73,10 @@ def current_step() -> int:
 
 def count_steps() -> None:
     """Start to count the optimizer steps of this process, from the step of a checkpoint that prime-rl loads."""
-    global _counting
-    if _counting:
+    global _hook
+    if _hook is not None:
         return
-    _counting = True
-    register_optimizer_step_post_hook(_count)
+    _hook = register_optimizer_step_post_hook(_count)
     from prime_rl.trainer.ckpt import CheckpointManager
 
     plain = CheckpointManager.load
@@ -83,11 +96,11 @@ def _count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 @functools.cache
-def _parsed(settings: str) -> Control:
+def _parsed(settings: str) -> Steering:
     return parse(json.loads(settings), "trainer.loss.kwargs")
 
 
-def _steering(**settings: Any) -> Control:
+def _steering(**settings: Any) -> Steering:
     return _parsed(json.dumps(settings, sort_keys=True))
 
 

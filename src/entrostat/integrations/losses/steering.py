@@ -1,101 +1,192 @@
-"""Control of other trainers' losses: the clip thresholds of every token, under a schedule.
+"""Control of other trainers' losses: thresholds and weights of every token, and the coefficient of an entropy bonus.
 
-The host's own loss runs, with its normalisers, old log-probabilities, masks, corrections and metrics; only the numbers
-that it reads as its clip thresholds are ours. In tier A a schedule sets them by steps; in tier B, where the host passes
-on the entropy, a strategy may follow it. ENTROSTAT_CONTROL names a YAML file that every worker process reads:
+The host's own loss runs, with its normalisers, old log-probabilities, masks, corrections and metrics; only what it
+reads as its clip thresholds, its advantages and its entropy coefficient is ours. ENTROSTAT_CONTROL names a YAML file
+that every worker process reads; its keys are those of a recipe's section `control`, and the length of the run:
 
-    strategy: {name: id, split: 0.5}   # as control.strategy in a recipe
+    strategy: {name: id, split: 0.5}
+    reweighting: {name: polarity-aware}
+    bonus: {name: adaptive, target: 0.2}
     total_steps: 400                   # the host's own training steps
+
+What works depends on what the host hands over, its tier: A ln p of the tokens; B also their entropy; C their logits.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from entrostat.control import EntropyController, Schedule, Strategy
+from entrostat.control import Constant, EntropyController, Part, TokenBatch
 from entrostat.objective import ClipBand, ClipRule
 from entrostat.recipe import RecipeError, build_controller, parse_recipe
 from entrostat.recipe.loading import read_mapping
+from entrostat.tokens import TokenStats, VocabShard
 
 CONTROL = "ENTROSTAT_CONTROL"
-KEYS = ("strategy", "total_steps")
+PARTS = ("strategy", "reweighting", "bonus", "parts", "ema")
+KEYS = (*PARTS, "total_steps")
 
 Threshold = float | Tensor
-Tier = Literal["A", "B"]
+Tier = Literal["A", "B", "C"]
+HANDED = {"A": ("logp",), "B": ("logp", "entropy"), "C": ("logp", "entropy", "collision", "correction")}
 
 
-@dataclass(frozen=True)
+class HandedOver:
+    """`TokenStats` of which a host hands over only some. Raises ValueError when a part reads one of the others."""
+
+    def __init__(self, **known: Tensor) -> None:
+        self.__dict__.update(known)
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name not in HANDED["C"]:
+            raise AttributeError(name)
+        raise ValueError(f"needs the {name} of the tokens, and this host hands over only {', '.join(self.__dict__)}")
+
+
 class Steering:
-    """The thresholds of a schedule over the `total_steps` training steps of a host (tier A).
+    """A controller in a host's process.
 
-    Raises ValueError for a strategy that follows the entropy, for a band that clips differently from PPO's pessimistic
-    minimum, which is what the hosts compute, and for total_steps < 1.
+    begin_step(step) at the start of every training step of the host, on every rank; then `thresholds` and `weights` for
+    every micro-batch, and `record` of its entropy.
+    coefficient: the host's setting that a bonus becomes, None if it has none. measured: the mean entropy of every step
+    is known, by default from tier B on. host_band: the thresholds stay those of the host, because no strategy was
+    chosen.
+    Raises ValueError for a part that needs more than the tier hands over, and for a band that clips differently from
+    PPO's pessimistic minimum, which is what the hosts compute.
     """
 
-    strategy: Strategy
-    total_steps: int
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.strategy, Schedule):
-            raise ValueError(
-                f"strategy is {type(self.strategy).__name__}, which follows the entropy, and this host is steered by "
-                "steps alone (tier A); choose a Schedule, such as constant, id, did or piecewise"
-            )
-        refuse_bands((self.strategy.rule(0, self.total_steps), *self.strategy.bands()))
-
-    def thresholds(self, step: int, old_logp: Tensor) -> tuple[Threshold, Threshold]:
-        """The thresholds after `step` steps; see `thresholds_of`."""
-        return thresholds_of(cast(Schedule, self.strategy).rule(step, self.total_steps), old_logp)
-
-
-class EntropySteering:
-    """The thresholds of a strategy that follows the entropy, which the host provides (tier B).
-
-    begin_step(step) at the start of every training step, on every rank; record(entropy, mask) for every micro-batch.
-    Raises ValueError for a strategy that needs more than the entropy, and for bands as `Steering` does.
-    """
-
-    def __init__(self, strategy: Strategy, total_steps: int) -> None:
-        if strategy.weighs or strategy.pays:
-            raise ValueError(
-                f"strategy is {type(strategy).__name__}, which weighs tokens or gives a bonus, and this host is "
-                "steered by thresholds alone (tier B)"
-            )
-        self.strategy, self.total_steps = strategy, total_steps
-        self.controller = EntropyController(strategy, total_steps=total_steps)
-        refuse_bands((self.controller.rule(), *strategy.bands()))
+    def __init__(
+        self,
+        controller: EntropyController,
+        tier: Tier = "A",
+        coefficient: str | None = None,
+        *,
+        measured: bool | None = None,
+        host_band: bool = False,
+    ) -> None:
+        self.controller, self.tier, self.coefficient, self.host_band = controller, tier, coefficient, host_band
+        self.measured = tier != "A" if measured is None else measured
+        refuse_bands((controller.rule(), *controller.strategy.bands()))
+        for part in controller.parts:
+            self._refuse(part)
         self.step: int | None = None
         self._sums = torch.zeros(2, dtype=torch.float64)
 
-    def thresholds(self, step: int, old_logp: Tensor) -> tuple[Threshold, Threshold]:  # noqa: ARG002
-        """The thresholds of the current step; see `thresholds_of`."""
-        return thresholds_of(self.controller.rule(), old_logp)
+    def _refuse(self, part: Part) -> None:
+        name = type(part).__name__
+        if follows(part) and not self.measured:
+            raise ValueError(
+                f"{name} follows the entropy, which this host does not hand over (tier {self.tier}); choose a "
+                "schedule, such as constant, id, did or piecewise, or a part that observes nothing"
+            )
+        if part.pays and self.coefficient is None:
+            raise ValueError(f"{name} is an entropy bonus, and this host's loss has none; remove it")
+        if part.weighs:
+            try:
+                part.weights(example(self.tier, self.controller.rule()))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error} (tier {self.tier}); choose another reweighting") from error
+
+    @property
+    def weighs(self) -> bool:
+        """Whether a part weights tokens."""
+        return any(part.weighs for part in self.controller.parts)
+
+    @property
+    def pays(self) -> bool:
+        """Whether a part may give an entropy bonus."""
+        return any(part.pays for part in self.controller.parts)
+
+    @property
+    def follows(self) -> bool:
+        """Whether a part follows the entropy; then there is a state to be kept."""
+        return any(follows(part) for part in self.controller.parts)
+
+    @property
+    def description(self) -> str:
+        """The tier, the parts and the number of steps, for the host's log."""
+        parts = ", ".join(type(part).__name__ for part in self.controller.parts)
+        return f"entrostat: tier {self.tier}, {parts}, {self.controller.total_steps} steps"
+
+    def begin_step(self, step: int) -> None:
+        """Start the host's training step `step`, from 0: the schedules move, and the parts observe the mean entropy of
+        the previous step, over all ranks of the process group.
+
+        A second call for the same step has no effect.
+        """
+        if step == self.step:
+            return
+        entropy, tokens = self._over_ranks().tolist() if self.follows and self.step is not None else (0.0, 0.0)
+        self._sums.zero_()
+        if tokens:
+            self.controller.observe(step, entropy, tokens)
+        else:
+            self.controller.advance(step)
+        self.step = step
+
+    @torch.no_grad()
+    def thresholds(self, old_logp: Tensor, own: tuple[float, float]) -> tuple[Threshold, Threshold]:
+        """(1 - low, high - 1) of the band in force at each token's ln pi_old, of its shape (...).
+
+        Two numbers for a band that is the same for every token; own: the host's two, which stay without a strategy.
+        A log-probability that is not finite (padding) counts as 0.
+        """
+        if self.host_band:
+            cast(Constant, self.controller.strategy).band = ClipRule.constant(*own)
+        band = self.controller.rule()
+        if isinstance(band, ClipRule) and band.lower.slope == band.upper.slope == 0:
+            return band.lower.intercept, band.upper.intercept
+        low, high = band.bounds(old_logp.float().nan_to_num(0.0, 0.0, 0.0))
+        return 1 - low, high - 1
+
+    @torch.no_grad()
+    def weights(
+        self,
+        stats: TokenStats | HandedOver,
+        advantages: Tensor,
+        mask: Tensor,
+        old_logp: Tensor,
+        sampler_logp: Tensor | None = None,
+        token_weights: Tensor | None = None,
+    ) -> Tensor:
+        """The factors of the advantages, (...), 1 outside the mask. Arguments as in `EntropyController.weights`."""
+        if not mask.any():
+            return torch.ones_like(stats.logp)
+        return self.controller.weights(
+            cast(TokenStats, stats),
+            advantages,
+            mask,
+            old_logp=old_logp,
+            sampler_logp=sampler_logp,
+            token_weights=token_weights,
+        )
+
+    def bonus(self) -> float:
+        """The coefficient of the mean entropy in the loss."""
+        return self.controller.entropy_coef()
 
     @torch.no_grad()
     def record(self, entropy: Tensor, mask: Tensor) -> None:
         """Add a micro-batch: H in nats and the tokens that count, both (...)."""
         counted = mask.bool()
-        self._sums += torch.stack([entropy[counted].double().sum(), counted.sum().double()]).cpu()
+        self.add(float(entropy[counted].double().sum()), float(counted.sum()))
 
-    def begin_step(self, step: int) -> None:
-        """Let the strategy observe the mean entropy of the previous step, over all ranks of the process group.
+    def add(self, entropy_sum: float, tokens: float) -> None:
+        """Add the sum of H over tokens, and their number."""
+        self._sums += torch.tensor([entropy_sum, tokens], dtype=torch.float64)
 
-        A second call for the same step has no effect.
-        """
-        if self.step is not None and step != self.step:
-            entropy, tokens = self._over_ranks().tolist()
-            self._sums.zero_()
-            if tokens:
-                self.controller.observe(step, entropy, tokens)
-        self.step = step
+    def mean(self) -> float:
+        """The mean of what was recorded in this step by this rank."""
+        return float(self._sums[0] / self._sums[1])
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs, JSON-able, at the start of the current step."""
@@ -108,27 +199,25 @@ class EntropySteering:
         self._sums.zero_()
 
     def _over_ranks(self) -> Tensor:
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not (dist.is_available() and dist.is_initialized()):
             return self._sums
-        nccl = torch.distributed.get_backend() == "nccl"
+        nccl = dist.get_backend() == "nccl"
         sums = self._sums.to(torch.device("cuda", torch.cuda.current_device()) if nccl else "cpu", copy=True)
-        torch.distributed.all_reduce(sums)
+        dist.all_reduce(sums)
         return sums.cpu()
 
 
-Control = Steering | EntropySteering
+def follows(part: Part) -> bool:
+    """Whether a part observes the measurements of each step."""
+    return type(part).observe is not Part.observe
 
 
-@torch.no_grad()
-def thresholds_of(band: ClipBand, old_logp: Tensor) -> tuple[Threshold, Threshold]:
-    """(1 - low, high - 1) of a band at each token's ln pi_old, of its shape (...).
-
-    Two numbers for a band that is the same for every token. A log-probability that is not finite (padding) counts as 0.
-    """
-    if isinstance(band, ClipRule) and band.lower.slope == band.upper.slope == 0:
-        return band.lower.intercept, band.upper.intercept
-    low, high = band.bounds(old_logp.float().nan_to_num(0.0, 0.0, 0.0))
-    return 1 - low, high - 1
+def example(tier: Tier, rule: ClipBand) -> TokenBatch:
+    """A row of two tokens with the statistics of a tier, on which a weighting shows what it needs."""
+    logp, ones = torch.tensor([[-0.5, -1.5]]), torch.ones(1, 2)
+    known = {name: logp if name == "logp" else ones for name in HANDED[tier]}
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    return TokenBatch(cast(TokenStats, HandedOver(**known)), ones, mask, logp, rule, ones)
 
 
 def refuse_bands(bands: Iterable[ClipBand]) -> None:
@@ -141,41 +230,86 @@ def refuse_bands(bands: Iterable[ClipBand]) -> None:
             )
 
 
-def parse(settings: Mapping[str, Any], origin: str, tier: Tier = "A") -> Control:
-    """The steering that the keys of the module's example describe, in a host of that tier.
+def parse(
+    settings: Mapping[str, Any],
+    origin: str,
+    tier: Tier = "A",
+    coefficient: str | None = None,
+    measured: bool | None = None,
+) -> Steering:
+    """The steering that the keys of the module's example describe; the other arguments as in `Steering`.
 
     Raises ValueError, naming `origin` and the key.
     """
     if unknown := sorted(set(settings) - set(KEYS)):
-        raise ValueError(
-            f"{origin}: {', '.join(unknown)}: this host reads only {' and '.join(KEYS)} (tier {tier}); remove it"
-        )
+        raise ValueError(f"{origin}: {', '.join(unknown)}: hosts read only {', '.join(KEYS)}; remove it")
     steps = settings.get("total_steps")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"{origin}: total_steps is {steps!r}; give the host's training steps, at least 1")
-    control = {"strategy": settings["strategy"]} if settings.get("strategy") else {}
+    control = {key: settings[key] for key in PARTS if settings.get(key) is not None}
     try:
         recipe = parse_recipe({"name": "host", "campaign": {"steps": steps}, "control": control}, origin=origin)
     except RecipeError as error:
         raise ValueError(str(error)) from error
-    strategy = cast(Strategy, build_controller(recipe).strategy)
-    follows = tier == "B" and not isinstance(strategy, Schedule)
-    return EntropySteering(strategy, steps) if follows else Steering(strategy, steps)
+    try:
+        controller, own = build_controller(recipe), "strategy" in control
+        return Steering(controller, tier, coefficient, measured=measured, host_band=not own)
+    except ValueError as error:
+        raise ValueError(f"{origin}: {error}") from error
 
 
 @cache
-def steering_of_file(path: str, tier: Tier = "A") -> Control:
+def steering_of_file(
+    path: str, tier: Tier = "A", coefficient: str | None = None, measured: bool | None = None
+) -> Steering:
     """The steering that a YAML file describes, one per process. ValueError: missing, no mapping, an invalid key."""
-    control = parse(read_mapping(Path(path)), path, tier)
-    print(f"entrostat: {type(control).__name__} by {path}, {control.strategy}", flush=True)
+    control = parse(read_mapping(Path(path)), path, tier, coefficient, measured)
+    print(f"{control.description}, by {path}", flush=True)
     return control
 
 
-def steering(tier: Tier = "A") -> Control:
+def steering(tier: Tier = "A", coefficient: str | None = None, measured: bool | None = None) -> Steering:
     """The steering of this process, from ENTROSTAT_CONTROL. Raises ValueError if that is not set."""
     if not (path := os.environ.get(CONTROL)):
         raise ValueError(f"{CONTROL} is not set in this process; let it name a YAML file with strategy and total_steps")
-    return steering_of_file(path, tier)
+    return steering_of_file(path, tier, coefficient, measured)
+
+
+def vocabulary_shard(columns: int, group: Any) -> VocabShard | None:
+    """This rank's part of a vocabulary that is split evenly over a tensor-parallel group, None if it is whole."""
+    if group is None or group.size() == 1:
+        return None
+    return VocabShard(group.rank() * columns, group.size() * columns, group)
+
+
+def write_state(folder: str | Path | None, control: Steering) -> None:
+    """Write the state at the start of the current step to FOLDER/entrostat/step_N.json, on the first rank.
+
+    For a host whose checkpoints take no state of ours; nothing is written without a folder.
+    """
+    if folder is None or (dist.is_initialized() and dist.get_rank() > 0):
+        return
+    file = Path(folder) / "entrostat" / f"step_{control.step}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(control.state_dict(), allow_nan=False))
+    partial.replace(file)
+
+
+def read_state(host: str, folders: Iterable[str | Path | None], step: int) -> Any:
+    """The state at the start of a step, or of the one before if a run was killed between two checkpoints.
+
+    Raises ValueError if no folder has it.
+    """
+    places = [Path(folder) / "entrostat" for folder in folders if folder]
+    files = [folder / f"step_{number}.json" for number in (step, step - 1) for folder in places]
+    for file in files:
+        if file.exists():
+            return json.loads(file.read_text())
+    raise ValueError(
+        f"{host} resumes at step {step}, and the state of the controller is in none of "
+        f"{', '.join(map(str, files)) or 'its folders, which are not set'}; start a new run from the weights"
+    )
 
 
 def refuse(host: str, settings: Mapping[str, tuple[Any, Collection[Any]]]) -> None:
@@ -187,7 +321,7 @@ def refuse(host: str, settings: Mapping[str, tuple[Any, Collection[Any]]]) -> No
         if value not in allowed:
             wanted = " or ".join(repr(choice) for choice in allowed)
             raise ValueError(
-                f"{host}: {name} is {value!r}, under which entrostat's thresholds would not have their effect "
+                f"{host}: {name} is {value!r}, under which entrostat's control would not have its effect "
                 f"per token; set it to {wanted}, or train without entrostat"
             )
 
