@@ -1,6 +1,7 @@
 """CARE: the posterior is the textbook's, the gate obeys its levels, and the deployed forms do what the paper says."""
 
 import math
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,129 @@ def test_the_memory_entry_names_context_effect_boundary_and_confidence():
 def test_a_setting_out_of_range_is_refused(make, field):
     with pytest.raises(ValueError, match=field):
         make()
+
+
+def ridge(contexts, deltas, phi, noise, prior):
+    """The same posterior by another way: the prior is three more rows of data, I x noise / prior, with effect 0."""
+    rows = np.vstack([contexts, np.eye(3) * noise / prior])
+    inverse = np.linalg.pinv(rows.T @ rows)
+    mean = phi @ inverse @ rows.T @ np.concatenate([deltas, np.zeros(3)])
+    return mean, noise * math.sqrt(1 + phi @ inverse @ phi)
+
+
+@pytest.mark.parametrize("prior", [0.3, 1.0, 5.0])
+def test_the_memory_is_a_ridge_regression_on_start_and_length(prior):
+    care = Care(prior=prior, noise=(0.05, 0.3, 0.1))
+    history = [
+        trace(0.2, 0.5, 0.4, distinct=(1, 2), hard=(0.1, 0.3)),
+        trace(0.4, 0.6, 0.3, steps=10, distinct=(2, 1), hard=(0.3, 0.2)),
+        trace(0.6, 0.7, 0.65, steps=15, distinct=(1, 1.5), hard=(0.2, 0.25)),
+    ]
+    contexts = np.array([[1, 0.2, 1.0], [1, 0.4, 0.5], [1, 0.6, 0.75]])
+    deltas = np.array([[0.2, 1, 0.2], [-0.1, -1, -0.1], [0.05, 0.5, 0.05]])
+    effects = care.effects(history)
+    assert np.array([effect.context for effect in effects]) == pytest.approx(contexts)
+    assert np.array([effect.delta for effect in effects]) == pytest.approx(deltas)
+    assert effects[0].deviation is None
+    for n, effect in enumerate(effects):
+        expected = [ridge(contexts[:n], deltas[:n, j], contexts[n], care.noise[j], prior) for j in range(3)]
+        assert effect.confidence == pytest.approx(care.noise[0] / expected[0][1])
+        if n:
+            squares = [((deltas[n, j] - mean) / deviation) ** 2 for j, (mean, deviation) in enumerate(expected)]
+            assert effect.deviation == pytest.approx(sum(squares))
+
+
+HARMLESS = [trace(s, 0.5, s + 0.04, distinct=(1.0, 0.95), hard=(0.2, 0.19)) for s in (0.30, 0.33, 0.36, 0.39)]
+
+
+def test_the_gate_goes_by_the_probability_of_a_protected_regression():
+    """That of diversity and of hard cases: the worse of the two, against low and high."""
+    care = Care(few=1)
+    start = 0.36 + 0.04 + 0.03
+    belief = care.predict(care.effects(HARMLESS), (1.0, start, 1.0))
+    harm = max(
+        statistics.NormalDist(mean, deviation).cdf(-tolerance)
+        for mean, deviation, tolerance in zip(belief.mean[1:], belief.deviation[1:], care.tolerance, strict=True)
+    )
+    assert 0.2 < harm < 0.9
+    below, above = harm - 1e-3, harm + 1e-3
+    assert answer(Care(few=1, low=below / 2, high=below), HARMLESS) == "reject"
+    assert answer(Care(few=1, low=below, high=above), HARMLESS) == "pilot"
+    assert answer(Care(few=1, low=above, high=above), HARMLESS) in ("reuse", "adapt")
+    assert (
+        f"P(protected regression) {harm:.2f}, levels x 1.00" in Care(few=1, low=below, high=above).plan(HARMLESS).cause
+    )
+
+
+def test_a_gain_that_is_only_known_elsewhere_is_tried_at_half_the_rate():
+    gained = [trace(s, 0.5, s + 0.05, hard=(0.2, 0.4), distinct=(1, 2)) for s in (0.30, 0.33)]
+    inside, outside = trace(0.33, 0.4, 0.31, hard=(0.2, 0.4), distinct=(1, 2)), gained[0]
+    sure = {"low": 1.0, "high": 1.0}
+    reused = Care(**sure).plan([*gained, inside])  # starts at .31, within .30 ... .33
+    assert (reused.rate, reused.budget) == (1.0, 20)
+    adapted = Care(**sure).plan([*gained, outside])  # starts at .35, beyond all that gained
+    assert (adapted.rate, adapted.budget) == (0.5, 20)
+    assert "adapt: start 0.35 outside 0.30 ... 0.33" in adapted.cause
+    assert Care(**sure, adapt_rate=0.25).plan([*gained, outside]).rate == 0.25
+
+
+def test_effects_are_near_within_the_radius_and_few_of_them_are_a_pilot():
+    history = [trace(0.30, 0.4, 0.35), trace(0.35, 0.5, 0.40), trace(0.40, 0.5, 0.45)]  # the next starts at .45
+    sure = {"low": 1.0, "high": 1.0}
+    for radius, near in ((0.04, 0), (0.06, 1), (0.11, 2), (0.16, 3)):
+        for few in (1, 2, 3):
+            plan = Care(**sure, radius=radius, few=few).plan(history)
+            assert (plan.budget == 10) == (near < few)
+            assert (f"{near} effects remembered near pass@1 0.45" in plan.cause) == (near < few)
+    assert answer(Care(**sure, memory=False, radius=0.04), history) == "pilot"
+    assert answer(Care(**sure, memory=False, radius=0.06), history) != "pilot"
+
+
+def test_a_revision_multiplies_both_levels():
+    steady = [trace(0.3, 0.4, 0.35)] * 6
+    surprised = [*steady, trace(0.3, 0.4, 0.0), trace(0.3, 0.4, 0.3)]
+    care = Care(few=1, tighten=0.5, low=0.3, high=0.6)
+    assert care.revisions(care.effects(surprised)) == 1
+    assert "levels x 0.50" in care.plan(surprised).cause
+    assert care.lesson(surprised[-1], surprised[:-1])["revisions"] == 1
+
+
+@pytest.mark.parametrize(
+    ("worse", "unexpected"),
+    [
+        *[({"end": 0.0}, 1), ({"distinct": (1.0, -1.0)}, 1), ({"hard": (0.1, -0.9)}, 1)],
+        *[({"end": 0.9}, 0), ({"distinct": (1.0, 9.0)}, 0), ({"hard": (0.1, 0.9)}, 0)],
+    ],
+)
+def test_a_regression_of_any_capability_that_nothing_foretold_is_a_revision(worse, unexpected):
+    care = Care()
+    steady = [trace(0.3, 0.9, 0.35)] * 8
+    odd = trace(0.3, 0.9, worse.pop("end", 0.35), **worse)
+    assert care.revisions(care.effects([*steady, odd])) == unexpected
+
+
+def test_the_forms_without_a_gate_go_by_the_predicted_gain():
+    for end, budget in ((0.31, 20), (0.29, 10)):
+        plan = Care(gate=False).plan([trace(0.3, 0.4, end)] * 9)
+        assert plan.budget == budget
+        assert f"predicted gain {'+' if end > 0.3 else '-'}0.0" in plan.cause
+    assert Care(gate=False).plan([]).budget == 20
+    assert Care(pilot=30).plan([]).budget == 20
+
+
+def test_an_evaluation_without_hard_tasks_counts_pass_at_1_for_them():
+    without = trace(0.2, 0.4, 0.3)
+    for line in without.evals:
+        line["hard"] = None
+    assert Care().effects([without])[0].delta == pytest.approx((0.1, 0.0, 0.1))
+
+
+def test_a_detection_says_how_many_campaigns_fell():
+    cause = CareV1(threshold=0.5).plan([FALLEN, GOOD, FALLEN]).cause
+    assert "2 of 3 campaigns ended below 0.5 of their peak" in cause
+    assert CareV1().plan([GOOD]).cause is None
+    exactly = trace(0.2, 0.4, 0.2)
+    assert CareV1().plan([exactly]).rate == 1
+    assert CareV2().plan([exactly]).budget == 20
+    assert CareV2(pilot=30).plan([FALLEN]).budget == 20
+    assert "10 of 20 steps" in CareV2().plan([FALLEN]).cause

@@ -167,3 +167,81 @@ def test_what_is_known_of_weights_that_two_campaigns_handed_over_unchanged_is_no
 def test_a_setting_out_of_range_is_refused(settings):
     with pytest.raises(ValueError, match="give"):
         Crest(**settings)
+
+
+LOUD = {"kl_old": (0.03, 1.01), "ratio_outside": (0.05, 1.01), "log_ratio_min_punished": (-3.0, 1.01)}
+
+
+def warned(crest, *steps):
+    """Whether crest wants a comparison after these steps; each is the signals that differ from calm ones."""
+    lines = [{"step": i, "lr": 1.0, **CALM, **step} for i, step in enumerate(steps, start=1)]
+    seen = Progress(len(lines), 99, lines, [], tuple(range(len(lines) + 1)), SPLIT)
+    return isinstance(crest.decide(seen, ()), Evaluate)
+
+
+@pytest.mark.parametrize("signal", LOUD)
+def test_each_signal_warns_beyond_its_limit_and_not_at_it(signal):
+    limit, factor = LOUD[signal]
+    one = Crest(votes=1)
+    assert warned(one, {}, {}, {}, {signal: limit * factor})
+    assert not warned(one, {}, {}, {}, {signal: limit})
+    assert not warned(one, {}, {}, {}, {signal: None})
+    assert not warned(Crest(votes=2), {}, {}, {}, {signal: limit * factor})
+
+
+@pytest.mark.parametrize("calm", LOUD)
+def test_two_of_three_signals_are_a_warning_and_three_votes_need_all(calm):
+    loud = {name: limit * factor for name, (limit, factor) in LOUD.items()}
+    two = {**loud, calm: CALM[calm]}
+    assert warned(Crest(), {}, {}, {}, two)
+    assert not warned(Crest(votes=3), {}, {}, {}, two)
+    assert warned(Crest(votes=3), {}, {}, {}, loud)
+
+
+def test_votes_of_the_last_two_steps_count_together():
+    kl, outside = {"kl_old": 0.1}, {"ratio_outside": 0.5}
+    assert warned(Crest(), {}, {}, kl, outside)
+    assert not warned(Crest(), {}, kl, {}, outside)
+    assert warned(Crest(window=3), {}, kl, {}, outside)
+    assert warned(Crest(votes=1), {}, {}, kl, {})
+    assert not warned(Crest(votes=1), {}, kl, {}, {})
+
+
+@pytest.mark.parametrize("spacing", [1, 4, 7])
+def test_comparisons_are_at_least_the_spacing_apart_and_one_is_at_the_end(spacing):
+    scene = Scene(Crest(spacing=spacing), RISE, wild=set(range(21)))
+    assert scene.play() == (BUDGET, BUDGET)
+    expected = [*range(spacing, BUDGET, spacing), BUDGET]
+    assert sorted({line["step"] for line in scene.evals} - {0}) == expected
+
+
+@pytest.mark.parametrize(("z", "stops"), [(2.9, True), (3.1, False)])
+def test_a_fall_is_sure_beyond_z_standard_errors_of_the_paired_differences(z, stops):
+    """48 tasks whose differences are -.1 plus noise of known spread: mean -.1, error s / sqrt(48) = .1 / 3."""
+    before = [[f"task-{i}", 1000, 500] for i in range(SPLIT)]
+    spread = 0.1 / 3 * (SPLIT - 1) ** 0.5  # of deviations +s, -s the sample variance is s^2 n / (n - 1)
+    after = [[f"task-{i}", 1000, 500 - 100 + 1000 * spread * (-1) ** i] for i in range(SPLIT)]
+    evals = [{"step": step, "tasks": [0, SPLIT], "results": each} for step, each in ((0, before), (4, after))]
+    steps = [{"step": i, "lr": 1.0, **WILD} for i in (1, 2, 3, 4)]
+    order = Crest(z=z, block=SPLIT).decide(Progress(4, BUDGET, steps, evals, (0, 4), SPLIT), ())
+    assert isinstance(order, Stop) == stops
+    if stops:
+        assert order == Stop(0, "crest: step 4 is -0.100 +- 0.033 against step 0 on 48 tasks")
+    else:
+        assert order == GoOn(0)
+
+
+def test_the_rate_after_a_fall_is_the_margin_of_the_rate_half_way():
+    crest = Crest(margin=0.5, recovery=1.2)
+    fallen = campaign(Scene(crest, FALL, wild=set(range(9, 21))))
+    assert (fallen.confirmed, fallen.steps_used) == (9, 13)
+    assert crest.rate([fallen]) == pytest.approx(0.5 * 11 / 13)  # the rate of step s is 1e-5 s
+    assert crest.rate([fallen, fallen]) == pytest.approx((0.5 * 11 / 13) ** 2)
+    assert "the learning rate at 0.42 of" in crest.plan([fallen]).cause
+    assert crest.plan([]).cause is None
+    lesson = crest.lesson(fallen, [fallen])
+    assert lesson["cause"] == "crest: a fall, 5 steps warned"
+    assert (lesson["kind"], lesson["confirmed"]) == ("onset", 9)
+    assert lesson["next_rate"] == crest.rate([fallen, fallen])
+    calm = crest.lesson(campaign(Scene(crest, RISE)), [])
+    assert (calm["cause"], calm["first_warning"]) == ("crest: no fall, 0 steps warned", None)
