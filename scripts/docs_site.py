@@ -49,6 +49,12 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]], str]] = {
         methods.REWEIGHTINGS,
         "A reweighting multiplies each token's advantage by a factor of at least 0; a mask's factors are 0 and 1.",
     ),
+    "corrections": (
+        "Corrections",
+        "control.correction",
+        methods.CORRECTIONS,
+        "A correction multiplies each token's advantage by a factor that makes up for the policy that sampled it.",
+    ),
     "bonuses": (
         "Entropy bonuses",
         "control.bonus",
@@ -75,6 +81,7 @@ EXAMPLES: Mapping[tuple[str, str], dict[str, Any]] = {
 BESIDE: Mapping[str, dict[str, dict[str, Any]]] = {
     **{name: {"update": {"aggregate": "sequence-mean"}} for name in ("gspo", "gmpo", "sapo")},
     "clip-undetached": {"control": {"strategy": "id"}},
+    **{name: {"update": {"old_logp": "recomputed"}} for name in methods.CORRECTIONS if name not in ("opsm", "estr")},
 }
 
 

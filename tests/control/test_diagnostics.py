@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -39,7 +40,8 @@ class Step:
 
     def sums(self, rows: slice = slice(None)) -> TokenSums:
         stats = TokenStats(*(getattr(self.stats, f)[rows] for f in ("logp", "entropy", "collision", "correction")))
-        loss = type(self.loss)(*(getattr(self.loss, f)[rows] for f in self.loss.__dataclass_fields__))
+        tensors = {name: getattr(self.loss, name) for name in self.loss.__dataclass_fields__}
+        loss = replace(self.loss, **{name: x[rows] for name, x in tensors.items() if x is not None})
         return token_sums(stats, self.advantages[rows], loss, self.mask[rows])
 
 

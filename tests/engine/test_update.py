@@ -1,11 +1,13 @@
 """An optimizer step: independent of how the batch is cut, and refused when it would break the policy."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
+from entrostat.control import EntropyController, Part
 from entrostat.engine.anchor import build_anchor
 from entrostat.engine.policy import embedded_folder, load_policy
 from entrostat.engine.rollout import sample
@@ -273,3 +275,71 @@ def test_the_flow_by_rule_is_logged_where_the_change_is_measured_and_its_exact_o
     for line in lines:
         assert line["flow_by_rule"]["exact"] == pytest.approx(line["flow_up"] + line["flow_down"], rel=1e-4)
     assert "flow_by_rule" not in learner().step(1, batch)
+
+
+CORRECTIONS = ["tis", "mis", "icepop", "seq-mask-tis", "decoupled", "opsm", "estr"]
+
+
+def another_sampler(batch, own, spread=0.4):
+    """The batch as if a policy that differs by noise had sampled it, pi_old recomputed."""
+    away = torch.randn(batch.rollout.old_logp.shape, generator=torch.Generator().manual_seed(2))
+    sampler = (batch.rollout.old_logp + spread * away).where(batch.rollout.mask, 0)
+    return replace(batch, rollout=replace(batch.rollout, old_logp=sampler), recomputed=own.recomputed(batch.rollout))
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+@pytest.mark.parametrize("objective", ["clip", "bapo"])
+def test_a_correction_is_the_same_however_the_batch_is_cut_and_changes_the_gradient(name, objective):
+    gradients, lines = [], []
+    for correction, rows in ((name, 512), (name, 5), (None, 512)):
+        update = {"objective": objective, "microbatch_rows": rows, "old_logp": "recomputed", "warmup_steps": 0}
+        control = {"correction": correction} if correction else {}
+        recipe = parse_recipe({"name": "step", "update": update, "control": control})
+        one = Learner(load_policy(), recipe, build_controller(recipe))
+        lines.append(one.step(1, another_sampler(experience(one.policy), one)))
+        gradients.append(torch.cat([p.grad.flatten() for p in one.policy.model.parameters()]))
+    assert (gradients[1] - gradients[0]).norm() <= 2e-3 * gradients[0].norm()
+    assert (gradients[2] - gradients[0]).norm() >= 1e-3 * gradients[0].norm()
+    assert lines[1]["mismatch"] == pytest.approx(lines[0]["mismatch"], rel=1e-3)
+    assert (lines[0]["mismatch"]["masked"] > 0) == (name not in ("tis", "seq-mask-tis", "decoupled"))
+    assert lines[2]["mismatch"]["masked"] == 0
+    assert lines[0]["mismatch"]["distance"] == pytest.approx(0.4 * (2 / math.pi) ** 0.5, rel=0.1)
+
+
+def test_log_probabilities_recomputed_at_once_are_the_samplers_and_a_correction_of_them_changes_nothing():
+    batch = None
+    gradients = []
+    for update, control in (({}, {}), ({"old_logp": "recomputed"}, {"correction": "tis"})):
+        recipe = parse_recipe({"name": "step", "update": {"warmup_steps": 0, **update}, "control": control})
+        one = Learner(load_policy(), recipe, build_controller(recipe))
+        batch = experience(one.policy)
+        if update:
+            batch = replace(batch, recomputed=one.recomputed(batch.rollout))
+        line = one.step(1, batch)
+        gradients.append(torch.cat([p.grad.flatten() for p in one.policy.model.parameters()]))
+    assert (gradients[1] - gradients[0]).norm() <= 1e-4 * gradients[0].norm()
+    assert line["mismatch"]["largest"] < 1e-4
+    assert line["mismatch"]["sample_size"] == pytest.approx(1, abs=1e-6)
+
+
+def test_the_parts_receive_everything_that_a_step_measures():
+    class Listener(Part):
+        def observe(self, step):
+            self.step = step
+
+        def weights(self, batch):
+            self.batch = batch
+
+    part = Listener()
+    recipe = parse_recipe({"name": "step", "update": {"kl": {"coefficient": 0.1}, "old_logp": "recomputed"}})
+    policy = load_policy()
+    anchor = build_anchor(recipe, embedded_folder(), PROMPTS)
+    one = Learner(policy, recipe, EntropyController(part, total_steps=5), anchor)
+    rewards = torch.tensor([1.0, 0.0, math.nan, 1.0] * 4)
+    batch = replace(another_sampler(experience(policy), one), rewards=rewards)
+    line = one.step(1, batch)
+    assert part.step.pass_rate == pytest.approx(2 / 3)
+    assert (part.step.kl_old, part.step.kl_reference) == (line["kl_old"], line["kl_reference"])
+    assert part.step.kl_sampler == line["kl_sampler"] == line["mismatch"]["k3"] > 0.05
+    assert torch.equal(part.batch.sampler_logp, batch.rollout.old_logp)
+    assert torch.equal(part.batch.old_logp, batch.recomputed)

@@ -9,6 +9,7 @@ from entrostat.control.entrocraft import Entrocraft
 from entrostat.control.entropic import EntroPic
 from entrostat.control.gepo import Gepo
 from entrostat.control.masking import ClipCov, EntropyOutliers, HighEntropyTokens, SkipRegion
+from entrostat.control.mismatch import Corrected, MismatchSums, mismatch_sums
 from entrostat.control.opefo import Opefo
 from entrostat.control.part import Measured, Part, Phase, TokenBatch
 from entrostat.control.piecewise import Piecewise, Stage
@@ -32,6 +33,7 @@ __all__ = [
     "ClipCov",
     "Constant",
     "ConstantBonus",
+    "Corrected",
     "Curve",
     "DecreaseIncreaseDecrease",
     "DualClipped",
@@ -45,6 +47,7 @@ __all__ = [
     "HighEntropyTokens",
     "IncreaseThenDecrease",
     "Measured",
+    "MismatchSums",
     "Opefo",
     "OscillatoryDecay",
     "Part",
@@ -62,5 +65,6 @@ __all__ = [
     "TargetWeights",
     "TokenBatch",
     "TokenSums",
+    "mismatch_sums",
     "token_sums",
 ]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from entrostat.control.mismatch import Corrected
 from entrostat.control.part import Measured, Part, Phase, State, TokenBatch
 from entrostat.control.strategies import Constant, progress
-from entrostat.objective import ClipBand, ClipRule
+from entrostat.objective import ClipBand, ClipRule, Correction
 from entrostat.tokens import TokenStats
 
 
@@ -21,16 +22,16 @@ class EntropyController:
         EntropyController(IncreaseThenDecrease(), HighEntropyTokens(0.2), AdaptiveBonus(target=0.2))
 
     parts: each decides on what it implements. At most one part owns the clip band, or is a clip rule; without one the
-    band is the constant .2. Weights multiply, bonuses add. total_steps: optimizer steps of the run, >= 1; None if the
-    trainer sets them by `begin`. ema: beta of the smoothed entropy E <- beta E + (1 - beta) H that all parts receive,
-    starting at the first H; 0 leaves it as measured. The form EntropyController(strategy, total_steps,
-    reweighting=..., bonus=...) is accepted too.
+    band is the constant .2. A correction is a part too. Weights multiply, bonuses add. total_steps: optimizer steps of
+    the run, >= 1; None if the trainer sets them by `begin`. ema: beta of the smoothed entropy E <- beta E +
+    (1 - beta) H that all parts receive, starting at the first H; 0 leaves it as measured. The form
+    EntropyController(strategy, total_steps, reweighting=..., bonus=...) is accepted too.
     Raises ValueError for ema outside [0, 1), total_steps < 1 and two parts that own the band.
     """
 
     def __init__(
         self,
-        *parts: Part | ClipBand | int,
+        *parts: Part | ClipBand | Correction | int,
         total_steps: int | None = None,
         ema: float = 0.0,
         strategy: Part | None = None,
@@ -60,8 +61,18 @@ class EntropyController:
 
     @property
     def reweighting(self) -> Part | None:
-        """The first part that weights tokens, or None."""
-        return next((part for part in self.parts if part.weighs), None)
+        """The first part that weights tokens and is not a correction, or None."""
+        return next((part for part in self.parts if part.weighs and not isinstance(part, Corrected)), None)
+
+    @property
+    def corrections(self) -> tuple[Corrected, ...]:
+        """The parts that correct for the policy that sampled."""
+        return tuple(part for part in self.parts if isinstance(part, Corrected))
+
+    @property
+    def weighs(self) -> bool:
+        """Whether `weights` may differ from ones: a reweighting or a correction is present."""
+        return any(part.weighs for part in self.parts)
 
     @property
     def bonus(self) -> Part | None:
@@ -146,30 +157,50 @@ class EntropyController:
         old_logp: Tensor | None = None,
         sampler_logp: Tensor | None = None,
         token_weights: Tensor | None = None,
+        sequences: Tensor | None = None,
     ) -> Tensor:
         """Factors >= 0 for the advantages of the next optimizer step, (...), detached; 1 outside the mask.
 
         mask (...): the tokens that count in the statistics of the batch, all by default. old_logp: ln pi_old, by
-        default stats.logp; the others as in `TokenBatch`.
+        default stats.logp; the others as in `TokenBatch`. Raises ValueError for a correction without sampler_logp.
         """
-        factors = torch.ones_like(stats.logp)
-        if self.reweighting is None:
-            return factors
-        mask = torch.ones_like(stats.logp, dtype=torch.bool) if mask is None else mask.bool()
-        batch = TokenBatch(
+        weighing = [part for part in self.parts if part.weighs]
+        batch = self._batch(stats, advantages, mask, old_logp, sampler_logp, token_weights, sequences)
+        return _product(weighing, batch)
+
+    def corrected(
+        self,
+        stats: TokenStats,
+        advantages: Tensor,
+        mask: Tensor | None = None,
+        *,
+        old_logp: Tensor | None = None,
+        sampler_logp: Tensor | None = None,
+        sequences: Tensor | None = None,
+    ) -> Tensor:
+        """The part of `weights` that corrects for the policy that sampled; arguments as there."""
+        return _product(self.corrections, self._batch(stats, advantages, mask, old_logp, sampler_logp, None, sequences))
+
+    def _batch(
+        self,
+        stats: TokenStats,
+        advantages: Tensor,
+        mask: Tensor | None,
+        old_logp: Tensor | None,
+        sampler_logp: Tensor | None,
+        token_weights: Tensor | None,
+        sequences: Tensor | None,
+    ) -> TokenBatch:
+        return TokenBatch(
             stats,
             advantages,
-            mask,
+            torch.ones_like(stats.logp, dtype=torch.bool) if mask is None else mask.bool(),
             stats.logp.detach() if old_logp is None else old_logp,
             self.rule(),
             torch.ones_like(stats.logp) if token_weights is None else token_weights,
             sampler_logp,
+            sequences,
         )
-        for part in self.parts:
-            weights = part.weights(batch)
-            if weights is not None:
-                factors = factors * weights
-        return factors.where(mask, 1)
 
     def entropy_coef(self) -> float:
         """The coefficient of an entropy bonus in the next step's loss, 0 for none."""
@@ -224,14 +255,33 @@ class EntropyController:
         self.begin(before if self.total_steps is None else self.total_steps)
 
 
-def _parts(given: list[Part | ClipBand | None]) -> tuple[Part, ...]:
+def _product(parts: Sequence[Part], batch: TokenBatch) -> Tensor:
+    """The product of the parts' weights, 1 outside the mask."""
+    factors = torch.ones_like(batch.stats.logp)
+    for part in parts:
+        weights = part.weights(batch)
+        if weights is not None:
+            factors = factors * weights
+    return factors.where(batch.mask, 1)
+
+
+def _parts(given: list[Part | ClipBand | Correction | None]) -> tuple[Part, ...]:
     """The parts, the owner of the band first. Raises ValueError if two own it."""
-    parts = [Constant(part) if isinstance(part, ClipBand) else part for part in given if part is not None]
+    parts = [_as_part(part) for part in given if part is not None]
     owners = [part for part in parts if part.owns_band]
     if len(owners) > 1:
         names = " and ".join(type(part).__name__ for part in owners)
         raise ValueError(f"EntropyController: {names} each own the clip band; keep one of them")
     return (*(owners or [Constant()]), *(part for part in parts if not part.owns_band))
+
+
+def _as_part(given: Part | ClipBand | Correction) -> Part:
+    match given:
+        case ClipBand():
+            return Constant(given)
+        case Correction():
+            return Corrected(given)
+    return given
 
 
 def _thresholds(rule: ClipBand) -> dict[str, float] | None:

@@ -69,7 +69,8 @@ class TokenBatch:
 
     mask: the tokens that count; statistics of the batch are over them. rule: the band in force. token_weights: the
     weight that the aggregation gives each token in the loss, relative to token-mean, where it is 1. sampler_logp: ln mu
-    of the policy that sampled, if it differs from that of old_logp.
+    of the policy that sampled, None where the trainer does not have it. sequences: the number of each token's sequence,
+    for packed tokens (N,).
     """
 
     stats: TokenStats
@@ -79,6 +80,7 @@ class TokenBatch:
     rule: ClipBand
     token_weights: Tensor
     sampler_logp: Tensor | None = None
+    sequences: Tensor | None = None
 
     @cached_property
     def ratio(self) -> Tensor:

@@ -6,6 +6,7 @@ one, forgets what was logged after it, and does the same again: every random num
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
@@ -136,7 +137,8 @@ class _Trainer:
             experience, fields = self._collect(batch)
             for epoch in range(update.epochs):
                 for minibatch, index in enumerate(self._minibatches(batch, epoch)):
-                    place = {"batch": batch, "epoch": epoch, "minibatch": minibatch}
+                    staleness = epoch * update.minibatches + minibatch
+                    place = {"batch": batch, "epoch": epoch, "minibatch": minibatch, "staleness": staleness}
                     yield self._update(experience.rows(index), place, fields)
                     fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
 
@@ -175,7 +177,9 @@ class _Trainer:
             "tokens": {"rollout": rollout.token_count},
             "seconds": {"rollout": seconds - found.waited, "grade": found.waited},
         }
-        experience = Experience(rollout, self.advantages(groups))
+        recomputed = self.learner.recomputed(rollout) if self.recipe.update.old_logp == "recomputed" else None
+        earned = torch.tensor([math.nan if reward is None else reward for reward in rewards])
+        experience = Experience(rollout, self.advantages(groups), recomputed, earned)
         self._log_samples(tasks[:4], experience, verdicts)
         return experience, fields
 

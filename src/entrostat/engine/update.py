@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
+from entrostat.control.mismatch import MismatchSums, mismatch_sums
 from entrostat.engine.anchor import FisherAnchor, KlAnchor
 from entrostat.engine.change import ChangeMeter, FirstOrder
 from entrostat.engine.policy import Policy
@@ -43,14 +44,36 @@ class TrainingError(EntrostatError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """Completions and what they earned: advantages (B,), one a completion."""
+    """Completions and what they earned.
+
+    advantages: (B,), one per completion. recomputed: (B, T), ln pi_old by another forward pass, None where pi_old is
+    the policy that sampled. rewards: (B,), NaN where there is none.
+    """
 
     rollout: Rollout
     advantages: Tensor
+    recomputed: Tensor | None = None
+    rewards: Tensor | None = None
+
+    @property
+    def old_logp(self) -> Tensor:
+        """ln pi_old (B, T), which the ratio is taken against."""
+        return self.rollout.old_logp if self.recomputed is None else self.recomputed
+
+    @property
+    def pass_rate(self) -> float | None:
+        """The share of the completions with a reward that is above 0; None where none has a reward."""
+        if self.rewards is None or bool(self.rewards.isnan().all()):
+            return None
+        return float((self.rewards[~self.rewards.isnan()] > 0).double().mean())
 
     def rows(self, index: Tensor) -> Experience:
         """The completions of `index` (K,)."""
-        return Experience(self.rollout.rows(index), self.advantages[index])
+        rollout = self.rollout.rows(index)
+        recomputed = None if self.recomputed is None else self.recomputed[index, : rollout.mask.shape[1]]
+        return Experience(
+            rollout, self.advantages[index], recomputed, None if self.rewards is None else self.rewards[index]
+        )
 
     def cut(self, size: int) -> Iterator[Experience]:
         """Consecutive pieces of at most `size` completions."""
@@ -60,14 +83,15 @@ class Experience:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What a backward pass found: the loss, the sums of the step's record, the mean KL a token (for Fisher-weighted EWC
-    the penalty), and the summed flow under each rule.
+    """What a backward pass measured: the loss, the sums of the step's record, the mean KL per token (for
+    Fisher-weighted EWC the penalty), the summed flow under each rule, and the mismatch of sampler and trainer.
     """
 
     loss: float
     sums: TokenSums
     kl: float
     by_rule: dict[str, float]
+    mismatch: MismatchSums
 
 
 @dataclass(slots=True)
@@ -95,7 +119,7 @@ def _plain_refusal(number: int, outcome: str = "Nothing was applied") -> Iterato
 
 
 def _refuse_broken(sums: TokenSums) -> None:
-    """Raises ValueError for an entropy that is not finite, which no controller can hear."""
+    """Raises ValueError for an entropy that is not finite, which no controller can use."""
     if not math.isfinite(sums.entropy):
         raise ValueError(f"entropy is {sums.entropy / sums.tokens}: the policy's logits are broken")
 
@@ -126,6 +150,7 @@ class Learner:
         self.regions = recipe.control.regions
         self.meter = ChangeMeter() if recipe.control.measure_change else None
         self.first_order = recipe.control.first_order
+        self.measures_mismatch = settings.old_logp == "recomputed" or bool(controller.corrections)
         self.optimizer = torch.optim.AdamW(
             policy.model.parameters(),
             lr=rate * settings.learning_rate,
@@ -147,8 +172,18 @@ class Learner:
             _refuse_broken(found.sums)
         sums, kl = found.sums, found.kl
         norm = self._apply(number)
-        self.controller.observe(number, sums.entropy, sums.tokens)
         metrics: dict[str, Any] = dict(sums.metrics())
+        self.controller.observe(
+            number,
+            sums.entropy,
+            sums.tokens,
+            kl_old=metrics["kl_old"],
+            kl_reference=kl if isinstance(self.anchor, KlAnchor) else None,
+            kl_sampler=found.mismatch.kl if self.measures_mismatch else 0.0,  # else pi_old is the sampler
+            pass_rate=experience.pass_rate,
+        )
+        if self.measures_mismatch:
+            metrics |= {"kl_sampler": found.mismatch.kl, "mismatch": found.mismatch.metrics()}
         if first_order:
             metrics["first_order_change"] = first_order.change(sums.tokens)
         if isinstance(self.anchor, KlAnchor):
@@ -180,7 +215,7 @@ class Learner:
         """Leave the gradient of the loss in the weights; each rule's flow is summed where the change is measured."""
         bonus, term = self.controller.entropy_coef(), self.settings.kl_cov
         count, whole = experience.rollout.token_count, self._denominator(experience.rollout)
-        loss_sum, sums, kl_sum = 0.0, TokenSums.zero(), 0.0
+        loss_sum, sums, kl_sum, mismatch = 0.0, TokenSums.zero(), 0.0, MismatchSums.zero()
         by_rule: dict[str, float] = defaultdict(float)
         self.optimizer.zero_grad(set_to_none=True)
         taught, silent = self._parts(experience, bonus > 0 or first_order is not None)
@@ -192,10 +227,11 @@ class Learner:
                 logits = self._logits(part.rollout)
             stats = self._statistics_of(logits, part.rollout, entropy_grad=bonus > 0 or first_order is not None)
             advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
-            old_logp = part.rollout.old_logp.to(mask.device)
+            old_logp = part.old_logp.to(mask.device)
+            sampler_logp = part.rollout.old_logp.to(mask.device)
             shares = self._token_weights(mask, whole, count)
             weighted = advantages * (
-                joint.weights[i] if joint.weights else self._weights(stats, advantages, mask, old_logp)
+                joint.weights[i] if joint.weights else self._weights(stats, advantages, mask, old_logp, sampler_logp)
             )
             out = policy_loss(stats.logp, old_logp, weighted, mask, rule=joint.rule, objective=joint.objective)
             per_token = out.per_token + entropy_bonus(stats.entropy, mask, bonus)
@@ -222,6 +258,11 @@ class Learner:
             flow = entropy_flow(stats, weighted, out) + (0 if terms is None else terms)
             flow = flow if shares is None else shares * flow
             sums = sums + token_sums(stats, weighted, out, mask, self.regions, flow=flow)
+            if self.measures_mismatch:
+                factors = self.controller.corrected(
+                    stats, advantages, mask, old_logp=old_logp, sampler_logp=sampler_logp
+                )
+                mismatch = mismatch + mismatch_sums(old_logp, sampler_logp, mask, factors=factors)
             if self.meter:
                 slope = out.slope if shares is None else shares * out.slope
                 for name, ruled in flow_by_rule(stats, weighted, slope).items():
@@ -230,8 +271,8 @@ class Learner:
             penalty = self.anchor.penalty(self.policy)
             penalty.backward()  # type: ignore[no-untyped-call]
             value = float(penalty.detach())
-            return _Pass(loss_sum + value, sums, value, by_rule)
-        return _Pass(loss_sum, sums, kl_sum / experience.rollout.token_count, by_rule)
+            return _Pass(loss_sum + value, sums, value, by_rule, mismatch)
+        return _Pass(loss_sum, sums, kl_sum / experience.rollout.token_count, by_rule, mismatch)
 
     def _parts(self, experience: Experience, entropy_grad: bool) -> tuple[list[Experience], list[Experience]]:
         """Micro-batches that have a gradient, and those that are only measured.
@@ -241,7 +282,7 @@ class Learner:
         """
         size, learns = self.settings.microbatch_rows, experience.advantages != 0
         others = entropy_grad or self.settings.kl_cov or isinstance(self.anchor, KlAnchor)
-        if others or self.controller.reweighting or bool(learns.all()) or not bool(learns.any()):
+        if others or self.controller.weighs or bool(learns.all()) or not bool(learns.any()):
             return list(experience.cut(size)), []
         taught, silent = (experience.rows(rows.nonzero().squeeze(1)).cut(size) for rows in (learns, ~learns))
         return list(taught), list(silent)
@@ -250,8 +291,8 @@ class Learner:
     def _joint(self, experience: Experience, parts: Sequence[Experience]) -> _Joint:
         """What compares the tokens of the whole batch, decided before it is cut."""
         found = _Joint(self.objective, self.controller.rule())
-        term, weighs = self.settings.kl_cov, self.controller.reweighting is not None
-        if len(parts) == 1 or not (weighs or term or self.objective.compares):
+        term, compares = self.settings.kl_cov, self.controller.reweighting is not None or self.objective.compares
+        if len(parts) == 1 or not (compares or term):
             return found
         mask = experience.rollout.mask.to(self.policy.device)
         statistics = [self._statistics(part.rollout) for part in parts]
@@ -261,14 +302,15 @@ class Learner:
         )
         stats = TokenStats(*(torch.cat(pieces) for pieces in padded))
         advantages = experience.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
-        old_logp = experience.rollout.old_logp.to(mask.device)
+        old_logp = experience.old_logp.to(mask.device)
 
         def cut(x: Tensor) -> list[Tensor]:
             pieces = torch.split(x, self.settings.microbatch_rows)
             return [piece[:, : part.rollout.mask.shape[1]] for piece, part in zip(pieces, parts, strict=True)]
 
-        if weighs:
-            weights = self._weights(stats, advantages, mask, old_logp)
+        if self.controller.weighs:
+            sampler_logp = experience.rollout.old_logp.to(mask.device)
+            weights = self._weights(stats, advantages, mask, old_logp, sampler_logp)
             advantages = advantages * weights
             found.weights = cut(weights)
         if term:
@@ -276,12 +318,16 @@ class Learner:
         found.objective, found.rule = settled(self.objective, stats.logp, old_logp, advantages, mask, found.rule)
         return found
 
-    def _weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor, old_logp: Tensor) -> Tensor:
+    def _weights(
+        self, stats: TokenStats, advantages: Tensor, mask: Tensor, old_logp: Tensor, sampler_logp: Tensor
+    ) -> Tensor:
         """The controller's factors for the advantages."""
-        if self.controller.reweighting is None:
+        if not self.controller.weighs:
             return torch.ones_like(stats.logp)
         shares = self._token_weights(mask, self._denominator_of(mask), float(mask.sum()))
-        return self.controller.weights(stats, advantages, mask, old_logp=old_logp, token_weights=shares)
+        return self.controller.weights(
+            stats, advantages, mask, old_logp=old_logp, sampler_logp=sampler_logp, token_weights=shares
+        )
 
     def _token_weights(self, mask: Tensor, denominator: float, count: float) -> Tensor | None:
         """What the aggregation makes of each token relative to token-mean; None for ones."""
@@ -301,6 +347,16 @@ class Learner:
     def _statistics_of(self, logits: Tensor, rollout: Rollout, entropy_grad: bool = False) -> TokenStats:
         completions = rollout.completions.to(logits.device)
         return token_stats(logits, completions, temperature=self.temperature, entropy_grad=entropy_grad)
+
+    @torch.no_grad()
+    def recomputed(self, rollout: Rollout) -> Tensor:
+        """ln pi (B, T) of the completions' tokens under the policy as it is; 0 outside the mask."""
+        logp = torch.zeros_like(rollout.old_logp)
+        for index in torch.split(torch.arange(len(rollout.texts)), self.settings.microbatch_rows):
+            part = rollout.rows(index)
+            width = part.mask.shape[1]
+            logp[index, :width] = self._statistics(part).logp.cpu().where(part.mask, 0)
+        return logp
 
     def _statistics(self, rollout: Rollout) -> TokenStats:
         return self._statistics_of(self._logits(rollout), rollout)

@@ -2,6 +2,17 @@
 
 from entrostat.objective.bands import CLIP_HIGHER, CLIP_LOWER, AbcClip, DcpoClip, DppoClip, DualClip, FreeRegion
 from entrostat.objective.clipping import ClipBand, ClipRule, LinearThreshold
+from entrostat.objective.corrections import (
+    Correction,
+    Decoupled,
+    Estr,
+    IcePop,
+    Mis,
+    Opsm,
+    SampledTokens,
+    SeqMaskTis,
+    Tis,
+)
 from entrostat.objective.losses import PolicyLoss, aggregate, policy_loss
 from entrostat.objective.regularisers import (
     adapted_coefficient,
@@ -37,19 +48,28 @@ __all__ = [
     "ClipBand",
     "ClipRule",
     "ClipUndetached",
+    "Correction",
     "DcpoClip",
+    "Decoupled",
     "DppoClip",
     "DualClip",
+    "Estr",
     "FreeRegion",
     "Gmpo",
     "Gspo",
+    "IcePop",
     "LinearThreshold",
+    "Mis",
     "Nsr",
     "Objective",
+    "Opsm",
     "PolicyLoss",
     "Reinforce",
+    "SampledTokens",
     "Sapo",
+    "SeqMaskTis",
     "Surrogate",
+    "Tis",
     "Tokens",
     "adapted_coefficient",
     "aggregate",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from entrostat.objective.clipping import ClipBand
+from entrostat.objective.corrections import Correction, SampledTokens, correction_named
 from entrostat.objective.sequences import sequence_count, sequence_sum
 from entrostat.objective.surrogates import Objective, Tokens, named
 
@@ -24,8 +25,9 @@ class PolicyLoss:
     """The loss of every token, and how the objective clipped it.
 
     per_token has the gradient and is 0 outside the mask. The rest is detached: ratio = pi/pi_old; slope, the ratio
-    in the gradient (d per_token / d ln pi = -A slope; 0 where the token is clipped); clipped_low and
-    clipped_high, booleans: where the lower or upper side of the band clips; mask, booleans.
+    in the gradient times the correction's factor (d per_token / d ln pi = -A slope; 0 where the token is clipped or
+    removed); clipped_low and clipped_high, booleans: where the lower or upper side of the band clips; mask, booleans;
+    correction: the factors of the correction, None without one.
     """
 
     per_token: Tensor
@@ -34,6 +36,7 @@ class PolicyLoss:
     clipped_low: Tensor
     clipped_high: Tensor
     mask: Tensor
+    correction: Tensor | None = None
 
 
 def policy_loss(
@@ -45,6 +48,9 @@ def policy_loss(
     rule: ClipBand | None = None,
     objective: Objective | str = "clip",
     sequences: Tensor | None = None,
+    correction: Correction | str | None = None,
+    sampler_logp: Tensor | None = None,
+    entropy: Tensor | None = None,
 ) -> PolicyLoss:
     """The loss of every token under an objective and a clip rule, before aggregation.
 
@@ -52,23 +58,51 @@ def policy_loss(
     advantages: broadcastable to (...), such as (B, 1) for one per sequence. mask: (...), true where a token counts.
     objective: its name in recipes (published defaults) or an object. rule: the clip rule; the objective's own by
     default.
-    sequences: the sequence number of each token, for packed tokens under an objective over sequences; padded
-    (B, T) tokens need none. Half precision is computed in float32.
-    Raises ValueError for shapes that do not match, an empty mask, and a number inside the mask that is not finite.
+    sequences: the sequence number of each token, for packed tokens under an objective or a correction over sequences;
+    padded (B, T) tokens need none. correction: its name or an object; it multiplies every token's loss and gradient by
+    factors (see `corrections.py`) from sampler_logp, the ln mu (...) of the policy that sampled, and for "estr" from
+    entropy (...). Half precision is computed in float32.
+    Raises ValueError for shapes that do not match, an empty mask, a number inside the mask that is not finite, and a
+    correction without sampler_logp or the reverse.
     """
     chosen = named(objective) if isinstance(objective, str) else objective
     tokens = _tokens(logp.detach(), old_logp, advantages, mask, rule or chosen.rule, sequences)
     surrogate = chosen(tokens)
     moving = logp.to(tokens.logp.dtype).where(tokens.mask, 0)
-    per_token = -tokens.advantages * (surrogate.value + surrogate.slope * (moving - tokens.logp))
+    factors = _factors(tokens, correction, sampler_logp, entropy)
+    value, slope = surrogate.value, surrogate.slope
+    if factors is not None:
+        value, slope = factors * value, factors * slope
+    per_token = -tokens.advantages * (value + slope * (moving - tokens.logp))
     return PolicyLoss(
         per_token,
         tokens.ratio,
-        surrogate.slope,
+        slope,
         surrogate.clipped_low & tokens.mask,
         surrogate.clipped_high & tokens.mask,
         tokens.mask,
+        factors,
     )
+
+
+def _factors(
+    tokens: Tokens, correction: Correction | str | None, sampler_logp: Tensor | None, entropy: Tensor | None
+) -> Tensor | None:
+    """The factors of a correction, 1 outside the mask; None without one."""
+    if (correction is None) != (sampler_logp is None):
+        raise ValueError(
+            "correction and sampler_logp belong together: give ln mu of the tokens with a correction, or neither"
+        )
+    if correction is None or sampler_logp is None:
+        return None
+    chosen = correction_named(correction) if isinstance(correction, str) else correction
+    known = None if entropy is None else entropy.detach()
+    sampled = SampledTokens(
+        tokens.logp, tokens.old_logp, sampler_logp.detach(), tokens.advantages, tokens.mask, known, tokens.sequences
+    )
+    factors = chosen(sampled).where(tokens.mask, 1)
+    _check_finite(correction=factors)
+    return factors
 
 
 def settled(

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from entrostat.campaign import Controller
 from entrostat.control import Constant, DualClipped, EntropyController
 from entrostat.objective import Objective
-from entrostat.recipe.methods import BONUSES, CONTROLLERS, OBJECTIVES, PARTS, REWEIGHTINGS, STRATEGIES, build
+from entrostat.recipe.methods import (
+    BONUSES,
+    CONTROLLERS,
+    CORRECTIONS,
+    OBJECTIVES,
+    PARTS,
+    REWEIGHTINGS,
+    STRATEGIES,
+    build,
+)
 from entrostat.recipe.sections import Recipe
 
 
@@ -13,7 +24,12 @@ def build_controller(recipe: Recipe) -> EntropyController:
     """The controller that a recipe describes."""
     control = recipe.control
     owner = build(STRATEGIES, control.strategy) if control.strategy else Constant(build_objective(recipe).rule)
-    chosen = ((REWEIGHTINGS, control.reweighting), (BONUSES, control.bonus), *((PARTS, part) for part in control.parts))
+    chosen: list[tuple[Any, dict[str, Any] | None]] = [
+        (CORRECTIONS, control.correction),
+        (REWEIGHTINGS, control.reweighting),
+        (BONUSES, control.bonus),
+        *((PARTS, part) for part in control.parts),
+    ]
     return EntropyController(
         owner if control.dual_clip is None else DualClipped(owner, control.dual_clip),
         *(build(table, choice) for table, choice in chosen if choice),

@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from entrostat.control import FixedWeights, Gepo
+from entrostat.control import Corrected, FixedWeights, Gepo
 from entrostat.objective import DualClip
-from entrostat.recipe.methods import OBJECTIVES, REWEIGHTINGS, STRATEGIES, build, build_advantage, takes_baseline
+from entrostat.recipe.methods import (
+    CORRECTIONS,
+    OBJECTIVES,
+    PARTS,
+    REWEIGHTINGS,
+    STRATEGIES,
+    build,
+    build_advantage,
+    takes_baseline,
+)
 
 if TYPE_CHECKING:
     from entrostat.recipe.sections import KlRecipe, Recipe
@@ -27,6 +36,7 @@ def faults(recipe: Recipe) -> Iterator[str]:
     yield from _advantage(recipe)
     yield from _penalties(recipe)
     yield from _reweighting(recipe)
+    yield from _corrections(recipe)
 
 
 def _objective_and_band(recipe: Recipe) -> Iterator[str]:
@@ -105,6 +115,25 @@ def _reweighting(recipe: Recipe) -> Iterator[str]:
         )
     if isinstance(weighting, FixedWeights) and weighting.expanding == weighting.contracting == 1:
         yield "control.reweighting: got 'fixed' with both factors 1, which has no effect; set expanding or contracting"
+
+
+def _corrections(recipe: Recipe) -> Iterator[str]:
+    control = recipe.control
+    found = (
+        [("control.correction", control.correction, build(CORRECTIONS, control.correction))]
+        if control.correction
+        else []
+    )
+    for place, choice in enumerate(control.parts):
+        part = build(PARTS, choice)
+        if isinstance(part, Corrected):
+            found.append((f"control.parts.{place}", choice, part.correction))
+    for field, choice, correction in found:
+        if correction.of_old and recipe.update.old_logp == "sampler":
+            yield (
+                f"{field}: got {choice['name']!r}, which weighs pi_old/mu, with update.old_logp 'sampler', where both "
+                "are the same and every factor is 1; set update.old_logp to recomputed"
+            )
 
 
 def _default(section: KlRecipe, field: str) -> Any:

@@ -27,10 +27,12 @@ from pydantic_core import PydanticCustomError
 
 from entrostat.campaign.stopping import campaign_rule
 from entrostat.control import Constant
+from entrostat.control.mismatch import Corrected
 from entrostat.control.part import Part, bonus, strategy, weighting
-from entrostat.objective import ClipBand
+from entrostat.objective import ClipBand, Correction
 from entrostat.objective.advantages import advantage
 from entrostat.objective.clipping import clip_rule
+from entrostat.objective.corrections import correction
 from entrostat.objective.surrogates import objective
 from entrostat.registry import Registry, UnknownMethodError
 
@@ -91,23 +93,33 @@ STRATEGIES = _BandOwners("strategy", Part)
 
 
 class _OtherParts(Registry[Part]):
-    """Reweightings and bonuses, of which a controller may have several."""
+    """Reweightings, bonuses and corrections, of which a controller may have several."""
 
     def __getitem__(self, name: str) -> Callable[..., Part]:
-        return weighting[name] if name in weighting else bonus[name]
+        for kind in (weighting, bonus):
+            if name in kind:
+                return kind[name]
+        method: Callable[..., Any] = correction[name]
+        return method
 
     def __iter__(self) -> Iterator[str]:
         yield from weighting
         yield from bonus
+        yield from correction
 
     def __len__(self) -> int:
-        return len(weighting) + len(bonus)
+        return len(weighting) + len(bonus) + len(correction)
+
+    def made(self, name: str, method: Any) -> Part:
+        """The part; a correction becomes one."""
+        return Corrected(method) if isinstance(method, Correction) else super().made(name, method)
 
 
 PARTS = _OtherParts("part", Part)
 REWEIGHTINGS = weighting
 BONUSES = bonus
 OBJECTIVES = objective
+CORRECTIONS = correction
 ADVANTAGES = advantage
 CONTROLLERS = campaign_rule
 
@@ -225,6 +237,7 @@ StrategyChoice = _choice(STRATEGIES)
 ReweightingChoice = _choice(REWEIGHTINGS)
 BonusChoice = _choice(BONUSES)
 PartChoice = _choice(PARTS)
+CorrectionChoice = _choice(CORRECTIONS)
 ObjectiveChoice = _choice(OBJECTIVES)
 ControllerChoice = _choice(CONTROLLERS)
 AdvantageChoice = Annotated[str | dict[str, Any], BeforeValidator(_advantage)]

@@ -15,6 +15,7 @@ from entrostat.recipe.methods import (
     AdvantageChoice,
     BonusChoice,
     ControllerChoice,
+    CorrectionChoice,
     ObjectiveChoice,
     PartChoice,
     ReweightingChoice,
@@ -138,6 +139,10 @@ class UpdateRecipe(Section):
     """KL-Cov's term, with objective `reinforce`; null for none."""
     kl: KlRecipe | None = None
     """A penalty that keeps the policy near a reference; null for none."""
+    old_logp: Literal["sampler", "recomputed"] = "sampler"
+    """The log-probabilities that the ratio is taken against. `sampler`: those that the tokens were drawn with;
+    `recomputed`: those of one more forward pass when a rollout batch begins; `control.correction` and the metrics of
+    the mismatch compare them with the sampler's."""
     aggregate: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
     """How per-token losses are reduced to one number; `constant` divides by batch x max_new_tokens (Dr.GRPO)."""
     epochs: Positive = 2
@@ -170,13 +175,16 @@ class ControlRecipe(Section):
     """The clip bounds at each step; null keeps the objective's published band."""
     reweighting: ReweightingChoice | None = None
     """Factors for the advantages; null for none."""
+    correction: CorrectionChoice | None = None
+    """Factors of the advantages for tokens that another policy sampled: `tis`, `mis`, `icepop`, `seq-mask-tis`,
+    `decoupled`, `opsm`, `estr`; null for none."""
     bonus: BonusChoice | None = None
     """The coefficient of an entropy bonus in the loss; null for none."""
     dual_clip: float | None = Field(default=None, gt=1)
     """Ratio above which punished tokens (A < 0) get no gradient, with any strategy; null for none, published: 3."""
     parts: tuple[PartChoice, ...] = ()
-    """Further reweightings and bonuses, or parts of your own as `my_package.module:Name`; weights multiply, bonuses
-    add."""
+    """Further reweightings, bonuses and corrections, or parts of your own as `my_package.module:Name`; weights
+    multiply, bonuses add."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Smoothing of the entropy that strategy, reweighting and bonus receive; 0 leaves it as measured."""
     regions: Literal["surprisal", "probability", "exact"] = "surprisal"

@@ -125,6 +125,8 @@ STEP = Line(
         "regions": _or_null(_named(_named(MEASURED))),
         "flow_by_rule": SHARES,
         "groups": SHARES,
+        "mismatch": SHARES,
+        "staleness": _or_null(COUNT),
         "bounds": BOUNDS,
         "phase": _or_null(TEXT),
         "verdicts": COUNTS,

@@ -320,15 +320,55 @@ METRICS: Mapping[str, Metric] = {
     "mismatch": Metric(
         "nats per token",
         "mean absolute difference of the trainer's and the sampler's log-probabilities (verl: of the probabilities)",
+        record="mismatch.distance",
         aliases=_names(
             """sampling/sampling_logp_difference/mean train_rollout_logprob_abs_diff
             policy/rollout_train_logprobs_abs_diff_mean rollout_probs_diff_mean"""
         ),
         words=(Words((_any("logp logprob logprobs"), _any("diff difference")), STATISTICS | EVALUATION),),
     ),
+    "mismatch_k1": Metric(
+        "nats per token",
+        "mean of ln mu - ln pi_old over the tokens, the unbiased estimate of KL(mu, pi_old)",
+        record="mismatch.k1",
+    ),
+    "mismatch_largest": Metric(
+        "nats per token",
+        "largest absolute difference of the trainer's and the sampler's log-probabilities",
+        record="mismatch.largest",
+        aliases=_names("sampling/sampling_logp_difference/max"),
+    ),
+    "mismatch_chi2": Metric(
+        "none",
+        "mean of (pi_old/mu)^2 over the tokens, minus 1",
+        record="mismatch.chi2",
+        aliases=_names("rollout_corr/chi2_token rollout_correction/chi2_token"),
+    ),
+    "mismatch_outside": Metric(
+        "share",
+        "share of the tokens with pi_old/mu outside .5 to 2",
+        record="mismatch.outside",
+    ),
+    "mismatch_masked": Metric(
+        "share",
+        "share of the tokens that the correction removes",
+        record="mismatch.masked",
+    ),
+    "mismatch_sample_size": Metric(
+        "share",
+        "effective sample size of the sequences' weights, as a share of the sequences",
+        record="mismatch.sample_size",
+    ),
+    "perplexity_ratio": Metric(
+        "none",
+        "perplexity of the completions under the trainer by that under the sampler, mean over completions",
+        record="mismatch.perplexity_ratio",
+        aliases=_names("rollout_corr/ppl_ratio rollout_correction/ppl_ratio"),
+    ),
     "staleness": Metric(
         "updates",
         "updates between sampling a batch and training on it",
+        record="staleness",
         aliases=_names(
             """off_policy/lag_batches avg_trajectory_age max_off-policy max_off_policy max_off_policy_level async_level
             off_policy_level"""

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("trl", reason="TRL is not installed: the trainer under a controller is not checked")
 
 from parts import weights_of
-from transformers import MixtralConfig, MixtralForCausalLM
+from transformers import LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 from trl_world import policy, steps, trainer
 
@@ -26,10 +26,11 @@ from entrostat.control import (
     HighEntropyTokens,
     IncreaseThenDecrease,
     OscillatoryDecay,
+    Part,
 )
 from entrostat.integrations.trl.checks import inert, refuse_what_bypasses
 from entrostat.integrations.trl.trainer import STATE_FILE, EntropyGRPOTrainer
-from entrostat.objective import AbcClip, aggregate, policy_loss
+from entrostat.objective import AbcClip, Tis, aggregate, policy_loss
 from entrostat.tokens import token_stats
 
 TRIVIAL = Constant()
@@ -298,3 +299,83 @@ def test_a_masking_reweighting_drops_its_tokens(tmp_path):
     run = controlled(tmp_path, controller)
     run.train()
     assert steps(run)[0]["entrostat/regions/NONE/share"] == pytest.approx(0.75, abs=0.1)
+
+
+class AnotherSampler:
+    """As if another policy had sampled: log-probabilities that differ from those of the trainer by noise."""
+
+    corrected_by_trl = False
+
+    def _generate_and_score_completions(self, inputs):
+        found = super()._generate_and_score_completions(inputs)
+        old, mask = found["old_per_token_logps"], found["completion_mask"]
+        noise = 0.5 * torch.randn(old.shape, generator=torch.Generator().manual_seed(len(self.sampled)))
+        found["sampling_per_token_logps"] = (old + noise) * mask
+        self.sampled.append(float((noise.abs() * mask).sum() / mask.sum()))
+        if self.corrected_by_trl:
+            found["importance_sampling_ratio"] = (-noise).exp().clamp_max(1.2)
+        return found
+
+    def _compute_loss(self, model, inputs):
+        self.use_vllm = self.vllm_importance_sampling_correction = self.corrected_by_trl
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self.use_vllm = False
+
+
+class SampledElsewhere(AnotherSampler, EntropyGRPOTrainer):
+    pass
+
+
+class CorrectedByTrl(AnotherSampler, GRPOTrainer):
+    corrected_by_trl = True
+
+
+def test_a_correction_is_trls_own_and_the_parts_receive_what_is_measured(tmp_path):
+    class Listener(Part):
+        def observe(self, step):
+            seen.append(step)
+
+    def no_rollout(*_):
+        raise AssertionError
+
+    def trained(kind, **options):
+        model = LlamaForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+        one = trainer(tmp_path / kind.__name__, kind, model, options, beta=0.1)
+        one.sampled = []
+        one.rollout_func = None
+        one.train()
+        return one
+
+    policy().save_pretrained(tmp_path / "model")
+    seen: list = []
+    theirs = trained(CorrectedByTrl)
+    controller = EntropyController(Tis(1.2), Listener())
+    ours = trained(SampledElsewhere, controller=controller, rollout_func=no_rollout)
+    lines = steps(ours)
+    for mine, plain in zip(lines, steps(theirs), strict=True):
+        assert mine["loss"] == pytest.approx(plain["loss"], abs=2e-4)
+        assert mine["grad_norm"] == pytest.approx(plain["grad_norm"], rel=2e-3)
+    uncorrected = trained(SampledElsewhere, controller=EntropyController(), rollout_func=no_rollout)
+    assert abs(steps(uncorrected)[0]["grad_norm"] / lines[0]["grad_norm"] - 1) > 0.02
+    assert lines[0]["entrostat/mismatch/distance"] == pytest.approx(ours.sampled[0], rel=0.2)
+    assert lines[0]["entrostat/mismatch/masked"] == 0
+    for step, line in zip(seen, lines, strict=True):
+        assert step.kl_sampler == pytest.approx(line["entrostat/kl_sampler"])
+        assert step.kl_reference == pytest.approx(line["kl"], abs=1e-6)
+        assert step.kl_old == pytest.approx(line["entrostat/kl_old"])
+        assert 0 < step.pass_rate <= 1
+
+
+def test_a_correction_without_a_sampler_or_beside_trls_own_is_refused_by_name(tmp_path):
+    def built(**changes):
+        return trainer(tmp_path, EntropyGRPOTrainer, options={"controller": EntropyController(Tis())}, **changes)
+
+    with pytest.raises(ValueError, match="correction Tis needs the sampler"):
+        built()
+    plain = trainer(tmp_path, EntropyGRPOTrainer, options={"controller": EntropyController()})
+    plain.controller, plain.use_vllm = EntropyController(Tis()), True
+    plain.args.vllm_importance_sampling_correction = True
+    with pytest.raises(ValueError, match="vllm_importance_sampling_correction"):
+        refuse_what_bypasses(plain)

@@ -34,6 +34,8 @@ from entrostat.control import (
     FixedWeights,
     IncreaseThenDecrease,
     OscillatoryDecay,
+    Part,
+    mismatch_sums,
 )
 from entrostat.integrations.verl.loss import METHODS, register_losses
 from entrostat.integrations.verl.trainer import check, controller_of, optimizer_steps
@@ -43,7 +45,7 @@ from entrostat.integrations.verl.worker import (
     EntropyActorRolloutRefWorker,
     EntropyTrainingWorker,
 )
-from entrostat.objective import ClipRule
+from entrostat.objective import ClipRule, Estr, Opsm, SampledTokens, SeqMaskTis, Tis
 from entrostat.tokens import token_stats
 
 ROOT = Path(__file__).parents[3]
@@ -140,6 +142,14 @@ class Batch:
         info = {"dp_size": 1, "batch_num_tokens": sum(lengths), "global_batch_size": ROWS, **changes}
         tensordict_utils.assign_non_tensor(self.data, use_remove_padding=True, calculate_entropy=True, **info)
 
+    def sampled_elsewhere(self, spread=0.3):
+        """The same sequences with the log-probabilities of another sampler, and a score per completion."""
+        generator = torch.Generator().manual_seed(5)
+        old = self.data["old_log_probs"].unbind()
+        self.data["rollout_log_probs"] = jagged([x + spread * torch.randn(len(x), generator=generator) for x in old])
+        self.data["rm_scores"] = jagged([torch.ones(len(x)) * (i % 3 == 0) for i, x in enumerate(old)])
+        return self
+
     def _row(self, length, generator):
         ids = torch.randint(VOCABULARY, (PROMPT + length,), generator=generator)
         logits = 2 * torch.randn(len(ids), VOCABULARY, generator=generator)
@@ -190,6 +200,66 @@ def test_a_trivial_controller_is_verls_own_loss(tier, mode):
     loss, ours, _ = Batch().step(controlled(tier=tier, loss_agg_mode=mode), distillation_use_topk=tier == "C")
     torch.testing.assert_close(loss, vanilla)
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("tier", ["B", "C"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rule", [Tis(1.2), SeqMaskTis(0.9, 1.1), Opsm(0.05), Estr(0.5)], ids=repr)
+def test_a_correction_multiplies_the_loss_as_verls_weights_do(tier, mode, rule):
+    plain = Batch().sampled_elsewhere()
+    padded = {
+        name: plain.data.select(name).to_padded_tensor()[name]
+        for name in ("old_log_probs", "rollout_log_probs", "advantages", "response_mask")
+    }
+    rows = [
+        token_stats(logits[PROMPT - 1 : -1].detach(), ids[PROMPT:])
+        for logits, ids in zip(plain.logits, plain.data["input_ids"].unbind(), strict=True)
+    ]
+    logp, entropy = (
+        torch.nn.utils.rnn.pad_sequence([getattr(row, name) for row in rows], True) for name in ("logp", "entropy")
+    )
+    mask = padded["response_mask"].bool()
+    factors = rule(
+        SampledTokens(logp, padded["old_log_probs"], padded["rollout_log_probs"], padded["advantages"], mask, entropy)
+    ).where(mask, 1)
+    plain.data["rollout_is_weights"] = jagged([row[kept] for row, kept in zip(factors, mask, strict=True)])
+    theirs, wanted, _ = plain.step(partial(ppo_loss, actor("vanilla", loss_agg_mode=mode)))
+    loss = controlled(EntropyController(Constant(), rule, total_steps=10), tier=tier, loss_agg_mode=mode)
+    ours, found, _ = Batch().sampled_elsewhere().step(loss, distillation_use_topk=tier == "C")
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(found, wanted)
+    measured = mismatch_sums(padded["old_log_probs"], padded["rollout_log_probs"], mask, factors=factors)
+    logged = loss.finish_step()
+    for name, value in measured.metrics().items():
+        assert logged[f"entrostat/mismatch/{name}"] == pytest.approx(value, rel=1e-5)
+    assert logged["entrostat/kl_sampler"] == pytest.approx(measured.kl, rel=1e-5)
+
+
+def test_the_parts_receive_what_verl_measures_however_the_step_is_cut():
+    class Listener(Part):
+        def observe(self, step):
+            self.step = step
+
+    found = []
+    for rows in (512, 2):
+        part = Listener()
+        loss = controlled(EntropyController(part, total_steps=10), use_kl_loss=True)
+        for first in range(0, ROWS, rows):
+            batch = Batch(range(first, min(first + rows, ROWS))).sampled_elsewhere()
+            batch.data["ref_log_prob"] = jagged([x - 0.1 for x in batch.data["old_log_probs"].unbind()])
+            batch.step(loss, distillation_use_topk=True)
+        loss.finish_step()
+        found.append([part.step.kl_old, part.step.kl_reference, part.step.pass_rate])
+    assert None not in found[0]
+    assert found[0][2] > 0
+    assert found[1][:2] == pytest.approx(found[0][:2], rel=1e-5)
+
+
+def test_verls_weights_beside_ours_are_refused():
+    batch = Batch().sampled_elsewhere()
+    batch.data["rollout_is_weights"] = batch.data["old_log_probs"].exp()
+    with pytest.raises(ValueError, match=r"rollout_correction\.rollout_is"):
+        batch.step(controlled(EntropyController(Tis(), total_steps=10)), distillation_use_topk=True)
 
 
 def test_the_statistics_come_from_the_engines_logits():
@@ -268,6 +338,30 @@ def test_the_recipe_composes_and_builds_its_controller():
     constant = controller_of(composed("trainer.v1.entrostat.strategy=null"), steps)
     assert constant.rule() == ClipRule.constant(0.2, 0.2)
     assert EntropyActorRolloutRefWorker.actor_worker_cls.__name__ == "EntropyTrainingWorker"
+
+
+KEPT = "actor_rollout_ref.rollout.calculate_log_probs="
+OURS = "+trainer.v1.entrostat.correction=tis"
+
+
+def test_a_correction_is_built_from_its_key():
+    config = composed(KEPT + "true", OURS)
+    assert check(config) == "C"
+    assert [part.correction for part in controller_of(config, 10).corrections] == [Tis()]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([KEPT + "false"], "rollout.calculate_log_probs"),
+        ([KEPT + "true", "algorithm.rollout_correction.rollout_is=token"], "rollout_correction.rollout_is"),
+        ([KEPT + "true", "algorithm.rollout_correction.rollout_rs=token_k1"], "rollout_correction.rollout_rs"),
+        ([KEPT + "true", "algorithm.rollout_correction.bypass_mode=true"], "rollout_correction.bypass_mode"),
+    ],
+)
+def test_a_correction_without_a_sampler_or_beside_verls_own_is_refused_by_its_key(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        check(composed(OURS, *overrides))
 
 
 @pytest.mark.parametrize(

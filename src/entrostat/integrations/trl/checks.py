@@ -43,10 +43,28 @@ def refuse_what_bypasses(trainer: Any) -> None:
             "use_adaptive_entropy=False, or drop the bonus"
         )
     refuse_band(controller.rule())
+    if controller.corrections:
+        _refuse_correction(trainer)
     if trainer.statistics not in ("head", "logits"):
         raise ValueError(f"statistics is {trainer.statistics!r}; give 'head' or 'logits'")
     if trainer.statistics == "head" and (reason := _head_out_of_reach(trainer)):
         raise ValueError(f"statistics is 'head', but {reason}; set statistics='logits'")
+
+
+def _refuse_correction(trainer: Any) -> None:
+    """Raise ValueError if the controller's correction would have no sampler, or stand beside TRL's own."""
+    name = type(trainer.controller.corrections[0].correction).__name__
+    if trainer.use_vllm and trainer.args.vllm_importance_sampling_correction:
+        raise ValueError(
+            f"vllm_importance_sampling_correction is True beside the controller's correction {name}, so tokens would "
+            "be weighed twice; set it to False, or drop the correction"
+        )
+    if not trainer.use_vllm and getattr(trainer, "rollout_func", None) is None:
+        raise ValueError(
+            f"correction {name} needs the sampler's log-probabilities, and without vLLM TRL's own generation keeps "
+            "none, because the trained model samples; set use_vllm=True, vllm_importance_sampling_correction=False, or "
+            "drop the correction"
+        )
 
 
 def refuse_band(band: ClipBand) -> None:

@@ -124,6 +124,7 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
         "update.kl": (update.kl and update.kl.kind, (None,)),
         "control.measure_change": (control.measure_change, (False,)),
         "control.first_order": (control.first_order, (False,)),
+        "control.correction": (control.correction and control.correction["name"], (None,)),
         "control.dual_clip": (control.dual_clip, (None,)),
         "campaign.optimizer": (recipe.campaign.optimizer, ("reset",)),
     }

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from entrostat.control import EntropyController, TokenSums, token_sums
+from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.rounding import warn_of_rounding
 from entrostat.entropy import Convention, flow_of_loss
 from entrostat.integrations.records import scalars
@@ -63,6 +63,12 @@ class _MicroBatch:
         mask: Tensor = self.inputs["completion_mask"]
         return (mask * self.inputs["tool_mask"] if "tool_mask" in self.inputs else mask).bool()
 
+    @property
+    def sampler_logp(self) -> Tensor | None:
+        """ln mu (B, T) of vLLM or of a rollout function; TRL's own generation keeps none."""
+        sampler: Tensor | None = self.inputs.get("sampling_per_token_logps")
+        return sampler
+
     def old_logp(self, logp: Tensor) -> Tensor:
         """ln pi_old (B, T); TRL leaves it out where it equals ln pi."""
         old: Tensor | None = self.inputs.get("old_per_token_logps")
@@ -103,7 +109,9 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._total_steps = TotalSteps(controller, horizon)
         self.add_callback(self._total_steps)
         self.controller, self.statistics, self.regions = controller, statistics, regions
-        self._sums = TokenSums.zero()
+        self._sums, self._mismatch = TokenSums.zero(), MismatchSums.zero()
+        self._kl_reference: list[float] = []
+        self._pass_rate: float | None = None
         self._current: _MicroBatch | None = None
         self._losses_seen = 0
         refuse_what_bypasses(self)
@@ -139,6 +147,8 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._losses_seen += 1
         with self._steered(_MicroBatch(dict(inputs))) as current:
             loss: Tensor = super()._compute_loss(model, current.inputs)
+        if self.beta:
+            self._kl_reference.append(self._metrics["train"]["kl"][-1])
         steered = current.steered
         assert steered is not None, "TRL's loss runs the model before it reads the advantages"
         flow = flow_of_loss(loss, steered.stats)
@@ -215,12 +225,38 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         advantages = advantages if advantages.dim() == 2 else advantages.unsqueeze(1)
         advantages = advantages.expand_as(stats.logp)
         detached = TokenStats(stats.logp.detach(), stats.entropy.detach(), stats.collision, stats.correction)
-        if self.controller.reweighting is not None and bool(current.mask.any()):
-            advantages = advantages * self.controller.weights(detached, advantages, current.mask)
-        low, high = band.bounds(current.old_logp(stats.logp))
+        old_logp = current.old_logp(stats.logp)
+        if bool(current.mask.any()):
+            known = {"old_logp": old_logp, "sampler_logp": current.sampler_logp}
+            self._measure_mismatch(current, detached, advantages, old_logp)
+            if self.controller.weighs:
+                advantages = advantages * self.controller.weights(detached, advantages, current.mask, **known)
+        low, high = band.bounds(old_logp)
         self.epsilon_low, self.epsilon_high = 1 - low, high - 1
         current.inputs["advantages"] = advantages
         current.steered = _Steered(stats, advantages)
+
+    def _measure_mismatch(self, current: _MicroBatch, stats: TokenStats, advantages: Tensor, old_logp: Tensor) -> None:
+        """Add the micro-batch to the record of sampler and trainer, if the sampler's log-probabilities are kept."""
+        if (sampler := current.sampler_logp) is None:
+            return
+        factors = current.inputs.get("importance_sampling_ratio")
+        if factors is None:
+            factors = self.controller.corrected(
+                stats, advantages, current.mask, old_logp=old_logp, sampler_logp=sampler
+            )
+        self._mismatch = self._mismatch + mismatch_sums(
+            old_logp, sampler, current.mask, factors=factors.expand_as(old_logp)
+        )
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        """TRL's rewards by function, of which the pass rate of a training batch is kept: rewards above 0."""
+        rewards: Tensor = super()._calculate_rewards(*args, **kwargs)
+        if self.model.training:
+            graded = rewards[~rewards.isnan().all(1)]
+            whole = (graded * self.reward_weights.to(graded.device)).nansum(1)
+            self._pass_rate = float((whole > 0).double().mean()) if len(whole) else None
+        return rewards
 
     def _band(self) -> ClipBand:
         band = self.controller.rule()
@@ -245,11 +281,28 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         totals = self.accelerator.reduce(self._sums.totals.to(device), reduction="sum")
         lowest = self.accelerator.gather(self._sums.lowest.to(device)[None]).amin(0)
         sums, self._sums = TokenSums(totals, lowest), TokenSums.zero()
+        mismatch, self._mismatch = self._mismatch, MismatchSums.zero()
+        kl_reference, self._kl_reference = self._kl_reference, []
         if not sums.tokens:
             return
+        mismatch = MismatchSums(
+            self.accelerator.reduce(mismatch.totals.to(device), reduction="sum"),
+            self.accelerator.gather(mismatch.lowest.to(device)[None]).amin(0),
+        )
         sums = sums.with_flow_times(sums.tokens / self.accelerator.num_processes)  # gradients are the ranks' mean
-        self.controller.observe(self.state.global_step + 1, sums.entropy, sums.tokens)
-        for name, value in scalars({**self.controller.metrics(), **sums.metrics()}).items():
+        metrics: dict[str, Any] = dict(sums.metrics())
+        self.controller.observe(
+            self.state.global_step + 1,
+            sums.entropy,
+            sums.tokens,
+            kl_old=metrics["kl_old"],
+            kl_reference=sum(kl_reference) / len(kl_reference) if kl_reference else None,
+            kl_sampler=mismatch.kl,
+            pass_rate=self._pass_rate,
+        )
+        if mismatch.kl is not None:
+            metrics |= {"kl_sampler": mismatch.kl, "mismatch": mismatch.metrics()}
+        for name, value in scalars({**self.controller.metrics(), **metrics}).items():
             self._metrics["train"][name].append(value)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

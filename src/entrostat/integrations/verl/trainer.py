@@ -5,8 +5,8 @@
         actor_rollout_ref.actor.policy_loss.loss_mode=entrostat_controlled ...
 
 Keys under trainer.v1.entrostat, with the meaning that a recipe's `control` section gives them: strategy, reweighting,
-bonus, ema, regions; `extended: true` lets a run resume with another number of steps. Tier C with the fsdp and fsdp2
-engines, tier B (no reweighting, no flow) with the others.
+correction, bonus, ema, regions; `extended: true` lets a run resume with another number of steps. Tier C with the fsdp
+and fsdp2 engines, tier B (no reweighting, no flow) with the others.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ except ImportError as error:
     ) from error
 
 MODE = "entrostat"
+RECOMPUTED = {"name": "verl", "update": {"old_logp": "recomputed"}}  # verl scores the completions anew, unless bypassed
 LOGITS_ENGINES = ("fsdp", "fsdp2")
 
 
@@ -84,6 +85,8 @@ def check(config: Any) -> Literal["B", "C"]:
             f"trainer.v1.{MODE}.reweighting is {control.reweighting['name']!r}, which needs the logits; set "
             "actor_rollout_ref.actor.strategy to fsdp or fsdp2 and use_fused_kernels to false, or drop it"
         )
+    if control.correction is not None:
+        _check_correction(config, control.correction["name"])
     if (tier == "B" or control.bonus is not None) and not actor.calculate_entropy:
         raise ValueError("actor_rollout_ref.actor.calculate_entropy is false; set it to true, the controller needs H")
     if control.bonus is not None and actor.entropy_coeff:
@@ -97,6 +100,22 @@ def check(config: Any) -> Literal["B", "C"]:
             stacklevel=2,
         )
     return tier
+
+
+def _check_correction(config: Any, name: str) -> None:
+    """Raise ValueError, naming the key, if the correction would have no sampler or stand beside verl's own."""
+    where = f"trainer.v1.{MODE}.correction is {name!r}"
+    if not config.actor_rollout_ref.rollout.calculate_log_probs:
+        raise ValueError(
+            f"{where}, but the sampler's log-probabilities are not kept; set "
+            "actor_rollout_ref.rollout.calculate_log_probs to true"
+        )
+    theirs = config.algorithm.get("rollout_correction") or {}
+    for key in ("rollout_is", "rollout_rs", "bypass_mode"):
+        if theirs.get(key):
+            raise ValueError(
+                f"{where} beside algorithm.rollout_correction.{key} {theirs.get(key)!r}; keep one of the two"
+            )
 
 
 def updates_per_batch(config: Any) -> int:
@@ -117,7 +136,7 @@ def controller_of(config: Any, total_steps: int) -> EntropyController:
     control = _control(config).model_dump()
     low, high = thresholds(config.actor_rollout_ref.actor)
     control["strategy"] = control["strategy"] or {"name": "constant", "upper": high, "lower": low}
-    return build_controller(parse_recipe({"name": "verl", "campaign": {"steps": total_steps}, "control": control}))
+    return build_controller(parse_recipe({**RECOMPUTED, "campaign": {"steps": total_steps}, "control": control}))
 
 
 def _control(config: Any) -> Any:
@@ -125,7 +144,7 @@ def _control(config: Any) -> Any:
     plain: Mapping[str, Any] = OmegaConf.to_container(given, resolve=True) if isinstance(given, DictConfig) else given
     control = {key: value for key, value in plain.items() if key != "extended"}
     try:
-        recipe: Recipe = parse_recipe({"name": "verl", "control": control}, origin=f"trainer.v1.{MODE}")
+        recipe: Recipe = parse_recipe({**RECOMPUTED, "control": control}, origin=f"trainer.v1.{MODE}")
     except RecipeError as error:
         raise ValueError(str(error)) from error
     return recipe.control

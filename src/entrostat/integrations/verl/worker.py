@@ -8,14 +8,16 @@ called with `student_logits`). Tier B takes H from verl's own `calculate_entropy
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from entrostat.control import EntropyController, TokenSums, token_sums
+from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.rounding import warn_of_rounding
 from entrostat.entropy import Convention, sensitivity
 from entrostat.integrations.records import scalars
@@ -27,6 +29,7 @@ from entrostat.tokens import TokenStats, token_stats
 try:
     from verl.trainer.ppo.core_algos import agg_loss, register_policy_loss
     from verl.utils import tensordict_utils
+    from verl.utils.metric import AggregationType
     from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
     from verl.workers.utils.losses import ppo_loss
     from verl.workers.utils.padding import no_padding_2_padding
@@ -37,6 +40,18 @@ except ImportError as error:
 
 LOSS_MODE = "entrostat_controlled"
 STATISTICS = ("entropy", "collision", "correction")
+REWARDS = ("token_level_scores", "rm_scores")
+
+
+class _Plain(IntEnum):
+    """Sums over micro-batches and ranks that the controller needs in either tier."""
+
+    ENTROPY = 0
+    TOKENS = 1
+    KL = 2
+    KL_TERMS = 3
+    PASSED = 4
+    COMPLETIONS = 5
 
 
 @dataclass
@@ -46,6 +61,8 @@ class _MicroBatch:
     entropy: Tensor
     collision: Tensor | None
     correction: Tensor | None
+    sampler_logp: Tensor | None = None
+    """ln mu of vLLM or SGLang; None unless rollout.calculate_log_probs is set."""
     taken: tuple[Tensor, TokenStats, Tensor, PolicyLoss] | None = None
     """ln pi with its graph, the statistics, the advantages and the loss of the micro-batch, once it has any."""
 
@@ -85,8 +102,8 @@ class ControlledLoss:
 
     def forget(self) -> None:
         """Begin a new optimizer step."""
-        self._sums = TokenSums.zero()
-        self._entropy_sums = torch.zeros(2, dtype=torch.float64)
+        self._sums, self._mismatch = TokenSums.zero(), MismatchSums.zero()
+        self._plain_sums = torch.zeros(len(_Plain), dtype=torch.float64)
 
     def __call__(
         self,
@@ -107,10 +124,24 @@ class ControlledLoss:
         }
         if "entropy" in model_output:
             padded["entropy"] = no_padding_2_padding(model_output["entropy"], data)
-        self._current = _MicroBatch(padded["entropy"], padded.get("collision"), padded.get("correction"))
+        given = {name: _padded(data, name) for name in ("rollout_log_probs", *REWARDS)}
+        self._current = _MicroBatch(
+            padded["entropy"], padded.get("collision"), padded.get("correction"), given["rollout_log_probs"]
+        )
         answer = ppo_loss(self.config, model_output, data, dp_group)
         self._count(answer[0])
+        self._count_rest(answer[1], next((given[name] for name in REWARDS if given[name] is not None), None))
         return answer
+
+    def _count_rest(self, metrics: Mapping[str, Any], rewards: Tensor | None) -> None:
+        """Add verl's KL to the reference and the completions with a reward above 0."""
+        if "kl_loss" in metrics:
+            value = torch.as_tensor(metrics["kl_loss"].aggregate(), dtype=torch.float64).cpu()
+            self._plain_sums[_Plain.KL] += value
+            self._plain_sums[_Plain.KL_TERMS] += metrics["kl_loss"].aggregation is AggregationType.MEAN
+        if rewards is not None:
+            self._plain_sums[_Plain.PASSED] += (rewards.sum(-1) > 0).sum().double().cpu()
+            self._plain_sums[_Plain.COMPLETIONS] += len(rewards)
 
     def _count(self, loss: Tensor) -> None:
         """Add a micro-batch to the record of the step, with the flow of verl's whole loss."""
@@ -137,9 +168,22 @@ class ControlledLoss:
         assert current is not None
         mask = response_mask.bool()
         stats = _as_stats(log_prob, current)
-        weighted = advantages
-        if self.controller.reweighting is not None and bool(mask.any()):
-            weighted = advantages * self.controller.weights(stats, advantages, mask)
+        weighted, old, sampler = advantages, old_log_prob, current.sampler_logp
+        if self.controller.corrections and rollout_is_weights is not None:
+            raise ValueError(
+                "algorithm.rollout_correction.rollout_is is set beside trainer.v1.entrostat.correction, so tokens "
+                "would be weighed twice; set one of the two to null"
+            )
+        if bool(mask.any()):
+            if self.controller.weighs:
+                weighted = advantages * self.controller.weights(
+                    stats, advantages, mask, old_logp=old, sampler_logp=sampler
+                )
+            if sampler is not None:
+                factors = rollout_is_weights
+                if factors is None:
+                    factors = self.controller.corrected(stats, advantages, mask, old_logp=old, sampler_logp=sampler)
+                self._mismatch = self._mismatch + mismatch_sums(old, sampler, mask, factors=factors)
         band = self.controller.rule()
         if type(band).limits is ClipBand.limits:
             band = DualClip(band, config.get("clip_ratio_c", 3.0))
@@ -153,8 +197,8 @@ class ControlledLoss:
             loss = loss + agg_loss(
                 loss_mat=bonus, loss_mask=mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info
             )
-        entropy = current.entropy.detach()[mask].double().sum().cpu()
-        self._entropy_sums = self._entropy_sums + torch.stack([entropy, mask.sum().double().cpu()])
+        self._plain_sums[_Plain.ENTROPY] += current.entropy.detach()[mask].double().sum().cpu()
+        self._plain_sums[_Plain.TOKENS] += mask.sum().double().cpu()
         if self.tier == "C":
             applied = weighted if rollout_is_weights is None else weighted * rollout_is_weights
             current.taken = (log_prob, stats, applied, out)
@@ -162,17 +206,29 @@ class ControlledLoss:
 
     def finish_step(self, group: Any = None) -> dict[str, float]:
         """Sum over the ranks of `group` (None: only this one), pass it to the controller; return metrics to log."""
-        entropy_sums, sums = self._entropy_sums, self._sums
+        plain, sums, mismatch = self._plain_sums, self._sums, self._mismatch
         self.forget()
         if group is not None:
-            entropy_sums, sums = _reduced(entropy_sums, sums, group)
-        entropy, tokens = entropy_sums.tolist()
+            plain, sums, mismatch = _reduced(plain, sums, mismatch, group)
+        entropy, tokens, kl, kl_terms, passed, completions = plain.tolist()
         if not tokens:
             return {}
         ranks = 1 if group is None else torch.distributed.get_world_size(group)
         sums = sums.with_flow_times(tokens / ranks)  # gradients are the ranks' mean
-        self.controller.observe(self.controller.state_dict()["step"] + 1, entropy, tokens)
-        return scalars({**self.controller.metrics(), **(sums.metrics() if self.tier == "C" else {})})
+        metrics: dict[str, Any] = dict(sums.metrics()) if self.tier == "C" else {}
+        measured = mismatch.metrics()
+        self.controller.observe(
+            self.controller.state_dict()["step"] + 1,
+            entropy,
+            tokens,
+            kl_old=metrics.get("kl_old"),
+            kl_reference=kl / (kl_terms or ranks) if self.config.use_kl_loss else None,
+            kl_sampler=mismatch.kl,
+            pass_rate=passed / completions if completions else None,
+        )
+        if measured:
+            metrics |= {"kl_sampler": mismatch.kl, "mismatch": measured}
+        return scalars({**self.controller.metrics(), **metrics})
 
 
 class EntropyTrainingWorker(TrainingWorker):  # type: ignore[misc]
@@ -239,14 +295,24 @@ def _as_stats(log_prob: Tensor, current: _MicroBatch) -> TokenStats:
     return TokenStats(log_prob.detach(), current.entropy.detach(), collision, correction)
 
 
-def _reduced(entropy_sums: Tensor, sums: TokenSums, group: Any) -> tuple[Tensor, TokenSums]:
+def _padded(data: Any, name: str) -> Tensor | None:
+    """A field of the micro-batch, (B, T), if verl sent it."""
+    return data.select(name).to_padded_tensor()[name] if name in data else None
+
+
+def _reduced(
+    plain: Tensor, sums: TokenSums, mismatch: MismatchSums, group: Any
+) -> tuple[Tensor, TokenSums, MismatchSums]:
     backend = torch.distributed.get_backend(group)
     device = torch.device("cuda", torch.cuda.current_device()) if backend == "nccl" else torch.device("cpu")
-    entropy_sums, totals, lowest = (x.to(device).clone() for x in (entropy_sums, sums.totals, sums.lowest))
-    torch.distributed.all_reduce(entropy_sums, group=group)
-    torch.distributed.all_reduce(totals, group=group)
-    torch.distributed.all_reduce(lowest, op=torch.distributed.ReduceOp.MIN, group=group)
-    return entropy_sums.cpu(), TokenSums(totals.cpu(), lowest.cpu())
+    added = [x.to(device, copy=True) for x in (plain, sums.totals, mismatch.totals)]
+    lowest = [x.to(device, copy=True) for x in (sums.lowest, mismatch.lowest)]
+    for x in added:
+        torch.distributed.all_reduce(x, group=group)
+    for x in lowest:
+        torch.distributed.all_reduce(x, op=torch.distributed.ReduceOp.MIN, group=group)
+    plain, totals, differences = (x.cpu() for x in added)
+    return plain, TokenSums(totals, lowest[0].cpu()), MismatchSums(differences, lowest[1].cpu())
 
 
 def _state_file(folder: str) -> Path:
