@@ -142,3 +142,23 @@ def test_the_record_is_plain_json() -> None:
 def test_a_step_without_tokens_has_no_record() -> None:
     with pytest.raises(ValueError, match="no token was counted"):
         TokenSums.zero().metrics()
+
+
+def test_the_flow_times_a_factor_is_that_of_every_token() -> None:
+    """For a loss whose scale is known at the end: the same as if each token's flow had been multiplied."""
+    step = Step()
+    flow = entropy_flow(step.stats, step.advantages, step.loss)
+    after = step.sums().with_flow_times(3.0)
+    before = token_sums(step.stats, step.advantages, step.loss, step.mask, flow=3.0 * flow)
+    torch.testing.assert_close(after.totals, before.totals)
+    torch.testing.assert_close(after.lowest, before.lowest)
+    assert step.sums().metrics()["flow_rms"] == pytest.approx(after.metrics()["flow_rms"] / 3)
+
+
+def test_the_border_of_the_ratio_band_is_inside() -> None:
+    ratio = torch.tensor([0.79, 0.8, 1.0, 1.2, 1.21], dtype=torch.float64)
+    logp, old, adv, mask = ratio.log() - 2, torch.full((5,), -2.0, dtype=torch.float64), torch.ones(5), torch.ones(5)
+    stats = TokenStats(logp, *torch.ones(3, 5, dtype=torch.float64).unbind(0))
+    loss = policy_loss(logp, old, adv, mask, objective="reinforce")
+    loss = type(loss)(loss.per_token, ratio, *(getattr(loss, f) for f in list(loss.__dataclass_fields__)[2:]))
+    assert token_sums(stats, adv, loss, mask).metrics()["ratio_outside"] == pytest.approx(0.4)

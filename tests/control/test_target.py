@@ -5,6 +5,7 @@ import math
 import random
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from entrostat.control import (
     TargetEntropy,
     TargetWeights,
 )
+from entrostat.control.following import CurveFollower
 from entrostat.control.strategies import LOWER, UPPER
 from entrostat.control.target import LOWERING, RAISING
 from entrostat.objective import ClipRule, LinearThreshold
@@ -207,3 +209,45 @@ def test_a_stage_without_an_end_keeps_its_rule() -> None:
 def test_stages_that_do_not_fill_the_run_are_refused(ends: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"Piecewise\.stages"):
         Piecewise(tuple(Stage(until) for until in ends))
+
+
+@pytest.mark.parametrize(("memory", "reach"), [(30.0, 5), (8.0, 2), (1.0, 1)])
+def test_the_follower_is_the_least_squares_fit_and_the_gap_to_the_curve(memory: float, reach: int) -> None:
+    """Against numpy: rows (1, u), weights (1 - 1 / memory) ^ age, and two rows of the prior: no drift, gain .05."""
+    curve = Curve.between(1.0, 0.4)
+    follower = CurveFollower(curve, memory, reach)
+    noise = random.Random(3)
+    course = [math.exp(-0.02 * k + 0.1 * noise.gauss(0, 1)) for k in range(30)]
+    actions, changes = [0.0, 0.0], []
+    for k, entropy in enumerate(course, start=1):
+        progress = k / 60
+        if k > 1:
+            changes.append(math.log(entropy / course[k - 2]))
+        rows = [[1.0, 0.0], [0.0, 1.0]] + [[1.0, actions[i + 1]] for i in range(len(changes))]
+        seen = np.array([0.0, 0.05, *changes])
+        weights = np.array([1.0, 1.0, *((1 - 1 / memory) ** np.arange(len(changes))[::-1])])
+        design = np.array(rows) * np.sqrt(weights)[:, None]
+        drift, gain = np.linalg.lstsq(design, seen * np.sqrt(weights), rcond=None)[0]
+        if gain < 0.005:  # the least gain, and the drift that then fits best
+            gain = 0.005
+            drift = (weights * np.array([r[0] for r in rows]) * (seen - gain * np.array([r[1] for r in rows]))).sum()
+            drift /= (weights * np.array([r[0] for r in rows])).sum()
+        after = math.log(entropy) + drift + gain * actions[-1]
+        ahead = progress + (1 + reach) / 60
+        wanted = ((math.log(curve.at(ahead)) - after) / reach - drift) / gain
+        assert follower.observe(entropy, progress) == pytest.approx(min(max(wanted, -1.0), 1.0), abs=1e-9), k
+        actions.append(follower.action)
+
+
+@pytest.mark.parametrize(("error", "phase"), [(0.0, "hold"), (0.3, "decrease"), (-0.3, "increase")])
+def test_the_phase_is_the_direction_of_the_action_and_hold_below_a_twentieth(error, phase) -> None:
+    strategy = TargetEntropy(Curve.constant(1.0))
+    told(strategy, 1, TOTAL, math.exp(error))
+    assert strategy.phase == phase
+    for action, expected in ((0.049, "hold"), (0.05, "increase"), (-0.049, "hold"), (-0.05, "decrease")):
+        strategy._follower.action = action
+        assert strategy.phase == expected
+
+
+def test_the_bands_of_a_target_are_its_three_rules() -> None:
+    assert list(TargetEntropy(Curve.constant(1.0)).bands()) == [RAISING, ClipRule(STANDARD, STANDARD), LOWERING]

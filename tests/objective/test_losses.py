@@ -14,6 +14,8 @@ from entrostat.objective import (
     aggregate,
     policy_loss,
 )
+from entrostat.objective.losses import settled, token_weights
+from entrostat.objective.surrogates import named
 
 PUBLISHED = ClipRule(LinearThreshold(-0.25, 0.5), LinearThreshold(-0.13, 0.3))
 
@@ -248,3 +250,43 @@ def test_the_default_rule_is_the_constant_fifth_of_ppo() -> None:
     batch = Batch()
     explicit = batch.loss(ClipRule.constant(lower=0.2, upper=0.2))
     assert torch.equal(batch.loss().per_token, explicit.per_token)
+
+
+@pytest.mark.parametrize(
+    ("mode", "denominator"),
+    [
+        *[(mode, 7.0) for mode in ("token-mean", "sequence-mean", "constant")],
+        ("token-mean", None),
+        ("sequence-mean", None),
+    ],
+)
+@pytest.mark.parametrize("tokens", [None, 50.0])
+def test_token_weights_are_the_gradient_of_the_aggregate(mode, denominator, tokens) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(4, 9, generator=generator) < 0.6
+    per_token = torch.randn(4, 9, generator=generator, requires_grad=True)
+    (gradient,) = torch.autograd.grad(aggregate(per_token, mask, mode, denominator=denominator), per_token)
+    count = float(mask.sum()) if tokens is None else tokens
+    weights = token_weights(mask, mode, denominator=denominator, tokens=tokens)
+    if not (mode == "token-mean" and denominator is None):
+        torch.testing.assert_close(weights, count * gradient)
+    else:
+        torch.testing.assert_close(weights, mask.float())
+    with torch.no_grad():
+        torch.testing.assert_close(token_weights(mask, mode, denominator=denominator, tokens=tokens), weights)
+
+
+def test_what_is_settled_over_a_batch_is_the_same_for_its_pieces() -> None:
+    """BAPO's band is that of all tokens; an objective that compares none keeps itself and its rule."""
+    generator = torch.Generator().manual_seed(0)
+    logp, noise, advantages = torch.randn(3, 4, 9, generator=generator)
+    logp, old, mask = logp - 3, logp - 3 + 0.3 * noise, torch.ones(4, 9)
+    whole = policy_loss(logp, old, advantages, mask, objective="bapo")
+    chosen, rule = settled(named("bapo"), logp, old, advantages, mask)
+    pieces = [
+        policy_loss(logp[i], old[i], advantages[i], mask[i], objective=chosen, rule=rule).per_token for i in range(4)
+    ]
+    torch.testing.assert_close(torch.stack(pieces), whole.per_token)
+    own = ClipRule.constant(0.1)
+    for name, given, expected in (("clip", own, own), ("clip", None, ClipRule()), ("cispo", None, named("cispo").rule)):
+        assert settled(named(name), logp, old, advantages, mask, given) == (named(name), expected)

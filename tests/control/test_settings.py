@@ -1,0 +1,176 @@
+"""Settings of parts: those that are left out, and the least and greatest that are accepted."""
+
+import inspect
+import math
+
+import pytest
+
+from entrostat.control import (
+    AdaptiveBonus,
+    ClipCov,
+    Constant,
+    ConstantBonus,
+    Curve,
+    DecreaseIncreaseDecrease,
+    DualClipped,
+    EntroPic,
+    EntropyController,
+    EntropyOutliers,
+    FixedWeights,
+    FlowCalibration,
+    Gepo,
+    HighEntropyTokens,
+    IncreaseThenDecrease,
+    Opefo,
+    OscillatoryDecay,
+    PolarityAware,
+    SkipRegion,
+    Stare,
+    Steer,
+    TargetEntropy,
+    TargetWeights,
+)
+from entrostat.control.following import CurveFollower
+from entrostat.objective import ClipRule, LinearThreshold
+
+STANDARD = ClipRule.constant(0.2)
+PHASES = {"upper": LinearThreshold(-0.25, 0.5), "lower": LinearThreshold(-0.13, 0.3), "eps_std": 0.2}
+DEFAULTS = {
+    IncreaseThenDecrease: {**PHASES, "split": 0.5},
+    DecreaseIncreaseDecrease: {**PHASES, "split": 0.5},
+    OscillatoryDecay: {**PHASES, "h_init": None, "h_min_ratio": 0.2},
+    DualClipped: {"cap": 3.0},
+    TargetEntropy: {
+        "raising": ClipRule(LinearThreshold(-0.1, 0.1), LinearThreshold(0.3, 0.01)),
+        "neutral": STANDARD,
+        "lowering": ClipRule(LinearThreshold(0.5, 0.0), LinearThreshold(0.0, 0.5)),
+        "memory": 30.0,
+        "reach": 5,
+    },
+    TargetWeights: {"strength": 0.5, "memory": 30.0, "reach": 5},
+    CurveFollower: {"memory": 30.0, "reach": 5},
+    HighEntropyTokens: {"share": 0.2},
+    ClipCov: {"share": 2e-4, "low": 1.0, "high": 5.0},
+    EntropyOutliers: {"limit": 2.5, "centred": False},
+    SkipRegion: {"convention": "surprisal"},
+    Opefo: {"bound": 1.0},
+    Stare: {"share": 0.1, "weight": 1.1, "target": 0.3, "adaptive": False, "step": 0.01, "most": 1.5},
+    Steer: {"form": "linear", "low": 0.8, "high": 1.2, "rate": 1.0},
+    Gepo: {"factor": 0.5, "low": 0.25, "high": 0.75},
+    EntroPic: {"kp": 1.0, "ki": 0.01, "bound": 0.9},
+    FixedWeights: {"expanding": 1.0, "contracting": 1.0},
+    PolarityAware: {
+        "signal": "level",
+        "strength": 0.5,
+        "scale": 0.2,
+        "reference": None,
+        "lag": 5,
+        "graded": False,
+        "rewarded_only": False,
+    },
+    AdaptiveBonus: {"delta": 0.005, "start": 0.0, "least": 0.0, "most": 1.0},
+    FlowCalibration: {"memory": 50.0, "features": 1},
+    EntropyController: {"total_steps": None, "ema": 0.0},
+}
+
+
+@pytest.mark.parametrize("part", DEFAULTS, ids=lambda part: part.__name__)
+def test_a_setting_that_is_left_out_keeps_its_value(part):
+    given = {name: each.default for name, each in inspect.signature(part).parameters.items()}
+    assert {name: given[name] for name in DEFAULTS[part]} == DEFAULTS[part]
+
+
+CURVE = Curve.constant(0.5)
+NO = math.nan
+RANGES = [  # a method, what it needs besides, and per setting the values that are accepted and refused
+    (HighEntropyTokens, {}, {"share": ([1e-9, 1.0], [0.0, 1.001, NO])}),
+    (ClipCov, {}, {"share": ([1e-9, 1.0], [0.0, 1.001, NO]), "low": ([4.99], [5.0]), "high": ([1.01], [1.0])}),
+    (EntropyOutliers, {}, {"limit": ([1e-9], [0.0, -1.0, NO])}),
+    (SkipRegion, {}, {"region": (["E1", "E4"], ["NONE", "E5"])}),
+    (SkipRegion, {"region": "E1"}, {"convention": (["surprisal", "probability", "exact"], ["E1"])}),
+    (
+        PolarityAware,
+        {},
+        {"strength": ([0.0, 0.999], [-1e-9, 1.0, NO]), "scale": ([1e-9], [0.0, NO]), "lag": ([1], [0])},
+    ),
+    (
+        TargetWeights,
+        {"curve": CURVE},
+        {"strength": ([0.0, 0.999], [-1e-9, 1.0, NO]), "memory": ([1], [0.99, NO]), "reach": ([1], [0])},
+    ),
+    (TargetEntropy, {"curve": CURVE}, {"memory": ([1], [0.99, NO]), "reach": ([1], [0])}),
+    (Opefo, {}, {"bound": ([1e-9, 1.0], [0.0, 1.001, NO])}),
+    (Stare, {}, {"share": ([1e-9, 1.0], [0.0, 1.001]), "weight": ([1.0], [0.999]), "most": ([1.0], [0.999])}),
+    (
+        Steer,
+        {},
+        {
+            "low": ([0.0, 1.0], [-1e-9, 1.001]),
+            "high": ([1.0], [0.999]),
+            "rate": ([1e-9], [0.0]),
+            "form": ([], ["cubic"]),
+        },
+    ),
+    (
+        EntroPic,
+        {"target": 0.5},
+        {
+            "target": ([1e-9], [0.0, -1.0]),
+            "kp": ([0.0], [-1e-9]),
+            "ki": ([0.0], [-1e-9]),
+            "bound": ([1e-9, 1.0], [0.0, 1.001]),
+        },
+    ),
+    (
+        Gepo,
+        {"group_size": 1},
+        {
+            "group_size": ([1], [0]),
+            "factor": ([0.0, 1.0], [-1e-9, 1.001]),
+            "low": ([0.0, 0.749], [-1e-9, 0.75]),
+            "high": ([0.251, 1.0], [0.25, 1.001]),
+        },
+    ),
+    (FixedWeights, {}, {"expanding": ([0.0], [-1e-9, NO]), "contracting": ([0.0], [-1e-9, NO])}),
+    (ConstantBonus, {}, {"value": ([0.0], [-1e-9, NO])}),
+    (
+        AdaptiveBonus,
+        {"target": 0.5},
+        {
+            "target": ([1e-9, CURVE], [0.0, -1.0]),
+            "delta": ([1e-9], [0.0]),
+            "start": ([0.0, 1.0], [-1e-9, 1.001]),
+            "least": ([0.0], [-1e-9, 1e-9]),
+            "most": ([0.0], [-1e-9]),
+        },
+    ),
+    (IncreaseThenDecrease, {}, {"split": ([1e-9, 0.999], [0.0, 1.0, NO])}),
+    (
+        OscillatoryDecay,
+        {},
+        {"h_init": ([1e-9, None], [0.0, -1.0, math.inf, NO]), "h_min_ratio": ([1e-9, 0.999], [0.0, 1.0, NO])},
+    ),
+    (DualClipped, {"inner": Constant()}, {"cap": ([1.001], [1.0, NO]), "inner": ([], [FixedWeights()])}),
+    (EntropyController, {}, {"ema": ([0.0, 0.999], [-1e-9, 1.0, NO]), "total_steps": ([1, None], [0])}),
+    (
+        Curve,
+        {},
+        {
+            "points": (
+                [((0.0, 1.0), (1.0, 1e-9)), ((0.3, 1.0),)],
+                [((-1e-9, 1.0),), ((1.001, 1.0),), ((0.5, 0.0),), ((0.5, math.inf),), ((0.5, 1.0), (0.4, 1.0)), ()],
+            )
+        },
+    ),
+    (Curve, {"points": ((0.0, 1.0),)}, {"shape": (["linear", "cosine"], ["step"])}),
+]
+
+
+@pytest.mark.parametrize(("method", "needed", "settings"), RANGES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_setting_is_accepted_within_its_range_and_refused_by_name_outside(method, needed, settings):
+    for name, (accepted, refused) in settings.items():
+        for value in accepted:
+            method(**{**needed, name: value})
+        for value in refused:
+            with pytest.raises(ValueError, match=name):
+                method(**{**needed, name: value})

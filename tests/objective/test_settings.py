@@ -1,0 +1,175 @@
+"""Settings of objectives, bands and advantages: those that are left out, and the range of each."""
+
+import inspect
+import math
+
+import pytest
+import torch
+
+from entrostat.objective import (
+    AbcClip,
+    ClipRule,
+    DcpoClip,
+    DppoClip,
+    DualClip,
+    LinearThreshold,
+    advantages,
+    policy_loss,
+)
+from entrostat.objective.bands import FreeRegion
+from entrostat.objective.clipping import clip_rule
+from entrostat.objective.losses import aggregate, token_weights
+from entrostat.objective.regularisers import adapted_coefficient, kl_cov_penalty, kl_cov_tokens, kl_to_reference
+from entrostat.objective.surrogates import Bapo, CeGppo, Nsr, Sapo, named, objective
+
+STANDARD = ClipRule(LinearThreshold(0.0, 0.2), LinearThreshold(0.0, 0.2))
+DEFAULTS = {
+    ClipRule: {"upper": STANDARD.upper, "lower": STANDARD.lower},
+    DualClip: {"band": STANDARD, "cap": 3.0},
+    DppoClip: {"delta": 0.2},
+    DcpoClip: {"lower": 0.16, "upper": 0.2, "cap": 10.0},
+    AbcClip: {"e1": 0.2, "e2": 0.2, "e3": 0.2, "e4": 0.2},
+    FreeRegion: {"band": STANDARD},
+    Bapo: {"low": 0.6, "low_max": 0.9, "high": 1.2, "high_max": 3.0, "share": 0.5, "step": 0.02},
+    Sapo: {"tau_rewarded": 1.0, "tau_punished": 1.05},
+    CeGppo: {"punished": 0.75, "rewarded": 1.0},
+    Nsr: {"width": 0.1, "keep": 0.5},
+    policy_loss: {"objective": "clip"},
+    aggregate: {"mode": "token-mean"},
+    token_weights: {"mode": "token-mean"},
+    kl_cov_tokens: {"share": 2e-4},
+    kl_cov_penalty: {"share": 2e-4, "coefficient": 1.0},
+    kl_to_reference: {"temperature": 1.0},
+    adapted_coefficient: {"gain": 0.1, "least": 1e-4, "most": 10.0},
+    advantages.EmaBaseline: {"decay": 0.9},
+    advantages.reinforce: {"baseline": "none"},
+    advantages.grpo: {"epsilon": 1e-6},
+    advantages.quantile: {"level": 0.4, "epsilon": 1e-6},
+    advantages.w_reinforce: {"weight": 0.1},
+}
+
+
+@pytest.mark.parametrize("method", DEFAULTS, ids=lambda method: method.__name__)
+def test_a_setting_that_is_left_out_keeps_its_value(method):
+    given = {name: each.default for name, each in inspect.signature(method).parameters.items()}
+    assert {name: given[name] for name in DEFAULTS[method]} == DEFAULTS[method]
+
+
+def test_a_band_that_is_left_out_is_a_fifth_on_both_sides():
+    assert ClipRule.constant() == STANDARD == ClipRule()
+    assert ClipRule.constant(upper=0.28) == ClipRule(LinearThreshold(0.0, 0.28), STANDARD.lower)
+
+
+NO = math.nan
+REWARDS, LOGP, MASK = torch.tensor([[0.0, 1.0]]), torch.tensor([-1.0, -2.0]), torch.ones(2)
+RANGES = [  # a method, what it needs besides, and per setting the values that are accepted and refused
+    (DualClip, {}, {"cap": ([1.001], [1.0, NO])}),
+    (DppoClip, {}, {"delta": ([1e-9, 0.999], [0.0, 1.0, NO])}),
+    (DcpoClip, {}, {"lower": ([0.0], [-1e-9, NO]), "upper": ([0.0], [-1e-9, NO]), "cap": ([1.0], [0.999, NO])}),
+    (
+        AbcClip,
+        {},
+        {
+            "e1": ([0.0, 9.0], [-1e-9]),
+            "e3": ([0.0, 9.0], [-1e-9]),
+            "e2": ([0.0, 1.0], [-1e-9, 1.001]),
+            "e4": ([0.0, 1.0], [-1e-9, 1.001]),
+        },
+    ),
+    (FreeRegion, {}, {"region": (["E1", "E2", "E3", "E4"], ["NONE", "E5"])}),
+    (
+        Bapo,
+        {},
+        {
+            "low": ([0.0, 0.9], [-1e-9, 0.901]),
+            "low_max": ([0.6, 1.0], [0.599, 1.001]),
+            "high": ([1.0, 3.0], [0.999, 3.001]),
+            "high_max": ([1.2], [1.199]),
+            "share": ([1e-9, 0.999], [0.0, 1.0]),
+            "step": ([1e-2], [0.0]),
+        },
+    ),
+    (Sapo, {}, {"tau_rewarded": ([1e-9], [0.0, NO]), "tau_punished": ([1e-9], [0.0, NO])}),
+    (CeGppo, {}, {"punished": ([0.0], [-1e-9, NO]), "rewarded": ([0.0], [-1e-9, NO])}),
+    (Nsr, {}, {"width": ([0.0], [-1e-9, NO]), "keep": ([0.0, 1.0], [-1e-9, 1.001, NO])}),
+    (advantages.EmaBaseline, {}, {"decay": ([0.0, 0.999], [-1e-9, 1.0, NO])}),
+    (advantages.quantile, {"rewards": REWARDS}, {"level": ([1e-9, 0.999], [0.0, 1.0, NO])}),
+    (advantages.w_reinforce, {"rewards": REWARDS}, {"weight": ([0.0], [-1e-9, NO])}),
+    (kl_cov_tokens, {"logp": LOGP, "advantages": LOGP, "mask": MASK}, {"share": ([1e-9, 1.0], [0.0, 1.001, NO])}),
+    (adapted_coefficient, {"coefficient": 1.0, "kl": 0.1}, {"target": ([1e-9], [0.0, -1.0, NO])}),
+    (
+        LinearThreshold,
+        {"slope": 0.0, "intercept": 0.0},
+        {"slope": ([-9.0], [NO, math.inf]), "intercept": ([-9.0], [NO])},
+    ),
+    (aggregate, {"per_token": LOGP, "mask": MASK}, {"denominator": ([1e-9], [0.0, -1.0]), "mode": ([], ["sum"])}),
+]
+
+
+@pytest.mark.parametrize(("method", "needed", "settings"), RANGES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_setting_is_accepted_within_its_range_and_refused_by_name_outside(method, needed, settings):
+    for name, (accepted, refused) in settings.items():
+        for value in accepted:
+            method(**{**needed, name: value})
+        for value in refused:
+            with pytest.raises(ValueError, match=name):
+                method(**{**needed, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "band"),
+    [
+        ("constant", {"upper": 0.3, "lower": 0.1}, ClipRule.constant(upper=0.3, lower=0.1)),
+        ("clip-higher", {}, ClipRule.constant(upper=0.28, lower=0.2)),
+        ("clip-lower", {}, ClipRule.constant(upper=0.2, lower=0.1)),
+        ("dual-clip", {}, DualClip(STANDARD, 3.0)),
+        ("dual-clip", {"upper": 0.3, "lower": 0.1, "cap": 2.0}, DualClip(ClipRule.constant(upper=0.3, lower=0.1), 2.0)),
+        ("free-region", {"region": "E2"}, FreeRegion("E2", STANDARD)),
+        ("free-region", {"region": "E2", "upper": 0.3}, FreeRegion("E2", ClipRule.constant(upper=0.3))),
+        *[("dppo", {}, DppoClip()), ("dcpo", {}, DcpoClip()), ("abc", {}, AbcClip()), ("linear", {}, ClipRule())],
+    ],
+)
+def test_a_band_is_found_by_its_name(name, settings, band):
+    assert clip_rule.find(name)(**settings) == band
+
+
+def test_only_a_band_that_depends_on_the_old_probability_is_per_token():
+    flat = [ClipRule(), AbcClip(), DualClip(), DualClip(AbcClip())]
+    sloped = [ClipRule(LinearThreshold(0.1, 0.2)), ClipRule(lower=LinearThreshold(0.1, 0.2)), DppoClip(), DcpoClip()]
+    assert not any(band.per_token for band in flat)
+    assert all(band.per_token for band in [*sloped, DualClip(DppoClip()), FreeRegion("E1")])
+
+
+SLOPED = ClipRule(LinearThreshold(-0.25, 0.5), LinearThreshold(-0.13, 0.3))
+BANDS = {"flat": ClipRule(), "sloped": SLOPED, "dual": DualClip(), "dppo": DppoClip()}
+
+
+@pytest.mark.parametrize(
+    ("name", "usable"),
+    [
+        *[(name, set(BANDS)) for name in ("clip", "ce-gppo", "nsr", "gmpo")],
+        *[(name, set()) for name in ("reinforce", "sapo", "bapo")],
+        ("clip-undetached", {"sloped"}),
+        ("cispo", {"flat", "sloped", "dppo"}),
+        ("gspo", {"flat", "dual"}),
+    ],
+)
+def test_an_objective_says_which_bands_it_cannot_use(name, usable):
+    chosen = named(name)
+    assert {band for band, rule in BANDS.items() if chosen.refuses([rule]) is None} == usable
+    if name not in ("clip-undetached",):
+        assert all(chosen.refuses([BANDS[band] for band in usable]) is None for _ in usable)
+
+
+def test_the_undetached_clip_can_use_a_schedule_between_flat_and_sloped_rules():
+    chosen = named("clip-undetached")
+    assert chosen.refuses([SLOPED, ClipRule()]) is None
+    assert "linear in p" in chosen.refuses([SLOPED, DppoClip()])
+    assert "no slope" in chosen.refuses([ClipRule(), ClipRule()])
+
+
+def test_each_objective_names_the_aggregations_it_is_defined_for():
+    for name in objective:
+        only = ("sequence-mean",) if name in ("sapo", "gspo", "gmpo") else ("token-mean", "sequence-mean", "constant")
+        assert named(name).aggregations == only
+        assert named(name).compares == (name == "bapo")
