@@ -41,7 +41,12 @@ def test_only_the_null_device_two_socket_pairs_and_the_channel_to_the_grader_are
 def test_the_root_holds_nothing_but_the_interpreter(inside):
     hidden = ["/proc", "/sys", "/home", "/var", "/dev/shm", "/etc/passwd", "/usr/bin"]
     assert inside(f"return [path for path in {hidden} if os.path.exists(path)]") == "[]"
-    assert inside("return sorted(os.listdir('/dev') + os.listdir('/etc'))") == '["ld.so.cache","null","urandom"]'
+    shown = '["ld.so.cache","null","stdin","stdout","urandom"]'
+    assert inside("return sorted(os.listdir('/dev') + os.listdir('/etc'))") == shown
+    assert (
+        inside("return [os.readlink('/dev/' + name) for name in ('stdin', 'stdout')]")
+        == '["/tmp/.stdin","/tmp/.stdout"]'
+    )
 
 
 @pytest.mark.parametrize(

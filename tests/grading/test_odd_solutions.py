@@ -1,5 +1,5 @@
 # ruff: noqa: E501, RUF001  (one solution per line)
-"""A hundred odd but right solutions, and no false fail among them."""
+"""More than a hundred odd but right solutions, and no false fail among them."""
 
 from __future__ import annotations
 
@@ -66,6 +66,47 @@ DEFINITIONS = [
     "import math, collections, itertools, heapq, bisect, re, string, random\ndef solve(x): return x + 1",
     "import random\nrandom.seed(5)\ndef solve(x): return x + 1 + 0 * random.randrange(9)",
     "def solve(x):\n    import sys\n    sys.setrecursionlimit(10**6)\n    def down(n): return 1 if n == 0 else down(n - 1)\n    return x + down(3000)",
+    'class Solution:\n    def __init__(self): self.one = 1\n    def solve(self, x): return x + self.one',
+    'class Solution:\n    @property\n    def solve(self): return lambda x: x + 1',
+    'import tempfile\ndef solve(x):\n    with tempfile.NamedTemporaryFile("w+") as f:\n        f.write(str(x + 1)); f.flush()\n        return int(open(f.name).read())',
+    'import sqlite3\ndef solve(x):\n    return sqlite3.connect(":memory:").execute("select ? + 1", (x,)).fetchone()[0]',
+    'from concurrent.futures import ThreadPoolExecutor\ndef solve(x):\n    with ThreadPoolExecutor() as pool:\n        return sum(pool.map(int, [x, 1]))',
+    'import logging, warnings\nlogging.basicConfig(level=logging.DEBUG)\ndef solve(x):\n    logging.info("x is %s", x); warnings.warn("deprecated"); logging.getLogger(__name__).error("no")\n    return x + 1',
+    'import sys, threading\nthreading.stack_size(1 << 26); sys.setrecursionlimit(10**6)\ndef solve(x):\n    out = []\n    def deep(n): return 0 if n == 0 else 1 + deep(n - 1)\n    t = threading.Thread(target=lambda: out.append(deep(20000))); t.start(); t.join()\n    return x + out[0] - 19999',
+    'import signal\ndef solve(x):\n    signal.signal(signal.SIGALRM, lambda *a: None); signal.alarm(1); signal.alarm(0)\n    return x + 1',
+    'import secrets, uuid, os, random, hashlib\ndef solve(x): return x + 1 + 0 * (secrets.randbelow(9) + uuid.uuid4().int + os.urandom(1)[0] + random.SystemRandom().randrange(3) + hashlib.md5(b"").digest()[0])',
+    'from zoneinfo import ZoneInfo\nfrom datetime import datetime\ndef solve(x): return x + (datetime(2024, 7, 1, tzinfo=ZoneInfo("Europe/Berlin")).utcoffset().seconds // 7200)',
+    'from datetime import datetime, timezone\nimport time, calendar\ndef solve(x): return x + (time.localtime(0).tm_year == 1970) + 0 * calendar.timegm(datetime.now(timezone.utc).timetuple())',
+    'import inspect, re\ndef solve(x):\n    sig = inspect.signature(solve)\n    return x + len(sig.parameters)',
+    'from math import *\nfrom itertools import *\ndef solve(x): return x + floor(pow(1.5, 1))',
+    'def solve(x): return (lambda f: f(f, x))(lambda f, n: n + 1 if n > -1 else f(f, n))',
+    'import functools\n@functools.singledispatch\ndef solve(x): raise TypeError\n@solve.register\ndef _(x: int): return x + 1',
+    'from typing import Generic, TypeVar, Protocol, NamedTuple, overload\nT = TypeVar("T")\nclass Box(Generic[T]):\n    def __init__(self, v: T): self.v = v\nclass P(NamedTuple):\n    a: int\n@overload\ndef solve(x: int) -> int: ...\n@overload\ndef solve(x: str) -> str: ...\ndef solve(x): return Box(P(x + 1)).v.a',
+    'def solve(x): return x + 1\nassert solve(1) == 2\nprint(solve(3))\nimport doctest; doctest.testmod()',
+    'import unittest\ndef solve(x): return x + 1\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(solve(1), 2)\nunittest.main(argv=["x"], exit=False)',
+    'try:\n    import numpy as np\nexcept ImportError:\n    np = None\ndef solve(x): return int(np.int64(x) + 1) if np else x + 1',
+    'import pathlib, os, json, csv, pickle, gzip, zipfile, shutil, glob\ndef solve(x):\n    p = pathlib.Path("d/e"); p.mkdir(parents=True, exist_ok=True); (p / "a.json").write_text(json.dumps(x + 1))\n    with gzip.open("a.gz", "wb") as f: f.write(pickle.dumps(x))\n    with zipfile.ZipFile("a.zip", "w") as z: z.write("a.gz")\n    shutil.copy("a.gz", "b.gz"); os.rename("b.gz", "c.gz")\n    y = json.loads(pathlib.Path(glob.glob("d/**/*.json", recursive=True)[0]).read_text()); shutil.rmtree("d")\n    return y',
+    'import asyncio\nasync def one(): await asyncio.sleep(0.001); return 1\ndef solve(x):\n    async def main():\n        a, b = await asyncio.gather(one(), asyncio.to_thread(lambda: x))\n        return a + b\n    return asyncio.run(main())',
+    'import asyncio, threading\ndef solve(x):\n    out = []\n    def run():\n        async def main(): return await asyncio.to_thread(lambda: 1)\n        out.append(asyncio.run(main()))\n    ts = [threading.Thread(target=run) for _ in range(6)]\n    for t in ts: t.start()\n    for t in ts: t.join()\n    return x + sum(out) - 5',
+    'import asyncio\nloops = [asyncio.new_event_loop() for _ in range(5)]\ndef solve(x):\n    async def main(): return await asyncio.to_thread(lambda: x + 1)\n    return loops[4].run_until_complete(main())',
+    'import pickle, copy, weakref\nclass Node:\n    def __init__(self, v): self.v = v\n    def __del__(self): pass\ndef solve(x):\n    n = pickle.loads(pickle.dumps(copy.deepcopy(Node(x + 1)))); weakref.ref(n)()\n    return n.v',
+    'import ctypes, struct, array\ndef solve(x): return struct.unpack("i", bytes(ctypes.c_int(x + 1)))[0]',
+    'def solve(x, seen={}):\n    if x not in seen: seen[x] = x + 1\n    return seen[x]',
+    'import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\nsys.setrecursionlimit(10**6)\ndef solve(x): return x + 1',
+    'import os, platform, socket, multiprocessing, getpass\ndef solve(x): return x + 1 + 0 * len(platform.system() + socket.gethostname() + platform.python_version()) * (os.cpu_count() or 1)',
+    'import faulthandler, gc, sys\nfaulthandler.enable(); gc.disable(); sys.set_int_max_str_digits(0); sys.setswitchinterval(1)\ndef solve(x): return x + 1',
+    'import ast\nsolve = eval(compile(ast.parse("lambda x: x + 1", mode="eval"), "<made>", "eval"))',
+    'import os\nos.system("clear")\ndef solve(x): return x + 1',
+    'from solution import *\nimport solution\ndef solve(x): return x + 1',
+    'import __main__, sys\ndef solve(x): return x + 1 if sys.modules[__name__].solve is solve else 0',
+    'import heapq, graphlib, statistics, textwrap, difflib, colorsys, cmath, numbers, secrets, string, unicodedata, urllib.parse, html, xml.etree.ElementTree, email, http.client, ipaddress, base64, binascii, bz2, lzma, zlib, hmac, ssl, argparse, optparse, configparser, shlex, cmd, sched, queue, contextvars, selectors, mmap, codecs, timeit, cProfile, trace, tracemalloc, dis, pprint, reprlib, types, abc, importlib.resources, pkgutil, tokenize, symtable, locale, gettext, calendar, getopt, fileinput, filecmp, tarfile, stat, fnmatch, linecache, smtplib, wave, plistlib, netrc, tomllib\ndef solve(x): return x + 1',
+    'import timeit, tracemalloc, cProfile\ntracemalloc.start()\ndef solve(x):\n    timeit.timeit("1 + 1", number=3); p = cProfile.Profile(); p.enable(); p.disable()\n    return x + 1',
+    'import contextvars, contextlib\nv = contextvars.ContextVar("v", default=1)\nclass C(contextlib.ContextDecorator):\n    def __enter__(self): return self\n    def __exit__(self, *e): return True\n@C()\ndef solve(x): return x + v.get()',
+    'from abc import ABC, abstractmethod\nclass Base(ABC):\n    @abstractmethod\n    def solve(self, x): ...\nclass Solution(Base):\n    def solve(self, x): return x + 1',
+    'class Solution(object):\n    def solve(self, x):\n        """\n        :type x: int\n        :rtype: int\n        """\n        return self.helper(x)\n    def helper(self, x): return x + 1\ndef solve(x): return Solution().solve(x)',
+    'import time, urllib.request\ndef solve(x):\n    try: urllib.request.urlopen("http://localhost:1", timeout=1)\n    except OSError: pass\n    return x + 1',
+    'import subprocess\ndef solve(x):\n    try: return int(subprocess.check_output(["expr", str(x), "+", "1"]))\n    except OSError: return x + 1',
+    'import multiprocessing\ndef solve(x):\n    lock = None\n    try: lock = multiprocessing.Lock()\n    except OSError: pass\n    return x + 1',
 ]  # fmt: skip
 ANSWERS = [
     ([1, 2], "(1, 2)", "json", None),
@@ -120,11 +161,40 @@ PROGRAMS = [
     ("", "1\n2", "print(1, end='\\n\\n'); print(2)", {"spaces": "words"}),
     ("9" * 5000, "9" * 5000, "print(int(input()))", {}),
     ("", "é", "print('\\u00e9')", {}),
+    ('5\n', '5', "import sys\nprint(open('/dev/stdin').read())", {}),
+    ('5\n', '5', 'import fileinput\nfor line in fileinput.input(): print(line.strip())', {}),
+    ('5\n', '5', 'import sys\nsys.__stdout__.write(sys.__stdin__.readline())', {}),
+    ('5\n', '5', 'import mmap\nprint(mmap.mmap(0, 0, access=mmap.ACCESS_READ).readline().decode())', {}),
+    ('5\n', '5', 'import os, io\nprint(io.BytesIO(os.read(0, os.fstat(0).st_size)).readline().decode())', {}),
+    ('5\n', '5', "import os, sys\nfrom io import BytesIO, IOBase\nBUFSIZE = 8192\nclass FastIO(IOBase):\n    newlines = 0\n    def __init__(self, file):\n        self._fd = file.fileno(); self.buffer = BytesIO(); self.writable = 'x' in file.mode or 'r' not in file.mode\n        self.write = self.buffer.write if self.writable else None\n    def readline(self):\n        while self.newlines == 0:\n            b = os.read(self._fd, max(os.fstat(self._fd).st_size, BUFSIZE)); self.newlines = b.count(b'\\n') + (not b)\n            ptr = self.buffer.tell(); self.buffer.seek(0, 2), self.buffer.write(b), self.buffer.seek(ptr)\n        self.newlines -= 1\n        return self.buffer.readline()\n    def flush(self):\n        if self.writable:\n            os.write(self._fd, self.buffer.getvalue()); self.buffer.truncate(0), self.buffer.seek(0)\nclass IOWrapper(IOBase):\n    def __init__(self, file):\n        self.buffer = FastIO(file); self.flush = self.buffer.flush; self.writable = self.buffer.writable\n        self.write = lambda s: self.buffer.write(s.encode('ascii'))\n        self.readline = lambda: self.buffer.readline().decode('ascii')\nsys.stdin, sys.stdout = IOWrapper(sys.stdin), IOWrapper(sys.stdout)\ninput = lambda: sys.stdin.readline().rstrip('\\r\\n')\nprint(input())", {}),
+    ('5\n', '5\n', "print(input(), end='\\r\\n')", {}),
+    ('5\n', '5', 'import sys\nclass W:\n    def __init__(s, o): s.o = o\n    def write(s, t): s.o.write(t)\n    def flush(s): s.o.flush()\nsys.stdout = W(sys.stdout)\nprint(input())', {}),
+    ('5\n', '5', "import os\nos.system('cls')\nprint(input())", {}),
+    ('5\n', '5', 'import threading, sys\nsys.setrecursionlimit(10**7)\nthreading.stack_size(2**26)\nt = threading.Thread(target=lambda: print(input()))\nt.start()\nt.join()', {}),
+    ('5\n', '5', 'import atexit\natexit.register(lambda: print(input()))', {}),
+    ('5\n', '5', 'import asyncio\nasync def main(): print(input())\nasyncio.run(main())', {}),
+    ('5\n', '5', 'while True:\n    try: print(input())\n    except EOFError: break', {}),
+    ('5\n', '5', "import sys\nfor line in iter(sys.stdin.readline, ''): print(line, end='')", {}),
+    ('5\n', '5', 'from sys import *\nprint(stdin.read().strip(), file=stdout)', {}),
+    ('5\n', '5', "import sys\nsys.stdout.reconfigure(line_buffering=True, encoding='utf-8')\nsys.stdin.reconfigure(encoding='utf-8')\nprint(input())", {}),
+    ('5\n', '5', "import sys, io\nsys.stdin = io.TextIOWrapper(sys.stdin.buffer, encoding='utf-8')\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')\nprint(input())", {}),
+    ('5\n', '5', "import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')\nprint(input())", {}),
+    ('5\n', '5', "import sys\nwith open(1, 'w', closefd=False) as out: out.write(input())", {}),
+    ('5\n', '5', 'import sys\nsys.stdout.write(input())\nsys.stdout.close()', {}),
+    ('5\n', '5', 'import sys, os\nprint(input(), flush=True)\nos.close(1)', {}),
+    ('5\n', '5', 'import sys\nprint(sys.stdin.fileno() + 5 if sys.stdin.isatty() is False else 0)', {}),
+    ('5\n', '5', 'def gen():\n    while True: yield input()\nprint(next(gen()))', {}),
+    ('5\n', '5', 'import sys\nlines = sys.stdin.readlines()\nsys.stdin.close()\nprint(lines[0])', {}),
+    ('5\n', '5', 'import sys\nprint(input())\nsys.exit(None)', {}),
+    ('5\n', '5', 'import sys\nprint(input())\nsys.exit(False)', {}),
+    ('5\n', '5', 'import signal\nsignal.signal(signal.SIGPIPE, signal.SIG_DFL)\nprint(input())', {}),
+    ('5\n', '5', "if __name__ == '__main__':\n    import sys, __main__\n    print(input() if __main__.__name__ == '__main__' else 0)", {}),
+    ('5\n', '5', 'import pickle\nclass A: pass\nassert type(pickle.loads(pickle.dumps(A()))) is A\nprint(input())', {}),
 ]  # fmt: skip
 
 
-def test_there_are_a_hundred():
-    assert len(DEFINITIONS) + len(ANSWERS) + len(PROGRAMS) >= 100
+def test_there_are_more_than_a_hundred():
+    assert len(DEFINITIONS) + len(ANSWERS) + len(PROGRAMS) >= 170
 
 
 @pytest.fixture(scope="module")

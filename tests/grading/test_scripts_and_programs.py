@@ -126,7 +126,8 @@ def test_the_usual_ways_to_read_and_print_all_work(execute, code):
         ("print('x' * 10**7)", Outcome.OUTPUT_LIMIT),
         ("while True: pass", Outcome.TIMEOUT),
         ("import threading\nthreading.Event().wait()", Outcome.TIMEOUT),
-        ("import sys\nsys.stdout.close()", Outcome.RUNTIME_ERROR),
+        ("import sys\nsys.stdout.close()", Outcome.WRONG),
+        ("import sys\nsys.stdout.close()\nprint('aa')", Outcome.RUNTIME_ERROR),
     ],
 )
 def test_a_program_is_judged_by_all_that_it_prints(execute, code, outcome):

@@ -108,6 +108,16 @@ def test_a_descriptor_is_copied_and_its_flags_set_and_locks_do_nothing(machine, 
     assert set(answers.values()) == {ALLOW, SUCCESS_WITHOUT_EFFECT, NOT_PERMITTED}
 
 
+@pytest.mark.parametrize(("machine", "calls"), [("x86_64", (44, 45)), ("aarch64", (206, 207))])
+def test_what_is_sent_and_received_has_no_flag_but_four(machine, calls):
+    """Urgent data (MSG_OOB is 1), fast open and the like are parts of the kernel that nothing here needs."""
+    for number in calls:
+        allowed = {bit for bit in range(32) if verdict(machine, number, 3, 0, 1, 1 << bit) == ALLOW}
+        assert allowed == {1, 6, 8, 14}
+        assert verdict(machine, number, 3, 0, 1, 0x4042) == ALLOW
+        assert verdict(machine, number, 3, 0, 1, 0x4043) == NOT_PERMITTED
+
+
 @pytest.mark.parametrize(("machine", "futex"), [("x86_64", 202), ("aarch64", 98)])
 def test_no_futex_reaches_another_process(machine, futex):
     for operation in range(14):

@@ -8,11 +8,11 @@ writing to the socket) can do more than give another answer.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import random
 import socket
 import sys
-import tempfile
 import threading
 import types
 from collections.abc import Callable
@@ -22,6 +22,8 @@ from entrostat.grading import wire
 
 # What a script of assertions calls, with the number of the line, where an assertion does not hold. No class mangles it.
 NOTE_FAILURE = "__entrostat_note_failure__"
+# What a program reads as /dev/stdin and writes as /dev/stdout, in its folder.
+STREAM_FILE = ".{}"
 _REQUEST_LIMIT = 1 << 30
 _PROGRAM = "<solution>"
 
@@ -91,10 +93,15 @@ def _call(module: types.ModuleType, name: str, args: tuple[Any, ...], kwargs: di
 
 def _run_program(preamble: str, code: str, stdin: str) -> tuple[str, str]:
     """Run code as a program on a text, to its very end: threads, exit handlers and buffers included."""
-    _replace_descriptor(0, stdin.encode())
-    output = _replace_descriptor(1, b"")
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  (lives as long as the process)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    for number, name in ((0, "stdin"), (1, "stdout")):
+        descriptor = os.open(STREAM_FILE.format(name), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(descriptor, number)
+    output = descriptor
+    os.write(0, stdin.encode())
+    os.lseek(0, 0, os.SEEK_SET)
+    # Kept by their other names, too, as Python does: a program that wraps or replaces them must not close them.
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     _load(main, preamble)
     try:
@@ -105,18 +112,12 @@ def _run_program(preamble: str, code: str, stdin: str) -> tuple[str, str]:
         return status, text
     threading._shutdown()  # type: ignore[attr-defined]  # as at the end of a real program
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    with contextlib.suppress(ValueError):  # closed, or given to another wrapper
+        sys.__stdout__.flush()
+    if not getattr(sys.stdout, "closed", False):
+        sys.stdout.flush()
     size = os.fstat(output).st_size
     return "answer", os.pread(output, size, 0).decode(errors="replace")
-
-
-def _replace_descriptor(number: int, content: bytes) -> int:
-    """Make a descriptor a file with this content, read from its start; a second descriptor of the file."""
-    descriptor, path = tempfile.mkstemp()
-    os.unlink(path)
-    os.pwrite(descriptor, content, 0)
-    os.dup2(descriptor, number)
-    return descriptor
 
 
 def _judge(conversation: Conversation, script: str, preamble: str, name: str, seed: int) -> tuple[str, str]:

@@ -25,11 +25,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from entrostat.grading import kernel
+from entrostat.grading.interpreter import STREAM_FILE
 from entrostat.grading.seccomp import grading_filter
 
 NOBODY = 65534
 _TMPS = ("/tmp", "/var/tmp", "/usr/tmp")
 _DEVICES = ("/dev/null", "/dev/urandom")
+_TIME_ZONES = "/usr/share/zoneinfo"
 # Folders of third-party packages: they could contain the answers of public task sets.
 _HIDDEN = ("*-packages", "*/*-packages")
 # With less, an interpreter cannot run code at all.
@@ -252,8 +254,10 @@ class Sandbox:
             if os.path.islink(f"/{name}"):
                 os.symlink(os.path.relpath(os.path.realpath(f"/{name}"), "/"), f"{root}/{name}")
         os.makedirs(root + self._tmp)
-        for path in [*self._interpreter, *_DEVICES]:
+        for path in [*self._interpreter, *_DEVICES, *filter(os.path.isdir, [_TIME_ZONES])]:
             _show(path, root + path)
+        for name in ("stdin", "stdout"):
+            os.symlink(f"{self._tmp}/{STREAM_FILE.format(name)}", f"{root}/dev/{name}")
         kernel.make_read_only(root)
         kernel.change_root(root)
 
@@ -270,7 +274,6 @@ class Sandbox:
             resource.RLIMIT_AS: self.limits.memory,
             resource.RLIMIT_FSIZE: self.limits.disk,
             resource.RLIMIT_NOFILE: self.limits.descriptors,
-            resource.RLIMIT_STACK: min(_STACK, _hard_limit(resource.RLIMIT_STACK)),
             resource.RLIMIT_DATA: self.limits.memory,
             resource.RLIMIT_SIGPENDING: min(_PENDING_SIGNALS, _hard_limit(resource.RLIMIT_SIGPENDING)),
             resource.RLIMIT_MEMLOCK: 0,
@@ -279,6 +282,9 @@ class Sandbox:
         }
         for kind, limit in limits.items():
             resource.setrlimit(kind, (limit, limit))
+        # Programs raise it first thing; the limit on address space bounds the stack as well.
+        hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+        resource.setrlimit(resource.RLIMIT_STACK, (min(_STACK, _hard_limit(resource.RLIMIT_STACK)), hard))
 
 
 def _hard_limit(kind: int) -> int:

@@ -40,19 +40,23 @@ _ALLOWED = """
     link 86 -, linkat 265 37, symlink 88 -, symlinkat 266 36, readlink 89 -, readlinkat 267 78, chmod 90 -,
     fchmod 91 52, fchmodat 268 53, utimensat 280 88, umask 95 166, getrlimit 97 163, getrusage 98 165,
     sched_getaffinity 204 123, set_robust_list 273 99, rseq 334 293, restart_syscall 219 128, getrandom 318 278,
-    getitimer 36 102, setitimer 38 103, alarm 37 -, wait4 61 260, waitid 247 95, sendto 44 206, recvfrom 45 207,
-    exit 60 93, exit_group 231 94
+    getitimer 36 102, setitimer 38 103, alarm 37 -, wait4 61 260, waitid 247 95, exit 60 93,
+    exit_group 231 94
 """
 _WITHOUT_EFFECT = "flock 73 32, fsync 74 82, fdatasync 75 83"
 _BY_ARGUMENT = """
-    clone 56 220, ioctl 16 29, fcntl 72 25, madvise 28 233, futex 202 98, kill 62 129, tgkill 234 131, prlimit64 302 261
+    clone 56 220, ioctl 16 29, fcntl 72 25, madvise 28 233, futex 202 98, kill 62 129, tgkill 234 131,
+    prlimit64 302 261, sendto 44 206, recvfrom 45 207
 """
 
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32_BIT = 0x40000000
+_ALL_BITS = 0xFFFFFFFF
 _SIGKILL, _RLIMIT_CPU = 9, 0
 _CLONE_THREAD = 0x00010000
 _FUTEX_PRIVATE = 0x80
+# Peek, do not wait, wait for all, no signal. Not urgent data (MSG_OOB), where kernels had holes: CVE-2025-38236.
+_MSG_FLAGS = 0x2 | 0x40 | 0x100 | 0x4000
 _TCGETS, _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5401, 0x541B, 0x5421, 0x5450, 0x5451
 _DUPFD, _GETFD, _SETFD, _GETFL, _SETFL, _DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 1030
 _SETLK, _SETLKW, _OFD_SETLK, _OFD_SETLKW = 6, 7, 37, 38
@@ -101,6 +105,10 @@ def grading_filter(machine: str | None = None) -> bytes:
             _when(special["kill"], 1, _if_among([_SIGKILL], _REFUSE) + _otherwise(_ALLOW)),
             _when(special["tgkill"], 2, _if_among([_SIGKILL], _REFUSE) + _otherwise(_ALLOW)),
             _when(special["prlimit64"], 1, _if_among([_RLIMIT_CPU], _REFUSE) + _otherwise(_ALLOW)),
+            *(
+                _when(special[name], 3, _if_any_bit(_ALL_BITS ^ _MSG_FLAGS, _REFUSE) + _otherwise(_ALLOW))
+                for name in ("sendto", "recvfrom")
+            ),
             _search(_ranges(answers)),
         ]
     )

@@ -292,9 +292,11 @@ def _launch() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     # A fixed hash seed makes the order of sets, and with it every verdict, the same in every run.
     # A package that starts threads of its own would keep the fork server out of a new user namespace.
     # Whole numbers of any length can be printed; the limit on CPU time is limit enough.
+    # An arena of malloc for each thread would reserve 64 MiB of the address space that the code may have.
     environment = {
         "PYTHONHASHSEED": "0",
         "PYTHONINTMAXSTRDIGITS": "0",
+        "MALLOC_ARENA_MAX": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
