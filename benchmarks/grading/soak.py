@@ -2,6 +2,8 @@
 
     python benchmarks/grading/soak.py --gradings 100000 --out benchmarks/grading/soak.json
 
+A run that was cut short goes on from what its file counts, in another process; each process is a piece of the run.
+
 Nineteen gradings in twenty are honest, right and wrong by turns; every twentieth is one of the attacks of
 tests/grading. With --kill, a process of the grader is killed at random every second. Counted before and after:
 processes, descriptors, memory and mounts of this process, files in the temporary folder; and every verdict that is not
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -22,6 +25,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from entrostat.grading import CodeGrader, Outcome
 from entrostat.tasks import Call, Task
@@ -40,6 +44,7 @@ TASK = Task(
 )
 RIGHT = "def solve(numbers):\n    return [2 * n for n in numbers if n % 2 == 0]\n# {}\n"
 WRONG = "def solve(numbers):\n    return [2 * n for n in numbers]\n# {}\n"
+SANDBOX = ("code", "fork_server", "interpreter", "kernel", "sandbox", "seccomp", "slot", "wire", "worker")
 ATTACKS = Path(__file__).parents[2] / "tests" / "grading" / "attacks.txt"
 
 
@@ -99,19 +104,21 @@ def main() -> None:
     arguments = parser.parse_args()
 
     attacks = re.split(r"^=== .+\n", ATTACKS.read_text(), flags=re.MULTILINE)[1:]
-    rng = random.Random(0)
-    counts: collections.Counter[str] = collections.Counter()
+    result = earlier(arguments.out) or {"source": source(), "gradings": 0, "counts": {}, "pieces": []}
+    counts: collections.Counter[str] = collections.Counter(result["counts"])
     killed: list[int] = []
     stop = threading.Event()
-    begun = time.monotonic()
-    outside = machine_state()
+    begun, first = time.monotonic(), result["gradings"]
+    piece: dict[str, object] = {"first": first, "without a grader, before": machine_state()}
+    result["pieces"].append(piece)
     with CodeGrader(workers=2, timeout=arguments.timeout, memory=256 << 20) as grader:
         grader.grade([(TASK, RIGHT)] * 200)
-        before = machine_state()
+        piece["after 200 gradings"] = machine_state()
         killer = threading.Thread(target=kill_one_a_second, args=(stop, killed))
         if arguments.kill:
             killer.start()
-        for start in range(0, arguments.gradings, arguments.batch):
+        for start in range(first, arguments.gradings, arguments.batch):
+            rng = random.Random(start)
             kinds, batch = [], []
             for number in range(start, min(start + arguments.batch, arguments.gradings)):
                 kind = "attack" if number % 20 == 0 else rng.choice(["right", "wrong"])
@@ -125,25 +132,36 @@ def main() -> None:
                 counts["false passes"] += kind != "right" and verdict.passed
                 counts["false fails"] += kind == "right" and verdict.reward == 0.0
                 counts["no verdict"] += verdict.outcome is Outcome.INFRASTRUCTURE_ERROR
-            done = start + len(batch)
             seconds = time.monotonic() - begun
-            result = {
-                "gradings": done,
-                "seconds": round(seconds, 1),
-                "gradings a second": round(done / seconds, 1),
-                "workers killed": len(killed),
-                "counts": dict(sorted(counts.items())),
-                "without a grader, before": outside,
-                "after 200 gradings": before,
-            }
+            result |= {"gradings": start + len(batch), "counts": dict(sorted(counts.items()))}
+            piece |= {"gradings": start + len(batch) - first, "seconds": round(seconds, 1)}
+            piece |= {"gradings per second": round((start + len(batch) - first) / seconds, 1)}
+            piece |= {"workers killed": len(killed)}
             report(result, arguments.out)
         if arguments.kill:
             stop.set()
             killer.join()
             grader.grade([(TASK, RIGHT)] * 200)
-        result["after all gradings"] = machine_state()
-    result["after closing"] = machine_state()
+        piece["after all gradings"] = machine_state()
+    piece["after closing"] = machine_state()
     report(result, arguments.out)
+
+
+def source() -> str:
+    """The hash of the sandbox's source and of the attacks."""
+    package = Path(__file__).parents[2] / "src" / "entrostat" / "grading"
+    files = [*(package / f"{name}.py" for name in SANDBOX), ATTACKS]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def earlier(path: Path | None) -> dict[str, Any] | None:
+    """What a run that was cut short has counted; it must have been of this source."""
+    if path is None or not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text())
+    if result.get("source") != source():
+        raise SystemExit(f"{path} is a run of another source; remove it to begin anew")
+    return result
 
 
 def report(result: dict[str, object], path: Path | None) -> None:
