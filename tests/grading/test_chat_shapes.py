@@ -118,6 +118,52 @@ SHAPES = {
     "a definition in a condition": "```python\nif True:\n    def solve(x):\n        return x + 1\n```",
     "a signature of many lines": "```python\ndef solve(\n    x: 'int',  # (\n    y={':': 1},\n) -> int:\n    return x + 1\n```",
     "prose that quotes the fence": f"Begin with ``` and then:\n```python\n{CODE}```\n",
+    "pre and code of HTML": f'<pre><code class="language-python">{CODE}</code></pre>',
+    "HTML with entities": '<pre><code class="language-python">def solve(x):\n    return x + 1 if x &lt; 10**9 else x + 1\n</code></pre>',
+    "JSON": '{"code": "def solve(x):\\n    return x + 1\\n"}',
+    "JSON in a fence": '```json\n{"language": "python", "code": "def solve(x):\\n    return x + 1\\n"}\n```',
+    "lstlisting": f"\\begin{{lstlisting}}[language=Python]\n{CODE}\\end{{lstlisting}}",
+    "minted": f"\\begin{{minted}}{{python}}\n{CODE}\\end{{minted}}",
+    "verbatim": f"Answer:\n\\begin{{verbatim}}\n{CODE}\\end{{verbatim}}\nDone.",
+    "a diff": "```diff\n+def solve(x):\n+    return x + 1\n```",
+    "line numbers": "```python\n1  def solve(x):\n2      return x + 1\n```",
+    "line numbers with bars": "1 | def solve(x):\n2 |     return x + 1\n",
+    "future import in a later block": "```python\nimport operator\n```\n```python\nfrom __future__ import annotations\ndef solve(x):\n    return operator.add(x, 1)\n```",
+    "future import after helper": "```python\ndef one(): return 1\n```\n```python\nfrom __future__ import annotations\ndef solve(x):\n    return x + one()\n```",
+    "bold heading then code": f"**Solution:**\n\n```python\n{CODE}```\n\n**Complexity:** O(1)",
+    "details": f"<details>\n<summary>Code</summary>\n\n```python\n{CODE}```\n\n</details>",
+    "table then code": f"| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\n{CODE}```",
+    "maths around": f"Let $f(x) = x + 1$. Then $$\\int f$$\n\n```python\n{CODE}```\n\\boxed{{x+1}}",
+    "boxed fence": f"\\boxed{{\n```python\n{CODE}```\n}}",
+    "fence after text in the line": f"Here is the code:```python\n{CODE}```",
+    "fence after a bullet in the line": f"- Code: ```python\n{CODE}```\n",
+    "four backticks closing by three, more text": f"````python\n{CODE}````\nText ```code``` here.",
+    "a class split by text": "```python\nclass Solution:\n    def solve(self, x):\n        return self.one() + x\n    def one(self):\n        return 1\n```\nUse `Solution().solve(1)`.",
+    "typed out with a file name": f"`solution.py`:\n\n```python\n# solution.py\n{CODE}```\n\n`test_solution.py`:\n\n```python\nfrom solution import solve\n\ndef test(): assert solve(1) == 2\n```",
+    "shell block then code": f"```bash\npip install x\n```\n\n```python\n{CODE}```\n\n```bash\npython solution.py\n```",
+    "output block after": f"```python\n{CODE}print(solve(1))\n```\n\nOutput:\n\n```\n2\n```",
+    "old and new version, named": f"Before:\n```python\n{WRONG}```\nAfter:\n```python\n{CODE}```",
+    "harmony channels": f"<|channel|>analysis<|message|>think ```python\n{WRONG}```<|end|><|start|>assistant<|channel|>final<|message|>```python\n{CODE}```<|return|>",
+    "tool call": '<tool_call>\n{"name": "submit", "arguments": {"code": "def solve(x):\\n    return x + 1\\n"}}\n</tool_call>',
+    "cdata": f"<solution><![CDATA[\n{CODE}]]></solution>",
+    "smart quotes in prose": f"\u201cHere\u201d it\u2019s:\n\n{CODE}\nThat\u2019s \u201call\u201d \u2013 done\u2026\n",
+    "emoji": f"\U0001f680 Solution \u2705\n```python\n{CODE}# \U0001f389 done\n```\n\U0001f44d",
+    "indent mark lost in first line": "```python\n  def solve(x):\n      return x + 1\n```",
+    "trailing spaces on fence": f"```python   \n{CODE}```   \n",
+    "uppercase": f"```PYTHON\n{CODE}```",
+    "python with version": f"```python3.11\n{CODE}```",
+    "py with runner": f"```{{python}}\n#| echo: false\n{CODE}```",
+    "magics": f"```python\n%matplotlib inline\n!pip install x\n{CODE}```",
+    "xml tags with attributes": f'<file path="solution.py">\n{CODE}</file>',
+    "artifact": f'<antArtifact identifier="s" type="application/vnd.ant.code" language="python" title="S">\n{CODE}</antArtifact>',
+    "begin solution tags": f"<|begin_of_solution|>\n```python\n{CODE}```\n<|end_of_solution|>",
+    "comment fence": f"'''python\n{CODE}'''",
+    "double fence": f"```\n```python\n{CODE}```\n```",
+    "french quotes": f"«\n```python\n{CODE}```\n»",
+    "numbered steps": "1. Import:\n\n   ```python\n   import operator\n   ```\n\n2. Define:\n\n   ```python\n   def solve(x):\n       return operator.add(x, 1)\n   ```\n",
+    "thinking tag variants": f"<thinking>\n```python\n{WRONG}```\n</thinking>\n\n```python\n{CODE}```",
+    "reflection": f"◁think▷ ```python\n{WRONG}``` ◁/think▷\n```python\n{CODE}```",
+    "seed think": f"<seed:think>\n```python\n{WRONG}```\n</seed:think>\n{CODE}",
 }  # fmt: skip
 
 
@@ -191,3 +237,15 @@ def test_a_body_continues_its_prompt(completion):
 @pytest.mark.parametrize("text", ["", "I cannot.", "def other(x): return x\n", "solve: adds one.\n"])
 def test_where_nothing_is_defined_nothing_is_found(text):
     assert not code_candidates(text, "solve")
+
+
+@pytest.mark.parametrize(
+    "unit", ["1 | def solve(x):\n", "+def solve(x):\n", '{"a": "def solve\\n', "'''python\n", "&lt;pre&gt;", "]]>", "{" * 50, "[" * 50]
+)  # fmt: skip
+def test_hostile_text_of_the_odd_shapes_is_answered(unit):
+    for text in (
+        unit * 2000,
+        unit * 2000 + "\ndef solve(x): return 1\n",
+        '{"a": ' * 5000 + '"def solve(x):\\n 1"' + "}" * 5000,
+    ):
+        assert isinstance(code_candidates(text, "solve"), tuple)

@@ -1,7 +1,4 @@
-"""MathGrader and PuzzleGrader: verdicts on answers in words, by trusted code in the sandbox (answers can be hostile).
-
-They need math-verify (the extra `maths`) and reasoning-gym (the extra `puzzles`).
-"""
+"""AnswerGrader: verdicts on answers in words, by trusted code in the sandbox, because an answer can be hostile."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from entrostat.grading.code import CodeGrader
 from entrostat.grading.verdict import Verdict
-from entrostat.tasks import AnswerTask, Call, PuzzleTask, Task
+from entrostat.tasks import Call, Task
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,46 +57,3 @@ class AnswerGrader(ABC, Generic[Question]):
     @abstractmethod
     def arguments(self, task: Question, completion: str) -> tuple[object, ...]:
         """What `judge` is called with: plain data."""
-
-
-class MathGrader(AnswerGrader[AnswerTask]):
-    """Judges completions by the last answer in them, which must equal the task's as mathematics: 1/2 is 0.5.
-
-    Several boxed answers count as a set, so naming many does not help.
-    """
-
-    PACKAGES = ("antlr4", "latex2sympy2_extended", "math_verify", "mpmath", "sympy")
-    JUDGE = """
-from math_verify import parse, verify
-
-def judge(right, text):
-    given = parse(text, parsing_timeout=None)
-    return bool(given) and verify(parse(right, parsing_timeout=None), given, timeout_seconds=None)
-"""
-
-    def arguments(self, task: AnswerTask, completion: str) -> tuple[object, ...]:
-        """The right answer as LaTeX, and the completion."""
-        marked = "$" in task.answer or "\\boxed" in task.answer
-        return (task.answer if marked else f"${task.answer}$", completion)
-
-
-class PuzzleGrader(AnswerGrader[PuzzleTask]):
-    """Judges the last <answer>...</answer> of a completion, or the whole of it; only the full score passes."""
-
-    PACKAGES = ("reasoning_gym", "mpmath", "sympy")
-    JUDGE = """
-from reasoning_gym import get_score_answer_fn
-
-def answer_in(completion):
-    opening = completion.rfind("<answer>", 0, max(0, completion.rfind("</answer>")))
-    if opening < 0:
-        return completion.strip()
-    return completion[opening + len("<answer>") :].partition("</answer>")[0].strip()
-
-def judge(family, entry, completion):
-    return get_score_answer_fn(family)(answer_in(completion), entry) >= 1
-"""
-
-    def arguments(self, task: PuzzleTask, completion: str) -> tuple[object, ...]:
-        """The puzzle's family and entry, and the completion."""
-        return (task.family, dict(task.entry), completion)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import textwrap
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _SPAN = re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)\1(?!`)")
 _PROMPT = re.compile(r"[ \t]*(?:>>> ?|In \[\d+\]: ?)")
 _CONTINUED = re.compile(r"[ \t]*(?:\.\.\.(?: |$)|\.{3,}: ?)")
 _QUOTED = re.compile(r"^[ \t]*>[ \t]?", re.MULTILINE)
+_LINE_NUMBER = re.compile(r"[ \t]*\d+(?:[ \t]*[|:])?")
+_QUOTE_FENCE = re.compile(r"^(\'\'\'|\"\"\")(?=(?:python|py)\n)", re.MULTILINE)
+_DEEPEST_JSON = 3
 INDENTED = "indented"
 _DEEPEST = 3
 # After so many strings that never end, fences count wherever they stand: each such string is read to the text's end.
@@ -101,6 +105,48 @@ def without_prompts(text: str) -> str:
 def without_quoting(text: str) -> str:
     """The text without the mark of a block quote at the beginning of its lines."""
     return _QUOTED.sub("", text)
+
+
+def without_margin(text: str) -> str:
+    """Code without line numbers, or a diff as it is after the change; "" where not every line has such a mark."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if all(_LINE_NUMBER.match(line) for line in lines):
+        return textwrap.dedent("\n".join(_LINE_NUMBER.sub("", line, count=1) for line in lines)) + "\n"
+    if all(line[0] in "+- @" for line in lines):
+        kept = [line[1:] for line in lines if line[0] in "+ " and not line.startswith("+++ ")]
+        return "\n".join(kept) + "\n" if any(line[0] == "+" for line in lines) else ""
+    return ""
+
+
+def with_fences_for_quotes(text: str) -> str:
+    """The text with fences for triple quotes that stand in their place: a line of them and the name of the language."""
+    opening = _QUOTE_FENCE.search(text)
+    if not opening or has_fence(text):
+        return text
+    begun, rest = text[: opening.start()], text[opening.end() :]
+    body, _, after = rest.rpartition("\n" + opening[1])
+    return f"{begun}```{body}\n```{after}" if body else f"{begun}```{rest}"
+
+
+def texts_in_json(text: str, depth: int = _DEEPEST_JSON) -> list[str]:
+    """The texts of several lines in an object of JSON that a text holds, and in objects that are texts in it."""
+    start, end = text.find("{"), text.rfind("}")
+    if start < 0 or end < start or not depth:
+        return []
+    try:
+        waiting = [json.loads(text[start : end + 1], strict=False)]
+    except (ValueError, RecursionError):
+        return []
+    found: list[str] = []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and "\n" in value:
+            found.append(value)
+        if isinstance(value, str) and value.startswith("{"):
+            found += texts_in_json(value, depth - 1)
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+    return found
 
 
 @functools.cache

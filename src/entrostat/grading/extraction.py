@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import keyword
 import re
 import textwrap
@@ -15,16 +16,23 @@ from entrostat.grading.blocks import (
     inline_blocks,
     markdown_blocks,
     repaired_blocks,
+    texts_in_json,
+    with_fences_for_quotes,
+    without_margin,
     without_prompts,
     without_quoting,
 )
 
 _MOST_CANDIDATES = 6
 _IN_FULL = 3
-_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>|\[/THINK\]")
+_THOUGHT = re.compile(
+    r"</(?:\w{1,20}:)?(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>|\[/THINK\]|\u25c1/think\u25b7"
+)
 _END_MARK = re.compile(r"(?:<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<\uff5c[^<>\n]{1,40}\uff5c>)\s*\Z")
 _LONGEST_MARK = 80
-_TAG = re.compile(r"</?(?:answer|code|solution|python|pre|final|output|response)(?:\s[^<>\n]*)?>", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:answer|code|solution|python|pre|final|output|response)(?:\s[^<>\n]*)?>|<!\[CDATA\[|\]\]>", re.IGNORECASE
+)
 _READS_INPUT = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b|\bfileinput\b")
 _STATEMENT = re.compile(
     rf"(import|def|class|async\s+def|global|del)\s+{lexing.NAME}|from\s+[\w.]+\s+import\b|assert\b|pass\b"
@@ -36,6 +44,7 @@ _BEGINS_CODE = re.compile(rf"(import|def|class|async\s+def)\s+{lexing.NAME}|from
 _ONE_LINE_COMPOUND = re.compile(r"(with|for|while|if|elif|else|try|except|finally|match|case)\b.*:\s*\S")
 _STRING_OR_COMMENT = re.compile(r"'[^']*'|\"[^\"]*\"|#.*")
 _WORD = re.compile(lexing.NAME)
+_FUTURE = re.compile(r"^from[ \t]+__future__[ \t]+import[ \t]+[\w, \t]+(?:#.*)?\n", re.MULTILINE)
 
 
 def extract_code(completion: str, entry_point: str | None) -> str | None:
@@ -57,6 +66,7 @@ def code_candidates(completion: str, entry_point: str | None) -> tuple[str, ...]
     to find out.
     """
     text = _without_end_marks(completion.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff"))
+    text = with_fences_for_quotes(text)
     best: list[str] = []
     best_rank = 0
     for part in _answers(text):
@@ -65,7 +75,9 @@ def code_candidates(completion: str, entry_point: str | None) -> tuple[str, ...]
             best_rank, best = rank, found
         if rank == _IN_FULL:
             break
-    sources = (lexing.plain_spaces(source) for source in best)
+    sources = [lexing.plain_spaces(source) for source in best]
+    # Where none of them compiles, text of a web page or of a document in XML may have been given as it is.
+    sources += [html.unescape(_TAG.sub("\n", source)) for source in sources[:2]]
     return tuple(dict.fromkeys(source for source in sources if source.strip()))[:_MOST_CANDIDATES]
 
 
@@ -122,7 +134,8 @@ def _in_odd_places(text: str, entry_point: str) -> Iterator[str]:
     """What is set apart by indentation, in a line of prose, behind prompts or marks of quoting, or by tags."""
     yield from _chosen([block for block in markdown_blocks(text) if block.language == INDENTED], entry_point)
     yield from _chosen(inline_blocks(text), entry_point)
-    for other in (without_prompts(text), without_quoting(text), _TAG.sub("\n", text)):
+    margins = (without_margin(block.text) for block in (*repaired_blocks(text), Block(text)))
+    for other in (without_prompts(text), without_quoting(text), _TAG.sub("\n", text), *margins, *texts_in_json(text)):
         if other != text and lexing.definition(other, entry_point):
             yield from _chosen(repaired_blocks(other), entry_point)
             yield from _bare(other)
@@ -159,7 +172,9 @@ def _with_helpers(blocks: Sequence[Block], index: int) -> str:
         if lacking & (defined if other > index else defined | assigned):
             helpers.append(other)
             lacking = (lacking | lexing.free_names(blocks[other].text)) - defined - assigned
-    return "\n".join(blocks[each].text for each in (*sorted(helpers), index))
+    joined = "\n".join(blocks[each].text for each in (*sorted(helpers), index))
+    # Python takes imports from __future__ before all else only.
+    return "".join(_FUTURE.findall(joined)) + _FUTURE.sub("", joined) if helpers else joined
 
 
 def _is_bare(text: str) -> bool:
