@@ -6,6 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import entrostat
 from entrostat.cli import app
 from entrostat.engine.policy import load_policy
 
@@ -51,7 +52,25 @@ def run(*arguments):
 def test_help_shows_an_example(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
-    assert "Example: entrostat" in result.output or not command
+    assert "entrostat" in result.output.partition("Example:")[2] or not command
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_help_of_all_commands_is_never_cut(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = CliRunner().invoke(app, ["-h"], terminal_width=columns).output
+    assert "..." not in shown.partition("Commands:")[2]
+    assert "the same command again resumes a run that was killed." in " ".join(shown.split())
+
+
+def test_an_example_can_be_copied(monkeypatch):
+    shown = CliRunner().invoke(app, ["report", "-h"], terminal_width=60).output
+    assert "    entrostat report runs/demo/reinforce runs/demo/grpo-id --out demo.html\n" in shown
+
+
+def test_version():
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"entrostat {entrostat.__version__}\n")
 
 
 def test_train_writes_a_run_and_a_report_and_answers_in_json(recipe, tmp_path):

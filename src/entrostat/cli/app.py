@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Annotated
+
 import typer
 
+from entrostat import __version__
 from entrostat.cli.auditing import audit
 from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
@@ -12,36 +16,56 @@ from entrostat.cli.grading import compare, evaluate, grade
 from entrostat.cli.recipes import init, methods, recipe
 from entrostat.cli.reporting import report
 from entrostat.cli.scoring import score
-from entrostat.cli.screen import Commands
+from entrostat.cli.screen import Commands, Shown
 from entrostat.cli.tasks import tasks
 from entrostat.cli.tokens import tokens
 from entrostat.cli.training import demo, train
 
 app = typer.Typer(
     cls=Commands,
-    help="Measure the entropy of a policy under training, steer it, and keep the peak when a run starts to fall.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command()(demo)
-app.command()(init)
-app.command()(recipe)
-app.command()(methods)
-app.command()(train)
-app.command()(chain)
-app.command()(report)
-app.command()(export)
-app.command()(tokens)
-app.command()(score)
-app.command()(grade)
-app.command(name="eval")(evaluate)
-app.command()(audit)
-app.command()(compare)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"entrostat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def entrostat(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Measure the entropy of a policy under training, steer it, and keep the peak when a run starts to fall."""
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "init": init,
+    "recipe": recipe,
+    "methods": methods,
+    "train": train,
+    "chain": chain,
+    "report": report,
+    "export": export,
+    "tokens": tokens,
+    "score": score,
+    "grade": grade,
+    "eval": evaluate,
+    "audit": audit,
+    "compare": compare,
+    "diagnose": diagnose,
+    "watch": watch,
+}
+for name, command in COMMANDS.items():
+    app.command(name=name, cls=Shown)(command)
 app.add_typer(tasks, name="tasks")
-app.command()(diagnose)
-app.command()(watch)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from entrostat.errors import EntrostatError
 
@@ -87,8 +88,28 @@ def _picture(character: str) -> str:
     return chr(0x2400 + number) if number < 0x20 else f"\\u{{{number:x}}}"
 
 
+class Shown(TyperCommand):
+    """A command whose help has its example on lines of its own, as it can be copied."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, the example unwrapped and last."""
+        text, _, example = inspect.cleandoc(self.help or "").partition("Example: ")
+        whole, self.help = self.help, text
+        super().format_help_text(ctx, formatter)
+        self.help = whole
+        if example:
+            formatter.write("\n  Example:\n\n" + "".join(f"    {line}\n" for line in example.splitlines()))
+
+
 class Commands(TyperGroup):
     """The commands, of which an error that a user can mend ends in plain lines and exit status 1."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands, each with the whole first sentence of its help, wrapped and never cut."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, _first_sentence(command.help or "")) for name, command in commands if command]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -104,6 +125,10 @@ class Commands(TyperGroup):
         except OSError as error:
             named = f"{error.filename}: " if error.filename else ""
             _end([f"{named}{error.strerror or error}; free space, mend permissions or choose another path"], error)
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split("\n\n")[0].split()).partition(". ")[0].rstrip(".") + "."
 
 
 def _end(lines: Iterable[str], error: Exception) -> NoReturn:
