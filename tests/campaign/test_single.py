@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from entrostat.campaign import (
+    Campaign,
     CampaignTrace,
+    CareV2,
     Checkpoint,
     EarlyStop,
     Naive,
@@ -16,6 +18,7 @@ from entrostat.campaign import (
     Trajectory,
     run_campaign,
 )
+from entrostat.campaign.single import run_open_campaign
 from entrostat.runs import Run, RunError
 
 SAMPLES = 1000
@@ -149,3 +152,69 @@ def test_a_campaign_killed_at_any_step_goes_on_to_the_same_outcome(tmp_path: Pat
     run_campaign(engine, rule, START, Run.open(record.path))
     assert record.trace() == whole.trace()
     assert record.decisions() == whole.decisions()
+
+
+def rolled_back(tmp_path: Path, second: list[float], steps: int = 7):
+    """A campaign that stops at step 5, rolls back to its peak, step 2, and goes on from there for 2 steps."""
+    record, rest = new_record(tmp_path / "first"), new_record(tmp_path / "second")
+    asked = []
+
+    def again(outcome, left):
+        asked.append((outcome.handed_over.step, outcome.trace.end.step, left))
+        return Campaign(ScriptedEngine(second, second), EarlyStop(steps=steps), rest)
+
+    campaign = Campaign(ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), EarlyStop(steps=steps), record, again)
+    return run_open_campaign(campaign, START), record, rest, asked
+
+
+def test_a_campaign_that_goes_on_after_its_roll_back_is_one_campaign(tmp_path: Path):
+    outcome, record, rest, asked = rolled_back(tmp_path, [0.5, 0.6, 0.7])
+    assert asked == [(2, 5, 2)]
+    assert outcome.trace.select.steps == (0, 1, 2, 3, 4, 5, 6, 7)
+    assert outcome.trace.select.pass_at_1[-2:] == (0.6, 0.7)
+    assert (outcome.handed_over.step, outcome.trace.peak.step, outcome.trace.end.step) == (7, 7, 7)
+    assert outcome.handed_over.path == outcome.parts[1].handed_over.path
+    assert (outcome.parts[0].stopped, outcome.stopped) == (True, False)
+    stop, back, switch = record.decisions()
+    assert [line["kind"] for line in (stop, back, switch)] == ["stop", "roll-back", "switch"]
+    assert switch["step"] == 5
+    assert switch["cause"] == "2 steps are left; they go on from step 2 in after-roll-back"
+    assert rest.decisions() == []
+
+
+def test_a_second_part_that_is_worse_hands_over_the_first_part_s_peak(tmp_path: Path):
+    outcome, _, rest, _ = rolled_back(tmp_path, [0.5, 0.4, 0.3])
+    assert (outcome.handed_over.step, outcome.trace.peak.step, outcome.trace.end.step) == (2, 2, 7)
+    assert [line["kind"] for line in rest.decisions()] == ["roll-back"]
+
+
+def test_without_a_second_part_a_stopped_campaign_is_over(tmp_path: Path):
+    record = new_record(tmp_path)
+    engine = ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL)
+    outcome = run_open_campaign(Campaign(engine, EarlyStop(steps=7), record, lambda *_: None), START)
+    assert outcome.parts == ()
+    assert outcome.stopped
+
+
+def test_a_campaign_that_was_not_stopped_is_not_continued(tmp_path: Path):
+    def again(*_):
+        raise AssertionError("asked")
+
+    engine = ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL)
+    assert not run_open_campaign(Campaign(engine, Naive(steps=7), new_record(tmp_path), again), START).stopped
+
+
+def test_a_shorter_plan_and_a_lesson_are_recorded(tmp_path: Path):
+    class Learned(CareV2):
+        def lesson(self, trace, history):
+            return {"kind": "onset", "cause": f"of {len(history)}"}
+
+    first = run_campaign(
+        ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), Naive(steps=7), START, new_record(tmp_path / "1")
+    )
+    record = new_record(tmp_path / "2")
+    run_campaign(ScriptedEngine(RISE_AND_FALL, RISE_AND_FALL), Learned(pilot=3, steps=7), START, record, [first.trace])
+    plan, lesson = record.decisions()
+    assert {**plan, "cause": ""} == {"step": 0, "kind": "plan", "cause": "", "budget": 3, "rate": 1.0}
+    assert "3 of 7 steps" in plan["cause"]
+    assert lesson == {"step": 3, "kind": "onset", "cause": "of 1"}
