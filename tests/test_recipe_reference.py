@@ -8,7 +8,9 @@ from typer.testing import CliRunner
 
 from entrostat.cli.app import app
 from entrostat.recipe import Recipe, RecipeError, load_recipe, load_study, parse_recipe, reference
+from entrostat.recipe.loading import key_paths
 from entrostat.recipe.purposes import PURPOSES
+from entrostat.recipe.reference import keys as listed_keys
 from entrostat.recipe.study import StudyRecipe
 
 
@@ -130,3 +132,7 @@ def test_the_schema_knows_every_key_and_every_method():
     assert {"type": "null"} in names
     for section in schema["$defs"].values():
         assert section.get("additionalProperties") is False
+
+
+def test_a_misspelled_key_may_mean_any_key_that_is_listed():
+    assert list(key_paths(Recipe)) == [key.path for key in listed_keys()]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import difflib
+import inspect
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -117,10 +119,37 @@ def _fault(origin: str, fault: Any) -> str:
 
 def _unknown(field: str) -> str:
     """What to say of a key that there is not: what was meant, or that the file is for the other command."""
-    from entrostat.recipe.reference import meant
-
     if field in ("methods", "base", "campaigns"):
         return f"{field}: belongs to a study; run the file with `entrostat chain`"
     if field in ("policy", "rollout", "update", "control", "campaign", "evaluation"):
         return f"{field}: belongs to a recipe; run the file with `entrostat train`, or put it under `base:`"
     return f"{field}: unknown key{meant(field)}; `entrostat recipe` lists all"
+
+
+def meant(name: str) -> str:
+    """` (did you mean ...?)` with the keys nearest to a name, or nothing."""
+    paths = list(key_paths(Recipe))
+    ends: dict[str, str] = {path.rpartition(".")[2]: path for path in reversed(paths)}
+    last = name.rpartition(".")[2]
+    close = [path for path in paths if path.rpartition(".")[2] == last]
+    close = close or difflib.get_close_matches(name, paths, 2, cutoff=0.75)
+    close = close or [ends[end] for end in difflib.get_close_matches(last, ends, 2, cutoff=0.75)]
+    return f" (did you mean {' or '.join(close[:2])}?)" if close else ""
+
+
+def key_paths(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The path of every key of a recipe, such as `update.epochs`, in the order of its sections."""
+    for name, field in kind.model_fields.items():
+        inner = section_of(field.annotation)
+        if inner is None or field.annotation is not inner:  # a setting, or a section that may be null
+            yield f"{prefix}{name}"
+        if inner is not None:
+            yield from key_paths(inner, f"{prefix}{name}.")
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, also one that may be null; None for a setting."""
+    for each in (annotation, *get_args(annotation)):
+        if inspect.isclass(each) and issubclass(each, BaseModel):
+            return each
+    return None

@@ -13,13 +13,14 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from entrostat.errors import EntrostatError
 from entrostat.recipe import methods
+from entrostat.recipe.loading import meant, section_of
 from entrostat.recipe.sections import Recipe
 from entrostat.recipe.study import StudyRecipe
 from entrostat.registry import Registry
@@ -68,17 +69,6 @@ def find_keys(name: str) -> list[Key]:
     if not found:
         raise UnknownKeyError(f"{name!r} is no key of a recipe{meant(name)}; `entrostat recipe` lists all")
     return found
-
-
-def meant(name: str) -> str:
-    """` (did you mean ...?)` with the keys nearest to a name, or nothing."""
-    paths = [key.path for key in keys()]
-    ends: dict[str, str] = {path.rpartition(".")[2]: path for path in reversed(paths)}
-    last = name.rpartition(".")[2]
-    close = [path for path in paths if path.rpartition(".")[2] == last]
-    close = close or difflib.get_close_matches(name, paths, 2, cutoff=0.75)
-    close = close or [ends[end] for end in difflib.get_close_matches(last, ends, 2, cutoff=0.75)]
-    return f" (did you mean {' or '.join(close[:2])}?)" if close else ""
 
 
 def schema(kind: type[BaseModel] = Recipe) -> dict[str, Any]:
@@ -169,7 +159,7 @@ def _keys(kind: type[BaseModel], prefix: str) -> Iterator[Key]:
     properties = kind.model_json_schema()["properties"]
     for name, field in kind.model_fields.items():
         path = f"{prefix}{name}"
-        inner = _section(field.annotation)
+        inner = section_of(field.annotation)
         meaning = " ".join((field.description or (inner.__doc__ if inner else "") or "").split())
         nullable = inner is not None and field.annotation is not inner
         if inner is None or nullable:
@@ -177,13 +167,6 @@ def _keys(kind: type[BaseModel], prefix: str) -> Iterator[Key]:
             yield Key(path, takes, _default(field), meaning)
         if inner is not None:
             yield from _keys(inner, f"{path}.")
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    for each in (annotation, *get_args(annotation)):
-        if inspect.isclass(each) and issubclass(each, BaseModel):
-            return each
-    return None
 
 
 def _default(field: Any) -> str:
