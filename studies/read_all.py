@@ -1,4 +1,4 @@
-"""Read every study, then check that the project's pages quote no interval that no study or benchmark has.
+"""Read every study and the benchmark of `diagnose`; then check that no page quotes an interval that none of them has.
 
 python studies/read_all.py    what a study commits stays as it is, or changes with its tables: see `git status`
 """
@@ -11,13 +11,10 @@ import sys
 from pathlib import Path
 
 from evidence import write_evidence
-from tables import differs, read_rows, unfounded
+from tables import SAMPLE, differs, read_rows, unfounded
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-
-
-SAMPLE = re.compile(r"^```.*?^```|^>.*?$", re.MULTILINE | re.DOTALL)  # what a command prints, of another run
 
 
 def stated(file: Path) -> str:
@@ -29,6 +26,7 @@ def main() -> None:
     """Read the studies one by one; exit with the pages that quote what nothing holds."""
     for study in sorted(HERE.glob("*/study.py")):
         subprocess.run([sys.executable, str(study), "read"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "diagnose" / "run.py"), "read"], cwd=ROOT, check=True)
     write_evidence()
     pages = [*HERE.glob("*/README.md"), *(ROOT / "benchmarks").glob("*/README.md")]
     evidence = "\n".join([*(page.read_text() for page in pages), *map(stated, HERE.glob("*/*.csv"))])

@@ -31,6 +31,7 @@ Row = dict[str, Any]
 DATA = "Data"  # the key in a PNG's metadata under which the digest of its data stands
 NUMBER = r"[+-]?\d*\.?\d+"
 TABLE = re.compile(r"<!-- table: .*?<!-- end -->", re.DOTALL)
+SAMPLE = re.compile(r"^```.*?^```|^>.*?$", re.MULTILINE | re.DOTALL)  # what a command prints, of another run
 INTERVAL = re.compile(rf"({NUMBER})(?: nats)?\s\[({NUMBER}), ({NUMBER})\]")
 
 
@@ -179,8 +180,8 @@ def _p(p: float) -> str:
 def fill(readme: Path, tables: Mapping[str, str]) -> None:
     """Put each table between its markers, `<!-- table: NAME -->` and `<!-- end -->`.
 
-    ValueError: a table has no markers, markers have no table, or the prose quotes an interval that no table holds; the
-    file stays as it was.
+    ValueError: a table has no markers, markers have no table, or the prose, samples of output aside, quotes an interval
+    that no table holds; the file stays as it was.
     """
     text = readme.read_text()
     names = re.findall(r"<!-- table: (.*?) -->", text)
@@ -191,7 +192,7 @@ def fill(readme: Path, tables: Mapping[str, str]) -> None:
         text, count = pattern.subn(lambda found, content=content: f"{found[1]}\n{content}\n\n{found[2]}", text)
         if count != 1:
             raise ValueError(f"{readme}: table {name!r} has no end; close it with <!-- end -->")
-    unknown = unfounded(re.sub(TABLE, "", text), "\n".join(tables.values()))
+    unknown = unfounded(re.sub(SAMPLE, "", re.sub(TABLE, "", text)), "\n".join(tables.values()))
     if unknown:
         raise ValueError(f"{readme}: intervals in the text that no table holds: {', '.join(unknown)}")
     if text != readme.read_text():

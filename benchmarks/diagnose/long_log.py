@@ -1,6 +1,6 @@
 """CPU seconds that `entrostat diagnose` takes over a long log: reading, detecting, and the whole command.
 
-python benchmarks/diagnose/long_log.py --rows 10000
+python benchmarks/diagnose/long_log.py --rows 10000      # writes long_log.csv
 """
 
 from __future__ import annotations
@@ -13,22 +13,30 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-import synthetic
+sys.path.append(str(Path(__file__).parents[2] / "studies"))
 
-from entrostat.diagnosis import diagnose, read_log
+import numpy as np
+from synthetic import Sound
+from tables import write_rows
 
+from entrostat.diagnosis import QUANTITIES, diagnose, read_log
+
+OUT = Path(__file__).parent / "long_log.csv"
 UNKNOWN = 60  # columns that no detector reads: verl logs about that many
 
 
-def long_rows(count: int, failing: bool, host: str) -> list[dict[str, float]]:
-    maker = synthetic.Maker(7 * 1009 + failing, count, 1.0)
-    maker.every, maker.host, maker.eval_rows = 1, host, 50
+def long_rows(count: int, failing: bool) -> list[dict[str, Any]]:
+    run, rng = Sound(np.random.default_rng(7), count), np.random.default_rng(8)
     if failing:
-        synthetic.entropy_collapse(maker)
-        synthetic.truncation(maker)
+        for kind in ("entropy collapse", "truncation"):
+            run.fail(kind, 1.0, rng)
     extra = {f"timing_s/part_{i}": 0.1 * i for i in range(UNKNOWN)}
-    return [{**row, **extra} for row in maker.log()]
+    return [
+        {"step": step, **{QUANTITIES[name].names[0]: value for name, value in values.items()}, **extra}
+        for step, values in run.rows()
+    ]
 
 
 def seconds_of(command: list[str]) -> float:
@@ -43,23 +51,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     count = parser.parse_args().rows
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for failing in (False, True):
-            lines = "".join(json.dumps(row) + "\n" for row in long_rows(count, failing, "verl"))
-            state = json.dumps({"log_history": long_rows(count, failing, "trl"), "max_steps": count}, indent=2)
+            made = long_rows(count, failing)
+            lines = "".join(json.dumps(row) + "\n" for row in made)
+            state = json.dumps({"log_history": made, "max_steps": count}, indent=2)
             for name, text in (("log.jsonl", lines), ("trainer_state.json", state)):
                 path = Path(folder) / name
                 path.write_text(text)
                 began = time.process_time()
                 log = read_log(path)
                 middle = time.process_time()
-                found = {each.kind: each.first_step for each in diagnose(log).findings}
+                diagnose(log)
                 ended = time.process_time()
-                whole = seconds_of([sys.executable, "-m", "entrostat", "diagnose", str(path)])
-                print(
-                    f"{name}, {count} rows, {'failing' if failing else 'healthy'}: read {middle - began:.2f} s, "
-                    f"detect {ended - middle:.2f} s, the whole command {whole:.2f} s; found {found}"
+                rows.append(
+                    {
+                        "log": name,
+                        "run": "failing" if failing else "sound",
+                        "rows": count,
+                        "read_seconds": middle - began,
+                        "detect_seconds": ended - middle,
+                        "command_seconds": seconds_of([sys.executable, "-m", "entrostat", "diagnose", str(path)]),
+                    }
                 )
+                print(rows[-1], flush=True)
+    write_rows(OUT, rows, digits=3)
 
 
 if __name__ == "__main__":

@@ -1,75 +1,50 @@
-"""rlwatch 0.5, rlprobe 0.1 and rldoctor 0.2 over the same rows, each by its own live interface.
-
-A rival is a function of a log: kind of failure, in our names -> step of its first alarm. What it reports that is none
-of our kinds (a plateau, a gradient spike) comes under its own name and counts as an alarm on healthy runs only. Its
-findings of the lowest degree ("info") are not counted. Every rival is asked as often as can be afforded, not at its
-default of every 25 rows: after every row of a short log, 60 times over a long one (rldoctor 25 times).
+"""rlwatch 0.5.1, rlprobe 0.1.0 and rldoctor 0.2.0 over the same rows, each by its own live interface.
 
     pip install rlwatch==0.5.1 rlprobe==0.1.0 rldoctor==0.2.0 diptest
+
+What a rival reports is credited with every failure of ours that it may mean, and its remarks of the lowest degree
+("info") are notes. Every rival is asked as often as can be afforded, not at its default of every 25 rows: rlwatch after
+every row, rlprobe and rldoctor `LOOKS` times, evenly over the log, and at its end.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from tools import Report, Rows, Tool, followed, with_clip
 
-Rows = list[dict[str, Any]]
-Alarms = dict[str, int]
-LOOKS = 60
-LOOKS_OF_RLDOCTOR = 25  # its rank tests take seconds on long logs
+LOOKS = 12
+GUARD = 60  # rows before which rldoctor's LiveMonitor says nothing
+SEVERITY = {"warn": "warning", "info": "note"}
 
-TRL_NAMES = {
-    "actor/entropy": "entropy",
-    "critic/score/mean": "reward",
-    "response_length/mean": "completions/mean_length",
-    "response_length/clip_ratio": "completions/clipped_ratio",
-    "actor/kl_loss": "kl",
-    "actor/grad_norm": "grad_norm",
-    "actor/pg_clipfrac": "clip_ratio/region_mean",
-    "actor/pg_loss": "loss",
-    "val-core/task/acc/mean@4": "eval_reward",
+RLWATCH = {
+    "entropy_collapse": ("entropy-collapse",),
+    "kl_explosion": ("kl-runaway",),
+    "loss_nan": ("not-finite",),
+    "gradient_norm_spike": ("gradient-explosion",),
+    "reward_mean_drift": ("rise-then-fall",),
+    "reward_hacking": ("divergence", "degenerate-groups"),
 }
 
 
-def in_trl_names(rows: Rows) -> Rows:
-    return [{TRL_NAMES.get(name, name): value for name, value in row.items()} for row in rows]
+def rlwatch(**settings: dict[str, Any]) -> Tool:
+    """settings: section of its configuration -> field -> value."""
 
+    def run(rows: Rows, end: int | None) -> list[Report]:  # noqa: ARG001
+        from rlwatch.config import load_config
+        from rlwatch.detectors import DetectorSuite
 
-def looks(count: int, least: int, wanted: int = LOOKS) -> Iterator[int]:
-    """Numbers of rows after which a rival looks at the log."""
-    stride = max(1, count // wanted)
-    yield from range(max(least, stride), count, stride)
-    yield count
-
-
-def first_alarms(found: Iterator[tuple[str, int]]) -> Alarms:
-    alarms: Alarms = {}
-    for kind, step in found:
-        alarms.setdefault(kind, step)
-    return alarms
-
-
-RLWATCH = {"entropy_collapse": "entropy-collapse", "kl_explosion": "kl-runaway", "loss_nan": "not-finite"}
-
-
-def rlwatch(rows: Rows, entropy_threshold: float = 1.0, consecutive: int = 50, baseline: str = "rolling") -> Alarms:
-    """Its detectors are incremental, so it sees every row."""
-    from rlwatch.config import RLWatchConfig
-    from rlwatch.detectors import DetectorSuite
-
-    config = RLWatchConfig()
-    config.entropy_collapse.threshold, config.entropy_collapse.consecutive_steps = entropy_threshold, consecutive
-    config.kl_explosion.baseline_mode = baseline
-    suite = DetectorSuite(config)
-
-    def found() -> Iterator[tuple[str, int]]:
-        for row in in_trl_names(rows):
+        suite = DetectorSuite(load_config(None, **settings))
+        first: dict[str, Report] = {}
+        for step, row in rows:
             alerts = suite.check_step(
-                row["step"],
+                step,
                 entropy=row.get("entropy"),
                 kl_divergence=row.get("kl"),
                 reward_mean=row.get("reward"),
@@ -77,9 +52,15 @@ def rlwatch(rows: Rows, entropy_threshold: float = 1.0, consecutive: int = 50, b
                 loss=row.get("loss"),
                 grad_norm=row.get("grad_norm"),
             )
-            yield from ((RLWATCH.get(alert.detector, alert.detector), row["step"]) for alert in alerts)
+            for alert in alerts:
+                known = first.setdefault(
+                    alert.detector, Report(RLWATCH.get(alert.detector, (alert.detector,)), "", step)
+                )
+                worst = "critical" if "critical" in (alert.severity, known.severity) else "warning"
+                first[alert.detector] = known._replace(severity=worst)
+        return [*first.values()]  # it withdraws nothing
 
-    return first_alarms(found())
+    return run
 
 
 RLPROBE = {
@@ -89,46 +70,54 @@ RLPROBE = {
     "DEGENERATE_GROUPS": ("degenerate-groups",),
     "ADV_COLLAPSE": ("degenerate-groups",),
     "REWARD_STD_DEATH": ("degenerate-groups",),
-    "GRAD_PATHOLOGY": ("not-finite", "gradient-fade"),
-    "TRUNCATION_STARVE": ("truncation",),
+    "GRAD_PATHOLOGY": ("not-finite", "gradient-explosion", "gradient-fade"),
+    "TRUNCATION_STARVE": ("truncation", "length-degeneration"),
     "REWARD_HACK_LENGTH": ("length-degeneration",),
+    "REPETITION_SPIRAL": ("repetition",),
+    "THROUGHPUT_ROT": ("slow-steps",),
 }
 RLPROBE_FIELDS = {
     "reward": "reward_mean",
     "reward_std": "reward_std",
-    "frac_reward_zero_std": "zero_variance_group_frac",
+    "reward_min": "reward_min",
+    "reward_max": "reward_max",
+    "equal_groups": "zero_variance_group_frac",
     "kl": "kl_mean",
     "entropy": "entropy_mean",
-    "clip_ratio/region_mean": "clip_fraction",
+    "clip": "clip_fraction",
     "loss": "loss",
+    "learning_rate": "lr",
     "grad_norm": "grad_norm",
-    "completions/mean_length": "completion_len_mean",
-    "completions/clipped_ratio": "truncation_rate",
+    "length": "completion_len_mean",
+    "truncated": "truncation_rate",
+    "repetition": "repetition_rate",
+    "step_time": "step_time_s",
 }
 
 
-def rlprobe(rows: Rows, **thresholds: dict[str, float]) -> Alarms:
-    """Its detectors read the whole recording; thresholds: section -> key -> value, as in its doctor.toml."""
-    from rlprobe.doctor.engine import diagnose_view
-    from rlprobe.doctor.runview import RunView
-    from rlprobe.schemas import RunManifest, StepRecord
+def rlprobe(**settings: dict[str, Any]) -> Tool:
+    """settings: section -> key -> value, as in its doctor.toml."""
 
-    manifest = RunManifest(run_id="x", created_at="2026-01-01T00:00:00", algorithm="grpo")
-    records = []
-    for row in in_trl_names(rows):
-        values = {RLPROBE_FIELDS[name]: value for name, value in row.items() if name in RLPROBE_FIELDS}
-        broken = sum(not np.isfinite(value) for value in values.values())
-        finite = {name: value for name, value in values.items() if np.isfinite(value)}
-        records.append(StepRecord(step=row["step"], nan_count=broken, **finite))
+    def run(rows: Rows, end: int | None) -> list[Report]:  # noqa: ARG001
+        from rlprobe.doctor.engine import diagnose_view
+        from rlprobe.doctor.runview import RunView
+        from rlprobe.schemas import RunManifest, StepRecord
 
-    def found() -> Iterator[tuple[str, int]]:
-        for count in looks(len(records), 30):
-            for finding in diagnose_view(RunView(manifest, records[:count]), config=thresholds):
-                if finding.severity != "info":
-                    for kind in RLPROBE.get(finding.signature_id, (finding.signature_id,)):
-                        yield kind, records[count - 1].step
+        manifest = RunManifest(run_id="x", created_at="2026-01-01T00:00:00", algorithm="grpo")
+        records = []
+        for step, row in rows:
+            values = {RLPROBE_FIELDS[name]: value for name, value in with_clip(row).items() if name in RLPROBE_FIELDS}
+            finite = {name: value for name, value in values.items() if np.isfinite(value)}
+            records.append(StepRecord(step=step, nan_count=len(values) - len(finite), **finite))
 
-    return first_alarms(found())
+        def looks() -> Iterator[tuple[int, dict[str, str]]]:
+            for count in places(len(records)):
+                found = diagnose_view(RunView(manifest, records[:count]), config=settings)
+                yield records[count - 1].step, {x.signature_id: SEVERITY.get(x.severity, x.severity) for x in found}
+
+        return followed(looks(), RLPROBE)
+
+    return run
 
 
 RLDOCTOR = {
@@ -137,29 +126,71 @@ RLDOCTOR = {
     "clip_saturation": ("clip-saturation",),
     "kl_drift": ("kl-runaway",),
     "length_pathology": ("truncation", "length-degeneration"),
-    "gradient_pathology": ("gradient-fade", "not-finite"),
+    "gradient_pathology": ("gradient-fade", "gradient-explosion", "not-finite"),
     "reward_hacking": ("divergence", "rise-then-fall"),
+    "plateau": ("plateau", "never-learned", "rise-then-fall"),
+}
+RLDOCTOR_FIELDS = {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "reward_min": "reward_min",
+    "reward_max": "reward_max",
+    "heldout": "eval_score",
+    "equal_groups": "frac_reward_zero_std",
+    "kl": "kl",
+    "entropy": "entropy",
+    "clip": "clip_ratio/region_mean",
+    "clip_low": "clip_ratio/low_mean",
+    "clip_high": "clip_ratio/high_mean",
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "length": "completions/mean_length",
+    "truncated": "completions/clipped_ratio",
+    "step_time": "step_time",
+    "throughput": "throughput",
 }
 
 
-def rldoctor(rows: Rows, min_steps: int = 60, critical_only: bool = False) -> Alarms:
-    """Its LiveMonitor, asked more often than every 25 rows; min_steps is its own guard."""
-    from rl_doctor.detectors.base import Severity
-    from rl_doctor.diagnosis import diagnose
-    from rl_doctor.ingest.base import run_from_records
+def rldoctor() -> Tool:
+    """Its LiveMonitor's rule, asked at `LOOKS` places from row 60 on (its own guard), and its report on the whole log,
+    which has no such guard."""
 
-    least = Severity.CRITICAL if critical_only else Severity.WARNING
-    records = in_trl_names(rows)
+    def run(rows: Rows, end: int | None) -> list[Report]:
+        from rl_doctor.detectors.base import Severity
+        from rl_doctor.diagnosis import diagnose
+        from rl_doctor.ingest.base import run_from_records
 
-    def found() -> Iterator[tuple[str, int]]:
-        for count in looks(len(records), min(min_steps, len(records)), LOOKS_OF_RLDOCTOR):
-            run = run_from_records(records[:count], name="x", source="live")
-            for finding in diagnose(run).problems:
-                if finding.severity >= least:
-                    for kind in RLDOCTOR.get(finding.detector, (finding.detector,)):
-                        yield kind, records[count - 1]["step"]
+        degrees = {Severity.INFO: "note", Severity.WARNING: "warning", Severity.CRITICAL: "critical"}
+        records = [
+            {"step": step, **{RLDOCTOR_FIELDS[k]: v for k, v in with_clip(row).items() if k in RLDOCTOR_FIELDS}}
+            for step, row in rows
+        ]
 
-    return first_alarms(found())
+        def looks() -> Iterator[tuple[int, dict[str, str]]]:
+            for count in places(len(records)):
+                if count >= GUARD or count == len(records):
+                    log = run_from_records(records[:count], config={"max_steps": end} if end else None)
+                    yield records[count - 1]["step"], {x.detector: degrees[x.severity] for x in diagnose(log).problems}
+
+        return followed(looks(), RLDOCTOR)
+
+    return run
+
+
+def places(count: int) -> list[int]:
+    """After how many rows a rival looks: `LOOKS` times, the last at the end."""
+    return sorted({max(round(count * share), 1) for share in np.linspace(1 / LOOKS, 1, LOOKS)})
+
+
+def tools() -> Iterator[tuple[str, str, Tool]]:
+    """(package with its version, name of the setting, tool) of every rival that is installed."""
+    for package, (module, maker, settings) in RIVALS.items():
+        if importlib.util.find_spec(module) is None:
+            print(f"{package} is not installed; its figures stay as they are")
+            continue
+        for name, arguments in settings.items():
+            yield f"{package} {importlib.metadata.version(package)}", name, maker(**arguments)
 
 
 def quiet() -> None:
@@ -168,35 +199,44 @@ def quiet() -> None:
     warnings.filterwarnings("ignore")
 
 
-# name -> (function, the settings tried on the tuning half; the first are its defaults)
-RIVALS: dict[str, tuple[Callable[..., Alarms], list[dict[str, Any]]]] = {
+def _entropy(threshold: float, steps: int) -> dict[str, dict[str, Any]]:
+    return {
+        "entropy_collapse": {"threshold": threshold, "consecutive_steps": steps},
+        "kl_explosion": {"baseline_mode": "frozen"},
+    }
+
+
+# package -> (module, maker, {name of a setting: its arguments}); the first are the defaults
+RIVALS: dict[str, tuple[str, Callable[..., Tool], dict[str, dict[str, Any]]]] = {
     "rlwatch": (
+        "rlwatch",
         rlwatch,
-        [
-            {},
-            *(
-                {"entropy_threshold": threshold, "consecutive": consecutive, "baseline": "frozen"}
-                for threshold in (0.3, 0.1, 0.05)
-                for consecutive in (50, 10)
-            ),
-        ],
+        {
+            "defaults": {},
+            "entropy .3": _entropy(0.3, 50),
+            "entropy .1": _entropy(0.1, 10),
+            "entropy .05": _entropy(0.05, 10),
+            "entropy .1, KL and gradient at 6 sigma": _entropy(0.1, 10)
+            | {
+                "kl_explosion": {"baseline_mode": "frozen", "sigma_multiplier": 6.0},
+                "gradient_norm_spike": {"sigma_multiplier": 6.0},
+            },
+            "entropy .1, no KL, no gradient": _entropy(0.1, 10)
+            | {"kl_explosion": {"enabled": False}, "gradient_norm_spike": {"enabled": False}},
+        },
     ),
     "rlprobe": (
+        "rlprobe",
         rlprobe,
-        [
-            {},
-            {"entropy_collapse": {"healthy_early": 0.1, "collapse_below": 0.1}},
-            {
+        {
+            "defaults": {},
+            "entropy .1": {"entropy_collapse": {"healthy_early": 0.1, "collapse_below": 0.1}},
+            "entropy .05, groups .8": {
                 "entropy_collapse": {"healthy_early": 0.1, "collapse_below": 0.05},
                 "degenerate_groups": {"threshold": 0.8},
                 "reward_std_death": {"death_below": 0.02},
             },
-        ],
+        },
     ),
-    "rldoctor": (rldoctor, [{}, {"min_steps": 20}, {"critical_only": True}, {"min_steps": 20, "critical_only": True}]),
-}
-KINDS_OF = {
-    "rlwatch": set(RLWATCH.values()),
-    "rlprobe": {kind for kinds in RLPROBE.values() for kind in kinds},
-    "rldoctor": {kind for kinds in RLDOCTOR.values() for kind in kinds},
+    "rldoctor": ("rl_doctor", rldoctor, {"defaults": {}}),
 }

@@ -1,333 +1,383 @@
-"""Training logs made to order: healthy, and failing in one known way from one known step.
+"""Training logs made to order, from sound to failed without a gap between.
 
-A model of curves, not of training. What a run may look like while nothing is wrong is drawn at random for each log:
-length, noise, logging interval, host, group size, how hard the tasks are, whether entropy falls, rises or swings and
-completions grow, which columns are lacking. A failing log is a healthy one to which one failure happens at `onset`.
+A log is a sound run to which one failure happens from `onset` on, at a severity from 0 to 1: at 0 it is that sound run,
+number by number; at 1 nobody would doubt the failure. What a sound run may look like is drawn at random for each seed:
+how long it is, how often it is logged, how noisy it is and for how long noise lasts, which columns it has, whether its
+entropy falls to a tenth, doubles or swings, whether completions triple or shrink to a third while the score rises. All
+failures of one seed happen to the same sound run.
+
+A model of curves, not of training: what is found here is found on such curves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from real import Truth
+from tools import Rows
 
 Array = np.ndarray
 Curves = dict[str, Array]
 
-ROWS = (60, 100, 200, 400, 800)
+STEPS = (120, 240, 480)
+EVERY = (1, 1, 3, 8)  # logged: each step, every third, every eighth; logs have 40 to 480 rows
 NOISE = (0.5, 1.0, 2.0)
+LASTING = (0.0, 0.0, 0.5, 0.8, 0.95)  # correlation of the noise from row to row; 0 is white
+LEAST_ROWS = 40
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """rows: as the host would have logged them. kind: the failure, None for a healthy log. onset: the step where it
-    begins. allowed: failures that follow from it and may be reported too."""
+class Made:
+    """A log made to order. end: the last step, None where the log does not say. about: what was drawn for it."""
 
-    name: str
-    rows: list[dict[str, Any]]
-    end: int
-    kind: str | None = None
-    onset: int | None = None
-    allowed: frozenset[str] = frozenset()
-    about: dict[str, Any] = field(default_factory=dict)
+    rows: Rows
+    end: int | None
+    truth: Truth
+    about: dict[str, float]
+
+
+def make(kind: str | None, severity: float, seed: int, number: int) -> Made:
+    """The `number`-th log of a seed; kind None: the sound run alone. ValueError: no severity."""
+    if not 0 <= severity <= 1:
+        raise ValueError(f"severity is {severity}; give one from 0, sound, to 1, failed beyond doubt")
+    run = Sound(np.random.default_rng([seed, number]))
+    onset, also = None, frozenset[str]()
+    if kind is not None:
+        onset, also = run.fail(kind, severity, np.random.default_rng([seed, number, 1 + [*FAILURES].index(kind)]))
+    label = "collapsed" if kind and severity else "healthy"
+    right = FAILURES[kind].right if kind else ()
+    return Made(run.rows(), run.end, Truth(label, right, also, onset), run.about)
 
 
 def smooth_step(x: Array, start: float, width: float) -> Array:
     """0 before `start`, 1 after `start` + `width`, a half-cosine between."""
-    return 0.5 - 0.5 * np.cos(np.pi * np.clip((x - start) / max(width, 1e-9), 0, 1))
+    return 0.5 - 0.5 * np.cos(np.pi * np.clip((x - start) / width, 0, 1))
 
 
-def coloured(rng: np.random.Generator, n: int, rho: float) -> Array:
-    """Noise of unit variance with lag-1 correlation rho."""
+def coloured(rng: np.random.Generator, n: int, lasting: float) -> Array:
+    """Noise of unit variance whose correlation from row to row is `lasting`."""
     white = rng.normal(size=n)
     out = np.empty(n)
     out[0] = white[0]
     for i in range(1, n):
-        out[i] = rho * out[i - 1] + np.sqrt(1 - rho**2) * white[i]
+        out[i] = lasting * out[i - 1] + np.sqrt(1 - lasting**2) * white[i]
     return out
 
 
-class Maker:
-    """One log: its latent curves, which a failure bends, and the noise with which they are logged."""
+def _length_drawn(rng: np.random.Generator) -> tuple[int, int]:
+    while True:
+        steps, every = int(rng.choice(STEPS)), int(rng.choice(EVERY))
+        if steps // every >= LEAST_ROWS:
+            return steps, every
 
-    def __init__(self, seed: int, rows: int, noise: float) -> None:
-        rng = self.rng = np.random.default_rng(seed)
-        self.n, self.noise = rows, noise
-        self.x = np.arange(rows) / (rows - 1)
-        self.every = int(rng.choice([1, 1, 5, 10]))
-        self.host = str(rng.choice(["trl", "verl", "plain"]))
-        self.group = int(rng.choice([4, 8, 16]))
-        self.prompts = int(rng.choice([16, 64, 256]))
-        self.eval_rows = int(rng.choice([0, 2, 5, max(rows // 20, 1)]))
-        self.eval_tasks = int(rng.choice([64, 200, 500]))
-        self.spread = float(rng.uniform(1.0, 4.0))
-        self.correlation = float(rng.uniform(0.0, 0.6))
-        self.curves = self._healthy()
-        self.onset: int | None = None
 
-    def _healthy(self) -> Curves:
+class Sound:
+    """A sound run: its curves without noise, which a failure bends, and how they are logged."""
+
+    def __init__(self, rng: np.random.Generator, steps: int | None = None) -> None:
+        """steps: how many, each logged; drawn if left out."""
+        self.rng = rng
+        steps, self.every = (steps, 1) if steps else _length_drawn(rng)
+        self.n = steps // self.every
+        self.x = np.linspace(0, 1, self.n)
+        self.end = steps if rng.random() < 0.5 else None
+        self.noise, self.lasting = float(rng.choice(NOISE)), float(rng.choice(LASTING))
+        self.evaluated = int(rng.choice([0, 0, 1, 5]))  # a held-out score every so many rows, 0: never
+        self.grouped = bool(rng.random() < 0.5)  # whether the share of equal groups is logged
+        self.samples = int(rng.choice([64, 256, 1024]))
+        self.seed = int(rng.integers(2**32))
+        self.curves = self._curves()
+
+    @property
+    def about(self) -> dict[str, float]:
+        return {"rows": self.n, "every": self.every, "noise": self.noise, "lasting": self.lasting} | {
+            "heldout": int(self.evaluated > 0)
+        }
+
+    def fail(self, kind: str, severity: float, rng: np.random.Generator) -> tuple[int, frozenset[str]]:
+        """Let a failure happen; returns the step where it begins, and what else follows from it."""
+        failure = FAILURES[kind]
+        start = 0.0 if failure.from_start else rng.uniform(0.25, 0.6)
+        failure.happen(self.curves, Ramp(self.x, start, rng), severity)
+        if failure.heldout:
+            self.evaluated = self.evaluated or 1
+        return (int(np.searchsorted(self.x, start)) + 1) * self.every, failure.also
+
+    def _curves(self) -> Curves:
         rng, x = self.rng, self.x
-        begin, gain = rng.uniform(0.1, 0.45), rng.uniform(0.1, 0.35)
-        middle, rate = rng.uniform(0.15, 0.6), rng.uniform(4, 12)
-        rise = 1 / (1 + np.exp(-rate * (x - middle)))
+        begin, gain = rng.uniform(0.05, 0.4), rng.uniform(0.15, 0.45)
+        rise = 1 / (1 + np.exp(-rng.uniform(4, 12) * (x - rng.uniform(0.15, 0.6))))
         rise = (rise - rise[0]) / (rise[-1] - rise[0])
-        ends = np.array([begin, begin + gain])
-        while _alike(ends, self.spread, self.group).max() > 0.75:  # healthy: a quarter of the groups teach something
-            self.group, self.spread = max(self.group, 8), self.spread + 0.5
         start = np.exp(rng.uniform(np.log(0.15), np.log(1.5)))
         shape = rng.choice(["plateau", "plateau", "slow", "rising", "swinging"])
         if shape == "plateau":
-            rest = rng.uniform(0.2, 0.8)
+            rest = np.exp(rng.uniform(np.log(0.1), np.log(0.8)))
             entropy = start * (rest + (1 - rest) * np.exp(-x / rng.uniform(0.05, 0.4)))
         elif shape == "slow":
-            entropy = start * np.exp(-rng.uniform(0.1, 1.2) * x)
+            entropy = start * np.exp(-rng.uniform(0.1, 2.0) * x)
         elif shape == "rising":
-            entropy = start * (1 + rng.uniform(0.1, 0.9) * smooth_step(x, rng.uniform(0, 0.4), rng.uniform(0.3, 0.6)))
+            entropy = start * (1 + rng.uniform(0.1, 1.5) * smooth_step(x, rng.uniform(0, 0.4), rng.uniform(0.3, 0.6)))
         else:
             entropy = start * (1 - 0.3 * x + rng.uniform(0.1, 0.3) * np.sin(2 * np.pi * rng.uniform(1, 3) * x))
+        flat = np.ones_like(x)
         return {
-            "pass": begin + gain * rise,
-            "gap": np.full(self.n, rng.uniform(-0.02, 0.08)) + rng.uniform(0, 0.06) * x,
+            "score": begin + gain * rise,
+            "reward": np.zeros_like(x),  # what the reward is above the score
             "entropy": entropy,
-            "length": np.exp(rng.uniform(np.log(50), np.log(2000))) * (1 + rng.uniform(-0.3, 1.0) * rise),
-            "truncated": np.full(self.n, rng.uniform(0, 0.08)) + rng.uniform(-0.02, 0.05) * x,
-            "kl": rng.uniform(0.005, 0.25) * x ** rng.uniform(0.5, 1.3),
-            "grad_norm": np.exp(rng.uniform(np.log(0.05), np.log(2))) * (1 - rng.uniform(0, 0.6) * x),
-            "clip_low": np.full(self.n, rng.uniform(0, 0.02)) * (1 + x),
-            "clip_high": np.full(self.n, rng.uniform(0, 0.02)) * (1 + x),
-            "equal": np.zeros(self.n),
+            "length": np.exp(rng.uniform(np.log(50), np.log(2000)) + rng.uniform(-1.0, 1.0) * rise),
+            "truncated": rng.uniform(0, 0.12) * flat + rng.uniform(-0.02, 0.08) * x,
+            "kl": np.exp(rng.uniform(np.log(0.01), np.log(0.6))) * x ** rng.uniform(0.5, 1.6) + 1e-4,
+            "kl_sampler": np.exp(rng.uniform(np.log(5e-4), np.log(2e-2))) * flat,
+            "grad_norm": np.exp(rng.uniform(np.log(0.05), np.log(2)) + rng.uniform(-1.2, 0.8) * x),
+            "clip_low": rng.uniform(0, 0.04) * (1 + x),
+            "clip_high": rng.uniform(0, 0.04) * (1 + x),
+            "repetition": rng.uniform(0, 0.06) * (1 + x),
+            "equal_groups": rng.uniform(0.1, 0.4) + rng.uniform(0, 0.35) * rise,
+            "broken": np.zeros_like(x),  # how likely it is that loss and gradient are NaN
         }
 
-    def begins(self, low: float = 0.25, high: float = 0.65) -> float:
-        """Draw where the failure begins, as a share of the run."""
-        row = int(self.rng.uniform(low, high) * self.n)
-        self.onset = (row + 1) * self.every
-        return float(self.x[row])
-
-    def log(self) -> list[dict[str, Any]]:
-        """The curves with their noise, under the host's names."""
-        rng, curves, n, scale = self.rng, self.curves, self.n, self.noise
-        rate = np.clip(curves["pass"], 0.001, 0.999)
-        difficulty = 0.03 * scale * rng.normal(size=n) * np.sqrt(16 / self.prompts)
-        trials = self.prompts * self.group
-        reward = rng.binomial(trials, np.clip(rate + difficulty * 4 * rate * (1 - rate), 0, 1)) / trials
-        equal = np.clip(_alike(rate, self.spread, self.group) + curves["equal"], 0, 1)
-        equal = rng.binomial(self.prompts, equal) / self.prompts
-        jitter = {
-            "entropy": rng.uniform(0.01, 0.05),
-            "length": rng.uniform(0.02, 0.06),
-            "kl": rng.uniform(0.03, 0.1),
-            "grad_norm": rng.uniform(0.08, 0.2),
-            "clip_low": 0.25,
-            "clip_high": 0.25,
-            "truncated": 0.2,
-        }
+    def rows(self) -> Rows:
+        """The curves with their noise, as logged. Noise has a generator of its own, so no failure changes its draws."""
+        rng, curves, n = np.random.default_rng(self.seed), self.curves, self.n
         noisy = {
-            name: curves[name] * np.exp(scale * size * coloured(rng, n, self.correlation))
-            for name, size in jitter.items()
+            name: curves[name] * np.exp(self.noise * size * coloured(rng, n, self.lasting))
+            for name, size in {
+                "entropy": rng.uniform(0.01, 0.05),
+                "length": rng.uniform(0.02, 0.06),
+                "kl": rng.uniform(0.03, 0.1),
+                "kl_sampler": rng.uniform(0.05, 0.2),
+                "grad_norm": rng.uniform(0.08, 0.25),
+                "clip_low": 0.25,
+                "clip_high": 0.25,
+                "truncated": 0.2,
+                "repetition": 0.2,
+            }.items()
         }
-        spikes = rng.random(n) < 0.01
-        noisy["grad_norm"][spikes] *= rng.uniform(3, 8, spikes.sum())
-        rows: list[dict[str, Any]] = []
+        noisy["grad_norm"] = noisy["grad_norm"] * np.where(rng.random(n) < 0.01, rng.uniform(3, 8, n), 1.0)
+        difficulty = 0.12 * self.noise * np.sqrt(64 / self.samples) * coloured(rng, n, self.lasting)
+        luck, evaluation = rng.normal(size=(2, n))
+        unlike, losses, fate = rng.normal(0, 0.04, n), rng.normal(0, 0.02, n), rng.random(n)
+        score = np.clip(curves["score"], 0.0, 1.0)
+        rate = np.clip(score + curves["reward"], 0.0, 1.0)
+        spread = rate * (1 - rate)
+        reward = np.clip(rate + difficulty * 4 * spread + luck * np.sqrt(spread / self.samples), 0, 1)
+        heldout = np.clip(score + evaluation * np.sqrt(score * (1 - score) / 200), 0, 1)
+        equal = np.where(curves["equal_groups"] >= 1 - 1e-9, 1.0, np.clip(curves["equal_groups"] + unlike, 0, 1))
+        std = np.sqrt(reward * (1 - reward)) * (1 - equal)
+        rows = []
         for i in range(n):
-            row = {
-                "entropy": noisy["entropy"][i],
-                "reward": reward[i],
-                "reward_std": float(np.sqrt(reward[i] * (1 - reward[i]))),
-                "frac_reward_zero_std": equal[i],
-                "completions/mean_length": noisy["length"][i],
-                "completions/clipped_ratio": min(max(noisy["truncated"][i], 0.0), 1.0),
-                "kl": noisy["kl"][i],
-                "grad_norm": noisy["grad_norm"][i],
-                "clip_ratio/low_mean": min(noisy["clip_low"][i], 1.0),
-                "clip_ratio/high_mean": min(noisy["clip_high"][i], 1.0),
-                "clip_ratio/region_mean": min(noisy["clip_low"][i] + noisy["clip_high"][i], 1.0),
-                "loss": float(rng.normal(0, 0.02)),
-            }
-            if self.eval_rows and i % self.eval_rows == 0:
-                score = np.clip(rate[i] - curves["gap"][i], 0.0, 1.0)
-                row["eval_reward"] = rng.binomial(self.eval_tasks, score) / self.eval_tasks
-            row = {name: float(value) for name, value in row.items()}
-            for name in curves:
-                if name.startswith("nan:") and curves[name][i]:
-                    row[name[4:]] = float("nan")
-            rows.append({"step": (i + 1) * self.every, **_renamed(row, self.host)})
+            row = {name: values[i] for name, values in noisy.items()}
+            row |= {"reward": reward[i], "reward_std": std[i], "loss": losses[i], "learning_rate": 1e-6}
+            for share in ("truncated", "clip_low", "clip_high", "repetition"):
+                row[share] = min(max(row[share], 0.0), 1.0)
+            if self.grouped:
+                row["equal_groups"] = equal[i]
+            if self.evaluated and i % self.evaluated == 0:
+                row["heldout"] = heldout[i]
+            if fate[i] < curves["broken"][i]:
+                row["loss"] = row["grad_norm"] = float("nan")
+            rows.append(((i + 1) * self.every, {name: float(value) for name, value in row.items()}))
         return rows
 
 
-def _alike(rate: Array, spread: float, group: int) -> Array:
-    """Share of the groups of G completions that are all right or all wrong: E[q^G + (1-q)^G], q ~ Beta of mean rate."""
-    share = np.zeros_like(rate)
-    for mean in (rate, 1 - rate):
-        part = np.ones_like(rate)
-        for i in range(group):
-            part *= (mean * spread + i) / (spread + i)
-        share += part
-    return share
+# --- failures ---
 
 
-_VERL = {
-    "entropy": "actor/entropy",
-    "reward": "critic/score/mean",
-    "completions/mean_length": "response_length/mean",
-    "completions/clipped_ratio": "response_length/clip_ratio",
-    "kl": "actor/kl_loss",
-    "grad_norm": "actor/grad_norm",
-    "clip_ratio/region_mean": "actor/pg_clipfrac",
-    "loss": "actor/pg_loss",
-    "eval_reward": "val-core/task/acc/mean@4",
+@dataclass(frozen=True)
+class Ramp:
+    """How a failure sets in: `course` goes from 0 at `start` to 1 and stays there."""
+
+    x: Array
+    start: float
+    rng: np.random.Generator = field(repr=False)
+
+    @property
+    def after(self) -> Array:
+        return self.x > self.start
+
+    def course(self, least: float = 0.05, most: float = 0.3) -> Array:
+        return smooth_step(self.x, self.start, self.rng.uniform(least, most))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """happen: bends the curves. right: the names by which it may be called. also: what follows from it. at_one: what it
+    is at severity 1, for the reader. heldout: it shows in a held-out score alone, so its logs have one."""
+
+    happen: Callable[[Curves, Ramp, float], None]
+    right: tuple[str, ...]
+    at_one: str
+    also: frozenset[str] = frozenset()
+    from_start: bool = False
+    heldout: bool = False
+
+
+def _stop_rising(curves: Curves, ramp: Ramp, severity: float) -> None:
+    """The share `severity` of what the score would have gained after the start is not gained."""
+    after = ramp.after
+    level = curves["score"][~after][-1] if (~after).any() else curves["score"][0]
+    curves["score"][after] = level + (1 - severity) * (curves["score"][after] - level)
+
+
+def _fall(curves: Curves, course: Array, share: float) -> None:
+    curves["score"] *= 1 - share * course
+
+
+def _entropy_collapse(curves: Curves, ramp: Ramp, severity: float) -> None:
+    width = ramp.rng.uniform(0.3, 1 - ramp.start)
+    curves["entropy"] *= 100 ** (-severity * np.clip((ramp.x - ramp.start) / width, 0, 1))
+    _stop_rising(curves, ramp, severity)
+
+
+def _entropy_explosion(curves: Curves, ramp: Ramp, severity: float) -> None:
+    course = ramp.course()
+    curves["entropy"] *= 12 ** (severity * course)
+    _fall(curves, course, 0.6 * severity)
+
+
+def _rise_then_fall(curves: Curves, ramp: Ramp, severity: float) -> None:
+    _fall(curves, ramp.course(), 0.95 * severity)
+
+
+def _divergence(curves: Curves, ramp: Ramp, severity: float) -> None:
+    course = smooth_step(ramp.x, ramp.start, ramp.rng.uniform(0.25, 0.4))
+    true = curves["score"].copy()
+    _fall(curves, course, 0.7 * severity)
+    curves["reward"] = (true + 0.5 * (0.95 - true) * severity * course) - curves["score"]
+
+
+def _never_learned(curves: Curves, ramp: Ramp, severity: float) -> None:  # noqa: ARG001
+    score = curves["score"]
+    curves["score"] = score[0] + (1 - severity) * (score - score[0])
+
+
+def _length(sign: int) -> Callable[[Curves, Ramp, float], None]:
+    def happen(curves: Curves, ramp: Ramp, severity: float) -> None:
+        course = ramp.course(0.1, 0.35)
+        curves["length"] *= 12 ** (sign * severity * course)
+        if sign > 0:
+            curves["truncated"] = curves["truncated"] + 0.7 * severity**2 * course
+        _stop_rising(curves, ramp, severity)
+        _fall(curves, course, 0.3 * severity)
+
+    return happen
+
+
+def _truncation(curves: Curves, ramp: Ramp, severity: float) -> None:
+    course = ramp.course(0.1, 0.3)
+    curves["truncated"] = curves["truncated"] + 0.85 * severity * course
+    curves["length"] *= 1 + severity * course
+    _fall(curves, course, 0.7 * severity)
+
+
+def _gradient_explosion(curves: Curves, ramp: Ramp, severity: float) -> None:
+    course = ramp.course()
+    curves["grad_norm"] *= 300 ** (severity * course)
+    _fall(curves, course, 0.6 * severity)
+
+
+def _gradient_fade(curves: Curves, ramp: Ramp, severity: float) -> None:
+    curves["grad_norm"] *= 300 ** (-severity * ramp.course())
+    _stop_rising(curves, ramp, severity)
+
+
+def _kl_runaway(curves: Curves, ramp: Ramp, severity: float) -> None:
+    doubling = ramp.rng.uniform(0.05, 0.15)
+    growth = np.exp2(np.clip(ramp.x - ramp.start, 0, None) / doubling) - 1
+    curves["kl"] = curves["kl"] + 2.0 * severity * growth / growth[-1]
+    _fall(curves, growth / growth[-1], 0.5 * severity)
+
+
+def _zero_spread(curves: Curves, ramp: Ramp, severity: float) -> None:
+    course = ramp.course()
+    curves["equal_groups"] += (1 - curves["equal_groups"]) * severity * course
+    curves["grad_norm"] *= 1 - 0.99 * severity * course
+    _stop_rising(curves, ramp, severity)
+
+
+def _mismatch(curves: Curves, ramp: Ramp, severity: float) -> None:
+    course = ramp.course()
+    curves["kl_sampler"] *= 300 ** (severity * course)
+    _fall(curves, course, 0.5 * severity)
+
+
+def _repetition(curves: Curves, ramp: Ramp, severity: float) -> None:
+    course = ramp.course(0.1, 0.35)
+    curves["repetition"] += 0.8 * severity * course
+    _fall(curves, course, 0.5 * severity)
+
+
+def _clip_saturation(curves: Curves, ramp: Ramp, severity: float) -> None:
+    curves["clip_high"] += 0.7 * severity * ramp.course()
+    _stop_rising(curves, ramp, severity)
+
+
+def _plateau(curves: Curves, ramp: Ramp, severity: float) -> None:
+    """A score that rises steadily to the end, or ever less after the start; the entropy is not used up."""
+    score, x = curves["score"], ramp.x
+    slope = (0.9 - score[0]) * 0.8
+    curves["score"] = score[0] + slope * (np.minimum(x, ramp.start) + (1 - severity) * np.clip(x - ramp.start, 0, None))
+    curves["entropy"] = curves["entropy"][0] * (1 - 0.3 * x)
+
+
+def _not_finite(curves: Curves, ramp: Ramp, severity: float) -> None:
+    curves["broken"] = severity * ramp.after.astype(float)
+
+
+FELL = frozenset({"rise-then-fall", "divergence"})
+DEAD = frozenset({"gradient-fade", "never-learned"})
+FAILURES: dict[str, Failure] = {
+    "entropy collapse": Failure(
+        _entropy_collapse, ("entropy-collapse",), "entropy at a hundredth, the score rises no more", DEAD
+    ),
+    "entropy explosion": Failure(
+        _entropy_explosion, ("entropy-explosion",), "entropy at 12 times, the score lost 60 %", FELL
+    ),
+    "rise then fall": Failure(_rise_then_fall, ("rise-then-fall",), "the score lost 95 %", FELL),
+    "held-out falls": Failure(
+        _divergence,
+        ("divergence", "rise-then-fall"),
+        "the held-out score lost 70 % while the reward rose",
+        FELL,
+        heldout=True,
+    ),
+    "never learned": Failure(_never_learned, ("never-learned",), "the score never rises", DEAD, from_start=True),
+    "length collapse": Failure(
+        _length(-1), ("length-degeneration",), "completions at a twelfth, the score lost 30 %", FELL
+    ),
+    "length explosion": Failure(
+        _length(1),
+        ("length-degeneration", "truncation"),
+        "completions 12 times as long, 70 % more of them cut, the score lost 30 %",
+        FELL,
+    ),
+    "truncation": Failure(
+        _truncation,
+        ("truncation",),
+        "85 % more completions cut, the score lost 70 %",
+        FELL | {"length-degeneration"},
+    ),
+    "gradient explosion": Failure(
+        _gradient_explosion, ("gradient-explosion",), "the gradient at 300 times, the score lost 60 %", FELL
+    ),
+    "gradient fade": Failure(
+        _gradient_fade, ("gradient-fade",), "the gradient at a three hundredth, the score rises no more", DEAD
+    ),
+    "KL runaway": Failure(_kl_runaway, ("kl-runaway",), "2 nats per token more, the score lost 50 %", FELL),
+    "zero spread": Failure(
+        _zero_spread, ("degenerate-groups",), "every group earns the same, the score rises no more", DEAD
+    ),
+    "mismatch": Failure(
+        _mismatch, ("sampler-mismatch",), "trainer and sampler 300 times as far apart, the score lost 50 %", FELL
+    ),
+    "repetition": Failure(
+        _repetition, ("repetition",), "80 % more completions repeat themselves, the score lost 50 %", FELL
+    ),
+    "clipping": Failure(
+        _clip_saturation, ("clip-saturation",), "70 % more tokens clipped above, the score rises no more", DEAD
+    ),
+    "plateau": Failure(_plateau, ("plateau",), "the score stands still, 70 % of the entropy left", DEAD),
+    "not finite": Failure(_not_finite, ("not-finite",), "loss and gradient are NaN at every row"),
 }
-_VERL_LACKS = ("reward_std", "clip_ratio/low_mean", "clip_ratio/high_mean")
-
-
-def _renamed(row: dict[str, float], host: str) -> dict[str, float]:
-    if host != "verl":
-        return row
-    return {_VERL.get(name, name): value for name, value in row.items() if name not in _VERL_LACKS}
-
-
-def entropy_collapse(maker: Maker) -> frozenset[str]:
-    start, curves = maker.begins(0.2, 0.55), maker.curves
-    width = maker.rng.uniform(0.15, 0.95 - start)
-    level = curves["entropy"][np.searchsorted(maker.x, start)]
-    rate = np.log(maker.rng.uniform(30, 500)) / width
-    after = maker.x > start
-    curves["entropy"][after] = level * np.exp(-rate * (maker.x[after] - start)) + 1e-4
-    if maker.rng.random() < 0.7:
-        curves["pass"][after] = curves["pass"][~after][-1]
-    return frozenset({"gradient-fade"})
-
-
-def entropy_explosion(maker: Maker) -> frozenset[str]:
-    start = maker.begins()
-    ramp = smooth_step(maker.x, start, maker.rng.uniform(0.08, 0.3))
-    maker.curves["entropy"] *= np.exp(np.log(maker.rng.uniform(5, 14)) * ramp)
-    if maker.rng.random() < 0.5:
-        maker.curves["pass"] *= 1 - maker.rng.uniform(0.3, 0.9) * ramp
-    return frozenset({"rise-then-fall"})
-
-
-def rise_then_fall(maker: Maker) -> frozenset[str]:
-    start = maker.begins(0.3, 0.7)
-    maker.curves["pass"] *= 1 - maker.rng.uniform(0.5, 0.99) * smooth_step(
-        maker.x, start, maker.rng.uniform(0.02, 0.25)
-    )
-    return frozenset({"degenerate-groups"})
-
-
-def divergence(maker: Maker) -> frozenset[str]:
-    maker.eval_rows = maker.eval_rows or 5
-    if maker.n // maker.eval_rows < 20:
-        maker.eval_rows = max(maker.n // 20, 1)
-    start = maker.begins(0.3, 0.55)
-    ramp = smooth_step(maker.x, start, maker.rng.uniform(0.2, 0.4))
-    true = maker.curves["pass"].copy()
-    maker.curves["pass"] = true + (0.95 - true) * maker.rng.uniform(0.3, 0.8) * ramp
-    score = (true - maker.curves["gap"]) * (1 - maker.rng.uniform(0.25, 0.7) * ramp)
-    maker.curves["gap"] = maker.curves["pass"] - score
-    return frozenset({"rise-then-fall", "degenerate-groups"})
-
-
-def all_right(maker: Maker) -> frozenset[str]:
-    start = maker.begins()
-    ramp = smooth_step(maker.x, start, maker.rng.uniform(0.05, 0.25))
-    maker.curves["pass"] += (maker.rng.uniform(0.985, 0.998) - maker.curves["pass"]) * ramp
-    maker.curves["equal"] = ramp * maker.rng.uniform(0.02, 0.06)
-    maker.curves["grad_norm"] *= 1 - 0.9 * ramp
-    return frozenset({"gradient-fade", "entropy-collapse"})
-
-
-def all_wrong(maker: Maker) -> frozenset[str]:
-    start = maker.begins()
-    ramp = smooth_step(maker.x, start, maker.rng.uniform(0.05, 0.25))
-    maker.curves["pass"] += (maker.rng.uniform(0.001, 0.006) - maker.curves["pass"]) * ramp
-    maker.curves["equal"] = ramp * maker.rng.uniform(0.02, 0.06)
-    maker.curves["grad_norm"] *= 1 - 0.9 * ramp
-    return frozenset({"gradient-fade", "rise-then-fall"})
-
-
-def _clip(side: str) -> Callable[[Maker], frozenset[str]]:
-    def bend(maker: Maker) -> frozenset[str]:
-        start = maker.begins()
-        ramp = smooth_step(maker.x, start, maker.rng.uniform(0.05, 0.3))
-        maker.curves[side] = maker.curves[side] + maker.rng.uniform(0.3, 0.7) * ramp
-        return frozenset()
-
-    return bend
-
-
-def truncation(maker: Maker) -> frozenset[str]:
-    start = maker.begins()
-    ramp = smooth_step(maker.x, start, maker.rng.uniform(0.1, 0.3))
-    share = maker.rng.uniform(0.4, 0.95)
-    maker.curves["truncated"] = maker.curves["truncated"] * (1 - ramp) + share * ramp
-    maker.curves["length"] *= 1 + maker.rng.uniform(0.5, 2.0) * ramp
-    maker.curves["pass"] *= 1 - 0.8 * share * ramp
-    return frozenset({"rise-then-fall", "length-degeneration", "degenerate-groups"})
-
-
-def length_degeneration(maker: Maker) -> frozenset[str]:
-    start = maker.begins()
-    ramp = smooth_step(maker.x, start, maker.rng.uniform(0.1, 0.35))
-    factor = maker.rng.uniform(4, 9)
-    before = maker.curves["length"][0]
-    now = before * (factor if maker.rng.random() < 0.6 else 1 / factor)
-    maker.curves["length"] = np.exp(np.log(maker.curves["length"]) * (1 - ramp) + np.log(now) * ramp)
-    after = maker.x > start
-    maker.curves["pass"][after] = maker.curves["pass"][~after][-1] * (1 - maker.rng.uniform(0, 0.15) * ramp[after])
-    return frozenset({"rise-then-fall"})
-
-
-def kl_runaway(maker: Maker) -> frozenset[str]:
-    start = maker.begins()
-    doubling = maker.rng.uniform(0.03, 0.08)
-    growth = np.exp2(np.clip(maker.x - start, 0, None) / doubling) - 1
-    maker.curves["kl"] = np.minimum(maker.curves["kl"] + 0.02 * growth, maker.rng.uniform(1.5, 20))
-    return frozenset()
-
-
-def gradient_fade(maker: Maker) -> frozenset[str]:
-    start = maker.begins()
-    ramp = smooth_step(maker.x, start, maker.rng.uniform(0.05, 0.25))
-    maker.curves["grad_norm"] *= np.exp(np.log(maker.rng.uniform(0.001, 0.02)) * ramp)
-    return frozenset()
-
-
-def not_finite(maker: Maker) -> frozenset[str]:
-    start = maker.begins(0.1, 0.9)
-    maker.curves["nan:" + ("actor/pg_loss" if maker.host == "verl" else "loss")] = (maker.x >= start).astype(float)
-    if maker.rng.random() < 0.5:
-        maker.curves["nan:" + ("actor/grad_norm" if maker.host == "verl" else "grad_norm")] = maker.x >= start
-    return frozenset()
-
-
-FAILURES: dict[str, tuple[str, Callable[[Maker], frozenset[str]]]] = {
-    "entropy-collapse": ("entropy-collapse", entropy_collapse),
-    "entropy-explosion": ("entropy-explosion", entropy_explosion),
-    "rise-then-fall": ("rise-then-fall", rise_then_fall),
-    "divergence": ("divergence", divergence),
-    "all-right": ("degenerate-groups", all_right),
-    "all-wrong": ("degenerate-groups", all_wrong),
-    "clip-low": ("clip-saturation", _clip("clip_low")),
-    "clip-high": ("clip-saturation", _clip("clip_high")),
-    "truncation": ("truncation", truncation),
-    "length-degeneration": ("length-degeneration", length_degeneration),
-    "kl-runaway": ("kl-runaway", kl_runaway),
-    "gradient-fade": ("gradient-fade", gradient_fade),
-    "not-finite": ("not-finite", not_finite),
-}
-
-
-def make(failure: str | None, seed: int) -> Labelled:
-    """The log of one seed, healthy for None; lengths and noise levels take turns with the seed."""
-    rows, noise = ROWS[seed % len(ROWS)], NOISE[seed // len(ROWS) % len(NOISE)]
-    maker = Maker(seed * 1009 + (0 if failure is None else 1 + list(FAILURES).index(failure)), rows, noise)
-    kind, allowed = None, frozenset[str]()
-    if failure is not None:
-        kind, bend = FAILURES[failure]
-        allowed = bend(maker)
-    about = {"rows": rows, "noise": noise, "host": maker.host, "every": maker.every}
-    name = f"{failure or 'healthy'}-{seed}"
-    return Labelled(name, maker.log(), rows * maker.every, kind, maker.onset, allowed, about)

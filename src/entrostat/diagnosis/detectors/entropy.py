@@ -50,7 +50,7 @@ class EntropyCollapse(Detector):
     first: int = 5
     window: int = 8
     recent: float = 0.15
-    """A longer window holds values from before the fall, and says later: benchmarks/diagnose has what that costs."""
+    """A longer window holds values from before the fall, and says later."""
     confidence: float = 0.95
     reach: float = 2.0
     """A course is trusted for twice as long as it has been seen, no longer."""
