@@ -81,6 +81,18 @@ def test_train_writes_a_run_and_a_report_and_answers_in_json(recipe, tmp_path):
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_report_takes_every_run_below_a_folder_and_each_once(tmp_path, monkeypatch):
+    for name in ("b", "a/deep"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").touch()
+    shown = []
+    monkeypatch.setattr("entrostat.cli.reporting.show_runs", lambda runs, *_: shown.extend(runs))
+    assert run("report", tmp_path, tmp_path / "b", tmp_path / "a/../b").exit_code == 0
+    assert shown == [tmp_path / "a/deep", tmp_path / "b"]
+    (tmp_path / "empty").mkdir()
+    assert "not a run folder" in run("report", tmp_path / "empty").output
+
+
 def test_a_run_may_leave_pass_at_1_out(recipe, tmp_path):
     settings = ("--set", "evaluation.samples=2", "--set", "evaluation.pass_at=[2]", "--set", "campaign.steps=1")
     result = run("train", recipe, "--out", tmp_path / "run", *settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ CAPTION = (
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders with runs below them.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     as_json: AsJson = False,
 ) -> None:
@@ -29,9 +30,15 @@ def report(
 
     Example: entrostat report runs/demo/reinforce runs/demo/grpo-id --out demo.html
     """
-    for run in runs:
-        refuse_missing_run(run)
-    show_runs(runs, out, as_json)
+    show_runs(list(dict.fromkeys(run for folder in runs for run in _runs_of(folder))), out, as_json)
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    """The folder itself if it is a run's, else every run below it; the part after a roll-back comes with its run."""
+    below = [] if (folder / "run.json").exists() else sorted(file.parent for file in folder.rglob("run.json"))
+    if not below:
+        refuse_missing_run(folder)
+    return [Path(os.path.normpath(run)) for run in below or [folder]]
 
 
 def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:

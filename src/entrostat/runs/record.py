@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
+from entrostat.runs.frames import Library, frame
 from entrostat.runs.lines import DECISION, EVALUATION, HEADER, SAMPLE, STEP, checked, under_new_names
 from entrostat.runs.notebook import table
 from entrostat.runs.ownership import whole_number
@@ -160,6 +161,14 @@ class Run:
         """The evaluation lines, oldest first: of one split, or of all."""
         lines = checked(read_lines(self._evals), EVALUATION, self._evals)
         return [line for line in lines if split in (None, line["split"])]
+
+    def steps_frame(self, library: Library = "pandas") -> Any:
+        """The step lines as a DataFrame of pandas or polars. FrameError: the library is not installed."""
+        return frame(self.steps(), library)
+
+    def evals_frame(self, split: str | None = None, library: Library = "pandas") -> Any:
+        """The evaluation lines as a DataFrame of pandas or polars. FrameError: the library is not installed."""
+        return frame(self.evals(split), library)
 
     def samples(self, step: int | None = None) -> list[dict[str, Any]]:
         """The samples kept: of one step, or of all in order of their steps."""
