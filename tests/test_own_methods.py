@@ -18,7 +18,10 @@ from dataclasses import dataclass
 
 import torch
 
+from entrostat.campaign import Naive
 from entrostat.control import Measured, Part, TokenBatch
+from entrostat.diagnosis.detectors import Detector
+from entrostat.runs.finding import Finding
 from entrostat.objective import ClipBand, Objective, Surrogate, Tokens
 
 
@@ -62,6 +65,25 @@ class Half(Objective):
         return Surrogate(tokens.ratio / 2, tokens.ratio / 2, never, never)
 
 
+class Whole(Naive):
+    """A campaign rule that runs to the end, and notes that it did."""
+
+    def lesson(self, trace, history):
+        return {"kind": "lesson", "cause": f"{len(history)} campaigns before"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyEntropy(Detector):
+    """Finds a failure wherever an entropy is logged."""
+
+    kind = "any-entropy"
+    columns = ("entropy",)
+    confirm: int = 1
+
+    def find(self, history, end):
+        return Finding(self.kind, "critical", history.step, history.step, "there is an entropy", {}, ("entropy",))
+
+
 def centred(rewards, scale: float = 1.0):
     return scale * (rewards - rewards.nanmean(-1, keepdim=True)).nan_to_num()
 '''
@@ -74,6 +96,7 @@ BASE = {
     "campaign": {"steps": 2},
     "grading": {"workers": 1},
 }
+WATCH = {"action": "stop", "detectors": ["our_methods:AnyEntropy"], "kinds": ["any-entropy"]}
 OWN = {
     "strategy": {"name": "our_methods:Narrow", "width": 0.01},
     "parts": [{"name": "our_methods:Doubled", "factor": 3.0}],
@@ -121,15 +144,44 @@ def test_they_train_a_run_and_stand_in_its_record(tmp_path):
     assert [line["bounds"] for line in steps(tmp_path / "run")] == [None, None]
 
 
+def decisions(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
+
+
 def test_they_train_a_chain(tmp_path):
-    methods = {"ours": {"control": OWN}}
-    study = parse_as(StudyRecipe, {"name": "s", "base": BASE, "methods": methods, "seeds": [0], "campaigns": 2})
+    base = {**BASE, "evaluation": {**BASE["evaluation"], "every": 1}}
+    campaign = {"steps": 2, "controller": "our_methods:Whole"}
+    methods = {"ours": {"control": OWN, "campaign": campaign}, "watched": {"control": OWN, "watch": WATCH}}
+    study = parse_as(StudyRecipe, {"name": "s", "base": base, "methods": methods, "seeds": [0], "campaigns": 2})
     outcomes = run_one(study, "ours", 0, tmp_path / "study")
     assert [outcome.trace.steps_used for outcome in outcomes] == [2, 2]
+    lessons = [
+        line["cause"] for file in (tmp_path / "study").rglob("decisions.jsonl") for line in decisions(file.parent)
+    ]
+    assert sorted(lessons) == ["0 campaigns before", "1 campaigns before"]
+    watched = run_one(study, "watched", 0, tmp_path / "watched")
+    assert [(outcome.trace.steps_used, outcome.stopped) for outcome in watched] == [(1, True), (1, True)]
+
+
+def test_a_detector_of_ones_own_ends_a_run_and_an_unknown_one_is_refused(tmp_path):
+    evaluation = {**BASE["evaluation"], "every": 1}
+    train(parse_recipe({"name": "x", **BASE, "evaluation": evaluation, "watch": WATCH}), tmp_path / "run")
+    assert len(steps(tmp_path / "run")) == 1
+    assert any("there is an entropy" in line["cause"] for line in decisions(tmp_path / "run"))
+    with pytest.raises(RecipeError, match=r"watch.*our_methods:AnEntropy"):
+        parse_recipe({"name": "x", **BASE, "watch": {"detectors": ["our_methods:AnEntropy"]}})
+    with pytest.raises(RecipeError, match=r"kinds: got 'any-entropy'"):
+        parse_recipe({"name": "x", **BASE, "watch": {"kinds": ["any-entropy"]}})
 
 
 @pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed")
 def test_they_steer_trl(tmp_path):
-    recipe = parse_recipe({"name": "x", "engine": "trl", **BASE, "control": OWN})
+    campaign = {"steps": 2, "controller": "our_methods:Whole"}
+    recipe = parse_recipe({"name": "x", "engine": "trl", **BASE, "control": OWN, "campaign": campaign})
     train(recipe, tmp_path / "run")
     assert len(steps(tmp_path / "run")) == 2
+    assert [line["cause"] for line in decisions(tmp_path / "run")] == ["0 campaigns before"]
+    evaluation = {**BASE["evaluation"], "every": 1}
+    watched = parse_recipe({"name": "x", "engine": "trl", **BASE, "evaluation": evaluation, "watch": WATCH})
+    train(watched, tmp_path / "watched")
+    assert len(steps(tmp_path / "watched")) == 1

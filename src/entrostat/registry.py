@@ -69,7 +69,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         if _REFERENCE.fullmatch(name):
             return self._referenced(name)
         others = [point for point in entry_points(group=self.group) if point.name == name]
-        if name in self and others:
+        if name in self and others and others[0].value.replace(":", ".") != _path(self[name]):
             raise UnknownMethodError(
                 f"{name!r} is a {self.kind} of entrostat and of {_package(others[0])}; write {others[0].value!r} for "
                 "the latter"
@@ -136,8 +136,12 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         try:
             method: Callable[..., T] = point.load()
         except (ImportError, AttributeError) as error:
+            extras = point.dist.metadata.get_all("Provides-Extra", []) if point.dist else []
+            needed = (
+                f"pip install '{_package(point)}[{point.name}]'" if point.name in extras else "install what it needs"
+            )
             raise UnknownMethodError(
-                f"{point.name!r} of {_package(point)} cannot be imported ({error}); install what it needs"
+                f"{point.name!r} of {_package(point)} cannot be imported ({error}); {needed}"
             ) from error
         return method
 

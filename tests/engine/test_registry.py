@@ -14,11 +14,13 @@ def test_the_embedded_engine_is_the_default():
 
 
 def test_an_unknown_engine_is_refused_with_the_names_of_those_that_are_installed():
-    with pytest.raises(RecipeError, match=r"engine: got 'slurm'; installed are embedded, trl"):
+    with pytest.raises(RecipeError, match=r"engine: 'slurm' is no engine; choose one of embedded, trl"):
         build_engine(parse_recipe({"name": "x", "engine": "slurm"}), None, None)
 
 
 @pytest.mark.skipif(find_spec("trl") is not None, reason="TRL is installed")
 def test_an_engine_whose_package_is_missing_says_how_to_get_it():
-    with pytest.raises(RecipeError, match=r"engine: 'trl' cannot be used here.*pip install 'entrostat\[trl\]'"):
+    with pytest.raises(
+        RecipeError, match=r"engine: 'trl' of entrostat cannot be imported.*pip install 'entrostat\[trl\]'"
+    ):
         build_engine(parse_recipe({"name": "x", "engine": "trl"}), None, None)

@@ -7,8 +7,7 @@ from entrostat.campaign.chain import read_outcome
 from entrostat.campaign.continued import AFTER_ROLL_BACK
 from entrostat.campaign.database import read_results, write_results
 from entrostat.campaign.engine import Progress
-from entrostat.diagnosis import Detector, Finding
-from entrostat.engine import watch as watch_module
+from entrostat.diagnosis import Acting, Detector, Finding, Watchdog
 from entrostat.engine.study import run_one
 from entrostat.engine.train import train
 from entrostat.engine.watch import Watched
@@ -42,8 +41,7 @@ class AtStep(Detector):
 
 @pytest.fixture(autouse=True)
 def one_detector(monkeypatch):
-    real = watch_module.Watchdog
-    monkeypatch.setattr(watch_module, "Watchdog", lambda end: real(end, (AtStep(confirm=1),)))
+    monkeypatch.setattr(Acting, "watchdog", lambda self, end=None: Watchdog(end, (AtStep(confirm=1),)))
 
 
 def recipe(**watch):

@@ -22,6 +22,7 @@ from entrostat.engine.checkpoint import OPTIMIZER_FILE, load_optimizer, load_sta
 from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_metrics, sample_lines
 from entrostat.engine.graded import sample_graded
 from entrostat.engine.policy import Policy, load_policy
+from entrostat.engine.registry import engine
 from entrostat.engine.rewards import Advantages
 from entrostat.engine.seeds import derived_seed
 from entrostat.engine.token_record import token_records
@@ -33,6 +34,7 @@ from entrostat.runs import Run
 from entrostat.tasks.sources import AnyTask
 
 
+@engine("embedded")
 class LocalEngine:
     """Runs campaigns of a recipe in this process.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from entrostat.campaign import CampaignTrace, Checkpoint, Controller
 from entrostat.campaign.engine import Line, Order, Plan, Progress, Stop
-from entrostat.diagnosis import Finding, Watchdog, recognise_row
+from entrostat.diagnosis import Finding, recognise_row
 from entrostat.diagnosis.notify import Webhook, sentence
 from entrostat.diagnosis.reading.folder import eval_row, step_row
 from entrostat.recipe import RecipeError
@@ -34,9 +34,9 @@ class Watched:
 
     def __init__(self, controller: Controller, settings: WatchRecipe, record: Run, end: int) -> None:
         self.controller, self.settings, self.record = controller, settings, record
-        self.watchdog = Watchdog(end)
-        self.cause: Finding | None = None
         self._acting = settings.acting()
+        self.watchdog = self._acting.watchdog(end)
+        self.cause: Finding | None = None
         self._webhook = webhook_of(settings, record.path.name)
         self._seen = (0, 0)
 

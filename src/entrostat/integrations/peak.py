@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnosis import Acting, Watchdog, recognise_row
+from entrostat.diagnosis import Acting, recognise_row
 from entrostat.diagnosis.notify import Webhook
 from entrostat.runs.finding import Finding
 from entrostat.runs.ownership import is_ours, remove, scratch, seal, sweep
@@ -32,7 +32,7 @@ class PeakWatchdog:
     def __init__(self, acting: Acting, webhook: str | None, smooth: int = SMOOTH) -> None:
         self.acting, self.smooth = acting, smooth
         self.webhook = Webhook.from_environment(webhook) if webhook else None
-        self.watchdog = Watchdog()
+        self.watchdog = acting.watchdog()
         self.peak: tuple[int, float] | None = None
         self.rolled_back = False
 
@@ -68,7 +68,7 @@ class PeakWatchdog:
     def begin_again(self) -> None:
         """Training was rolled back to the peak: forget what was seen, and do not do it twice."""
         self.rolled_back = True
-        self.watchdog = Watchdog(self.watchdog.end)
+        self.watchdog = self.acting.watchdog(self.watchdog.end)
 
     def send(self, finding: Finding) -> None:
         """Send a finding to the webhook, if there is one; a failure is logged."""

@@ -242,6 +242,8 @@ class WatchRecipe(Section):
     """The lowest severity that triggers the action; every finding is recorded."""
     kinds: tuple[str, ...] | None = None
     """The findings that trigger the action; null for all."""
+    detectors: tuple[str, ...] = ()
+    """Detectors of your own beside ours: `my_package.module:Name`, or the names of entry points."""
     switch: dict[str, Any] = {}
     """Keys of the recipe that change after a roll-back, as in `{control: {strategy: id}}`."""
     webhook: str | None = None
@@ -259,7 +261,7 @@ class WatchRecipe(Section):
 
     def acting(self) -> Acting:
         """Which findings trigger an action, and which action."""
-        return Acting(self.action, self.severity, self.kinds)
+        return Acting(self.action, self.severity, self.kinds, self.detectors)
 
 
 class GradingRecipe(Section):

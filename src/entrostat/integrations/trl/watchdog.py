@@ -19,7 +19,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from entrostat.diagnosis import Acting, Action, Watchdog
+from entrostat.diagnosis import Acting, Action
 from entrostat.diagnosis.notify import sentence
 from entrostat.integrations.peak import SMOOTH, PeakWatchdog, append, keep, refuse_foreign
 from entrostat.runs.finding import Finding, Severity
@@ -34,12 +34,12 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
 
     action: `note` records findings; `stop` also ends training; `keep-peak` keeps the checkpoint of the highest
     score in `OUTPUT/peak` and ends training; `roll-back` loads that checkpoint once, resets the optimizer's moments,
-    calls `switch(trainer, finding)` and continues; the second time it acts as `keep-peak`. severity, kinds: as in
-    `entrostat.diagnosis.Acting`. The score is the held-out one (`eval_reward`) if the trainer evaluates, else the
+    calls `switch(trainer, finding)` and continues; the second time it acts as `keep-peak`. severity, kinds, detectors:
+    as in `entrostat.diagnosis.Acting`. The score is the held-out one (`eval_reward`) if the trainer evaluates, else the
     mean reward of the last `smooth` logs, checked every `every` steps; each new peak makes the trainer save a
     checkpoint. webhook: the environment variable that holds the address to which findings are sent.
-    Raises ValueError for an unknown action, severity or kind, for a variable that holds no address, and when training
-    begins for roll-back without `attach`, and FileExistsError for an `OUTPUT/peak` that no watchdog made.
+    Raises ValueError for an unknown action, severity, kind or detector, for a variable that holds no address, and when
+    training begins for roll-back without `attach`, and FileExistsError for an `OUTPUT/peak` that no watchdog made.
     """
 
     def __init__(
@@ -48,12 +48,13 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
         *,
         severity: Severity = "critical",
         kinds: Sequence[str] | None = None,
+        detectors: Sequence[str] = (),
         switch: Switch | None = None,
         webhook: str | None = None,
         every: int = 10,
         smooth: int = SMOOTH,
     ) -> None:
-        self.watch = PeakWatchdog(Acting(action, severity, kinds), webhook, smooth)
+        self.watch = PeakWatchdog(Acting(action, severity, kinds, detectors), webhook, smooth)
         self.switch, self.every = switch, every
         self._trainer: Any = None
         self._asked: int | None = None
@@ -71,7 +72,7 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
             raise ValueError("roll-back loads weights: use WatchdogCallback(...).attach(trainer)")
         if self.watch.keeping:
             refuse_foreign(Path(args.output_dir) / "peak")
-        self.watch.watchdog = Watchdog(state.max_steps)
+        self.watch.watchdog = self.watch.acting.watchdog(state.max_steps)
         for row in state.log_history:
             self.watch.observe(row["step"], row)
         logger.warning("entrostat watchdog is active: action %s from %s on", acting.action, acting.severity)

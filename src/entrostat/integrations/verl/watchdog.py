@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnosis import Acting, Watchdog
+from entrostat.diagnosis import Acting
 from entrostat.diagnosis.notify import sentence
 from entrostat.errors import EntrostatError
 from entrostat.integrations import current_name
@@ -63,8 +63,10 @@ class WatchdogLogger:
         settings = trainer.get("entrostat_watch") or {}
         refuse_impossible(settings, trainer)
         action, severity = settings.get("action", "note"), settings.get("severity", "critical")
-        self.watch = PeakWatchdog(Acting(action, severity, settings.get("kinds")), settings.get("webhook"))
-        self.watch.watchdog = Watchdog(trainer.get("total_training_steps"))
+        self.watch = PeakWatchdog(
+            Acting(action, severity, settings.get("kinds"), settings.get("detectors") or ()), settings.get("webhook")
+        )
+        self.watch.watchdog = self.watch.acting.watchdog(trainer.get("total_training_steps"))
         self.folder = Path(trainer.get("default_local_dir") or ".")
         self._saved: tuple[Any, int, Path] | None = None
         logger.warning("entrostat watchdog is active: action %s, findings in %s", action, self._file)
