@@ -1,6 +1,10 @@
 """The command line: bad input ends in one plain line that names the field and the remedy, and nothing is touched."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import yaml
@@ -91,6 +95,30 @@ def test_report_takes_every_run_below_a_folder_and_each_once(tmp_path, monkeypat
     assert shown == [tmp_path / "a/deep", tmp_path / "b"]
     (tmp_path / "empty").mkdir()
     assert "not a run folder" in run("report", tmp_path / "empty").output
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_ends_a_run_and_says_how_to_go_on(recipe, tmp_path, sent, status, word):
+    command = [
+        sys.executable,
+        "-m",
+        "entrostat",
+        "train",
+        recipe,
+        "--out",
+        tmp_path / "run",
+        "--set",
+        "campaign.steps=500",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "run/steps.jsonl").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(sent)
+        _, told = process.communicate()
+    assert process.returncode == status, told
+    assert f"{word}; the same command again resumes the run" in told
 
 
 def test_a_run_may_leave_pass_at_1_out(recipe, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,14 @@ def _picture(character: str) -> str:
     return chr(0x2400 + number) if number < 0x20 else f"\\u{{{number:x}}}"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers send it before they kill."""
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise Terminated
+
+
 class Shown(TyperCommand):
     """A command whose help has its example on lines of its own, as it can be copied."""
 
@@ -112,12 +121,14 @@ class Commands(TyperGroup):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command that was asked for; SIGTERM ends it as an interrupt does."""
+        before = signal.signal(signal.SIGTERM, _terminate)
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("interrupted; the same command again resumes the run", err=True)
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as interrupt:
+            ended = "terminated" if isinstance(interrupt, Terminated) else "interrupted"
+            typer.echo(f"{ended}; the same command again resumes the run", err=True)
+            raise typer.Exit(143 if ended == "terminated" else 130) from None
         except EntrostatError as error:
             _end(str(error).splitlines(), error)
         except BrokenPipeError:  # who read our output has stopped reading: no error of ours
@@ -125,6 +136,8 @@ class Commands(TyperGroup):
         except OSError as error:
             named = f"{error.filename}: " if error.filename else ""
             _end([f"{named}{error.strerror or error}; free space, mend permissions or choose another path"], error)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _first_sentence(text: str) -> str:
