@@ -1,10 +1,13 @@
 """Reward functions for the tests of the audit: a sound one for each host, and others with one planted flaw each."""
 
+import functools
 import os
 import random
 import re
 import time
 from decimal import Decimal, InvalidOperation
+
+from entrostat import CodeGrader, ScriptTask
 
 BOX = "\\boxed{"
 
@@ -72,6 +75,18 @@ class SoundOpenEnv:
 
 def sound_plain(response, target):
     return judged(response, target)
+
+
+@functools.cache
+def grader():
+    return CodeGrader(workers=2, timeout=1.0)
+
+
+def sound_code(completions, answer, entry_point, **columns):
+    """1 for code that the assertions in `answer` accept, else 0; None where the machine failed."""
+    said = [text if isinstance(text, str) else "" for text in completions]
+    tasks = [ScriptTask("t", "", name, script) for script, name in zip(answer, entry_point, strict=True)]
+    return [verdict.reward for verdict in grader().grade(zip(tasks, said, strict=True))]
 
 
 # --- one flaw each ---

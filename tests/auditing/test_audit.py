@@ -106,6 +106,17 @@ def test_code_that_exits_or_equals_everything_is_found_out():
     assert found.false_negative.count == 0
 
 
+def test_a_reward_by_code_grader_is_accused_of_nothing():
+    """As a reward function of TRL: none of the attacks on code pays, and no right code is refused."""
+    wrong = ("def double(x):\n    return x * x",)
+    example = dataclasses.replace(DOUBLE, columns={"entry_point": "double"}, wrong=wrong)
+    found = audited("sound_code", examples=[example], most=1)
+    assert [(finding.kind, finding.evidence) for finding in found.findings] == []
+    assert (found.signature, found.kind) == ("trl", "code")
+    assert found.false_positive.count == found.false_negative.count == 0
+    assert found.false_positive.n > 100
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

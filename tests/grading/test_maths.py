@@ -63,6 +63,24 @@ def test_an_endless_comparison_is_a_timeout(judge):
     assert judge("9", "\\boxed{9^{9^{9^{9}}}}").outcome in (Outcome.TIMEOUT, Outcome.WRONG, Outcome.MEMORY)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{" * 20_000,
+        "\\boxed{10^{10^{10}}}",
+        "\\boxed{" + "9" * 200_000 + "}",
+        "\ud800\\boxed{5}",
+    ],
+)
+def test_hostile_answers_cost_the_limit_and_earn_nothing(judge, text):
+    assert judge("4", text).reward == 0.0
+
+
+def test_nothing_is_parsed_in_the_trainer():
+    text = "\\boxed{" * 1000
+    assert MathGrader.arguments(MathGrader.__new__(MathGrader), AnswerTask("m", "", "4"), text) == ("$4$", text)
+
+
 def test_a_task_without_an_answer_is_refused():
     with pytest.raises(TaskError, match="answer is empty"):
         AnswerTask("m", "", " ")

@@ -71,3 +71,36 @@ def test_nothing_is_searched_for_in_the_trainer(grader):
     (task,) = puzzles("chain_sum", 1, seed=0)
     text = "<answer>" * 1000
     assert grader.arguments(task, text)[-1] is text
+
+
+@pytest.mark.parametrize(
+    "family", ["game_of_life_halting", "complex_arithmetic", "coin_flip", "chain_sum", "countdown"]
+)
+def test_no_verifier_pays_for_an_answer_to_every_puzzle(grader, family):
+    """What earns the reward of different puzzles, whatever they ask, is none of them."""
+    tasks = puzzles(family, 3, seed=5)
+    junk = ("unanswered", "nan", "nan+nanj", "inf", "0", "0.0", "-0", "[]", "None", "answer", "1e999", "\x00", "\ud800")
+    pairs = [(task, text) for task in tasks for text in junk]
+    passed = [text for (_, text), verdict in zip(pairs, grader.grade(pairs), strict=True) if verdict.passed]
+    assert passed == []
+
+
+@pytest.mark.parametrize(
+    ("family", "spell"),
+    [
+        ("game_of_life_halting", str.lower),
+        ("complex_arithmetic", lambda text: text.replace(".0", "").replace(" ", "")),
+        ("coin_flip", lambda text: f"{float(text):.4f}"),
+        ("coin_flip", lambda text: "{}/{}".format(*float(text).as_integer_ratio())),
+    ],
+)
+def test_a_right_answer_to_a_lenient_verifier_passes_in_another_spelling(grader, family, spell):
+    tasks = [task for task in puzzles(family, 6, seed=5) if family != "coin_flip" or float(task.entry["answer"]) > 0.01]
+    assert tasks
+    assert all(v.passed for v in grader.grade([(task, spell(str(task.entry["answer"]))) for task in tasks]))
+
+
+@pytest.mark.parametrize("text", ["(" * 50_000, "9" * 300_000, "\ud800"])
+def test_hostile_answers_to_puzzles_cost_the_limit_and_earn_nothing(grader, text):
+    tasks = [puzzles(family, 1, seed=3)[0] for family in ("countdown", "polynomial_equations", "simple_equations")]
+    assert {v.reward for v in grader.grade([(task, f"<answer>{text}</answer>") for task in tasks])} == {0.0}

@@ -24,14 +24,24 @@ def task_dataset(tasks: Sequence[AnyTask], tokenizer: Any = None) -> Any:
 
 
 def graded_reward(tasks: Sequence[AnyTask], grader: CodeGrader) -> Callable[..., list[float | None]]:
-    """A reward function: 1 for a completion that passes, 0 for one that fails, None where grading itself failed."""
+    """A reward function: 1 for a completion that passes, 0 for one that fails, None where grading itself failed.
+
+    A completion is text, or chat messages, of which the last one's text counts; a message without text fails.
+    """
     by_id = {task.id: task for task in tasks}
 
-    def passes(completions: list[str], task: list[str], **_: Any) -> list[float | None]:
-        owners = [by_id[name] for name in task]
-        return [verdict.reward for verdict in grader.grade(list(zip(owners, completions, strict=True)))]
+    def passes(completions: list[Any], task: list[str], **_: Any) -> list[float | None]:
+        pairs = [(by_id[name], _said(completion)) for name, completion in zip(task, completions, strict=True)]
+        return [verdict.reward for verdict in grader.grade(pairs)]
 
     return passes
+
+
+def _said(completion: Any) -> str:
+    """The text of a completion; none where a model gave something else, such as a call of a tool."""
+    if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
+        completion = completion[-1].get("content")
+    return completion if isinstance(completion, str) else ""
 
 
 @torch.no_grad()
