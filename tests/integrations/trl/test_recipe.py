@@ -11,6 +11,7 @@ from entrostat.engine.registry import build_engine
 from entrostat.engine.study import run_one, run_study
 from entrostat.engine.train import train
 from entrostat.integrations.trl.recipe import refuse_what_trl_cannot_do, trl_settings
+from entrostat.objective import Cispo, Gspo, Sapo
 from entrostat.recipe import RecipeError, StudyRecipe, load_study, parse_recipe
 from entrostat.recipe.loading import parse_as
 from entrostat.runs import Run
@@ -134,6 +135,34 @@ def test_a_step_takes_the_rows_and_a_batch_serves_the_steps_of_the_recipe(tmp_pa
     assert rows * minibatches == settings.generation_batch_size == 24
     assert settings.steps_per_generation // settings.gradient_accumulation_steps == minibatches
     assert settings.save_steps == 3 * minibatches * wanted.campaign.checkpoint_every
+
+
+OBJECTIVES = {
+    "gspo": ({"aggregate": "sequence-mean"}, ("grpo", "sequence"), Gspo.rule),
+    "cispo": ({"aggregate": "token-mean"}, ("cispo", "token"), Cispo.rule),
+    "sapo": ({"aggregate": "sequence-mean"}, ("sapo", "token"), Sapo.rule),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_of_the_recipe_is_trls_loss_under_its_band(tmp_path, name):
+    update, (loss_type, level), band = OBJECTIVES[name]
+    objective = {"name": "sapo", "tau_punished": 1.4} if name == "sapo" else name
+    wanted = recipe(
+        update={**BASE["update"], **update, "objective": objective}, campaign={"steps": 2, "checkpoint_every": 1}
+    )
+    settings = trl_settings(wanted, 2, tmp_path)
+    assert (settings.loss_type, settings.importance_sampling_level) == (loss_type, level)
+    if name == "sapo":
+        assert (settings.sapo_temperature_pos, settings.sapo_temperature_neg) == (1.0, 1.4)
+    train(wanted, tmp_path / "run")
+    assert Run.open(tmp_path / "run").steps()[-1]["bounds"]["upper_intercept"] == band.upper.intercept
+
+
+def test_an_aggregation_that_trls_loss_does_not_have_is_refused():
+    changed = recipe(update={**BASE["update"], "objective": "cispo", "aggregate": "sequence-mean"})
+    with pytest.raises(RecipeError, match=r"update\.aggregate: got 'sequence-mean', .* set it to token-mean"):
+        build_engine(changed, None, None)
 
 
 def test_trl_follows_the_recipe_that_is_shipped():

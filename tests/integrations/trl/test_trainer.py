@@ -13,10 +13,11 @@ import torch
 
 pytest.importorskip("trl", reason="TRL is not installed: the trainer under a controller is not checked")
 
+from datasets import Dataset
 from parts import weights_of
 from transformers import LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 from trl import GRPOConfig, GRPOTrainer
-from trl_world import policy, steps, trainer
+from trl_world import PROMPTS, policy, steps, trainer
 
 from entrostat.control import (
     Constant,
@@ -29,11 +30,27 @@ from entrostat.control import (
     Part,
 )
 from entrostat.integrations.trl.checks import inert, refuse_what_bypasses
-from entrostat.integrations.trl.trainer import STATE_FILE, EntropyGRPOTrainer
-from entrostat.objective import AbcClip, Tis, aggregate, policy_loss
-from entrostat.tokens import token_stats
+from entrostat.integrations.trl.trainer import _RETURNS_AUX_LOSS, STATE_FILE, EntropyGRPOTrainer
+from entrostat.objective import (
+    AbcClip,
+    Cispo,
+    Clip,
+    ClipRule,
+    Gspo,
+    LinearThreshold,
+    Sapo,
+    Tis,
+    aggregate,
+    policy_loss,
+)
+from entrostat.tokens import TokenStats, token_stats
 
 TRIVIAL = Constant()
+TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "eval_runtime"} | {
+    "eval_samples_per_second",
+    "eval_steps_per_second",
+    "eval_step_time",
+}
 
 
 def controlled(folder, controller=None, model=None, options=None, **changes):
@@ -41,19 +58,103 @@ def controlled(folder, controller=None, model=None, options=None, **changes):
     return trainer(folder, EntropyGRPOTrainer, model, {"controller": controller, **(options or {})}, **changes)
 
 
+def assert_plain_trl(plain, make_ours):
+    """Losses, gradient norms, every other number that TRL logs, and the final weights are the same.
+
+    The second trainer is made after the first has run, because making one seeds torch's generator.
+    """
+    plain.train()
+    ours = make_ours()
+    ours.train()
+    for theirs, found in zip(plain.state.log_history, ours.state.log_history, strict=True):
+        for name in theirs.keys() - TIMES:
+            assert found[name] == pytest.approx(theirs[name], abs=1e-5), name
+    for a, b in zip(plain.model.parameters(), ours.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    return ours
+
+
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
 @pytest.mark.parametrize("statistics", ["head", "logits"])
 def test_a_trivial_controller_is_plain_trl_over_20_steps(tmp_path, loss_type, statistics):
     changes = {"max_steps": 20, "loss_type": loss_type}
     plain = trainer(tmp_path / "plain", **changes)
-    plain.train()
-    ours = controlled(tmp_path / "ours", options={"statistics": statistics}, **changes)
-    ours.train()
-    for theirs, found in zip(steps(plain), steps(ours), strict=True):
-        for name in theirs.keys() - {"step_time"}:
-            assert found[name] == pytest.approx(theirs[name], abs=1e-5), name
-    for a, b in zip(plain.model.parameters(), ours.model.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    assert_plain_trl(plain, lambda: controlled(tmp_path / "ours", options={"statistics": statistics}, **changes))
+
+
+SEQUENCE = {"importance_sampling_level": "sequence"}
+LOSSES = {  # TRL's settings, and the same band as the controller's
+    "gspo": ({"loss_type": "grpo", **SEQUENCE, "epsilon": 3e-4, "epsilon_high": 4e-4}, ClipRule.constant(3e-4, 4e-4)),
+    "gspo-dual": ({"loss_type": "grpo", **SEQUENCE, "epsilon": 0.01, "delta": 1.1}, ClipRule.constant(0.01, 0.01)),
+    "luspo": ({"loss_type": "luspo", **SEQUENCE, "epsilon": 0.01}, ClipRule.constant(0.01, 0.01)),
+    "cispo": ({"loss_type": "cispo", "epsilon_high": 1.1}, ClipRule.constant(1.0, 0.1)),
+    "sapo": ({"loss_type": "sapo", "sapo_temperature_neg": 1.5}, ClipRule()),
+    "entropy-quantile": ({"loss_type": "dapo", "top_entropy_quantile": 0.5}, ClipRule()),
+}
+FAST = {"learning_rate": 1e-2, "num_iterations": 3}  # far enough from the old policy for every band to clip
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_other_loss_is_plain_trl_too(tmp_path, name):
+    settings, band = LOSSES[name]
+    changes = {**settings, **FAST, "eval_strategy": "steps", "eval_steps": 3, "max_steps": 6}
+    data = {"options": {"eval_dataset": Dataset.from_dict({"prompt": PROMPTS[:4]})}}
+    plain = trainer(tmp_path / "plain", **data, **changes)
+    controller = EntropyController(Constant(band), 6)
+    ours = assert_plain_trl(plain, lambda: controlled(tmp_path / "ours", controller, **data, **changes))
+    if name != "sapo":
+        assert any(line["entrostat/clip_fraction_high"] > 0 for line in steps(ours)) or name == "entropy-quantile"
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "vespo"])
+def test_without_a_controller_every_loss_is_plain_trl_and_is_measured(tmp_path, name):
+    settings = LOSSES[name][0] if name in LOSSES else {"loss_type": "vespo"}
+    if "vespo_k_pos" not in GRPOConfig.__dataclass_fields__ and name == "vespo":
+        pytest.skip("this TRL has no VESPO")
+    changes = {**settings, **FAST, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    ours = assert_plain_trl(
+        trainer(tmp_path / "plain", **changes),
+        lambda: trainer(tmp_path / "ours", EntropyGRPOTrainer, None, {"controller": None}, **changes),
+    )
+    lines = steps(ours)
+    assert all(math.isfinite(line["entrostat/entropy"]) for line in lines)
+    assert lines[0]["entrostat/flow_up"] > 0
+    assert ("entrostat/clip_fraction_high" in lines[0]) == (name != "vespo")
+    if name not in ("vespo", "sapo"):
+        clipped = sum(line["entrostat/clip_fraction_high"] for line in lines)
+        same = controlled(tmp_path / "same", EntropyController(Constant(LOSSES[name][1]), 4), **changes)
+        same.train()
+        assert clipped == pytest.approx(sum(line["entrostat/clip_fraction_high"] for line in steps(same)), abs=1e-6)
+    resumed = trainer(tmp_path / "ours", EntropyGRPOTrainer, None, {"controller": None}, **changes)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "ours/checkpoint-2"))
+
+
+def test_an_evaluation_is_measured_over_all_its_tokens(tmp_path):
+    held_out = Dataset.from_dict({"prompt": PROMPTS[:8]})
+    weights = EntropyController(TRIVIAL, 2, reweighting=FixedWeights(expanding=3.0))
+
+    def evaluated(rows, controller):
+        run = controlled(
+            tmp_path / str(rows),
+            controller,
+            options={"eval_dataset": held_out},
+            per_device_eval_batch_size=rows,
+            num_generations_eval=4,
+            max_steps=2,
+        )
+        counted = []
+        counting = run._counted
+        run._counted = lambda current, *rest: counted.append(counting(current, *rest)) or counted[-1]
+        return run.evaluate(), counted
+
+    found, counted = evaluated(8, EntropyController(TRIVIAL, 2))
+    assert len(counted) > 1
+    total = sum(one.entropy for one in counted) / sum(one.tokens for one in counted)
+    assert found["eval_entrostat/entropy"] == pytest.approx(total, rel=1e-6)
+    assert sum(value for name, value in found.items() if name.endswith("/share")) == pytest.approx(1)
+    assert not any("phase" in name for name in found)
+    weighted, _ = evaluated(8, weights)  # an evaluation is steered by nothing
+    assert weighted["eval_loss"] == pytest.approx(found["eval_loss"], abs=1e-6)
 
 
 class Seen(EntropyGRPOTrainer):
@@ -64,6 +165,60 @@ class Seen(EntropyGRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         self.seen = [*getattr(self, "seen", []), (inputs, rule, loss.detach())]
         return loss
+
+
+OURS = {  # the objective, its band, and the aggregation of TRL's loss type
+    "gspo": (Gspo(), ClipRule.constant(0.002, 0.004), "sequence-mean"),
+    "cispo": (Cispo(), ClipRule(LinearThreshold(-0.1, 0.15), LinearThreshold(-0.1, 0.15)), "token-mean"),
+    "cispo-id": (Cispo(), IncreaseThenDecrease().rule(1, 1), "token-mean"),
+    "sapo": (Sapo(1.0, 1.5), ClipRule(), "sequence-mean"),
+    "clip": (Clip(), ClipRule(LinearThreshold(-0.1, 0.15), LinearThreshold(-0.1, 0.15)), "token-mean"),
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_thresholds_act_in_trls_loss_as_in_our_objective(tmp_path, name):
+    """Value and gradient in ln pi of TRL's own loss, against `policy_loss` on the same tensors."""
+    objective, band, mode = OURS[name]
+    settings = {**LOSSES.get(name.partition("-")[0], ({"loss_type": "dapo"},))[0], "epsilon_high": 9.0, "epsilon": 0.9}
+    run = controlled(tmp_path, EntropyController(Constant(band), 2), max_steps=2, **settings)
+    torch.manual_seed(0)
+    mask = torch.rand(4, 6) < 0.8
+    mask[:, 0] = True
+    logp = (-3 * torch.rand(4, 6)).requires_grad_()
+    moved = torch.tensor([[0.02], [-0.02], [0.001], [0.02]]) if name == "gspo" else 0.3 * torch.randn(4, 6)
+    old = logp.detach() - moved
+    inputs = {
+        "prompt_ids": torch.ones(4, 2, dtype=torch.long),
+        "prompt_mask": torch.ones(4, 2, dtype=torch.long),
+        "completion_ids": torch.ones(4, 6, dtype=torch.long),
+        "completion_mask": mask.long(),
+        "advantages": torch.tensor([1.0, -0.5, 2.0, -1.5]),
+        "old_per_token_logps": old,
+        "num_items_in_batch": mask.sum(),
+    }
+    entropy = torch.rand(4, 6)
+    stats = TokenStats(logp, entropy, torch.rand(4, 6), -torch.rand(4, 6))
+
+    def model_was_run(*_, **__):
+        run._steer(run._current, stats)
+        return (logp, entropy, None) if _RETURNS_AUX_LOSS else (logp, entropy)
+
+    run._get_per_token_logps_and_entropies = model_was_run
+    run.current_gradient_accumulation_steps = run.args.steps_per_generation = 1
+    run.accelerator.gradient_state._set_sync_gradients(False)
+    run.model.train()
+    theirs = run._compute_loss(run.model, inputs)
+    out = policy_loss(logp, old, inputs["advantages"][:, None], mask, rule=band, objective=objective)
+    ours = aggregate(out.per_token, mask, mode)
+    assert bool(out.clipped_high.any()) or name == "sapo"
+    assert bool(out.clipped_low.any()) or name == "sapo"
+    torch.testing.assert_close(theirs, ours)
+    gradients = (torch.autograd.grad(loss, logp, retain_graph=True)[0] for loss in (theirs, ours))
+    torch.testing.assert_close(*gradients)
+    counted = run._sums.metrics()
+    assert counted["clip_fraction_low"] == pytest.approx(float(out.clipped_low[mask].double().mean()))
+    assert counted["clip_fraction_high"] == pytest.approx(float(out.clipped_high[mask].double().mean()))
 
 
 def test_the_loss_is_ours_under_the_rule_and_the_weights(tmp_path):
@@ -125,6 +280,14 @@ def test_two_processes_observe_the_same_whole_entropy(tmp_path):
     script = Path(__file__).with_name("two_processes.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("agrees") == 2
+
+
+def test_fsdp2_over_two_ranks_is_plain_trl_under_fsdp2(tmp_path):
+    script = Path(__file__).with_name("fsdp2_ranks.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("agrees") == 2
 
@@ -207,14 +370,22 @@ def test_a_mixture_of_experts_keeps_its_auxiliary_loss(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "controller", "message"),
     [
-        ({"loss_type": "cispo"}, {}, "loss_type is 'cispo', which has no clip band"),
-        ({"importance_sampling_level": "sequence"}, {}, "importance_sampling_level is 'sequence'"),
-        ({"top_entropy_quantile": 0.2}, {}, "top_entropy_quantile is 0.2; leave it at 1.0"),
+        ({"loss_type": "vespo"}, {}, "loss_type is 'vespo' .* which a controller cannot steer; .* controller=None"),
+        ({"loss_type": "cispo", **SEQUENCE}, {}, "'cispo' with importance_sampling_level 'sequence'"),
+        ({"loss_type": "sapo", **SEQUENCE}, {}, "'sapo' with importance_sampling_level 'sequence'"),
+        ({"loss_type": "sapo"}, {"strategy": IncreaseThenDecrease()}, "'sapo' .* which uses no clip band; .* leave it"),
+        ({"loss_type": "sapo"}, {"strategy": Constant(ClipRule.constant(0.1))}, "which uses no clip band"),
+        (SEQUENCE, {"strategy": IncreaseThenDecrease()}, "clips a sequence's ratio, not a token's; .* same for every"),
+        (
+            SEQUENCE,
+            {"reweighting": FixedWeights()},
+            "FixedWeights could not weight them; set",
+        ),
         ({}, {"strategy": Constant(AbcClip())}, "AbcClip clips differently from TRL's losses"),
     ],
 )
 def test_what_contradicts_the_controller_is_refused_by_name(tmp_path, changes, controller, message):
-    built = EntropyController(controller.get("strategy", TRIVIAL), 4)
+    built = EntropyController(controller.get("strategy", TRIVIAL), 4, reweighting=controller.get("reweighting"))
     with pytest.raises(ValueError, match=message):
         controlled(tmp_path, built, **changes)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from entrostat.control import Constant
-from entrostat.objective import ClipBand
-
-CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+from entrostat.control import Constant, EntropyController
+from entrostat.integrations.trl.objectives import CLIPPED_LOSSES
+from entrostat.objective import ClipBand, Gspo, Objective
 
 
 def refuse_what_bypasses(trainer: Any) -> None:
-    """Raise ValueError, naming the setting and the remedy, if TRL would not follow the controller."""
+    """Raise ValueError, naming the setting and the remedy, if TRL would not follow the controller, or could not be
+    measured.
+    """
     args, controller = trainer.args, trainer.controller
     if any("unsloth" in kind.__name__.lower() for kind in type(trainer).__mro__) or "unsloth" in sys.modules:
         raise ValueError(
@@ -23,32 +24,48 @@ def refuse_what_bypasses(trainer: Any) -> None:
         raise ValueError(
             "use_liger_kernel is True, and this TRL then computes Liger's loss instead of its own; set it to False"
         )
-    if args.loss_type not in CLIPPED_LOSSES:
+    if trainer.statistics == "head" and (reason := _head_out_of_reach(trainer)):
+        raise ValueError(f"statistics is 'head', but {reason}; set statistics='logits'")
+    if controller is None:
+        return
+    if trainer.objective is None:
         raise ValueError(
-            f"loss_type is {args.loss_type!r}, which has no clip band; choose one of {', '.join(CLIPPED_LOSSES)}"
-        )
-    if args.importance_sampling_level != "token":
-        raise ValueError(
-            f"importance_sampling_level is {args.importance_sampling_level!r}; the controller's bounds are those of "
-            "tokens, set 'token'"
-        )
-    if getattr(args, "top_entropy_quantile", 1.0) < 1.0:
-        raise ValueError(
-            f"top_entropy_quantile is {args.top_entropy_quantile}; leave it at 1.0 and give the controller "
-            "reweighting=HighEntropyTokens(share), so that the flow that is logged is the one that is applied"
+            f"loss_type is {args.loss_type!r} with importance_sampling_level {args.importance_sampling_level!r}, which "
+            f"a controller cannot steer; choose {', '.join(CLIPPED_LOSSES)} at either level, or cispo or sapo at level "
+            "'token'; controller=None measures any loss"
         )
     if controller.bonus is not None and getattr(trainer, "_entropy_bonus_enabled", False):
         raise ValueError(
             f"entropy_coef is {args.entropy_coef} beside the controller's bonus; set entropy_coef=0.0 and "
             "use_adaptive_entropy=False, or drop the bonus"
         )
-    refuse_band(controller.rule())
     if controller.corrections:
         _refuse_correction(trainer)
-    if trainer.statistics not in ("head", "logits"):
-        raise ValueError(f"statistics is {trainer.statistics!r}; give 'head' or 'logits'")
-    if trainer.statistics == "head" and (reason := _head_out_of_reach(trainer)):
-        raise ValueError(f"statistics is 'head', but {reason}; set statistics='logits'")
+    refuse_parts(args, controller, trainer.objective)
+
+
+def refuse_parts(args: Any, controller: EntropyController, objective: Objective) -> None:
+    """Raise ValueError for a part of the controller that TRL's loss would not read."""
+    loss = f"loss_type is {args.loss_type!r} with importance_sampling_level {args.importance_sampling_level!r}"
+    bands = controller.strategy.bands()
+    for band in (controller.rule(), *bands):
+        refuse_band(band)
+    reason = objective.refuses(bands)
+    if reason and (objective.banded or controller.strategy != Constant()):
+        raise ValueError(
+            f"{loss}, which {reason}; the strategy is {controller.strategy}: "
+            + (
+                "give bands that are the same for every token, such as Constant(ClipRule.constant(3e-4, 4e-4))"
+                if objective.banded
+                else "leave it out; weightings and bonuses work"
+            )
+        )
+    if isinstance(objective, Gspo) and controller.weighs:
+        names = [type(part).__name__ for part in controller.parts if part.weighs]
+        raise ValueError(
+            f"{loss}: the gradient of a sequence's ratio is the same for all its tokens, so {' and '.join(names)} "
+            "could not weight them; set importance_sampling_level to 'token', or drop it"
+        )
 
 
 def _refuse_correction(trainer: Any) -> None:
@@ -80,7 +97,11 @@ def inert(trainer: Any) -> str | None:
     """Why the clip band has no effect in this run, or None if it can have one."""
     args = trainer.args
     window = args.steps_per_generation * args.num_iterations
-    if isinstance(trainer.controller.strategy, Constant) or args.gradient_accumulation_steps % window:
+    if (
+        trainer.controller is None
+        or isinstance(trainer.controller.strategy, Constant)
+        or args.gradient_accumulation_steps % window
+    ):
         return None  # with vLLM, too: TRL's correction weighs tokens by pi_old / mu, and the ratio pi / pi_old stays 1
     return (
         "every batch of completions serves one optimizer step, where every ratio is 1, so that clip bounds and with "

@@ -21,10 +21,19 @@ from entrostat.grading import CodeGrader
 from entrostat.integrations.trl.engine import TrlEngine
 from entrostat.integrations.trl.tasks import graded_reward, task_dataset
 from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
+from entrostat.objective import Sapo
 from entrostat.recipe import Recipe, RecipeError, build_controller
+from entrostat.recipe.building import build_objective
 from entrostat.recipe.task_sets import TaskSplits
 
-LOSS_TYPES = {"token-mean": "dapo", "sequence-mean": "grpo", "constant": "dr_grpo"}
+LOSSES = {  # of an objective and its aggregation: TRL's loss_type and importance_sampling_level
+    ("clip", "token-mean"): ("dapo", "token"),
+    ("clip", "sequence-mean"): ("grpo", "token"),
+    ("clip", "constant"): ("dr_grpo", "token"),
+    ("gspo", "sequence-mean"): ("grpo", "sequence"),
+    ("cispo", "token-mean"): ("cispo", "token"),
+    ("sapo", "sequence-mean"): ("sapo", "token"),
+}
 SCALED_BY = {"grpo": "group", "dr-grpo": "none"}
 
 
@@ -80,6 +89,14 @@ def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:
     """
     rollout, update = recipe.rollout, recipe.update
     rows = rollout.prompts * rollout.samples // update.minibatches
+    objective = build_objective(recipe)
+    loss_type, level = LOSSES[update.objective["name"], update.aggregate]
+    temperatures = {}
+    if isinstance(objective, Sapo):
+        temperatures = {
+            "sapo_temperature_pos": objective.tau_rewarded,
+            "sapo_temperature_neg": objective.tau_punished,
+        }
     at_a_time = max(size for size in range(1, rows + 1) if rows % size == 0 and size <= update.microbatch_rows)
     return GRPOConfig(
         output_dir=str(output),
@@ -91,7 +108,9 @@ def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:
         num_iterations=update.epochs,
         temperature=rollout.temperature,
         max_completion_length=rollout.max_new_tokens,
-        loss_type=LOSS_TYPES[update.aggregate],
+        loss_type=loss_type,
+        importance_sampling_level=level,
+        **temperatures,
         scale_rewards=SCALED_BY[str(update.advantage)],
         beta=0.0,
         learning_rate=update.learning_rate,
@@ -119,7 +138,11 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
     update, control = recipe.update, recipe.control
     allowed: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "update.advantage": (update.advantage, tuple(SCALED_BY)),
-        "update.objective": (update.objective["name"], ("clip",)),
+        "update.objective": (update.objective["name"], tuple(dict.fromkeys(name for name, _ in LOSSES))),
+        "update.aggregate": (
+            update.aggregate,
+            tuple(how for name, how in LOSSES if name == update.objective["name"]),
+        ),
         "update.failure_reward": (update.failure_reward, (0,)),
         "update.kl": (update.kl and update.kl.kind, (None,)),
         "control.measure_change": (control.measure_change, (False,)),

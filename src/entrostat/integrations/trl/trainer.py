@@ -1,9 +1,9 @@
 """GRPO in TRL under an entropy controller: TRL's loss and aggregation, with our statistics, bounds and weights.
 
-TRL's clipped losses read three things that are set here for every micro-batch:
+TRL's losses read three things that are set here for every micro-batch:
     ln pi and H       from the model's head, by `fused_token_stats`, which also gives sum p^2 and C
     the advantages    times the controller's weights, (B, T)
-    the thresholds    epsilon_low = 1 - low and epsilon_high = high - 1, the bounds of the rule in force, (B, T)
+    the thresholds    epsilon_low and epsilon_high, by the bounds of the rule in force (see `trl/objectives.py`)
 Generation, rewards, aggregation, KL, vLLM's correction and logging remain TRL's. Tier C.
 """
 
@@ -12,11 +12,11 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -27,8 +27,15 @@ from entrostat.entropy import Convention, flow_of_loss
 from entrostat.integrations.records import scalars
 from entrostat.integrations.trl.checks import inert, refuse_band, refuse_what_bypasses
 from entrostat.integrations.trl.model_head import attach_statistics
+from entrostat.integrations.trl.objectives import (
+    counted_band,
+    objective_of,
+    own_band,
+    raised_to_lower_bound,
+    thresholds,
+)
 from entrostat.integrations.trl.resuming import Horizon, OrderOfEpoch, TotalSteps
-from entrostat.objective import ClipBand, DualClip, entropy_bonus, policy_loss
+from entrostat.objective import Cispo, ClipBand, Reinforce, entropy_bonus, policy_loss
 from entrostat.tokens import TokenStats, token_stats
 
 try:
@@ -36,6 +43,7 @@ try:
 except ImportError as error:
     raise ImportError("entrostat.integrations.trl.trainer needs TRL: pip install 'entrostat[trl]'") from error
 
+Sums = TypeVar("Sums", TokenSums, MismatchSums)
 STATE_FILE = "entrostat_controller.json"
 
 _RETURNS_AUX_LOSS = "compute_aux_loss" in inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters
@@ -78,10 +86,12 @@ class _MicroBatch:
 class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPOTrainer with an `EntropyController`; all other arguments are TRL's.
 
-    controller: its total_steps is set to the run's optimizer steps when training begins. statistics: "head" takes them
+    controller: its total_steps is set to the run's optimizer steps when training begins; None measures only, under any
+    loss_type, and changes nothing. statistics: "head" takes them
     from the hidden states and never holds the logits; "logits" from the model's logits, for output layers and sharding
     that "head" refuses.
-    regions: the convention of the regions in the metrics, which are logged with TRL's own as entrostat/...
+    regions: the convention of the regions in the metrics, which are logged with TRL's own as entrostat/..., those of an
+    evaluation as eval_entrostat/...
     horizon: "run" refuses to resume with another number of steps; "extended" allows it, and stretches the schedule over
     the new number; "controller" keeps the controller's own total_steps, for a run that is part of a longer schedule.
     The controller receives the entropy of the whole optimizer step, summed over micro-batches and ranks; its state is
@@ -95,7 +105,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(
         self,
         *args: Any,
-        controller: EntropyController,
+        controller: EntropyController | None,
         statistics: Literal["head", "logits"] = "head",
         regions: Convention = "surprisal",
         horizon: Horizon = "run",
@@ -106,13 +116,17 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if regions not in get_args(Convention):
             raise ValueError(f"regions is {regions!r}; give {', '.join(map(repr, get_args(Convention)))}")
         super().__init__(*args, **kwargs)
-        self._total_steps = TotalSteps(controller, horizon)
-        self.add_callback(self._total_steps)
+        self._total_steps = None if controller is None else TotalSteps(controller, horizon)
+        if self._total_steps is not None:
+            self.add_callback(self._total_steps)
         self.controller, self.statistics, self.regions = controller, statistics, regions
-        self._sums, self._mismatch = TokenSums.zero(), MismatchSums.zero()
+        self.objective = objective_of(self.args)
+        self._sums = self._evaluated = TokenSums.zero()
+        self._mismatch = MismatchSums.zero()
         self._kl_reference: list[float] = []
         self._pass_rate: float | None = None
         self._current: _MicroBatch | None = None
+        self._evaluating = False
         self._losses_seen = 0
         refuse_what_bypasses(self)
         if statistics == "head":
@@ -141,18 +155,19 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return loss
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        if not self.model.training:
-            evaluated: Tensor = super()._compute_loss(model, inputs)
-            return evaluated
-        self._losses_seen += 1
         with self._steered(_MicroBatch(dict(inputs))) as current:
             loss: Tensor = super()._compute_loss(model, current.inputs)
-        if self.beta:
-            self._kl_reference.append(self._metrics["train"]["kl"][-1])
         steered = current.steered
         assert steered is not None, "TRL's loss runs the model before it reads the advantages"
+        if not self.model.training:
+            self._evaluating = True
+            self._evaluated = self._evaluated + self._counted(current, steered, None)
+            return loss
+        self._losses_seen += 1
+        if self.beta:
+            self._kl_reference.append(self._metrics["train"]["kl"][-1])
         flow = flow_of_loss(loss, steered.stats)
-        if coefficient := self.controller.entropy_coef():
+        if coefficient := self.controller.entropy_coef() if self.controller else 0.0:
             mask = current.mask
             mean = entropy_bonus(steered.stats.entropy, mask, coefficient).sum() / mask.sum().clamp_min(1)
             loss = loss + mean / self.current_gradient_accumulation_steps
@@ -164,13 +179,13 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     @contextmanager
     def _steered(self, current: _MicroBatch) -> Iterator[_MicroBatch]:
         """While TRL's loss runs, its next forward pass sets the thresholds and advantages of `current`."""
-        thresholds = (self.epsilon_low, self.epsilon_high)
+        own = (self.epsilon_low, self.epsilon_high)
         self._current = current
         try:
             yield current
         finally:
             self._current = None
-            self.epsilon_low, self.epsilon_high = thresholds
+            self.epsilon_low, self.epsilon_high = own
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -209,7 +224,8 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """The statistics (B, T) of the last `kept` tokens and, where `router` asks, a mixture of experts' own loss."""
         inputs = {"input_ids": ids, "attention_mask": attention_mask, **extra}
         tokens = ids[:, -kept:]
-        bonus = self.controller.bonus is not None or getattr(self, "_entropy_bonus_enabled", False)
+        ours = self.controller is not None and self.controller.bonus is not None
+        bonus = ours or getattr(self, "_entropy_bonus_enabled", False)
         with self.accelerator.autocast():
             if self.statistics == "head":
                 return TokenStats(*model(**inputs, scored_ids=tokens, entropy_grad=bonus)), None
@@ -220,34 +236,37 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _steer(self, current: _MicroBatch, stats: TokenStats) -> None:
         """Put the controller's weights and bounds where TRL's loss reads them."""
-        band = self._band()
         advantages: Tensor = current.inputs["advantages"]
         advantages = advantages if advantages.dim() == 2 else advantages.unsqueeze(1)
-        advantages = advantages.expand_as(stats.logp)
-        detached = TokenStats(stats.logp.detach(), stats.entropy.detach(), stats.collision, stats.correction)
         old_logp = current.old_logp(stats.logp)
-        if bool(current.mask.any()):
-            known = {"old_logp": old_logp, "sampler_logp": current.sampler_logp}
-            self._measure_mismatch(current, detached, advantages, old_logp)
-            if self.controller.weighs:
-                advantages = advantages * self.controller.weights(detached, advantages, current.mask, **known)
-        low, high = band.bounds(old_logp)
-        self.epsilon_low, self.epsilon_high = 1 - low, high - 1
-        current.inputs["advantages"] = advantages
+        controller, objective = self.controller if self.model.training else None, self.objective
+        if self.model.training and bool(current.mask.any()):
+            detached = TokenStats(stats.logp.detach(), stats.entropy.detach(), stats.collision, stats.correction)
+            everywhere = advantages.expand_as(stats.logp)
+            self._measure_mismatch(current, detached, everywhere, old_logp)
+            if controller is not None and controller.weighs:
+                known = {"old_logp": old_logp, "sampler_logp": current.sampler_logp}
+                advantages = everywhere * controller.weights(detached, everywhere, current.mask, **known)
         current.steered = _Steered(stats, advantages)
+        if controller is None or objective is None:
+            return
+        band = self._band(controller)
+        self.epsilon_low, self.epsilon_high = thresholds(objective, band, old_logp)
+        if isinstance(objective, Cispo):
+            factor = raised_to_lower_bound(band, stats.logp.detach() - old_logp, old_logp)
+            advantages = advantages if factor is None else advantages * factor
+        current.inputs["advantages"] = advantages
 
     def _measure_mismatch(self, current: _MicroBatch, stats: TokenStats, advantages: Tensor, old_logp: Tensor) -> None:
         """Add the micro-batch to the record of sampler and trainer, if the sampler's log-probabilities are kept."""
         if (sampler := current.sampler_logp) is None:
             return
         factors = current.inputs.get("importance_sampling_ratio")
-        if factors is None:
-            factors = self.controller.corrected(
-                stats, advantages, current.mask, old_logp=old_logp, sampler_logp=sampler
-            )
-        self._mismatch = self._mismatch + mismatch_sums(
-            old_logp, sampler, current.mask, factors=factors.expand_as(old_logp)
-        )
+        if factors is None and self.controller is not None:
+            known = {"old_logp": old_logp, "sampler_logp": sampler}
+            factors = self.controller.corrected(stats, advantages, current.mask, **known)
+        factors = torch.ones_like(old_logp) if factors is None else factors.expand_as(old_logp)
+        self._mismatch = self._mismatch + mismatch_sums(old_logp, sampler, current.mask, factors=factors)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         """TRL's rewards by function, of which the pass rate of a training batch is kept: rewards above 0."""
@@ -258,62 +277,80 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self._pass_rate = float((whole > 0).double().mean()) if len(whole) else None
         return rewards
 
-    def _band(self) -> ClipBand:
-        band = self.controller.rule()
+    def _band(self, controller: EntropyController) -> ClipBand:
+        band = controller.rule()
         refuse_band(band)
         return band
 
     @torch.no_grad()
-    def _counted(self, current: _MicroBatch, steered: _Steered, flow: Tensor) -> TokenSums:
-        """The sums that this micro-batch adds to the record of the step. flow (B, T): that of TRL's own loss."""
+    def _counted(self, current: _MicroBatch, steered: _Steered, flow: Tensor | None) -> TokenSums:
+        """The sums that this micro-batch adds to the record.
+
+        flow (B, T): that of TRL's own loss; None: that of its objective under token-mean.
+        """
         mask, stats, advantages = current.mask, steered.stats, steered.advantages
         if not bool(mask.any()):
             return TokenSums.zero()
         if self.use_vllm and "importance_sampling_ratio" in current.inputs:
             advantages = advantages * current.inputs["importance_sampling_ratio"]
-        band: ClipBand = self._band() if self.args.delta is None else DualClip(self._band(), self.args.delta)
-        out = policy_loss(stats.logp.detach(), current.old_logp(stats.logp), advantages, mask, rule=band)
+        objective = self.objective or Reinforce()  # of a loss that is only measured, nothing is known to be clipped
+        band = own_band(self.args, objective) if self.controller is None else self._band(self.controller)
+        band = counted_band(self.args, objective, band)
+        old_logp = current.old_logp(stats.logp)
+        out = policy_loss(stats.logp.detach(), old_logp, advantages, mask, rule=band, objective=objective)
         return token_sums(stats, advantages, out, mask, self.regions, flow=flow)
+
+    def _over_ranks(self, sums: Sums) -> Sums:
+        device = self.accelerator.device
+        totals = self.accelerator.reduce(sums.totals.to(device), reduction="sum")
+        return type(sums)(totals, self.accelerator.gather(sums.lowest.to(device)[None]).amin(0))
 
     def _finish_step(self) -> None:
         """Sum over the ranks, pass the result to the controller, log."""
-        device = self.accelerator.device
-        totals = self.accelerator.reduce(self._sums.totals.to(device), reduction="sum")
-        lowest = self.accelerator.gather(self._sums.lowest.to(device)[None]).amin(0)
-        sums, self._sums = TokenSums(totals, lowest), TokenSums.zero()
-        mismatch, self._mismatch = self._mismatch, MismatchSums.zero()
+        sums, self._sums = self._over_ranks(self._sums), TokenSums.zero()
+        mismatch, self._mismatch = self._over_ranks(self._mismatch), MismatchSums.zero()
         kl_reference, self._kl_reference = self._kl_reference, []
         if not sums.tokens:
             return
-        mismatch = MismatchSums(
-            self.accelerator.reduce(mismatch.totals.to(device), reduction="sum"),
-            self.accelerator.gather(mismatch.lowest.to(device)[None]).amin(0),
-        )
         sums = sums.with_flow_times(sums.tokens / self.accelerator.num_processes)  # gradients are the ranks' mean
         metrics: dict[str, Any] = dict(sums.metrics())
-        self.controller.observe(
-            self.state.global_step + 1,
-            sums.entropy,
-            sums.tokens,
-            kl_old=metrics["kl_old"],
-            kl_reference=sum(kl_reference) / len(kl_reference) if kl_reference else None,
-            kl_sampler=mismatch.kl,
-            pass_rate=self._pass_rate,
-        )
         if mismatch.kl is not None:
             metrics |= {"kl_sampler": mismatch.kl, "mismatch": mismatch.metrics()}
-        for name, value in scalars({**self.controller.metrics(), **metrics}).items():
-            self._metrics["train"][name].append(value)
+        if self.controller is not None:
+            self.controller.observe(
+                self.state.global_step + 1,
+                sums.entropy,
+                sums.tokens,
+                kl_old=metrics["kl_old"],
+                kl_reference=sum(kl_reference) / len(kl_reference) if kl_reference else None,
+                kl_sampler=mismatch.kl,
+                pass_rate=self._pass_rate,
+            )
+            metrics = {**self.controller.metrics(), **metrics}
+        self._record("train", metrics)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """TRL's log, with the record of the evaluation that has just ended, over all its tokens."""
+        if not self.model.training and self._evaluating:
+            sums, self._evaluated, self._evaluating = self._over_ranks(self._evaluated), TokenSums.zero(), False
+            if sums.tokens:
+                self._record("eval", sums.metrics())
+        super().log(logs, *args, **kwargs)
+
+    def _record(self, mode: Literal["train", "eval"], record: Mapping[str, Any]) -> None:
+        for name, value in scalars(record).items():
+            if self.objective is not None or "clip_fraction" not in name:
+                self._metrics[mode][name].append(value)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self.args.should_save:
+        if self.args.should_save and self.controller is not None:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
             (folder / STATE_FILE).write_text(json.dumps(self.controller.state_dict(), allow_nan=False))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
+        if checkpoint is None or self._total_steps is None:
             return
         file = Path(checkpoint) / STATE_FILE
         if not file.exists():
