@@ -12,9 +12,9 @@ from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
 class Remembering(EntropyController):
     """Remembers what it observed."""
 
-    def observe(self, step, entropy_sum, token_count):
+    def observe(self, step, entropy_sum, token_count, **measured):
         self.observed = [*getattr(self, "observed", []), (entropy_sum, token_count)]
-        super().observe(step, entropy_sum, token_count)
+        super().observe(step, entropy_sum, token_count, **measured)
 
 
 class Counting(EntropyGRPOTrainer):
