@@ -10,10 +10,12 @@ import sys
 import traceback
 
 from entrostat.integrations.verl.beside_trl import ExclusiveExtrasError, refuse_trl_beside_verl
+from entrostat.integrations.verl.flexec import NAME, register
 from entrostat.integrations.verl.loss import register_losses
 
 try:
-    LOSSES = register_losses()
+    LOSSES = (*register_losses(), NAME)
+    register()
 except Exception:
     print("entrostat: the policy losses could NOT be registered with verl:", file=sys.stderr)
     traceback.print_exc()
