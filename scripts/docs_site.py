@@ -17,6 +17,7 @@ from typing import Any
 
 import typer
 import yaml
+from symptoms import SYMPTOMS, symptom_page
 
 import entrostat
 from entrostat.cli import app
@@ -91,6 +92,7 @@ BESIDE: Mapping[str, dict[str, dict[str, Any]]] = {
 def on_config(config: Any) -> Any:
     """Fill the sections of the navigation whose pages are made."""
     made = {
+        "Symptoms": [{symptom.title: f"symptoms/{name}.md"} for name, symptom in SYMPTOMS.items()],
         "Methods": [{title: f"methods/{name}.md"} for name, (title, *_) in TABLES.items()],
         "Studies": [*_titled("studies"), *_titled("benchmarks")],
         "Project": [{path.stem.capitalize(): str(path)} for path in map(Path, PROJECT_PAGES)],
@@ -126,6 +128,8 @@ def pages() -> Iterator[tuple[str, str]]:
     """Paths in the site and Markdown of the made pages."""
     for name, (title, key, table, about) in TABLES.items():
         yield f"methods/{name}.md", methods_page(name, title, key, table, about)
+    for name, symptom in SYMPTOMS.items():
+        yield f"symptoms/{name}.md", symptom_page(symptom)
     yield "cli.md", commands_page()
     yield "columns.md", columns_page()
     yield "recipe.md", recipe_page()

@@ -23,6 +23,9 @@ STEERED = [page for page in sorted((ROOT / "docs" / "hosts").glob("*.md")) if pa
 
 
 def script(name: str):
+    """A script as a module; what lies beside it can be imported, as mkdocs lets its hooks."""
+    if str(ROOT / "scripts") not in sys.path:
+        sys.path.append(str(ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -166,3 +169,18 @@ def test_no_page_or_help_kills_by_a_pattern_or_on_any_status():
     ]:
         assert "pkill" not in text
         assert not re.search(r"watch [^\n`]*\|\| kill -", text)
+
+
+def test_every_failure_that_diagnose_finds_has_a_page_of_its_symptom():
+    from entrostat.diagnosis.detectors.detector import detector
+
+    symptoms = script("symptoms")
+    told = {kind for symptom in symptoms.SYMPTOMS.values() for kind in symptom.findings}
+    assert told <= set(detector)
+    assert set(detector) - told == {"slow-steps", "clip-saturation", "kl-runaway", "template-collapse"}
+    for symptom in symptoms.SYMPTOMS.values():
+        page = symptoms.symptom_page(symptom)
+        for remedies in symptom.remedies.values():
+            for remedy in remedies:
+                assert remedy.action[1:] in page
+                assert remedy.evidence in page
