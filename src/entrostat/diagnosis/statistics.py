@@ -78,6 +78,24 @@ def lasting(values: Values) -> float:
     return most
 
 
+def correlated(values: Values, span: int = 8, most: float = 0.7) -> float:
+    """By how much means of `span` values stray more than white noise with the same differences would let them, where
+    each value takes over a part phi of the deviation of the one before; 1 below 9 values.
+
+        d[t] = x[t] - x[t-1],   phi = 1 + 2 sum d[t] d[t-1] / sum d[t]^2, held in 0 ... `most`
+        sqrt((1 + 2 sum_j (1 - j / span) phi^j) / (1 - phi))              j = 1 ... span - 1
+
+    A trend has hardly a part in it. `most`: of few values a larger phi is hardly told from a trend.
+    """
+    steps = np.diff(values[-LOCAL:])
+    power = float(steps @ steps)
+    if len(steps) < 8 or power == 0.0:
+        return 1.0
+    phi = min(max(1 + 2 * float(steps[1:] @ steps[:-1]) / power, 0.0), most)
+    alike = 2 * sum((1 - j / span) * phi**j for j in range(1, span))
+    return math.sqrt((1 + alike) / (1 - phi))
+
+
 def once_each(series: Series) -> Series:
     """A series without repetitions: one of every m values where each stands m times in a row or more.
 

@@ -29,7 +29,7 @@ class _Case:
     first: int = 0
     reported: int = -1
     quiet: int = 0
-    fresh: bool = False
+    fresh: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.recent = deque(maxlen=self.detector.confirm)
@@ -62,7 +62,7 @@ class Watchdog:
         self._rows += step > self.history.step
         fresh = self.history.append(step, values)
         for case in self._cases:
-            case.fresh = case.fresh or not fresh.isdisjoint(case.detector.columns)
+            case.fresh |= fresh.intersection(case.detector.columns)
         if self._looked < self._rows < self._looked + self._rows // LOOKS and not self._broken(step, fresh):
             return []
         self._looked = self._rows
@@ -70,8 +70,8 @@ class Watchdog:
         new = []
         for case in self._cases:
             if case.fresh:
-                case.fresh = False
                 new += self._look(case, step, end)
+                case.fresh.clear()
         self.findings += new
         return new
 
@@ -87,6 +87,8 @@ class Watchdog:
     def _look(self, case: _Case, step: int, end: int) -> list[Finding]:
         detector, recent = case.detector, case.recent
         finding = detector.find(self.history, end)
+        if finding and recent and case.fresh.isdisjoint(finding.columns):
+            return []  # what it is about is as it was at the last look
         if recent and recent[-1][0] == step:
             recent.pop()  # the same step again, with more of its quantities
         recent.append((step, SEVERITIES.index(finding.severity) if finding else -1))

@@ -44,7 +44,7 @@ class NotFinite(Detector):
             onset=onset,
             summary=f"{_spoken(list(broken))} NaN, infinite or beyond 1e100{since}.",
             evidence={f"{name}_broken_steps": len(steps) for name, steps in broken.items()},
-            columns=(next(iter(broken)),),
+            columns=tuple(sorted(broken, key=lambda name: -broken[name][-1])[:3]),
             remedies=NOT_FINITE,
         )
 

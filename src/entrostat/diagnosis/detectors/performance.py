@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy import special
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
@@ -14,8 +15,10 @@ from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import DIVERGENCE, RISE_THEN_FALL
 from entrostat.diagnosis.score import score_change
 from entrostat.diagnosis.statistics import (
+    LOCAL,
     Line,
     began,
+    correlated,
     expected_maximum,
     fit_line,
     lasting,
@@ -26,30 +29,21 @@ from entrostat.diagnosis.statistics import (
 from entrostat.runs import Cliff, cliff_of
 from entrostat.runs.finding import Finding
 
-SPANS = (
-    2,
-    3,
-    5,
-    8,
-    13,
-    21,
-    34,
-    55,
-    89,
-)  # so many last values are averaged: a deep fall shows in few, a slight one in many
-FEW = 2
+SPANS = (2, 3, 5, 8, 13, 21, 34, 55, 89)
+"""So many last values are averaged: a deep fall shows in few, a slight one in many."""
 BEFORE, WHOLE = 24, 80  # values that tell how long noise lasts: of those up to the peak, and of a whole series
 MOVED = 4.0
-CERTAIN_OF_FEW = 6.0  # means of two values have heavier tails than a normal
+LARGEST_BATCH = 1024  # completions
+DEGREES_PER_DIFFERENCE = 2 / 3  # degrees of freedom of a variance by differences, per difference
 
 
 @dataclass(frozen=True, slots=True)
 class Fall:
     """How far a score has come down from its peak.
 
-    peak, now: means, of `width` and of `span` values.  error: the
-    standard error of their difference. floor: the gap between the two that a score which never changes would show.
-    excess: gap - floor - certain x error; positive where the fall is no noise. scale: what the gap is a share of.
+    peak, now: means of `width` and of `span` values. drop: their difference on the scale on which noise is even;
+    floor: the drop that a score which never changes would show there; error: the standard error of the drop.
+    needed: how many errors the drop has to exceed the floor by. scale: what the gap is a share of.
     """
 
     peak: float
@@ -57,9 +51,10 @@ class Fall:
     now: float
     width: int
     span: int
+    drop: float
     floor: float
-    excess: float
     error: float
+    needed: float
     scale: float
 
     @property
@@ -67,64 +62,116 @@ class Fall:
         """How far it has come down."""
         return self.peak - self.now
 
+    @property
+    def noise(self) -> float:
+        """What of the gap the floor explains."""
+        return self.gap * min(self.floor / self.drop, 1.0)
+
+    @property
+    def errors(self) -> float:
+        """By how many errors the drop exceeds the floor."""
+        return _ratio(self.drop - self.floor, self.error)
+
 
 def fall_from_peak(
-    series: Series, window: int, certain: float, share: float, error: float | None = None, lasts: float = 1.0
+    series: Series, window: int, share: float, chance: float, design: float, prior: float, error: float | None = None
 ) -> Fall | None:
     """The fall of a series of at least `window` + 2 values; None for one of less than `share`, or while its peak is too
     near to tell.
 
-        peak = max of means of w values,   now = mean of the last k values, all after the peak
-        sigma = error of one value: that given or roughness x lasts x (1 + 2 / sqrt(n)), whichever is larger
+        y = arcsin sqrt(x) for a score within 0 ... 1, for the variance of a mean of N completions is then about
+            design / 4 N whatever the mean; y = x for others
+        peak = max of means of w values y,   now = mean of the last k values, all after the peak
+        sigma^2 = lasts^2 max((prior design / 4 N + d s^2) / (prior + d), 1 / 4 N), at least error^2
+        s^2 = mean (y[t] - y[t-1])^2 / 2 up to the peak and among the last k, d its degrees of freedom
         floor = sigma / sqrt(w) E[max of n / w standard normals]           the winner's curse of the peak
-        excess = peak - now - floor - certain sqrt(sigma^2 / w + later^2 / k)
-        later = sigma, or 0 where the last k > 3 values are all the same
+        error = sqrt(sigma^2 / w + later^2 / k),   later = sigma, or 0 where the last k > 3 values are all the same
+        needed = Student's t of prior + d degrees of freedom at 1 - chance / 2 n
 
-    at the w and k of `SPANS`, w at least `window`, with the largest excess over its error: a deep fall shows after two
-    values, a slight one between the means of many. Of two values `CERTAIN_OF_FEW` errors are asked. The
-    roughness is the series' own, by its differences, at the upper end of what n values tell of it. A score that stays
-    at exactly 0 has none.
+    at the w and k of `SPANS`, w at least `window`, where drop - floor - needed x error is largest in errors. N, the
+    completions of a batch, is the least number of which all values are multiples of 1 / N; without one the prior is
+    left out. chance: about how often a series of 8 values that never falls passes at some time; one of 400 three times
+    as often. design: by how much tasks that differ widen the variance of right and wrong answers.
+    Sources: Anscombe (1948) for the scale, Kish (1965) for the design effect.
     """
     values = series.values
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    spans = [span for span in SPANS if span <= len(values) - window]
+    n = len(values)
+    total = _sums(values)
+    spans = [span for span in SPANS if span <= n - window]
     now = {span: float(total[-1] - total[-1 - span]) / span for span in spans}
     highest = float((total[window:] - total[:-window]).max()) / window
     if not now or highest - min(now.values()) <= share * _scale(series, highest):
         return None
-    same = _same(values)
-    sigma = max(roughness(values) * lasts * (1 + 2 / math.sqrt(len(values))), error or 0.0)
+    bounded = bool(values.min() >= 0 and values.max() <= 1)
+    y = np.arcsin(np.sqrt(values)) if bounded else values
+    batch = completions_per_batch(values) if bounded else None
+    assumed = prior if batch else 0.0
+    sampling = 1 / (4 * batch) if batch else 0.0
+    lasts = _noise_lasts(y, window, batch is not None) if error is None else 1.0
+    sums, squares, same = _sums(y), _sums(np.diff(y) ** 2 / 2), _same(values)
     best: tuple[float, Fall] | None = None
-    for width in _widths(window, len(values)):
-        means = (total[width:] - total[:-width]) / width
+    for width in _widths(window, n):
+        means = (sums[width:] - sums[:-width]) / width
         top = int(means.argmax())
-        peak, floor = float(means[top]), sigma / math.sqrt(width) * expected_maximum(len(values) / width)
+        end = top + width
+        first = max(0, end - 1 - LOCAL)
         for span in spans:
-            if span > len(values) - (top + width):
+            if span > n - end:
                 break
-            later = 0.0 if FEW + 1 < span <= same else sigma**2
-            unsure = math.sqrt(sigma**2 / width + later / span)
-            certainty = max(certain, CERTAIN_OF_FEW) if span <= FEW else certain
-            excess = peak - now[span] - floor - certainty * unsure
-            rank = excess / unsure if unsure > 0 else excess
+            counted = end - 1 - first + span - 1
+            power = float(squares[end - 1] - squares[first] + squares[-1] - squares[n - span])
+            freedom = assumed + counted * DEGREES_PER_DIFFERENCE
+            variance = (assumed * design * sampling + power * DEGREES_PER_DIFFERENCE) / freedom
+            sigma = max(math.sqrt(max(variance, sampling)) * lasts, error or 0.0)
+            floor = sigma / math.sqrt(width) * expected_maximum(n / width)
+            unsure = sigma * math.sqrt(1 / width + (0.0 if 3 < span <= same else 1 / span))
+            needed = float(special.stdtrit(max(freedom, 2.0), 1 - chance / (2 * n)))
+            drop = float(means[top]) - float(sums[-1] - sums[-1 - span]) / span
+            rank = _ratio(drop - floor, unsure) - needed
             if best is None or rank > best[0]:
-                step = int(series.steps[top + width - 1])
-                best = (
-                    rank,
-                    Fall(peak, step, now[span], width, span, floor, excess, unsure, _scale(series, peak)),
-                )
-    return best[1] if best and best[1].gap > share * best[1].scale else None
+                peak = float(total[end] - total[top]) / width
+                step, scale = int(series.steps[end - 1]), _scale(series, peak)
+                best = rank, Fall(peak, step, now[span], width, span, drop, floor, unsure, needed, scale)
+    if best is None or best[1].gap <= share * best[1].scale:
+        return None
+    return best[1]
 
 
-def _noise_lasts(values: Values, window: int) -> float:
-    """By how much the noise strays more than white noise does, by the values up to the peak: the fall is not noise.
+def completions_per_batch(shares: Values) -> int | None:
+    """The least N up to 1024 of which all shares are multiples of 1 / N; None for none.
 
-    Where the peak came too early for that, by all of at least `WHOLE` values.
+    Shares may be rounded to 3 decimals for N up to 100, to 4 beyond: N x share is within .06 of a whole number. That
+    holds for one in eight of arbitrary numbers, and so for hardly any N of eight of them.
+    """
+    if len(shares) < 6:
+        return None
+    sizes = np.arange(2, LARGEST_BATCH + 1)
+    for some in (shares[:32], shares):  # few values rule out nearly all sizes
+        counts = sizes[:, None] * some
+        close = np.minimum(6e-4 * sizes, 0.06)[:, None]
+        sizes = sizes[(np.abs(counts - np.round(counts)) <= close).all(axis=1)]
+    return int(sizes[0]) if len(sizes) else None
+
+
+def _ratio(drop: float, error: float) -> float:
+    return drop / error if error > 0 else math.copysign(math.inf, drop)
+
+
+def _sums(values: Values) -> Values:
+    return np.concatenate([[0.0], np.cumsum(values)])
+
+
+def _noise_lasts(values: Values, window: int, expected: bool) -> float:
+    """By how much means stray more than those of white noise, by the n values up to the peak: the fall is not noise.
+
+    Where the peak came too early for that, by all of at least `WHOLE` values. Unless the size of a batch says what
+    noise is `expected`: at least by `correlated`, and times 1 + 1 / sqrt(n), for n values tell little of it.
     """
     top = int(rolling_mean(values, window).argmax()) + window
-    if top >= BEFORE:
-        return lasting(values[:top])
-    return lasting(values) if len(values) >= WHOLE else 1.0
+    lasts = lasting(values[:top]) if top >= BEFORE else lasting(values) if len(values) >= WHOLE else 1.0
+    if expected:
+        return lasts
+    return max(lasts, correlated(values[:top] if top >= BEFORE // 2 else values)) * (1 + 1 / math.sqrt(top))
 
 
 def _same(values: Values) -> int:
@@ -150,13 +197,14 @@ def _scale(series: Series, peak: float) -> float:
 class RiseThenFall(Detector):
     """A score that has fallen from its peak by more than its noise: the held-out score, or else the training reward.
 
-        gap > floor + certain x error   and   gap > share x scale          as in `fall_from_peak`
+        drop > floor + needed x error   and   gap > share x scale          as in `fall_from_peak`
 
     or a fall of the reward that is less certain by itself, while the length or the share of cut completions, which had
     changed as the reward rose, goes back: together they have to be as certain.
 
     The noise of a reward often lasts from step to step, for tasks of like difficulty follow one another: its errors are
-    those of white noise times `lasting`. A batch that is used for several updates has one reward, which counts once.
+    those of white noise times `lasting` or `correlated`. A batch that is used for several updates has one reward, which
+    counts once.
 
     Critical once half of the peak is lost. A reward that falls while the held-out score does not is none: the training
     tasks have become harder. Phase score: `entrostat.runs.find_cliff` of the means.
@@ -166,8 +214,11 @@ class RiseThenFall(Detector):
 
     columns: ClassVar = ("heldout", "reward")
     share: float = 0.2
-    certain: float = 4.5
-    """The score is looked at after every value: of 300 healthy logs 4 deviate by 3.5 errors at some time, 1 by 4.5."""
+    chance: float = 0.05
+    design: float = 4.0
+    """For a reward, whose tasks differ from batch to batch. Evaluations are of the same tasks every time: 1."""
+    prior: float = 8.0
+    """As many degrees of freedom has the noise that the size of a batch lets expect."""
     window: int = 3
     reward_window: int = 5
     least: int = 6
@@ -191,14 +242,15 @@ class RiseThenFall(Detector):
         if len(series) < max(window + 2, self.least):
             return None
         errors = history.series("heldout_error").values
-        error = float(errors[-1]) if name == "heldout" and len(errors) else None
-        lasts = _noise_lasts(series.values, window) if name == "reward" else 1.0
-        fall = fall_from_peak(series, window, self.certain, self.share, error, lasts)
+        error = (float(errors[-1]) if len(errors) else 0.0) if name == "heldout" else None
+        design = 1.0 if name == "heldout" else self.design
+        fall = fall_from_peak(series, window, self.share, self.chance, design, self.prior, error)
         if fall is None:
             return None
-        if float(series.values[-max(window, fall.span // 3) :].mean()) > fall.peak - fall.gap / 2:
+        last = max(min(window, fall.span), fall.span // 3)
+        if float(series.values[-last:].mean()) > fall.peak - fall.gap / 2:
             return None  # it has come back since
-        if fall.excess <= 0 and not (name == "reward" and self._goes_back(history, fall)):
+        if fall.errors <= fall.needed and not (name == "reward" and self._goes_back(history, fall)):
             return None
         if name == "reward" and self._heldout_holds(history, fall.peak_step):
             return None
@@ -210,7 +262,7 @@ class RiseThenFall(Detector):
             onset=max(began(series, fall.peak - 0.3 * fall.gap, upwards=False), fall.peak_step),
             summary=(
                 f"The {_spoken(name)} has fallen from {fall.peak:.3g} (step {fall.peak_step}) to {fall.now:.3g}; "
-                f"noise explains {fall.floor:.2g} of that"
+                f"noise explains {fall.noise:.2g} of that"
                 + (f". The largest single drop is {cliff.phase_score:.0%} of the fall." if cliff else ".")
             ),
             evidence={
@@ -218,7 +270,7 @@ class RiseThenFall(Detector):
                 "peak_step": fall.peak_step,
                 "now": fall.now,
                 "gap": fall.gap,
-                "noise_floor": fall.floor,
+                "noise_floor": fall.noise,
                 **({"phase_score": cliff.phase_score} if cliff else {}),
             },
             columns=(name,),
@@ -229,13 +281,12 @@ class RiseThenFall(Detector):
     def _goes_back(self, history: History, fall: Fall) -> bool:
         """Whether what had changed while the reward rose goes back with it, so that together they are certain.
 
-        (z of the fall + z of the return) / sqrt(2) > certain,   each z above `each`
+        (errors of the fall + errors of the return) / sqrt(2) > needed,   each above `each`
         """
-        z = (fall.gap - fall.floor) / fall.error if fall.error > 0 else 0.0
-        if z < self.each:
+        if fall.errors < self.each:
             return False
         back = max(_return(history.series(name), fall) for name in ("length", "truncated"))
-        return back > self.each and (z + back) / math.sqrt(2) > self.certain
+        return back > self.each and (fall.errors + back) / math.sqrt(2) > fall.needed
 
     def _heldout_holds(self, history: History, peak_step: int) -> bool:
         change = score_change("heldout", history.series("heldout"), peak_step)
