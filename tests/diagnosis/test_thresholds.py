@@ -463,7 +463,7 @@ def risen_and_fallen(fall, noise, back=1.0, wobbling=2, column="length"):
         *[(risen_and_fallen(0.2, 0.05, back=0.4), True), (risen_and_fallen(0.2, 0.05, back=0.2), False)],
         (risen_and_fallen(0.2, 0.05, column="entropy"), False),  # that of another quantity tells nothing
         *[(risen_and_fallen(0.3, 0.1), True), (risen_and_fallen(0.3, 0.12), False)],  # at least two errors of its own
-        *[(risen_and_fallen(0.2, 0.05, wobbling=25), True), (risen_and_fallen(0.2, 0.05, wobbling=30), False)],
+        *[(risen_and_fallen(0.2, 0.05, wobbling=25), True), (risen_and_fallen(0.2, 0.05, wobbling=40), False)],
         ({"heldout": risen_and_fallen(0.2, 0.05)["reward"], "length": risen_and_fallen(0.2, 0.05)["length"]}, False),
     ],
 )

@@ -29,7 +29,7 @@ from entrostat.diagnosis.statistics import (
 from entrostat.runs import Cliff, cliff_of
 from entrostat.runs.finding import Finding
 
-SPANS = (2, 3, 5, 8, 13, 21, 34, 55, 89)
+SPANS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
 """So many last values are averaged: a deep fall shows in few, a slight one in many."""
 BEFORE, WHOLE = 24, 80  # values that tell how long noise lasts: of those up to the peak, and of a whole series
 MOVED = 4.0
@@ -88,16 +88,17 @@ def fall_from_peak(
         error = sqrt(sigma^2 / w + later^2 / k),   later = sigma, or 0 where the last k > 3 values are all the same
         needed = Student's t of prior + d degrees of freedom at 1 - chance / 2 n
 
-    at the w and k of `SPANS`, w at least `window`, where drop - floor - needed x error is largest in errors. N, the
-    completions of a batch, is the least number of which all values are multiples of 1 / N; without one the prior is
-    left out. chance: about how often a series of 8 values that never falls passes at some time; one of 400 three times
-    as often. design: by how much tasks that differ widen the variance of right and wrong answers.
+    at the w and k of `SPANS`, w at least `window` and k at least 2 for a reward, whose tasks differ, where
+    drop - floor - needed x error is largest in errors. N, the completions of a batch, is the least number of which all
+    values are multiples of 1 / N; without one the prior is left out. chance: about how often a series of 8 values that
+    never falls passes at some time; one of 400 does three times as often. design: by how much tasks that differ widen
+    the variance of right and wrong answers. error: of one evaluation; None for a reward.
     Sources: Anscombe (1948) for the scale, Kish (1965) for the design effect.
     """
     values = series.values
     n = len(values)
     total = _sums(values)
-    spans = [span for span in SPANS if span <= n - window]
+    spans = [span for span in SPANS if (2 if error is None else 1) <= span <= n - window]
     now = {span: float(total[-1] - total[-1 - span]) / span for span in spans}
     highest = float((total[window:] - total[:-window]).max()) / window
     if not now or highest - min(now.values()) <= share * _scale(series, highest):
