@@ -1,9 +1,11 @@
-"""Objective x strategy x aggregation x advantage x KL x reweighting: what is accepted acts, the rest is refused."""
+"""Objective x strategy x aggregation x advantage x KL x reweighting x bonus x correction: what is accepted acts, the
+rest is refused, and the refusal names both settings.
+"""
 
 import re
 from dataclasses import replace
 from functools import cache
-from itertools import product
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -15,10 +17,19 @@ from entrostat.engine.policy import embedded_folder, load_policy
 from entrostat.engine.rewards import Advantages
 from entrostat.engine.rollout import sample
 from entrostat.engine.update import Experience, Learner
-from entrostat.objective import Clip, policy_loss
+from entrostat.objective import (
+    Clip,
+    aggregate,
+    entropy_bonus,
+    ewc_penalty,
+    kl_cov_penalty,
+    kl_to_reference,
+    policy_loss,
+)
 from entrostat.recipe import RecipeError, build_controller, build_objective, parse_recipe
-from entrostat.recipe.methods import OBJECTIVES, REWEIGHTINGS, STRATEGIES
+from entrostat.recipe.methods import BONUSES, CORRECTIONS, OBJECTIVES, REWEIGHTINGS, STRATEGIES
 from entrostat.tasks import listcraft
+from entrostat.tokens import token_stats
 
 CURVE = {"points": [[0, 0.01]]}
 RULE = {"upper": {"slope": -0.2, "intercept": 0.5}, "lower": {"slope": 0.0, "intercept": 0.4}}
@@ -37,6 +48,7 @@ GIVEN = {
     "entropic": {"target": 9.0},
     "entropy-outliers": {"limit": 0.5},
 }
+BONUS = {"constant": {"value": 0.1}, "adaptive": {"target": 9.0}}
 STRATEGY = [None, *STRATEGIES]
 REWEIGHTING = [None, *REWEIGHTINGS]
 AGGREGATE = ["token-mean", "sequence-mean", "constant"]
@@ -54,14 +66,19 @@ FIELDS = {
     "kl": KL,
     "kl_cov": KL_COV,
     "reweighting": REWEIGHTING,
+    "bonus": [None, *BONUSES],
+    "correction": [None, *CORRECTIONS],
+    "old_logp": ["sampler", "recomputed"],
 }
-IN_CONTROL = ("strategy", "reweighting")
+IN_CONTROL = ("strategy", "reweighting", "bonus", "correction")
 
 
 def content(**chosen):
     """A recipe of a small run with these choices; a method comes with settings that differ from the neutral ones."""
     named = {
-        key: {"name": value, **GIVEN.get(value, {})} for key, value in chosen.items() if key in IN_CONTROL and value
+        key: {"name": value, **(BONUS[value] if key == "bonus" else GIVEN.get(value, {}))}
+        for key, value in chosen.items()
+        if key in IN_CONTROL and value
     }
     update = {key: value for key, value in chosen.items() if key not in IN_CONTROL}
     return {
@@ -94,6 +111,112 @@ def test_any_choice_is_accepted_or_refused_with_field_value_and_remedy(chosen):
     recipe = accepted(**chosen)
     if recipe:
         assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+def key_of(field):
+    return f"{'control' if field in IN_CONTROL else 'update'}.{field}"
+
+
+def one_step(recipe):
+    """The gradient of one step of a recipe on tiny tensors: 4 completions of at most 6 tokens, 5 words."""
+    draw = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    logits = (2 * torch.randn(4, 6, 5, generator=draw)).requires_grad_()
+    reference = torch.randn(4, 6, 5, generator=draw)
+    tokens = torch.randint(0, 5, (4, 6), generator=draw)
+    mask = torch.arange(6) < torch.tensor([[6], [3], [5], [1]])
+    stats = token_stats(logits, tokens, entropy_grad=True)
+    old = stats.logp.detach() + 0.4 * torch.randn(4, 6, generator=draw)
+    recomputed = recipe.update.old_logp == "recomputed"
+    sampler = old + 0.4 * torch.randn(4, 6, generator=draw) if recomputed else old
+    earned = Advantages(recipe.update)([[1.0, 0.0, 0.0, 1.0]])
+    advantages = earned.reshape(4, 1).expand(4, 6)
+    controller = build_controller(recipe)
+    controller.observe(1, 0.4, 1.0, pass_rate=0.5, kl_old=0.1, kl_sampler=0.0)
+    rule, objective = controller.rule(), build_objective(recipe)
+    weighted = advantages * controller.weights(stats, advantages, mask, old_logp=old, sampler_logp=sampler)
+    per_token = policy_loss(stats.logp, old, weighted, mask, rule=rule, objective=objective).per_token
+    per_token = per_token + entropy_bonus(stats.entropy, mask, controller.entropy_coef())
+    if term := recipe.update.kl_cov:
+        per_token = per_token + kl_cov_penalty(stats.logp, old, weighted, mask, term.share, term.coefficient)
+    penalty = torch.zeros(())
+    if kl := recipe.update.kl:
+        if kl.kind == "fisher":
+            penalty = kl.coefficient * ewc_penalty([logits], [reference], [torch.ones_like(reference)])
+        else:
+            per_token = per_token + kl.coefficient * kl_to_reference(logits, reference).where(mask, 0)
+    denominator = 24.0 if recipe.update.aggregate == "constant" else None
+    loss = aggregate(per_token, mask, recipe.update.aggregate, denominator=denominator) + penalty
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert bool(logits.grad.isfinite().all())
+    return logits.grad
+
+
+ALL_PAIRS = [
+    ({one: a}, {other: b}) for one, other in combinations(FIELDS, 2) for a, b in product(FIELDS[one], FIELDS[other])
+]
+
+
+def beside(chosen):
+    """What a choice needs of settings that were not chosen, so that a refusal is about those that were."""
+    objective = chosen.get("objective", "reinforce" if chosen.get("kl_cov") else "clip")
+    needed = {"objective": objective, "aggregate": aggregate_of(objective), "old_logp": "recomputed"}
+    if objective == "clip-undetached":
+        needed["strategy"] = "id"
+    if chosen.get("advantage") == "w-reinforce":
+        needed["failure_reward"] = -1
+    if chosen.get("baseline", "none") != "none":
+        needed["advantage"] = "reinforce"
+    if chosen.get("strategy") and not OBJECTIVES[objective].banded and "objective" not in chosen:
+        needed |= {"objective": "clip", "kl_cov": None}
+    return {**needed, **chosen}
+
+
+def recipe_or_refusal(chosen):
+    """The recipe, or why it is refused."""
+    try:
+        return parse_recipe(content(**chosen))
+    except RecipeError as error:
+        return str(error)
+
+
+def test_every_pair_of_settings_runs_a_step_or_is_refused_by_both_their_names():
+    ran, refused = {}, set()
+    for one, other in ALL_PAIRS:
+        whole = beside({**one, **other})
+        why = recipe_or_refusal(whole)
+        if not isinstance(why, str):
+            ran.setdefault(why.model_dump_json(), why)
+            continue
+        fields = (*one, *other)
+        refused.add(fields)
+        assert any(all(key_of(field) in line for field in fields) for line in why.splitlines()), (one, other, why)
+    for recipe in ran.values():
+        one_step(recipe)
+    assert len(ran) > 1000
+    assert refused == {
+        ("objective", "strategy"),
+        ("objective", "aggregate"),
+        ("objective", "kl_cov"),
+        ("strategy", "kl_cov"),
+        ("advantage", "baseline"),
+        ("advantage", "failure_reward"),
+        ("correction", "old_logp"),
+    }
+
+
+@given(st.fixed_dictionaries({field: st.sampled_from(values) for field, values in FIELDS.items()}))
+@settings(max_examples=100, deadline=None)
+def test_any_choice_that_is_accepted_runs_a_step(chosen):
+    if recipe := accepted(**chosen):
+        one_step(recipe)
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_every_correction_changes_the_gradient(name):
+    found = one_step(accepted(correction=name, old_logp="recomputed"))
+    assert not torch.equal(found, one_step(accepted(old_logp="recomputed")))
 
 
 @cache

@@ -18,8 +18,8 @@ from __future__ import annotations
 import difflib
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -68,7 +68,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """The method of a name. Raises UnknownMethodError, and ValueError where its module cannot be imported."""
         if _REFERENCE.fullmatch(name):
             return self._referenced(name)
-        others = [point for point in entry_points(group=self.group) if point.name == name]
+        others = [point for point in self._points() if point.name == name]
         if name in self and others and others[0].value.replace(":", ".") != _path(self[name]):
             raise UnknownMethodError(
                 f"{name!r} is a {self.kind} of entrostat and of {_package(others[0])}; write {others[0].value!r} for "
@@ -82,7 +82,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
     def knows(self, name: str) -> bool:
         """Whether `find` has a method of this name, or would import one."""
-        named = {*self, *(point.name for point in entry_points(group=self.group))}
+        named = {*self, *(point.name for point in self._points())}
         return name in named or _REFERENCE.fullmatch(name) is not None
 
     def made(self, name: str, method: T) -> T:
@@ -105,6 +105,9 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     def __len__(self) -> int:
         self._read_homes()
         return len(self._own)
+
+    def _points(self) -> tuple[EntryPoint, ...]:
+        return _read_points(entry_points, self.group)
 
     def _read_homes(self) -> None:
         if self._read:
@@ -146,10 +149,16 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         return method
 
     def _unknown(self, name: str) -> str:
-        names = sorted({*self, *(point.name for point in entry_points(group=self.group))})
+        names = sorted({*self, *(point.name for point in self._points())})
         close = difflib.get_close_matches(name, names, 1)
         meant = f"did you mean {close[0]!r}? " if close else ""
         return f"{name!r} is no {self.kind}; {meant}choose one of {', '.join(names)}, or give MODULE:NAME of your own"
+
+
+@cache
+def _read_points(read: Callable[..., Iterable[EntryPoint]], group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, read once per process: reading opens the metadata of every installed package."""
+    return tuple(read(group=group))
 
 
 def _path(method: Any) -> str:

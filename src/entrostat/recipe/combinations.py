@@ -1,9 +1,9 @@
-"""Which settings of a recipe can be combined: objective, strategy, aggregation, advantage, KL and reweighting.
+"""Which settings of a recipe can be combined: objective, strategy, aggregation, advantage, KL, reweighting, correction.
 
 A recipe is refused if a setting would be recorded but have no effect, or if a method would not be the one that its name
-promises. Each fault is one line: the field, its value, the reason and the remedy. The methods state their own needs:
+promises. Each fault is one line: the field, its value, the other field, and the remedy. The methods state their needs:
 an objective by `Objective.refuses`, `aggregations` and `banded`, a band by `ClipBand.per_token`, a strategy by
-`Strategy.bands`; so a user's method is checked like ours.
+`Strategy.bands`, a correction by `Correction.of_old`; so a user's method is checked like ours.
 """
 
 from __future__ import annotations
@@ -46,37 +46,37 @@ def _objective_and_band(recipe: Recipe) -> Iterator[str]:
     bands = owner.bands() if owner else [objective.rule]
     if (owner or objective.banded) and (reason := objective.refuses(bands)):
         yield (
-            f"control.strategy: got {control.strategy['name']!r}, but objective {name!r} {reason}; set it to null, the "
-            "objective's own band, or change one of the two"
+            f"control.strategy: got {control.strategy['name']!r}, but update.objective {name!r} {reason}; set it to "
+            "null, the objective's own band, or change one of the two"
             if control.strategy
             else f"update.objective: got {name!r}, which {reason}, and control.strategy is null; set a strategy whose "
             "thresholds have a slope, such as id, or set the objective to clip"
         )
     elif control.dual_clip is not None:
         if any(isinstance(band, DualClip) for band in bands):
-            yield f"control.dual_clip: got {control.dual_clip} over a dual clip; set it to null"
+            yield f"control.dual_clip: got {control.dual_clip}, but control.strategy has a dual clip; set it to null"
         elif reason := objective.refuses([DualClip(band, control.dual_clip) for band in bands]):
-            yield f"control.dual_clip: got {control.dual_clip}, but objective {name!r} {reason}; set it to null"
+            yield f"control.dual_clip: got {control.dual_clip}, but update.objective {name!r} {reason}; set it to null"
     if recipe.update.aggregate not in objective.aggregations:
         yield (
-            f"update.aggregate: got {recipe.update.aggregate!r}, but objective {name!r} is a mean over sequences; set "
-            f"{' or '.join(objective.aggregations)}"
+            f"update.aggregate: got {recipe.update.aggregate!r}, but update.objective {name!r} is a mean over "
+            f"sequences; set {' or '.join(objective.aggregations)}"
         )
 
 
 def _advantage(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
     if update.advantage == "w-reinforce" and update.failure_reward != -1:
-        yield "update.failure_reward: got 0 with advantage w-reinforce, which learns from failures; set -1"
+        yield "update.failure_reward: got 0, but update.advantage w-reinforce learns from failures; set it to -1"
     if update.baseline != "none" and not takes_baseline(update.advantage):
         yield (
-            f"update.baseline: got {update.baseline!r}, which advantage {update.advantage!r} does not subtract; set it "
-            "to none, or update.advantage to reinforce"
+            f"update.baseline: got {update.baseline!r}, which update.advantage {update.advantage!r} does not subtract; "
+            "set it to none, or update.advantage to reinforce"
         )
     if recipe.rollout.samples == 1 and not _teaches_alone(recipe):
         yield (
-            f"rollout.samples: got 1, but {update.advantage!r} compares a prompt's completions with each other and "
-            "would learn nothing; raise it, or set update.advantage to reinforce with another baseline"
+            f"rollout.samples: got 1, but update.advantage {update.advantage!r} compares a prompt's completions with "
+            "each other and would learn nothing; raise it, or set update.advantage to reinforce with another baseline"
         )
 
 
@@ -90,8 +90,13 @@ def _penalties(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
     if update.kl_cov and update.objective["name"] != "reinforce":
         yield (
-            f"update.kl_cov: given with objective {update.objective['name']!r}, but KL-Cov replaces the clip; "
+            f"update.kl_cov: given with update.objective {update.objective['name']!r}, but KL-Cov replaces the clip; "
             "set update.objective to reinforce, or kl_cov to null"
+        )
+    if update.kl_cov and recipe.control.strategy:
+        yield (
+            f"control.strategy: got {recipe.control.strategy['name']!r}, but update.kl_cov replaces the clip; set one "
+            "of the two to null"
         )
     if update.kl_cov and update.kl_cov.coefficient == 0:
         yield "update.kl_cov.coefficient: got 0, which adds nothing; raise it, or set update.kl_cov to null"
