@@ -172,12 +172,12 @@ def test_no_page_or_help_kills_by_a_pattern_or_on_any_status():
 
 
 def test_every_failure_that_diagnose_finds_has_a_page_of_its_symptom():
-    from entrostat.diagnosis.detectors.detector import detector
+    from entrostat.diagnosis.detectors.detector import registry
 
     symptoms = script("symptoms")
     told = {kind for symptom in symptoms.SYMPTOMS.values() for kind in symptom.findings}
-    assert told <= set(detector)
-    assert set(detector) - told == {"slow-steps", "clip-saturation", "kl-runaway", "template-collapse"}
+    assert told <= set(registry)
+    assert set(registry) - told == {"slow-steps", "clip-saturation", "kl-runaway", "template-collapse"}
     for symptom in symptoms.SYMPTOMS.values():
         page = symptoms.symptom_page(symptom)
         for remedies in symptom.remedies.values():
