@@ -5,8 +5,8 @@ import json
 import pytest
 from hostile_names import HOSTILE, filled, precious_folder, tree
 
-from entrostat.campaign import Campaign, CampaignTrace, Checkpoint, Naive
-from entrostat.campaign.chain import run_chain
+from entrostat.campaign import Campaign, CampaignTrace, Checkpoint, EarlyStop, Naive
+from entrostat.campaign.chain import campaign_folder, read_lines_of, read_outcome, run_chain
 from entrostat.runs import Run, RunError, Trajectory
 from entrostat.runs.files import folder_digest
 from entrostat.runs.ownership import scratch, seal
@@ -15,14 +15,17 @@ from entrostat.runs.ownership import scratch, seal
 class Counting:
     """An engine whose weights are a number in a file, one more than those it started from."""
 
+    correct = (0, 1)
+
     def run(self, start, plan, decide, record):
         for split in ("select", "report"):
             for step in (0, 1):
-                record.log_eval({"step": step, "split": split, "results": [["t", 2, step]]})
+                record.log_eval({"step": step, "split": split, "results": [["t", 2, self.correct[step]]]})
         before = int((start.path / "weights").read_text())
         first, last = (self.save(record, before + step) for step in (0, 1))
-        curve = Trajectory((0, 1), (0.0, 0.5))
-        return CampaignTrace(curve, curve, Checkpoint(first, 0), Checkpoint(last, 1), Checkpoint(last, 1))
+        curve = Trajectory((0, 1), tuple(c / 2 for c in self.correct))
+        points = Checkpoint(first, 0), Checkpoint(last, 1)
+        return CampaignTrace(curve, curve, points[0], points[curve.peak_step], points[1])
 
     def save(self, record, number):
         folder = scratch(record.checkpoints_dir)
@@ -151,3 +154,39 @@ def test_a_link_to_another_run_is_refused_and_that_run_stays_whole(tmp_path, sta
     with pytest.raises(RunError, match=rf"{link}: is a link"):
         run(chain, start, 2)
     assert tree(other) == before
+
+
+class Falling(Counting):
+    """Stops after its first step and rolls back to its start, whatever its budget."""
+
+    correct = (1, 0)
+
+
+def test_a_campaign_in_two_parts_is_read_as_it_was_written_and_hands_over_the_second(tmp_path, start):
+    """The first part falls and has a step left; the second starts from its hand-over, in a folder within its own."""
+    opened = []
+
+    def again(place):
+        def go_on(outcome, left):
+            opened.append((outcome.handed_over.step, left))
+            return Campaign(Counting(), Naive(steps=1), Run.create(place / "after-roll-back", {}, 0, {}, {}))
+
+        return go_on
+
+    def open_campaign(place, _):
+        return Campaign(Falling(), EarlyStop(steps=2), Run.create(place, {}, 0, {}, {}), again(place))
+
+    [outcome] = run_chain([open_campaign], start, tmp_path / "chain")
+    assert opened == [(0, 1)]
+    place = campaign_folder(tmp_path / "chain", 0)
+    known = read_outcome(place)
+    assert known.trace.end.step == outcome.trace.end.step == 2
+    assert (known.handed_over.step, known.stopped) == (outcome.handed_over.step, outcome.stopped) == (2, False)
+    assert [part.handed_over.path.name for part in known.parts] == [
+        part.handed_over.path.name for part in outcome.parts
+    ]
+    lines = read_lines_of(place, known)
+    assert [line["step"] for line in lines.evals if line["split"] == "select"] == [0, 1, 2]
+    assert [line["kind"] for line in lines.decisions] == ["roll-back", "switch"]
+    assert hand_overs(tmp_path / "chain") == [1]
+    assert not list(place.rglob("weights"))
