@@ -190,3 +190,25 @@ def test_a_campaign_in_two_parts_is_read_as_it_was_written_and_hands_over_the_se
     assert [line["kind"] for line in lines.decisions] == ["roll-back", "switch"]
     assert hand_overs(tmp_path / "chain") == [1]
     assert not list(place.rglob("weights"))
+
+
+def test_a_campaign_that_hands_over_the_weights_it_began_with_leaves_them_where_they_are(tmp_path, start):
+    engines = [Counting(), Falling(), Counting()]
+
+    def opened(number):
+        return lambda place, _: Campaign(engines[number], EarlyStop(steps=1), Run.create(place, {}, 0, {}, {}))
+
+    outcomes = run_chain([opened(number) for number in range(3)], start, tmp_path / "chain")
+    assert [outcome.handed_over.step for outcome in outcomes] == [1, 0, 1]
+    assert outcomes[0].handed_over.path.name == outcomes[1].handed_over.path.name
+    assert hand_overs(tmp_path / "chain") == [2]
+
+
+def test_several_hand_overs_can_be_kept(tmp_path, start):
+    def opened(place, _):
+        return Campaign(Counting(), Naive(steps=1), Run.create(place, {}, 0, {}, {}))
+
+    seen = []
+    run_chain([opened] * 4, start, tmp_path / "chain", kept=2, listener=lambda number, each: seen.append(number))
+    assert sorted(hand_overs(tmp_path / "chain")) == [3, 4]
+    assert seen == [0, 1, 2, 3]

@@ -1,8 +1,10 @@
 """Settings of campaign rules: those that are left out, and the range of each."""
 
+import dataclasses
 import inspect
 
 import pytest
+from values import dataclasses_of
 
 from entrostat.campaign import Care, CareV1, CareV2, Crest, EarlyStop, Naive
 from entrostat.campaign.loop import Schedule
@@ -97,3 +99,11 @@ def test_a_setting_is_accepted_within_its_range_and_refused_by_name_outside(rule
         for value in refused:
             with pytest.raises(ValueError, match=name):
                 rule(**{name: value})
+
+
+@pytest.mark.parametrize("kind", dataclasses_of("entrostat.campaign"), ids=lambda kind: kind.__name__)
+def test_what_was_made_cannot_be_changed(kind):
+    one = object.__new__(kind)
+    for field in dataclasses.fields(kind):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(one, field.name, None)

@@ -1,7 +1,7 @@
 """Each threshold in docs/diagnose.md is where a finding begins: none below it, one above it, dated at the change."""
 
 import math
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
@@ -586,3 +586,12 @@ def test_a_collapse_whose_log_lacks_a_region_blames_those_it_has():
     )
     assert look("entropy-collapse", {"entropy": jump(1, 0.01), "flow_E1": level(20, -1)}).remedies == COLLAPSE
     assert look("entropy-collapse", {"entropy": jump(1, 0.01)}).remedies == COLLAPSE
+
+
+@pytest.mark.parametrize("kind", DETECTOR)
+def test_a_detector_is_made_by_names_and_cannot_be_changed(kind):
+    with pytest.raises(TypeError):
+        type(DETECTOR[kind])(5)
+    for field in fields(DETECTOR[kind]):
+        with pytest.raises(FrozenInstanceError):
+            setattr(DETECTOR[kind], field.name, None)

@@ -1,10 +1,12 @@
 """Settings of objectives, bands and advantages: those that are left out, and the range of each."""
 
+import dataclasses
 import inspect
 import math
 
 import pytest
 import torch
+from values import dataclasses_of
 
 from entrostat.objective import (
     AbcClip,
@@ -173,3 +175,11 @@ def test_each_objective_names_the_aggregations_it_is_defined_for():
         only = ("sequence-mean",) if name in ("sapo", "gspo", "gmpo") else ("token-mean", "sequence-mean", "constant")
         assert named(name).aggregations == only
         assert named(name).compares == (name == "bapo")
+
+
+@pytest.mark.parametrize("kind", dataclasses_of("entrostat.objective"), ids=lambda kind: kind.__name__)
+def test_what_was_made_cannot_be_changed(kind):
+    one = object.__new__(kind)
+    for field in dataclasses.fields(kind):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(one, field.name, None)
