@@ -26,12 +26,17 @@ RIGHT = "def solve(numbers):\n    return [2 * n for n in numbers if n % 2 == 0]\
 WRONG = "def solve(numbers):\n    return numbers\n"
 
 
-def descendants(pid: int) -> list[int]:
-    children: list[int] = []
+def children(pid: int) -> list[int]:
+    found: list[int] = []
     with contextlib.suppress(OSError):
         for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-            children += [int(child) for child in listing.read_text().split()]
-    return children + [below for child in children for below in descendants(child)]
+            found += [int(child) for child in listing.read_text().split()]
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    direct = children(pid)
+    return direct + [below for child in direct for below in descendants(child)]
 
 
 def wait_until(condition, seconds: float = 5.0) -> bool:
@@ -289,13 +294,16 @@ def test_the_code_cannot_bring_about_an_infrastructure_error(judge):
 
 
 def test_closing_leaves_no_process_and_no_descriptor(task):
-    descriptors, processes = os.listdir("/proc/self/fd"), descendants(os.getpid())
+    descriptors, others = os.listdir("/proc/self/fd"), set(children(os.getpid()))
     with CodeGrader(workers=2) as grader:
         grader.grade(
             [(task, RIGHT), (task, "while True: pass\ndef solve(): pass"), (task, "import os; os.abort()")] * 2
         )
+        workers = set(children(os.getpid())) - others
+        own = workers.union(*map(descendants, workers))
+    assert len(own) >= 4
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
-    assert wait_until(lambda: set(descendants(os.getpid())) <= set(processes))
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in own))
 
 
 def test_many_gradings_leave_no_descriptor_behind(grader, task):

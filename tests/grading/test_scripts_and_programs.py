@@ -249,3 +249,79 @@ def test_whole_numbers_of_any_length_are_printed(grader):
     number = "1" + "0" * 6000
     task = ProgramTask("p", "", (Exchange(number, number),), atol=0.0)
     assert grader.grade([(task, "print(int(input()))")])[0].passed
+
+
+RAISES = """
+import json, unittest
+
+class Tests(unittest.TestCase):
+    def test_type(self):
+        with self.assertRaises(ValueError):
+            candidate("x")
+    def test_text(self):
+        with self.assertRaisesRegex(ZeroDivisionError, "by zero"):
+            candidate(0)
+    def test_json(self):
+        with self.assertRaises(json.JSONDecodeError):
+            candidate("json")
+    def test_exit(self):
+        with self.assertRaises(SystemExit):
+            candidate("exit")
+    def test_after(self):
+        self.assertEqual(candidate(2), 0.5)
+
+found = unittest.TestResult()
+unittest.defaultTestLoader.loadTestsFromTestCase(Tests).run(found)
+assert found.wasSuccessful() and found.testsRun == 5, found.failures + found.errors
+"""
+INVERSE = """
+import json, sys
+class Odd(ValueError): pass
+def solve(x):
+    if x == "exit": sys.exit(3)
+    if x == "json": return json.loads("{")
+    if isinstance(x, str): raise Odd("no text")
+    return 1 / x
+"""
+
+
+def test_what_the_code_raises_is_raised_in_the_script(grader):
+    task = ScriptTask("inverse", "", "solve", RAISES)
+    wrong = (
+        INVERSE.replace("raise Odd", "raise KeyError"),
+        INVERSE.replace("1 / x", "1 / (x or 1)"),
+        "def solve(x): return 0.5",
+    )
+    passed, *failed = grader.grade([(task, code) for code in (INVERSE, *wrong)])
+    assert passed.passed, passed
+    assert {verdict.reward for verdict in failed} == {0.0}
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "StopIteration()",
+        "StopAsyncIteration()",
+        "GeneratorExit()",
+        "KeyboardInterrupt()",
+        "__import__('unittest').SkipTest('passed')",
+        "__import__('unittest').case._ShouldStop()",
+        "type('SkipTest', (Exception,), {'__module__': 'unittest.case'})('passed')",
+        "type('Stop', (StopIteration,), {})()",
+        "type('Long', (ValueError,), {'__str__': lambda self: 'x' * 10**7})()",
+        "type('Broken', (ValueError,), {'__str__': lambda self: 1 / 0})()",
+        "ExceptionGroup('passed', [StopIteration()])",
+    ],
+)
+@pytest.mark.parametrize(
+    "script", ["assert all(map(candidate, [1, 2, 3]))", "assert [*map(candidate, [1])] == []", None]
+)
+def test_no_exception_of_the_code_ends_a_test_early(grader, raised, script):
+    script = script or (
+        "import unittest\nclass Tests(unittest.TestCase):\n    def test(self): self.assertEqual(candidate(1), 1)\n"
+        "found = unittest.TestResult()\nunittest.defaultTestLoader.loadTestsFromTestCase(Tests).run(found)\n"
+        "assert found.wasSuccessful()\n"
+    )
+    task = ScriptTask("t", "", "solve", script)
+    verdict = grader.grade([(task, f"def solve(x): raise {raised}")])[0]
+    assert verdict.reward == 0.0, verdict

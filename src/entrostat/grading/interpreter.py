@@ -26,6 +26,7 @@ NOTE_FAILURE = "__entrostat_note_failure__"
 STREAM_FILE = ".{}"
 _REQUEST_LIMIT = 1 << 30
 _PROGRAM = "<solution>"
+_TEST_TOOLS = ("unittest.", "pytest.", "_pytest.")
 
 
 class Conversation:
@@ -69,7 +70,7 @@ def converse(conversation: Conversation) -> None:
         except MemoryError:
             status, text = "memory", "MemoryError"
         except BaseException as error:
-            status, text = "runtime error", f"{type(error).__name__}: {error}"
+            status, text = "raised", wire.encode([list(map(_full_name, type(error).__mro__)), str(error)])
         conversation.say(status, text)
 
 
@@ -81,6 +82,10 @@ def _load(module: types.ModuleType, code: str) -> tuple[str, str]:
         return "syntax error", f"{type(error).__name__}: {error}"
     exec(program, module.__dict__)
     return "loaded", ""
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _call(module: types.ModuleType, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, str]:
@@ -130,7 +135,10 @@ def _judge(conversation: Conversation, script: str, preamble: str, name: str, se
         nonlocal asked
         asked = True
         conversation.say("asks", wire.encode((name, args, kwargs)))
-        return conversation.hear()[1]
+        kind, said = conversation.hear()
+        if kind == "raise":
+            raise _exception(*said)
+        return said
 
     assertions = types.ModuleType("assertions")
     try:
@@ -148,3 +156,21 @@ def _judge(conversation: Conversation, script: str, preamble: str, name: str, se
     if failed:
         return ("refuted" if asked else "unfit"), f"the assertion in line {failed[0]} does not hold"
     return "upheld" if asked else "unfit", ""
+
+
+def _exception(names: list[str], text: str) -> BaseException:
+    """An exception of the first class among `names`, full names of a class and its bases, that is known here.
+
+    It is none that ends an iteration or skips a test without a word: untrusted code chose it.
+    """
+    known = {_full_name(kind): kind for kind in _with_subclasses(Exception)} | {"builtins.SystemExit": SystemExit}
+    for name in names:
+        kind = known.get(name)
+        if kind and not issubclass(kind, StopIteration | StopAsyncIteration) and not name.startswith(_TEST_TOOLS):
+            with contextlib.suppress(TypeError):
+                return kind.__new__(kind, text)
+    return RuntimeError(text)
+
+
+def _with_subclasses(kind: type[BaseException]) -> list[type[BaseException]]:
+    return [kind, *(below for subclass in kind.__subclasses__() for below in _with_subclasses(subclass))]

@@ -74,6 +74,19 @@ class Failure(Exception):  # noqa: N818  (an outcome on its way to a verdict, no
         self.starved = starved
 
 
+class Raised(Failure):
+    """The code raised an exception. text: of its classes' names and its message, as the code's interpreter gave it."""
+
+    def __init__(self, text: str) -> None:
+        said = text
+        with contextlib.suppress(ValueError, RecursionError):
+            match json.loads(text):
+                case [[str(name), *_], str(message)]:
+                    said = f"{name.rpartition('.')[2]}: {message}"
+        super().__init__(Outcome.RUNTIME_ERROR, said[:500])
+        self.text = text
+
+
 class Worker:
     """One fork server. Used by one thread at a time; close() ends its processes.
 
@@ -219,11 +232,18 @@ class Interpreter:
     def judge(self, script: str, preamble: str, name: str, seed: int, answer: Callable[[str], str]) -> None:
         """Run assertions about the function `name`, whose calls `answer` answers; Failure if one does not hold.
 
-        seed: of the script's `random`.
+        What the code raises is raised in the script, which may be a test that it does. seed: of the script's `random`.
         """
+        raised: Raised | None = None
         status, text = self._exchange("judge", wire.encode((script, preamble, name, seed)))
         while status == "asks":
-            status, text = self._exchange("reply", answer(text))
+            try:
+                raised, kind, reply = None, "reply", answer(text)
+            except Raised as exception:
+                raised, kind, reply = exception, "raise", exception.text
+            status, text = self._exchange(kind, reply)
+        if raised and status == "refuted":
+            raise raised
         if status == "unfit":
             raise Failure(Outcome.UNFIT_TASK, f"the assertions cannot be run: {text[:500]}")
         if status != "upheld":
@@ -334,6 +354,8 @@ _OUTCOMES = {
 
 def failure_of(status: str, text: str) -> Failure:
     """What a reply other than the hoped for means; a status that untrusted code made up is a wrong answer."""
+    if status == "raised":
+        return Raised(text)
     return Failure(_OUTCOMES.get(status, Outcome.WRONG), text[:500])
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import pickletools
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import AliasChoices, Field
@@ -23,12 +24,16 @@ _PICKLED_TEXT = "PROTO FRAME UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 PUT
 _LARGEST_TESTS = 1 << 30
 
 
+class NoTestError(TaskError):
+    """A record that holds no test, so that nothing could be graded by it."""
+
+
 class AppsRecord(Published):
     """A record of APPS."""
 
     problem_id: int | str = Field(validation_alias=AliasChoices("problem_id", "id"))
     question: str = ""
-    input_output: str | dict[str, Any]
+    input_output: str | dict[str, Any] = ""
     starter_code: str | None = None
     solutions: str | list[str] | None = None
 
@@ -62,6 +67,31 @@ class TestCase(Published):
     testtype: str = "stdin"
 
 
+def with_tests(
+    task_of: Callable[[str, Record], Task | ProgramTask], placed: Iterable[tuple[str, Record]]
+) -> list[Task | ProgramTask]:
+    """The tasks of records, without those that hold no test (some of APPS do): a warning counts and names these.
+
+    TaskError if no record holds one.
+    """
+    tasks: list[Task | ProgramTask] = []
+    empty: list[NoTestError] = []
+    for where, record in placed:
+        try:
+            tasks.append(task_of(where, record))
+        except NoTestError as error:
+            empty.append(error)
+    if empty and not tasks:
+        raise empty[0]
+    if empty:
+        warnings.warn(
+            f"{len(empty)} of {len(tasks) + len(empty)} records hold no test and are left out; {empty[0]}"
+            + (f"; the last: {empty[-1]}" if len(empty) > 1 else ""),
+            stacklevel=3,
+        )
+    return tasks
+
+
 def apps_task(where: str, given: Record) -> Task | ProgramTask:
     """The task of one record of APPS. Programs compare as in its harness, but in order: that compares sets of lines."""
     record = checked(AppsRecord, given, where)
@@ -69,14 +99,14 @@ def apps_task(where: str, given: Record) -> Task | ProgramTask:
     held = record.input_output
     held = parsed(held, identity, "input_output") if isinstance(held, str) and held else held
     if not held:
-        raise TaskError(f"{where}: record {identity!r}: input_output holds no test")
+        raise NoTestError(f"{where}: record {identity!r}: input_output holds no test")
     if not isinstance(held, dict):
         raise TaskError(
             f"{where}: record {identity!r}: input_output is {str(held)[:60]!r}, where a JSON record is read"
         )
     tests = checked(AppsTests, held, f"{where}: record {identity!r}: input_output")
     if not tests.inputs:
-        raise TaskError(f"{where}: record {identity!r}: input_output holds no test")
+        raise NoTestError(f"{where}: record {identity!r}: input_output holds no test")
     if len(tests.inputs) != len(tests.outputs):
         raise TaskError(
             f"{where}: record {identity!r}: input_output holds {len(tests.inputs)} inputs but not as many outputs"
@@ -144,7 +174,7 @@ def livecodebench_task(where: str, given: Record) -> Task | ProgramTask:
     ]
     tests = [checked(TestCase, test, f"{where}: record {identity!r}: test cases") for test in held]
     if not tests:
-        raise TaskError(f"{where}: record {identity!r}: public_test_cases holds no test")
+        raise NoTestError(f"{where}: record {identity!r}: public_test_cases holds no test")
     starter = record.starter_code or ""
     prompt = record.question_content + (f"\n{starter}" if starter else "")
     level = _level(given, ("easy", "medium", "hard"))

@@ -11,21 +11,37 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from entrostat.tasks.task import TaskError
 
 Record = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 _GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _IDENTITIES = ("task_id", "problem_id", "question_id", "id")
 
 
 class Published(BaseModel):
-    """A record of a published set: the fields that are read, and any others beside them."""
+    """A record of a published set: the fields that are read, and any others beside them.
+
+    null for a field that a record need not have is as if it had none: exports of tables write it so.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, given: Any) -> Any:
+        required = {name for name, field in cls.model_fields.items() if field.is_required()}
+        aliases = {str(alias) for name in required for alias in _spellings(cls.model_fields[name])}
+        return {name: value for name, value in given.items() if value is not None or name in required | aliases}
+
+
+def _spellings(field: FieldInfo) -> list[Any]:
+    return field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else []
 
 
 def records(path: str | Path) -> Iterator[tuple[str, Record]]:
@@ -36,6 +52,11 @@ def records(path: str | Path) -> Iterator[tuple[str, Record]]:
     path = Path(path)
     try:
         content = path.read_bytes()
+        if content.startswith(_PARQUET):
+            raise TaskError(
+                f"{path}: is a Parquet table, where JSON records are read; write it as JSON lines, for example by "
+                f"datasets.load_dataset('parquet', data_files={str(path)!r}, split='train').to_json('tasks.jsonl')"
+            )
         content = gzip.decompress(content) if content.startswith(_GZIP) else content
         text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:

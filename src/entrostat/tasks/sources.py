@@ -30,7 +30,7 @@ from entrostat.tasks.assertions import (
     passes_functions,
     unbound_names,
 )
-from entrostat.tasks.contests import apps_task, livecodebench_task
+from entrostat.tasks.contests import apps_task, livecodebench_task, with_tests
 from entrostat.tasks.evalplus import BigCodeBenchRecord, EvalPlusRecord
 from entrostat.tasks.formats import AnswerTask, ProgramTask, PuzzleTask, ScriptTask
 from entrostat.tasks.own import tasks_from_jsonl as tasks_from_jsonl
@@ -71,14 +71,17 @@ def bigcodebench(path: str | Path) -> list[ScriptTask]:
 
 @task_source("apps")
 def apps(path: str | Path) -> list[Task | ProgramTask]:
-    """APPS: calls where a record names a function (fn_name), programs where it does not."""
-    return [apps_task(where, record) for where, record in records(path)]
+    """APPS: calls where a record names a function (fn_name), programs where it does not.
+
+    Records without a test are left out, with a warning.
+    """
+    return with_tests(apps_task, records(path))
 
 
 @task_source("livecodebench")
 def livecodebench(path: str | Path) -> list[Task | ProgramTask]:
     """LiveCodeBench's code generation: calls of class Solution's method, or programs; public and private tests."""
-    return [livecodebench_task(where, record) for where, record in records(path)]
+    return with_tests(livecodebench_task, records(path))
 
 
 def puzzles(family: str, size: int, seed: int, **settings: Any) -> list[PuzzleTask]:
