@@ -120,6 +120,8 @@ class Slime(Host):
         self.stand_in(self.module.LOSS, policy_loss_function=policy_loss_function, get_responses=get_responses, **names)
         if self.module is miles:
             self.stand_in(miles.RESPONSES, get_responses=get_responses)
+        else:
+            self.stand_in(self.module.LOSS, get_rollout_top_p_logprob_kwargs=None)
         self.monkeypatch.setattr(slime, "_rollout", None)
         names = {"advantage_estimator": "grpo", "use_rollout_logprobs": False, "use_tis": True, "entropy_coef": 0.0}
         self.args = SimpleNamespace(**names, eps_clip=0.2, eps_clip_high=0.2, save=str(self.folder), load=None)

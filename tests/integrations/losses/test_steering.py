@@ -389,6 +389,17 @@ def test_openrlhf_and_skyrl_refuse_a_ratio_that_is_not_a_tokens():
         skyrl.steered_loss(skyrl_loss, control)(None, None, None, config=algorithm)
 
 
+def test_a_loss_that_a_tinker_client_names_is_its_own(start):
+    host = start(SkyRl, {**FOLLOWING, "bonus": {"name": "constant", "value": 0.3}})
+    algorithm = host.worker.cfg.algorithm
+    host.worker.forward_backward(Tokens(), loss_fn="ppo")
+    assert host.coefficients == [0.0, 0.0]
+    list(trained(host, range(2)))
+    assert steering.steering(skyrl.TIER, skyrl.COEFFICIENT, measured=True).step == 2
+    assert host.coefficients[2:] == [0.3] * 4
+    assert (algorithm.use_entropy_loss, algorithm.entropy_loss_coef) == (False, 0.01)  # ours only during the call
+
+
 def test_a_checkpoint_of_skyrl_in_the_cloud_is_refused():
     with pytest.raises(ValueError, match=r"trainer\.ckpt_path is s3://bucket/run"):
         skyrl.state_file("s3://bucket/run")

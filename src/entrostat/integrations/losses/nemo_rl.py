@@ -68,7 +68,7 @@ def _counted(plain: Callable[..., Any], steered: SteeredLoss, save_state: Any) -
             control = steered.control
             if control.follows:
                 metrics = found["all_mb_metrics"]
-                control.add(sum(metrics.pop(ENTROPY)), tokens := sum(metrics.pop(TOKENS)))
+                control.add(sum(metrics.pop(ENTROPY, ())), tokens := sum(metrics.pop(TOKENS, ())))
                 if tokens:
                     metrics["entrostat/entropy"] = [float(control.mean())]
             control.begin_step((control.step or 0) + 1)

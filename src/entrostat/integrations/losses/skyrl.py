@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -76,13 +77,12 @@ def steered_worker(plain: type, control: Steering) -> type:
             self.policy_loss_fn: Any = steered_loss(own, control)
             print(control.description, flush=True)
 
-        def forward_backward(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        def forward_backward(self, data: Any, loss_fn: str | None = None, **kwargs: Any) -> Any:
+            if loss_fn is not None:  # a Tinker client's own
+                return super().forward_backward(data, loss_fn, **kwargs)
             control.begin_step(step(self.scheduler))
-            algorithm = self.cfg.algorithm
-            if control.pays:
-                algorithm.entropy_loss_coef = control.bonus()
-                algorithm.use_entropy_loss = algorithm.entropy_loss_coef > 0
-            answer = super().forward_backward(data, *args, **kwargs)
+            with bonus(self.cfg.algorithm, control):
+                answer = super().forward_backward(data, **kwargs)
             if control.follows and ENTROPY in answer.metrics:
                 control.add(float(answer.metrics[ENTROPY]), 1)
             return answer
@@ -106,6 +106,18 @@ def steered_worker(plain: type, control: Steering) -> type:
 
     Steered.__name__ = Steered.__qualname__ = plain.__name__
     return Steered
+
+
+@contextmanager
+def bonus(algorithm: Any, control: Steering) -> Iterator[None]:
+    """SkyRL's entropy loss with the coefficient of our bonus, if there is one."""
+    own = algorithm.use_entropy_loss, algorithm.entropy_loss_coef
+    if control.pays:
+        algorithm.use_entropy_loss, algorithm.entropy_loss_coef = control.bonus() > 0, control.bonus()
+    try:
+        yield
+    finally:
+        algorithm.use_entropy_loss, algorithm.entropy_loss_coef = own
 
 
 def step(scheduler: Any) -> int:

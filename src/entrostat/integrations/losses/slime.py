@@ -112,8 +112,11 @@ def steered_loss(
         refuse(host, {COEFFICIENT: (args.entropy_coef, (0,))})
         changed[COEFFICIENT] = control.bonus()
     if control.weighs or control.follows:
-        top_p, allgather = getattr(args, "rollout_top_p", 1), getattr(args, "allgather_cp", False)
-        refuse(host, {"rollout_top_p": (top_p, (1,)), "allgather_cp": (allgather, (False,))})
+        refuse(host, {"allgather_cp": (getattr(args, "allgather_cp", False), (False,))})
+        if hasattr(
+            home, "get_rollout_top_p_logprob_kwargs"
+        ):  # this host masks log-probabilities to the rollout's top p
+            refuse(host, {"rollout_top_p": (getattr(args, "rollout_top_p", 1), (1,))})
         stats = statistics(responses, vocabulary_shard(logits.shape[-1], group()), args, batch, logits)
         shares = aggregation(sum_of_sample_mean, stats.logp)
         if control.follows:
