@@ -76,3 +76,17 @@ def test_ranks_agree_with_one_process(ranks: int, tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     run_rank(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+
+
+def test_a_group_of_one_holds_the_whole_vocabulary() -> None:
+    """In this process: the gathering and adding of parts changes nothing where there is only one."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        shard, whole = VocabShard(0, VOCAB, dist.group.WORLD), work(None, slice(None))
+        alone = work(shard, slice(None))
+        sums = torch.randn(6, 5)
+        assert torch.equal(shard.gather(sums), sums[None])
+    finally:
+        dist.destroy_process_group()
+    for name, value in whole.items():
+        torch.testing.assert_close(alone[name], value, rtol=1e-10, atol=1e-13)
