@@ -23,6 +23,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from entrostat.grading import CodeGrader
@@ -82,17 +83,19 @@ def attack_table(python: Path) -> list[dict[str, str]]:
     for executor in EXECUTORS:
         if rival_verdict(python, executor, RIGHT) != "passed":
             raise SystemExit(f"{executor} does not pass a right sample: its verdicts on attacks would say nothing")
-    rows = []
     with CodeGrader(workers=2, timeout=1.0, memory=256 << 20) as grader:
         calls = grader.grade([(TASK, code) for code in attacks.values()])
         scripts = grader.grade([(SCRIPT, code) for code in attacks.values()])
-    for (name, code), call, script in zip(attacks.items(), calls, scripts, strict=True):
-        row = {"attack": name}
-        row |= {executor: rival_verdict(python, executor, code) for executor in EXECUTORS}
-        row |= {"entrostat, calls": str(call.outcome), "entrostat, script": str(script.outcome)}
-        rows.append(row)
+
+    def row_of(number: int) -> dict[str, str]:
+        name, code = list(attacks.items())[number]
+        row = {"attack": name} | {executor: rival_verdict(python, executor, code) for executor in EXECUTORS}
+        row |= {"entrostat, calls": str(calls[number].outcome), "entrostat, script": str(scripts[number].outcome)}
         print(row, flush=True)
-    return rows
+        return row
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(row_of, range(len(attacks))))
 
 
 def cost_of_rival(python: Path, executor: str, count: int) -> tuple[float, float]:
