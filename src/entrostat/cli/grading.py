@@ -93,7 +93,7 @@ def grade(
     memory: Memory = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Run samples of code in isolation and judge them; the same command again goes on where it stopped.
+    """Run samples of code in isolation and judge them; the same command again resumes where it stopped.
 
     Example: entrostat grade samples.jsonl --tasks humaneval --k 1,10
     """
@@ -123,7 +123,7 @@ def evaluate(
     memory: Memory = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Sample a model on a task set and grade what it wrote; the same command again goes on where it stopped.
+    """Sample a model on a task set and grade what it wrote; the same command again resumes where it stopped.
 
     Example: entrostat eval embedded --tasks listcraft --n 8 --k 1,4 --max-new-tokens 48
     """

@@ -31,7 +31,7 @@ class CodeGrader:
     workers: gradings that run at once. timeout: seconds of wall time for one grading, the code's top level and all
     calls together. memory: bytes of address space. output: bytes of one answer's text. disk: bytes of a
     grading's files, a program's input and output among them. isolation: "full" raises
-    IsolationError where the machine refuses a layer, "best-effort" warns once and goes on without it. memo: number of
+    IsolationError where the machine refuses a layer, "best-effort" warns once and continues without it. memo: number of
     verdicts to remember by task content and code, 0 for none; timeouts and infrastructure errors are never
     remembered, and code whose answers vary from run to run keeps its first verdict while it is remembered. packages:
     import names of installed third-party packages that the code may use; all others are hidden. patience: seconds for

@@ -216,7 +216,7 @@ def _without_end_marks(text: str) -> str:
 
 
 def _is_statement(line: str) -> bool:
-    """Whether a line at the margin begins or goes on with a statement, rather than with prose."""
+    """Whether a line at the margin begins or continues a statement, rather than with prose."""
     if _STATEMENT.match(line):
         return True
     return bool(_ONE_LINE_COMPOUND.match(line)) and not _has_neighbours(line)

@@ -1,4 +1,4 @@
-"""Grading a file of samples: verdicts out line by line, so that a run that was interrupted goes on where it stopped."""
+"""Grading a file of samples: verdicts out line by line, so that an interrupted run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def grade_file(
 
     A solution is whole code or a chat answer. A completion is that too if it defines the entry point; else it
     continues the task's prompt, as HumanEval's do. Verdicts go to the file `verdicts` (default: beside the samples,
-    with the suffix .verdicts.jsonl), one line a sample, flushed after each batch; samples that have a line there are
+    with the suffix .verdicts.jsonl), one line per sample, flushed after each batch; samples that have a line there are
     not graded again unless they changed. progress is told (samples done, samples in all).
 
     Raises SamplesError, before anything is graded or written, for a line that is not such a record or names a task that

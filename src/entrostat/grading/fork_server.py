@@ -138,9 +138,9 @@ def _interpret(sandbox: Sandbox, channel: int) -> None:
     try:
         sandbox.seal()
     except (OSError, ValueError) as error:
-        conversation.say("unsealed", str(error))
+        conversation.reply("unsealed", str(error))
         return
-    conversation.say("sealed")
+    conversation.reply("sealed")
     converse(conversation)
 
 

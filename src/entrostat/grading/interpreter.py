@@ -37,13 +37,13 @@ class Conversation:
         self._output_limit = output_limit
         self._nonce = bytes(wire.NONCE_BYTES)
 
-    def hear(self) -> tuple[str, Any]:
+    def receive(self) -> tuple[str, Any]:
         """The next request: its kind, and what it carries."""
         self._nonce, body = wire.receive(self._channel, _REQUEST_LIMIT)
         kind, _, text = body.decode().partition("\n")
         return kind, wire.decode(text)
 
-    def say(self, status: str, text: str = "") -> None:
+    def reply(self, status: str, text: str = "") -> None:
         """Reply with a status word and a text."""
         if len(text) > self._output_limit:
             status, text = "output limit", f"an answer of {len(text)} bytes, where {self._output_limit} are allowed"
@@ -62,7 +62,7 @@ def converse(conversation: Conversation) -> None:
         "judge": lambda request: _judge(conversation, *request),
     }
     while True:
-        kind, request = conversation.hear()
+        kind, request = conversation.receive()
         try:
             status, text = work[kind](request)
         except wire.NotPlainError as error:
@@ -71,7 +71,7 @@ def converse(conversation: Conversation) -> None:
             status, text = "memory", "MemoryError"
         except BaseException as error:
             status, text = "raised", wire.encode([list(map(_full_name, type(error).__mro__)), str(error)])
-        conversation.say(status, text)
+        conversation.reply(status, text)
 
 
 def _load(module: types.ModuleType, code: str) -> tuple[str, str]:
@@ -134,8 +134,8 @@ def _judge(conversation: Conversation, script: str, preamble: str, name: str, se
     def candidate(*args: Any, **kwargs: Any) -> Any:
         nonlocal asked
         asked = True
-        conversation.say("asks", wire.encode((name, args, kwargs)))
-        kind, said = conversation.hear()
+        conversation.reply("asks", wire.encode((name, args, kwargs)))
+        kind, said = conversation.receive()
         if kind == "raise":
             raise _exception(*said)
         return said

@@ -43,12 +43,12 @@ class Done(Exception):
 class Batch:
     def __init__(self):
         self.replies = []
-    def hear(self):
+    def receive(self):
         if len(self.replies) == len(job["requests"]):
             raise Done
         kind, text = job["requests"][len(self.replies)]
         return kind, sys.modules["entrostat.grading.wire"].decode(text)
-    def say(self, status, text=""):
+    def reply(self, status, text=""):
         self.replies.append([status, text])
 
 batch = Batch()

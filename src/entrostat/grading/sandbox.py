@@ -147,7 +147,7 @@ class Sandbox:
         self._tmp = next(tmp for tmp in _TMPS if not any(path.startswith(tmp + "/") for path in self._interpreter))
 
     def enter(self) -> None:
-        """Isolate the fork server, which goes on as a child of this process; this one waits for it and exits."""
+        """Isolate the fork server, which continues as a child of this process; this one waits for it and exits."""
         if self._own_root:
             self._build_root()
         if self._as_root and (reason := _refusal(_list_standard_library)):

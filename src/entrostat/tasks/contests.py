@@ -190,7 +190,7 @@ def livecodebench_task(where: str, given: Record) -> Task | ProgramTask:
 
 
 def _livecodebench_call(test: TestCase, identity: str) -> Call:
-    """One argument a line, as JSON; the output as JSON."""
+    """One argument per line, as JSON; the output as JSON."""
     lines = [line for line in test.input.split("\n") if line.strip()]
     args = tuple(parsed(line, identity, "input") for line in lines)
     return Call(args, parsed(test.output, identity, "output"))
