@@ -127,7 +127,7 @@ def test_a_recipe_names_a_clip_rule_a_part_an_objective_and_an_advantage_of_ones
     }
     other = parse_recipe({"name": "x", **BASE, "update": update})
     assert type(build_objective(other)).__name__ == "Half"
-    with pytest.raises(RecipeError, match=r"control\.strategy: got 'id', but objective 'our_methods:Half' uses"):
+    with pytest.raises(RecipeError, match=r"control\.strategy: got 'id', but update.objective 'our_methods:Half' uses"):
         parse_recipe({"name": "x", **BASE, "update": update, "control": {"strategy": "id"}})
     with pytest.raises(RecipeError, match=r"factr: unknown setting; 'our_methods:Doubled' takes factor"):
         parse_recipe({"name": "x", **BASE, "control": {"parts": [{"name": "our_methods:Doubled", "factr": 3.0}]}})

@@ -77,7 +77,7 @@ def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
         ({}, "recipe: name: missing; add it"),
         ({"name": "x", "evaluation": {"samples": 2}}, "evaluation.pass_at: got 4 with samples 2"),
         ({"name": "x", "rollout": {"prompts": 99}}, "rollout.prompts: got 99, more than tasks.train 48"),
-        ({"name": "x", "rollout": {"samples": 1}}, "rollout.samples: got 1, but 'grpo' compares"),
+        ({"name": "x", "rollout": {"samples": 1}}, "rollout.samples: got 1, but update.advantage 'grpo' compares"),
         (
             {"name": "x", "evaluation": {"pass_at": []}},
             "recipe: evaluation.pass_at: got []; tuple should have at least 1",
@@ -98,7 +98,7 @@ def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
             {"name": "x", "control": {"strategy": {"name": "up"}}},
             "recipe: control.strategy.name: 'up' is no strategy; choose one of abc",
         ),
-        ({"name": "x", "update": {"advantage": "w-reinforce"}}, "update.failure_reward: got 0 with advantage w-rein"),
+        ({"name": "x", "update": {"advantage": "w-reinforce"}}, "update.failure_reward: got 0, but update.advantage w-rein"),
         ({"name": "../x"}, "recipe: name: got '../x'"),
     ],
 )
