@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 import posixpath
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,13 @@ from entrostat.cli import app
 from entrostat.recipe import Recipe, methods
 from entrostat.recipe.reference import keys
 from entrostat.recipe.study import StudyRecipe
-from entrostat.runs.schema import METRICS, Metric
+from entrostat.runs.schema import EVALUATION_FIELDS, METRICS, STEP_FIELDS, Field, Metric
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = (".png", ".csv", ".json", ".yaml")
 PROJECT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md"}
 OTHER_PACKAGES = ("assets", "cli")
+METRICS_PAGE = ROOT / "docs" / "metrics.md"
 
 TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]], str]] = {
     "strategies": (
@@ -210,6 +212,47 @@ def recipe_page() -> str:
     return "\n\n".join([intro, *tables]) + "\n"
 
 
+def metrics_page() -> str:
+    """docs/metrics.md: what a run folder holds, from the schema, between the words of the page that stands."""
+    stands = METRICS_PAGE.read_text()
+    before, after = (
+        stands.partition("## Optimizer steps")[0],
+        "## In the report" + stands.partition("## In the report")[2],
+    )
+    sections = [
+        ("Optimizer steps", "`steps.jsonl`, one line per optimizer step.", STEP_FIELDS),
+        (
+            "Evaluations",
+            "`evals.jsonl`, one line per evaluation of a split, on fixed seeds, so that two steps differ by the policy "
+            "alone.",
+            EVALUATION_FIELDS,
+        ),
+    ]
+    told = [
+        "\n\n".join([f"## {title}", _wrapped(about), *(_field(field) for field in fields)])
+        for title, about, fields in sections
+    ]
+    return before + "\n\n".join([*told, after])
+
+
+def _field(field: Field) -> str:
+    notes = {"Healthy": field.healthy, "Warning": field.warning, "Seen": field.seen}
+    old = f" Earlier versions called it `{field.was}`." if field.was else ""
+    bounds = [
+        f"{metric.record} {_healthy(metric)}" if len(field.holds) > 1 or len(field.metrics) > 1 else _healthy(metric)
+        for metric in field.metrics
+        if metric.healthy
+    ]
+    notes["Sound runs"] = "; ".join(bounds)
+    lines = [_wrapped(f"* **{name}:** {text}", "  ") for name, text in notes.items() if text]
+    heading = ", ".join(f"`{name}`" for name in field.holds)
+    return "\n\n".join([f"### {heading}", _wrapped(field.text + old), *(["\n".join(lines)] if lines else [])])
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 128, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def columns_page() -> str:
     """What is read from a log: each quantity with its unit, its names in hosts' logs, and where sound runs lie."""
     intro = (
@@ -285,3 +328,7 @@ def assets() -> list[Path]:
 def _titled(folder: str) -> list[dict[str, str]]:
     own = [readme for readme in readmes() if readme.parts[len(ROOT.parts)] == folder]
     return [{readme.read_text().partition("\n")[0].lstrip("# "): str(readme.relative_to(ROOT))} for readme in own]
+
+
+if __name__ == "__main__":
+    METRICS_PAGE.write_text(metrics_page())

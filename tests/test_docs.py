@@ -14,8 +14,7 @@ from entrostat.integrations.losses.steering import parse as parse_control
 from entrostat.recipe.loading import parse_as, parse_recipe
 from entrostat.recipe.study import StudyRecipe
 from entrostat.report import PANELS
-from entrostat.runs.lines import EVALUATION, STEP
-from entrostat.runs.schema import METRICS
+from entrostat.runs.schema import EVALUATION, EVALUATION_FIELDS, METRICS, STEP, STEP_FIELDS, under_new_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -77,10 +76,23 @@ def test_every_method_has_its_recipe_its_source_and_its_explanation(name: str):
         assert len(text.split()) > 15, method
 
 
-def test_every_field_of_a_run_folder_is_explained():
-    page = (ROOT / "docs" / "metrics.md").read_text()
+def test_the_page_of_metrics_is_made_from_the_schema():
+    page = site.METRICS_PAGE.read_text()
+    assert page == site.metrics_page(), "run `python scripts/docs_site.py`"
     headings = " ".join(re.findall(r"^### (.*)$", page, re.MULTILINE))
     assert [name for name in {**STEP.fields, **EVALUATION.fields} if f"`{name}`" not in headings] == []
+
+
+def test_a_field_has_one_meaning_and_its_metrics():
+    for fields in (STEP_FIELDS, EVALUATION_FIELDS):
+        names = [name for field in fields for name in field.holds]
+        assert len(names) == len(set(names))
+    told = [metric for field in STEP_FIELDS for metric in field.metrics]
+    assert {metric.record for metric in told} == {
+        metric.record for metric in METRICS.values() if metric.record and metric.record.partition(".")[0] in STEP.fields
+    }
+    assert under_new_names({"step": 1, "kl": 0.5}) == {"step": 1, "kl_old": 0.5}
+    assert under_new_names({"step": 1, "kl": 0.5, "kl_old": 0.25}) == {"step": 1, "kl": 0.5, "kl_old": 0.25}
 
 
 def test_the_names_of_metrics_in_a_run_folder_are_fields_of_its_lines():

@@ -98,7 +98,10 @@ def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
             {"name": "x", "control": {"strategy": {"name": "up"}}},
             "recipe: control.strategy.name: 'up' is no strategy; choose one of abc",
         ),
-        ({"name": "x", "update": {"advantage": "w-reinforce"}}, "update.failure_reward: got 0, but update.advantage w-rein"),
+        (
+            {"name": "x", "update": {"advantage": "w-reinforce"}},
+            "update.failure_reward: got 0, but update.advantage w-rein",
+        ),
         ({"name": "../x"}, "recipe: name: got '../x'"),
     ],
 )

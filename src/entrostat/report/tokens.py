@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from entrostat.runs.lines import is_number
+from entrostat.runs.checks import is_number
 
 
 @dataclass(frozen=True, slots=True)

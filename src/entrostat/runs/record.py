@@ -7,7 +7,7 @@
     samples/         a few completions with their verdicts, one file per step and split
     checkpoints/     written by the engine
 
-`entrostat.runs.lines` lists the fields of a line and what each holds, docs/metrics.md explains them. Only `step` is
+`entrostat.runs.schema` lists the fields of a line and what each holds, docs/metrics.md explains them. Only `step` is
 required of a step line, so that a host writes what it can measure; an evaluation needs step, split and results.
 """
 
@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from entrostat.runs.checks import checked
 from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
 from entrostat.runs.frames import Library, frame
-from entrostat.runs.lines import DECISION, EVALUATION, HEADER, SAMPLE, STEP, checked, under_new_names
 from entrostat.runs.notebook import table
 from entrostat.runs.ownership import whole_number
+from entrostat.runs.schema import DECISION, EVALUATION, HEADER, SAMPLE, STEP, under_new_names
 
 IDENTITY = ("recipe", "seed", "hashes")
 SPLITS = ("train", "select", "report", "ood")

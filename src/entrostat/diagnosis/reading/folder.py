@@ -10,7 +10,7 @@ from entrostat.diagnosis.reading.jsonl import json_object
 from entrostat.diagnosis.reading.log import RawLog, flatten
 from entrostat.diagnosis.reading.text import decoded
 from entrostat.runs import evaluation_error, mean_over_tasks
-from entrostat.runs.lines import under_new_names
+from entrostat.runs.schema import under_new_names
 
 ROLLOUT = ("reward", "length", "truncated", "groups.all_right", "groups.all_wrong")
 
