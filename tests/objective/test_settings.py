@@ -20,6 +20,7 @@ from entrostat.objective import (
 )
 from entrostat.objective.bands import FreeRegion
 from entrostat.objective.clipping import clip_rule
+from entrostat.objective.corrections import Decoupled, Estr, IcePop, Mis, Opsm, SeqMaskTis, Tis
 from entrostat.objective.losses import aggregate, token_weights
 from entrostat.objective.regularisers import adapted_coefficient, kl_cov_penalty, kl_cov_tokens, kl_to_reference
 from entrostat.objective.surrogates import Bapo, CeGppo, Nsr, Sapo, named, objective
@@ -36,6 +37,13 @@ DEFAULTS = {
     Sapo: {"tau_rewarded": 1.0, "tau_punished": 1.05},
     CeGppo: {"punished": 0.75, "rewarded": 1.0},
     Nsr: {"width": 0.1, "keep": 0.5},
+    Tis: {"cap": 2.0, "low": 0.0, "level": "token"},
+    Mis: {"low": 0.0, "high": 3.0, "level": "token"},
+    IcePop: {"low": 0.5, "high": 5.0, "level": "token"},
+    SeqMaskTis: {"low": 0.5, "high": 5.0, "cap": None},
+    Decoupled: {"cap": 5.0},
+    Opsm: {"delta": 1e-4},
+    Estr: {"tau": 1.0, "epsilon": 0.01},
     policy_loss: {"objective": "clip"},
     aggregate: {"mode": "token-mean"},
     token_weights: {"mode": "token-mean"},
@@ -94,6 +102,21 @@ RANGES = [  # a method, what it needs besides, and per setting the values that a
     (Sapo, {}, {"tau_rewarded": ([1e-9], [0.0, NO]), "tau_punished": ([1e-9], [0.0, NO])}),
     (CeGppo, {}, {"punished": ([0.0], [-1e-9, NO]), "rewarded": ([0.0], [-1e-9, NO])}),
     (Nsr, {}, {"width": ([0.0], [-1e-9, NO]), "keep": ([0.0, 1.0], [-1e-9, 1.001, NO])}),
+    (
+        Tis,
+        {},
+        {
+            "low": ([0.0, 1.0], [-1e-9, 1.001]),
+            "cap": ([1.0], [0.999, math.inf, NO]),
+            "level": (["sequence"], ["batch"]),
+        },
+    ),
+    (Mis, {}, {"low": ([0.0, 1.0], [-1e-9, 1.001]), "high": ([1.0], [0.999, math.inf, NO])}),
+    (IcePop, {}, {"low": ([0.0, 1.0], [-1e-9, 1.001]), "high": ([1.0], [0.999, math.inf, NO])}),
+    (SeqMaskTis, {}, {"low": ([0.0, 1.0], [-1e-9, 1.001]), "high": ([1.0], [0.999]), "cap": ([1.0, None], [0.999])}),
+    (Decoupled, {}, {"cap": ([1.0, None], [0.999, NO])}),
+    (Opsm, {}, {"delta": ([0.0], [-1e-9, NO])}),
+    (Estr, {}, {"tau": ([1e-9], [0.0, NO]), "epsilon": ([1e-9], [0.0, NO])}),
     (advantages.EmaBaseline, {}, {"decay": ([0.0, 0.999], [-1e-9, 1.0, NO])}),
     (advantages.quantile, {"rewards": REWARDS}, {"level": ([1e-9, 0.999], [0.0, 1.0, NO])}),
     (advantages.w_reinforce, {"rewards": REWARDS}, {"weight": ([0.0], [-1e-9, NO])}),
@@ -183,3 +206,11 @@ def test_what_was_made_cannot_be_changed(kind):
     for field in dataclasses.fields(kind):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(one, field.name, None)
+
+
+def test_two_of_the_same_settings_are_equal():
+    for name in objective:
+        assert named(name) == named(name)
+        assert hash(named(name)) == hash(named(name))
+    assert Bapo() != Bapo(share=0.4)
+    assert len({Tis(), Tis(), Tis(cap=3.0), Mis(), IcePop(), Decoupled(), Opsm(), Estr(), SeqMaskTis()}) == 8
