@@ -16,6 +16,18 @@ from torch import Tensor
 
 from entrostat.integrations.losses.areal import steered_loss
 
+TOUCHED = {
+    "areal/engine/fsdp_engine.py": (
+        "class FSDPPPOActor(",
+        "def get_version(self)",
+        "def train_batch(self, input_",
+        "def save(self, meta: SaveLoadMeta)",
+        "def load(self, meta: SaveLoadMeta)",
+    ),
+    "areal/engine/megatron_engine.py": ("class MegatronPPOActor(",),
+    "areal/experimental/engine/archon_engine.py": ("class ArchonPPOActor(",),
+    "areal/trainer/ppo/actor.py": ("functools.partial(grpo_loss_fn, eps_clip=self.config.eps_clip,",),
+}
 FIXED: dict[str, Any] = {
     "importance_sampling_level": "token",
     "current_version": 3,

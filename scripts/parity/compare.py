@@ -226,6 +226,6 @@ def differences(theirs: Ran, ours: Ran) -> tuple[float, float, float]:
 
 
 def _gap(a: Any, b: Any) -> float:
-    a, b = (torch.as_tensor(x, dtype=torch.float64) for x in (a, b))
+    a, b = (torch.as_tensor(x, dtype=torch.float64).detach() for x in (a, b))
     same = (a == b) | (a.isnan() & b.isnan())
     return float(torch.where(same, 0.0, (a - b).abs()).max()) if a.numel() else 0.0

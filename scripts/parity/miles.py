@@ -15,6 +15,13 @@ from parity.source import pull
 
 import entrostat.integrations.losses.miles as ours
 
+TOUCHED = {
+    "miles/backends/megatron_utils/model.py": (
+        "custom_before_train_step_hook(args, rollout_id, step_id, model, optimizer, opt_param_scheduler)",
+    ),
+    "miles/backends/training_utils/loss_hub/logit_processors.py": ("parallel_state.tp.group",),
+}
+
 
 def cases(source: Path) -> Iterator[Case]:
     """Those of slime."""

@@ -16,6 +16,18 @@ from torch import Tensor
 
 from entrostat.integrations.losses.nemo_rl import ENTROPY, TOKENS, SteeredLoss
 
+TOUCHED = {
+    "nemo_rl/models/policy/lm_policy.py": ("def train(self, data", "self.cfg = config", "['all_mb_metrics']"),
+    "nemo_rl/models/policy/tq_policy.py": ("def train_from_meta(",),
+    "nemo_rl/algorithms/grpo.py": (
+        "grpo_save_state.total_steps = total_steps + 1",
+        "vars(grpo_save_state)",
+        "metrics.update(train_results['all_mb_metrics'])",
+    ),
+    "nemo_rl/algorithms/loss/interfaces.py": ("LOGIT = 'logit'",),
+    "nemo_rl/algorithms/loss/wrapper.py": ("self.prepare_fn(logits=next_token_logits_slice",),
+    "nemo_rl/utils/checkpoint.py": ("def get_latest_checkpoint_path(self)", "def load_training_info(self"),
+}
 DEFAULTS: dict[str, Any] = {
     "disable_ppo_ratio": False,
     "token_level_loss": True,

@@ -15,6 +15,21 @@ from parity.source import pull
 from entrostat.integrations.losses.openrlhf import SteeredPolicyLoss
 from entrostat.integrations.losses.steering import Steering
 
+TOUCHED = {
+    "openrlhf/cli/train_ppo_ray.py": ("PolicyModelActor",),
+    "openrlhf/trainer/ray/ppo_actor.py": (
+        "class PolicyModelActor(",
+        "def init_model_from_pretrained(",
+        "def save_checkpoint(self, tag, client_states=None",
+        "self.checkpoint_states = states",
+        "self.trainer = ActorPPOTrainer(",
+        "self.args = strategy.args",
+        "self.actor_loss_fn(action_log_probs, old_action_log_probs, advantages, action_mask=",
+        "return_entropy=self.args.actor.entropy_coef is not None",
+        "self.actor_scheduler",
+    ),
+    "openrlhf/models/actor.py": ("class Actor(nn.Module)", "setattr(output, 'entropy', entropy[:, :-1])"),
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain, token mean": {},
     "plain, sequence mean": {"token_level_loss": False},

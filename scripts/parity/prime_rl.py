@@ -19,6 +19,10 @@ from parity.source import install, pull
 
 from entrostat.integrations.losses import prime_rl
 
+TOUCHED = {
+    "src/prime_rl/trainer/ckpt.py": ("class CheckpointManager", "def load(self, step: int"),
+    "src/prime_rl/trainer/rl/loss.py": ("custom_fn(inputs, **kwargs)", "import_object(loss_config.import_path)"),
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "kl_tau": {"kl_tau": 0.1},

@@ -18,6 +18,16 @@ from torch import Tensor
 import entrostat.integrations.losses.roll as ours
 from entrostat.integrations.losses.steering import Steering
 
+TOUCHED = {
+    "roll/pipeline/base_worker.py": (
+        "def train_step(self, data: DataProto)",
+        "self.strategy.train_step(batch=backward_batch, loss_func=self.loss_func)",
+    ),
+    "roll/distributed/executor/worker.py": ("tp_size: int", "cp_size: int", "self.rank_info = RankInfo("),
+    "roll/distributed/strategy/strategy.py": ("def op_compute_entropy(self, logits: torch.Tensor, attention_mask",),
+    "roll/pipeline/rlvr/rlvr_pipeline.py": ("batch.meta_info['global_step'] = global_step",),
+    "roll/configs/base_config.py": ("output_dir: str", "resume_from_checkpoint"),
+}
 DEFAULTS: dict[str, Any] = {
     "loss_agg_mode": "seq-mean-token-mean",
     "importance_sampling": "token",

@@ -17,6 +17,35 @@ from parity.source import pull
 
 from entrostat.integrations.losses.skyrl import steered_loss
 
+TOUCHED = {
+    "skyrl/backends/skyrl_train/workers/worker.py": (
+        "self.policy_loss_fn: Callable = PolicyLossRegistry.get(",
+        "def forward_backward(self, data: TrainingInputBatch, loss_fn: Optional[str]=None",
+        "current_loss_fn(action_log_probs, old_action_log_probs, advantages, config=loss_config, loss_mask=loss_mask,",
+        "if self.cfg.algorithm.use_entropy_loss",
+        "entropy * self.cfg.algorithm.entropy_loss_coef",
+        "'policy_entropy': entropy.item()",
+        "def save_checkpoint(self, ckpt_dir: str",
+        "def load_checkpoint(self, ckpt_dir: str",
+    ),
+    "skyrl/backends/skyrl_train/workers/fsdp/fsdp_worker.py": (
+        "class FSDPPolicyWorkerBase(",
+        "PolicyWorker = ray.remote(num_gpus=1)(FSDPPolicyWorkerBase)",
+    ),
+    "skyrl/backends/skyrl_train/workers/megatron/megatron_worker.py": (
+        "class MegatronPolicyWorkerBase(",
+        "PolicyWorker = ray.remote(num_gpus=1)(MegatronPolicyWorkerBase)",
+        "policy_loss_fn=self.policy_loss_fn",
+        "self.scheduler: OptimizerParamScheduler",
+    ),
+    "skyrl/backends/skyrl_train/workers/megatron/megatron_model_wrapper.py": (
+        "current_loss_fn(action_log_probs, old_action_log_probs, advantages, config=loss_config, loss_mask=loss_mask,",
+        "entropy_for_loss * loss_config.entropy_loss_coef",
+        "'policy_entropy': entropy.detach().item()",
+    ),
+    "skyrl/backends/skyrl_train/distributed/megatron/megatron_strategy.py": ("scheduler.step(1)",),
+    "skyrl/train/entrypoints/main_base.py": ("class BasePPOExp", "import CriticWorker, PolicyWorker, RefWorker"),
+}
 CORRECTION: dict[str, Any] = {
     "tis_ratio_type": None,
     "token_tis_ratio_clip_high": 1.1,

@@ -20,6 +20,15 @@ from torch import Tensor
 import entrostat.integrations.losses.slime as ours
 from entrostat.integrations.losses.steering import Steering
 
+TOUCHED = {
+    "slime/backends/megatron_utils/model.py": (
+        "custom_before_train_step_hook(args, rollout_id, step_id, model, optimizer, opt_param_scheduler)",
+    ),
+    "slime/backends/megatron_utils/loss.py": (
+        "mpu.get_tensor_model_parallel_group()",
+        "with_entropy_grad = with_entropy and getattr(args, 'entropy_coef', 0.0) != 0",
+    ),
+}
 PROMPT = 3
 DEFAULTS: dict[str, Any] = {
     "rollout_temperature": 1.0,

@@ -56,3 +56,16 @@ def install(name: str, **attributes: Any) -> ModuleType:
                 setattr(sys.modules[".".join(parts[: end - 1])], parts[end - 1], sys.modules[path])
     vars(sys.modules[name]).update(attributes)
     return sys.modules[name]
+
+
+def absent(source: Path, touched: dict[str, tuple[str, ...]]) -> list[str]:
+    """What an adapter touches of a host besides its loss, and the checkout does not have.
+
+    touched: file of the checkout -> pieces of its code, as `ast.unparse` writes them.
+    """
+    found = []
+    for name, pieces in touched.items():
+        file = source / name
+        code = ast.unparse(ast.parse(file.read_text(encoding="utf-8"))) if file.exists() else ""
+        found += [f"{name}: {piece}" for piece in pieces if piece not in code]
+    return found

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 from parity import openrlhf
 from parity.compare import compare
-from parity.source import pull
+from parity.source import absent, pull
 
 from entrostat.integrations.losses.openrlhf import SteeredPolicyLoss
 
@@ -119,3 +119,18 @@ def test_another_loss_is_seen(checkout, monkeypatch, broken, controls):
 def test_a_name_that_the_host_no_longer_has_is_an_error(checkout):
     with pytest.raises(KeyError, match=r"loss\.py does not define renamed"):
         pull(checkout / "openrlhf" / "models" / "loss.py", "PolicyLoss renamed", "openrlhf.models.loss")
+
+
+def test_a_place_that_the_host_no_longer_has_is_named(checkout):
+    touched = {
+        "openrlhf/models/loss.py": (
+            "class PolicyLoss(nn.Module)",
+            "def forward(self,  log_probs",
+            "policy_loss_type = 'ppo'",
+        ),
+        "openrlhf/models/gone.py": ("class Actor",),
+    }
+    assert absent(checkout, touched) == [
+        "openrlhf/models/loss.py: def forward(self,  log_probs",
+        "openrlhf/models/gone.py: class Actor",
+    ]
