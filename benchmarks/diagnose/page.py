@@ -75,7 +75,7 @@ def sum_table(real: Results, on_real: dict[str, Choice], made: Results, on_made:
         if tool not in ALONE:
             cells = _real_cells(real[tool, choice.setting], choice.critical)
             point = points[tool, on_made[tool]]
-            lines.append((tool, cells[0], cells[1], cells[3], cells[4], share(point.clear), share(point.alarmed)))
+            lines.append((tool, cells[0], cells[2], cells[4], cells[6], share(point.clear), share(point.alarmed)))
     logs = ("public logs", "own logs", "made to order")
     return table(("tool", *(f"{name}: {part}" for name in logs for part in ("found", "alarmed"))), lines)
 
@@ -90,7 +90,7 @@ def real_table(real: Results, on_real: dict[str, Choice]) -> str:
         first = Choice(next(setting for name, setting in real if name == tool))
         for each in (choice,) if tool in (OURS, CONTROL) else dict.fromkeys((first, choice)):
             lines.append((tool, str(each), *_real_cells(real[tool, each.setting], each.critical)))
-    parts = ("found", "healthy alarmed", "healthy, withdrawn")
+    parts = ("found", "rows late", "healthy alarmed", "healthy, withdrawn")
     return table(("tool", "setting", *(f"{part}, {where}" for where in ("public", "own") for part in parts)), lines)
 
 
@@ -98,9 +98,10 @@ def _real_cells(rows: list[Row], critical: bool) -> list[str]:
     cells = []
     for collection in ("public", "own"):
         own = of(rows, collection=collection)
-        healthy = of(own, label="healthy")
+        healthy, failing = of(own, label="healthy"), of(own, label="collapsed")
         cells += [
-            share(found_real(row, critical) for row in of(own, label="collapsed")),
+            share(found_real(row, critical) for row in failing),
+            middle([row["delay_rows"] for row in failing if found_real(row, critical)]),
             share(alarmed_real(row, critical) for row in healthy),
             count(row["withdrawn"] for row in healthy),
         ]
@@ -146,13 +147,14 @@ def source_table(rows: list[Row]) -> str:
         lines.append(
             (
                 source,
+                count(row["read"] for row in own),
                 count(found_real(row) for row in of(own, label="collapsed")),
                 count(alarmed_real(row) for row in healthy),
                 count(row["withdrawn"] for row in healthy),
                 len(of(own, label="unclear")),
             )
         )
-    return table(("source", "found", "healthy alarmed", "healthy, withdrawn", "not counted"), lines)
+    return table(("source", "read", "found", "healthy alarmed", "healthy, withdrawn", "not counted"), lines)
 
 
 # --- logs made to order ---
@@ -168,11 +170,13 @@ def severity_table(made: Results, on_made: dict[str, Choice]) -> str:
             rows = of(made[tool, PLAIN], kind=kind)
             each = [[row["found"] for row in rows if low <= row["severity"] <= high] for low, high in BINS.values()]
             cells += [*map(count, each[:-1]), share(each[-1])]
+            if tool == OURS:
+                cells.append(count(row["live"] for row in rows if row["severity"] >= CLEAR[0]))
         for tool, choice in others.items():
             rows = of(made[tool, choice.setting], kind=kind)
             cells.append(count(found_made(row, choice.critical) for row in rows if row["severity"] in CLEAR))
         lines.append((kind, failure.at_one, *cells))
-    head = [f"{name}, {part}" for name in (OURS, "rules") for part in BINS]
+    head = [*(f"{OURS}, {part}" for part in BINS), "at some time, .7 to 1", *(f"rules, {part}" for part in BINS)]
     head += [f"{name_of(tool)} ({choice}), .7 and 1" for tool, choice in others.items()]
     return table(("failure", "at severity 1", *head), lines)
 
