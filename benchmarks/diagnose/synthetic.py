@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from real import Truth
+from scipy.signal import lfilter
 from tools import Rows
 
 Array = np.ndarray
@@ -58,12 +59,9 @@ def smooth_step(x: Array, start: float, width: float) -> Array:
 
 def coloured(rng: np.random.Generator, n: int, lasting: float) -> Array:
     """Noise of unit variance whose correlation from row to row is `lasting`."""
-    white = rng.normal(size=n)
-    out = np.empty(n)
-    out[0] = white[0]
-    for i in range(1, n):
-        out[i] = lasting * out[i - 1] + np.sqrt(1 - lasting**2) * white[i]
-    return out
+    fresh = rng.normal(size=n) * np.sqrt(1 - lasting**2)
+    fresh[0] /= np.sqrt(1 - lasting**2)
+    return lfilter([1.0], [1.0, -lasting], fresh)
 
 
 def _length_drawn(rng: np.random.Generator) -> tuple[int, int]:

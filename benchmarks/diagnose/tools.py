@@ -7,6 +7,8 @@ packages are in `rivals.py`.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -95,31 +97,33 @@ def entrostat(strictness: float = 1.0, kinds: Iterable[str] | None = None) -> To
 # --- rules of one line ---
 
 
+FEW = 5
+
+
 @dataclass(frozen=True)
 class Past:
-    """The values of one quantity so far: the first few, the last few, all."""
+    """The values of one quantity so far, judged by the first five, the last five, and the best mean of five."""
 
-    values: np.ndarray
-    few: int = 5
+    values: list[float]
 
     @property
     def first(self) -> float:
-        return float(np.median(self.values[: self.few]))
+        return statistics.median(self.values[:FEW])
 
     @property
     def now(self) -> float:
-        return float(np.median(self.values[-self.few :]))
+        return statistics.median(self.values[-FEW:])
 
     @property
     def growth(self) -> float:
         """Now over first; infinite where the quantity was 0 at first, 1 where it is still."""
-        return self.now / self.first if self.first > 0 else (np.inf if self.now > 0 else 1.0)
+        return self.now / self.first if self.first > 0 else (math.inf if self.now > 0 else 1.0)
 
     @property
     def fallen(self) -> float:
-        """The share of the best mean of a few values that the last few have lost; of the range for signed values."""
-        means = np.convolve(self.values, np.ones(self.few) / self.few, "valid")
-        least = 0.0 if self.values.min() >= 0 else means.min()
+        """The share of the best mean of five values that the last five have lost; of the range for signed values."""
+        means = np.convolve(self.values, np.ones(FEW) / FEW, "valid")
+        least = 0.0 if min(self.values) >= 0 else means.min()
         return float((means.max() - means[-1]) / max(means.max() - least, 1e-9))
 
 
@@ -152,15 +156,15 @@ def rules(strictness: float = 1.0, kinds: Iterable[str] = (*RULES, "not-finite")
 
         def shown(values: Mapping[str, float]) -> dict[str, str]:
             for name, value in with_clip(values).items():
-                if np.isfinite(value):
+                if math.isfinite(value):
                     past.setdefault(name, []).append(value)
             found = {}
             for kind in wanted & RULES.keys():
                 names, rule = RULES[kind]
                 series = next((past[name] for name in names if name in past), [])
-                if len(series) >= 10 and rule(Past(np.array(series)), strictness):
+                if len(series) >= 10 and rule(Past(series), strictness):
                     found[kind] = "critical"
-            if "not-finite" in wanted and any(not np.isfinite(values.get(name, 0.0)) for name in BROKEN):
+            if "not-finite" in wanted and any(not math.isfinite(values.get(name, 0.0)) for name in BROKEN):
                 found["not-finite"] = "critical"
             return found
 
