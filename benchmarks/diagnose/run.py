@@ -27,7 +27,7 @@ import early
 import page
 import real
 import rivals
-from shares import name_of
+from shares import PLAIN, name_of
 from tables import read_rows, write_rows
 from tools import Tool, entrostat, rules
 
@@ -46,10 +46,10 @@ def keep(path: Path, rows: list[Row], same: Sequence[str]) -> None:
 
 
 def ours() -> list[tuple[str, str, Tool]]:
-    """(name, setting, tool): ours and the rules at every strictness, and two rules by themselves."""
+    """(name, setting, tool): ours, the rules, and two of these by themselves."""
     return [
-        *(("entrostat", f"strictness {m:g}", entrostat(m)) for m in curves.STRICTNESS),
-        *(("one-line rules", f"strictness {m:g}", rules(m)) for m in curves.STRICTNESS),
+        ("entrostat", PLAIN, entrostat()),
+        ("one-line rules", PLAIN, rules()),
         *(("entropy alone", f"below {x:g} of its start", rules(-math.log10(x), ["entropy-collapse"])) for x in ENTROPY),
         *(("score alone", f"{x:.0%} below its peak", rules(x / 0.2, ["rise-then-fall"])) for x in FALLS),
     ]
