@@ -52,7 +52,7 @@ STRICTNESS: dict[str, dict[str, str]] = {
     "truncation": {"limit": "times", "rise": "times"},
     "length-degeneration": {"growth": "power"},
     "slow-steps": {"factor": "power"},
-    "rise-then-fall": {"share": "times", "certain": "times"},
+    "rise-then-fall": {"share": "times", "chance": "power"},
     "divergence": {"share": "times", "gain": "times"},
     "repetition": {"limit": "times", "rise": "times"},
     "template-collapse": {"still": "over", "spent": "over"},
