@@ -253,6 +253,7 @@ def test_what_a_host_cannot_do_is_refused_by_name():
         ("strategy: id\n", "total_steps is None; give the host's training steps"),
         ("strategy: id\ntotal_steps: 0\n", "total_steps is 0"),
         ("strategy: {name: idd}\ntotal_steps: 5\n", "idd"),
+        ("strategy: id\ntotal_steps: 5\nextended: 9\n", "extended is 9; give true or false"),
         ("reweighting: {name: 80-20}\ntotal_steps: 5\n", "80-20"),
         ("- 1\n", "not a mapping"),
     ],
@@ -310,6 +311,15 @@ def test_micro_batches_and_ranks_add_up_and_padding_does_not_count(monkeypatch):
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.add_(other))
     control.begin_step(1)
     assert control.controller.metrics()["entropy"] == pytest.approx(16 / 5)
+
+
+def test_a_run_of_another_length_resumes_only_if_it_is_extended():
+    control = {"strategy": {"name": "od"}, "total_steps": 4}
+    state = parse(control, "file", "B").state_dict()
+    parse(control, "file", "B").load_state_dict(state)
+    with pytest.raises(ValueError, match="total_steps is 8, but the resumed run had 4"):
+        parse({**control, "total_steps": 8}, "file", "B").load_state_dict(state)
+    parse({**control, "total_steps": 8, "extended": True}, "file", "B").load_state_dict(state)
 
 
 def test_a_state_file_is_whole_or_not_there(tmp_path):

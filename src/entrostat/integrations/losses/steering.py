@@ -8,6 +8,7 @@ that every worker process reads; its keys are those of a recipe's section `contr
     reweighting: {name: polarity-aware}
     bonus: {name: adaptive, target: 0.2}
     total_steps: 400                   # the host's own training steps
+    extended: true                     # a resumed run had another number of steps; false by default
 
 What works depends on what the host hands over, its tier: A ln p of the tokens; B also their entropy; C their logits.
 """
@@ -33,7 +34,7 @@ from entrostat.tokens import TokenStats, VocabShard
 
 CONTROL = "ENTROSTAT_CONTROL"
 PARTS = ("strategy", "reweighting", "bonus", "parts", "ema")
-KEYS = (*PARTS, "total_steps")
+KEYS = (*PARTS, "total_steps", "extended")
 
 Threshold = float | Tensor
 Tier = Literal["A", "B", "C"]
@@ -59,7 +60,7 @@ class Steering:
     every micro-batch, and `record` of its entropy.
     coefficient: the host's setting that a bonus becomes, None if it has none. measured: the mean entropy of every step
     is known, by default from tier B on. host_band: the thresholds stay those of the host, because no strategy was
-    chosen.
+    chosen. extended: a state of a run with another number of steps is accepted.
     Raises ValueError for a part that needs more than the tier hands over, and for a band that clips differently from
     PPO's pessimistic minimum, which is what the hosts compute.
     """
@@ -72,8 +73,10 @@ class Steering:
         *,
         measured: bool | None = None,
         host_band: bool = False,
+        extended: bool = False,
     ) -> None:
-        self.controller, self.tier, self.coefficient, self.host_band = controller, tier, coefficient, host_band
+        self.controller, self.tier, self.coefficient = controller, tier, coefficient
+        self.host_band, self.extended = host_band, extended
         self.measured = tier != "A" if measured is None else measured
         refuse_bands((controller.rule(), *controller.strategy.bands()))
         for part in controller.parts:
@@ -193,8 +196,10 @@ class Steering:
         return {"step": self.step, "controller": self.controller.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`."""
-        self.controller.load_state_dict(state["controller"])
+        """Continue from a `state_dict`. Raises ValueError if it is of other parts, or of another number of steps unless
+        `extended`.
+        """
+        self.controller.load_state_dict(state["controller"], extended=self.extended)
         self.step = state["step"]
         self._sums.zero_()
 
@@ -246,14 +251,18 @@ def parse(
     steps = settings.get("total_steps")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"{origin}: total_steps is {steps!r}; give the host's training steps, at least 1")
+    if not isinstance(settings.get("extended", False), bool):
+        raise ValueError(f"{origin}: extended is {settings['extended']!r}; give true or false")
     control = {key: settings[key] for key in PARTS if settings.get(key) is not None}
     try:
         recipe = parse_recipe({"name": "host", "campaign": {"steps": steps}, "control": control}, origin=origin)
     except RecipeError as error:
         raise ValueError(str(error)) from error
     try:
-        controller, own = build_controller(recipe), "strategy" in control
-        return Steering(controller, tier, coefficient, measured=measured, host_band=not own)
+        own, extended = "strategy" in control, settings.get("extended", False)
+        return Steering(
+            build_controller(recipe), tier, coefficient, measured=measured, host_band=not own, extended=extended
+        )
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from error
 
