@@ -132,6 +132,10 @@ def test_any_text_is_answered(text):
         "solve=",
         "import a,",
         "\u00a0",
+        "1 | def solve(x):\n",
+        '{"a": "def solve(x):\\n 1"}, ',
+        "from __future__ import a\n",
+        "&lt;]]>",
     ],
 )
 def test_the_cost_of_hostile_text_does_not_grow_with_the_square_of_its_length(piece):
