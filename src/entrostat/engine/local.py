@@ -28,7 +28,7 @@ from entrostat.engine.seeds import derived_seed
 from entrostat.engine.token_record import token_records
 from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader, Verdict
-from entrostat.recipe import Recipe, build_controller
+from entrostat.recipe import Recipe, RecipeError, build_controller
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run
 from entrostat.tasks.sources import AnyTask
@@ -42,6 +42,10 @@ class LocalEngine:
     """
 
     def __init__(self, recipe: Recipe, tasks: TaskSplits, grader: CodeGrader, listener: Listener | None = None) -> None:
+        if recipe.engine_arguments:
+            raise RecipeError(
+                f"engine_arguments: got {list(recipe.engine_arguments)}, and engine embedded reads none; remove them"
+            )
         self.recipe = recipe
         self.tasks = tasks
         self.grader = grader

@@ -285,7 +285,10 @@ class Recipe(Section):
     threads: Positive | None = None
     """Torch's CPU threads; null leaves torch's own choice. Traces are equal bit for bit with equal threads."""
     engine: str = Field(default="embedded", min_length=1)
-    """The trainer: `embedded`, the package's own; `trl`; or one that another package adds (`engine.registry`)."""
+    """The trainer: `embedded`, the package's own; `trl`; `verl`; or one of another package (`engine.registry`)."""
+    engine_arguments: tuple[str, ...] = ()
+    """`verl`: settings that no key of a recipe describes, as on verl's command line: `trainer.n_gpus_per_node=8`. Other
+    engines read none."""
     policy: PolicyRecipe = PolicyRecipe()
     tasks: TasksRecipe = TasksRecipe()
     rollout: RolloutRecipe = RolloutRecipe()

@@ -137,6 +137,7 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
     """Raise RecipeError, with the field, its value and the allowed ones, if TRL would not follow the recipe."""
     update, control = recipe.update, recipe.control
     allowed: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "engine_arguments": (recipe.engine_arguments, ((),)),
         "update.advantage": (update.advantage, tuple(SCALED_BY)),
         "update.objective": (update.objective["name"], tuple(dict.fromkeys(name for name, _ in LOSSES))),
         "update.aggregate": (

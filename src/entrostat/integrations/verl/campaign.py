@@ -2,7 +2,8 @@
 
 It is one more logger of verl's `Tracking`, which is called for every step once its weights are in the rollout.
 Evaluations are verl's own `_validate` over rows of the validation set, those whose extra_info.split is "select",
-"report" or, if there are any, "ood"; a row's task is its data_source and extra_info.index.
+"report" or, if there are any, "ood"; a row's task is its extra_info.task, or without one its data_source and
+extra_info.index.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def tasks_of_splits(dataset: Any) -> dict[str, list[tuple[str, int]]]:
         item = dataset[row]
         split = item["extra_info"].get("split")
         if split in splits:
-            splits[split].append((f"{item.get('data_source', 'unknown')}/{item['extra_info'].get('index')}", row))
+            about = item["extra_info"]
+            name = about.get("task") or f"{item.get('data_source', 'unknown')}/{about.get('index')}"
+            splits[split].append((name, row))
     for split, tasks in splits.items():
         if not tasks and split in NEEDED:
             raise ValueError(f"data.val_files has no row with extra_info.split {split!r}; a campaign needs both splits")

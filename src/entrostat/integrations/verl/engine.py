@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from entrostat.campaign import CampaignTrace, Checkpoint
 from entrostat.campaign.checkpoints import STATE_FILE, Keeper, verify
-from entrostat.campaign.engine import Order, Plan, Progress
+from entrostat.campaign.engine import Listener, Order, Plan, Progress
 from entrostat.campaign.loop import CampaignLoop, Schedule
 from entrostat.campaign.stopping import at_least_one
 from entrostat.errors import EntrostatError
@@ -39,6 +39,7 @@ from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
 from entrostat.runs import Run, RunError
 from entrostat.runs.ownership import claim, remove, scratch, seal, sweep
 
+MODULES = "VERL_USE_EXTERNAL_MODULES"
 DRIVER = ("-m", "verl.trainer.main_ppo")
 PART = f"{__package__}.campaign"
 CONTENTS = ("model", "optimizer", "extra")
@@ -58,10 +59,11 @@ class VerlEngine:
     They set data, batch, lengths, learning rate, trainer mode and so on; the campaign's own settings follow them
     (see `overrides`). A step is one of verl's training steps, which may hold several optimizer steps.
 
-    every, report: see `entrostat.campaign.loop.Schedule`. save_every: steps between verl's checkpoints.
-    modules: further modules for verl to load. passing: lowest `acc` of a completion that passed, or reward if the
-    reward function gives no acc. host: the address to listen on; the name in the cluster if Ray may put verl's
-    driver on another machine. driver: what Python runs.
+    every, report: see `entrostat.campaign.loop.Schedule`. save_every: verl's training steps between its checkpoints.
+    optimizer_steps: what one of verl's training steps counts as in plan, record and `every`. listener: called with
+    every line as it is written. modules: modules for verl to load, beside those of VERL_USE_EXTERNAL_MODULES.
+    passing: lowest `acc` of a completion that passed, or reward if the reward function gives no acc. host: the address
+    to listen on; the name in the cluster if Ray may put verl's driver on another machine. driver: what Python runs.
     ValueError: every or save_every below 1, or another report.
     """
 
@@ -76,16 +78,29 @@ class VerlEngine:
         passing: float = 1.0,
         host: str = "127.0.0.1",
         driver: Sequence[str] = DRIVER,
+        optimizer_steps: int = 1,
+        listener: Listener | None = None,
     ) -> None:
         refuse_trl_beside_verl()
         at_least_one("save_every", save_every)
+        at_least_one("optimizer_steps", optimizer_steps)
+        self.counted, self.listener = optimizer_steps, listener
         self.arguments, self.schedule, self.save_every = tuple(arguments), Schedule(every, report), save_every
-        self.modules, self.passing, self.host, self.driver = (*modules, PART), passing, host, tuple(driver)
+        given = [name for name in os.environ.get(MODULES, "").split(",") if name]
+        self.modules = tuple(dict.fromkeys([*modules, *given, PART]))
+        self.passing, self.host, self.driver = passing, host, tuple(driver)
 
     def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
-        """See `Engine.run`. VerlError: verl's process failed. CheckpointError: the start is corrupt."""
+        """See `Engine.run`. VerlError: verl's process failed. CheckpointError: the start is corrupt. ValueError: the
+        plan's budget is no multiple of `optimizer_steps`.
+        """
+        if plan.budget % self.counted:
+            raise ValueError(
+                f"plan: budget is {plan.budget} optimizer steps, and one of verl's training steps has {self.counted}; "
+                f"give a multiple of {self.counted}"
+            )
         home = record.path / "verl"
-        loop = CampaignLoop(record, plan, decide, self.schedule)
+        loop = CampaignLoop(record, plan, decide, self.schedule, self.listener)
         if not loop.finished:
             verify(start)
             home.mkdir(exist_ok=True)
@@ -99,20 +114,20 @@ class VerlEngine:
         return loop.trace()
 
     def overrides(self, start: Path, plan: Plan, home: Path, resume: int | None) -> dict[str, Any]:
-        """What the campaign sets in verl's configuration; resume: the step of verl's checkpoint to resume from."""
-        steps = max(plan.budget, 1)
+        """What the campaign sets in verl's configuration; resume: the step to resume from."""
+        steps = max(plan.budget // self.counted, 1)
         resumed = {"trainer.resume_mode": "disable"}
         if resume is not None:
             resumed = {
                 "trainer.resume_mode": "resume_path",
-                "trainer.resume_from_path": _quoted(home / "checkpoints" / f"global_step_{resume}"),
+                "trainer.resume_from_path": quoted(_checkpoint(home, resume // self.counted)),
             }
         checkpoint = "actor_rollout_ref.actor.checkpoint"
         return {
-            "actor_rollout_ref.model.path": _quoted(start),
+            "actor_rollout_ref.model.path": quoted(start),
             "trainer.total_training_steps": steps,
             "trainer.total_epochs": steps,
-            "trainer.default_local_dir": _quoted(home / "checkpoints"),
+            "trainer.default_local_dir": quoted(home / "checkpoints"),
             **resumed,
             "trainer.save_freq": -1,
             "trainer.test_freq": -1,
@@ -121,20 +136,22 @@ class VerlEngine:
             "trainer.max_critic_ckpt_to_keep": "null",
             f"{checkpoint}.save_contents": f"[{','.join(SAVED)}]",
             f"{checkpoint}.load_contents": f"[{','.join(CONTENTS)}]",
-            "hydra.run.dir": _quoted(home / "hydra"),
-            "++ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES": _quoted(",".join(self.modules)),
-            "+trainer.entrostat_campaign.address": _quoted(home / "address.json"),
+            "hydra.run.dir": quoted(home / "hydra"),
+            f"++ray_kwargs.ray_init.runtime_env.env_vars.{MODULES}": quoted(",".join(self.modules)),
+            "+trainer.entrostat_campaign.address": quoted(home / "address.json"),
             "+trainer.entrostat_campaign.rate": plan.rate,
             "+trainer.entrostat_campaign.passing": self.passing,
         }
 
     def _train(self, start: Checkpoint, plan: Plan, loop: CampaignLoop, home: Path) -> None:
-        resume = loop.resume.step if loop.resume and _checkpoint(home, loop.resume.step).exists() else None
-        _forget_but(home, resume)
+        resume = loop.resume.step if loop.resume else None
+        if resume is not None and not _checkpoint(home, resume // self.counted).exists():
+            resume = None
+        _forget_but(home, None if resume is None else resume // self.counted)
         given = self.overrides(start.path.absolute(), plan, home.absolute(), resume)
         command = [sys.executable, *self.driver, *self.arguments, *(f"{key}={value}" for key, value in given.items())]
-        environment = {**os.environ, "VERL_USE_EXTERNAL_MODULES": ",".join(self.modules), "HYDRA_FULL_ERROR": "1"}
-        with _launched(command, environment, home, self.host, loop.keeper, self.save_every) as verl:
+        environment = {**os.environ, MODULES: ",".join(self.modules), "HYDRA_FULL_ERROR": "1"}
+        with _launched(command, environment, home, self, loop.keeper) as verl:
             if verl.began != (resume or 0):
                 raise VerlError(f"verl began at step {verl.began}, not at {resume or 0}; see {home / 'driver.log'}")
             loop.run(verl, resume)
@@ -144,8 +161,9 @@ class VerlEngine:
 class _Verl:
     """verl's process and the connection to it: `entrostat.campaign.loop.SteppingHost`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], home: Path, keeper: Keeper, save_every: int) -> None:
-        self.process, self.home, self.keeper, self.save_every = process, home, keeper, save_every
+    def __init__(self, process: subprocess.Popen[bytes], home: Path, engine: VerlEngine, keeper: Keeper) -> None:
+        self.process, self.home, self.keeper = process, home, keeper
+        self.counted, self.save_every = engine.counted, engine.save_every
         self.connection: Connection | None = None
         self.split = self.began = 0
         self.measured: tuple[str, ...] = ()
@@ -163,25 +181,25 @@ class _Verl:
             if self.process.poll() is not None:
                 raise self._failed()
         found = self._receive()
-        self.split, self.began = found["tasks"], found["step"]
+        self.split, self.began = found["tasks"], found["step"] * self.counted
         self.measured = tuple(found["measured"])
 
     def step(self) -> dict[str, Any]:
         """See `SteppingHost.step`."""
-        _forget_but(self.home, self.keeper.resume.step if self.keeper.resume else None)
+        _forget_but(self.home, self.keeper.resume.step // self.counted if self.keeper.resume else None)
         self._now = scratch(self.home / "kept")
         _forget_kept(self.home, self.keeper.needed)
         self._say({"do": "train"})
         done = self._receive()
-        return step_line(done["step"], done["logged"])
+        return step_line(done["step"] * self.counted, done["logged"])
 
     def resumable(self, step: int) -> bool:
-        """After every `save_every` steps."""
-        return step > 0 and step % self.save_every == 0
+        """After every `save_every` of verl's steps."""
+        return step > 0 and step // self.counted % self.save_every == 0
 
     def save_resume_point(self, to: Checkpoint) -> None:
         """Make verl write all that it needs to resume here; `step` deletes its previous checkpoint."""
-        folder = _checkpoint(self.home, to.step)
+        folder = _checkpoint(self.home, to.step // self.counted)
         claim(folder)
         self._ask({"do": "checkpoint"})
         seal(folder)
@@ -250,14 +268,14 @@ class _Verl:
 
 @contextmanager
 def _launched(
-    command: Sequence[str], environment: Mapping[str, str], home: Path, host: str, keeper: Keeper, save_every: int
+    command: Sequence[str], environment: Mapping[str, str], home: Path, engine: VerlEngine, keeper: Keeper
 ) -> Iterator[_Verl]:
     """verl's process, in a session of its own, and the connection to it; both are closed afterwards."""
     key, address = secrets.token_bytes(32), home / "address.json"
-    with socket.create_server((host, 0)) as server, (home / "driver.log").open("ab") as log:
+    with socket.create_server((engine.host, 0)) as server, (home / "driver.log").open("ab") as log:
         address.unlink(missing_ok=True)
         with open(os.open(address, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"host": host, "port": server.getsockname()[1], "key": key.hex()}, file)
+            json.dump({"host": engine.host, "port": server.getsockname()[1], "key": key.hex()}, file)
         process = subprocess.Popen(
             command,
             env=environment,
@@ -267,7 +285,7 @@ def _launched(
             start_new_session=True,
             preexec_fn=partial(die_with_parent, signal.SIGKILL),
         )
-        verl = _Verl(process, home, keeper, save_every)
+        verl = _Verl(process, home, engine, keeper)
         try:
             verl.meet(server, key)
             yield verl
@@ -281,7 +299,7 @@ def _launched(
 
 
 def _checkpoint(home: Path, step: int) -> Path:
-    """The folder of verl's checkpoint of a step."""
+    """The folder of verl's checkpoint of one of its steps."""
     return home / "checkpoints" / f"global_step_{step}"
 
 
@@ -301,7 +319,7 @@ def _forget_kept(home: Path, steps: Collection[int]) -> None:
             remove(folder)
 
 
-def _quoted(value: Path | str) -> str:
+def quoted(value: Path | str) -> str:
     """Any text as a string of hydra's grammar."""
     text = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"

@@ -5,7 +5,8 @@
         actor_rollout_ref.actor.policy_loss.loss_mode=entrostat_controlled ...
 
 Keys under trainer.v1.entrostat, with the meaning that a recipe's `control` section gives them: strategy, reweighting,
-correction, bonus, ema, regions; `extended: true` lets a run resume with another number of steps. Tier C with the fsdp
+correction, bonus, ema, regions; `extended: true` lets a run resume with another number of steps; `total_steps` is the
+length of the schedule in optimizer steps, if the run is only a part of it. Tier C with the fsdp
 and fsdp2 engines, tier B (no reweighting, no flow) with the others.
 """
 
@@ -61,9 +62,9 @@ class EntropyPPOTrainer(PPOTrainerSync):  # type: ignore[misc]
     def _load_checkpoint(self) -> None:
         """Give the workers their loss before a checkpoint brings back its controller."""
         steps = optimizer_steps(self.config, self.total_training_steps)
-        controller = controller_of(self.config, steps)
+        ours = self.config.trainer.v1.get(MODE, {}) or {}
+        controller = controller_of(self.config, ours.get("total_steps") or steps)
         actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
-        ours = self.config.trainer.v1.get(MODE, {})
         regions, extended = ours.get("regions", "surprisal"), bool(ours.get("extended", False))
         self.actor_rollout_wg.set_loss_fn(ControlledLoss(controller, actor, self.tier, regions, extended))
         print(f"entrostat: tier {self.tier}, {controller.strategy}, {steps} optimizer steps", flush=True)
@@ -142,7 +143,7 @@ def controller_of(config: Any, total_steps: int) -> EntropyController:
 def _control(config: Any) -> Any:
     given = config.trainer.v1.get(MODE, {}) or {}
     plain: Mapping[str, Any] = OmegaConf.to_container(given, resolve=True) if isinstance(given, DictConfig) else given
-    control = {key: value for key, value in plain.items() if key != "extended"}
+    control = {key: value for key, value in plain.items() if key not in ("extended", "total_steps")}
     try:
         recipe: Recipe = parse_recipe({**RECOMPUTED, "control": control}, origin=f"trainer.v1.{MODE}")
     except RecipeError as error:
