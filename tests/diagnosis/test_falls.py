@@ -69,7 +69,7 @@ def test_the_same_fall_is_more_certain_of_larger_batches_and_after_less_noise():
 @given(st.floats(0.01, 100.0), st.floats(-50.0, 50.0))
 def test_a_reward_beyond_0_to_1_is_judged_on_any_scale_alike(scale, shift):
     rng = np.random.default_rng(1)
-    values = np.concatenate([np.linspace(-2, 5, 30), np.full(10, 1.0)]) + rng.normal(size=40)
+    values = np.concatenate([np.linspace(-2, 5, 30), np.full(10, 0.0)]) + 0.5 * rng.normal(size=40)
     here, there = fall(values), fall(values * scale + shift if (values * scale + shift).min() < 0 else values)
     assert there.errors == pytest.approx(here.errors, rel=1e-6)
 

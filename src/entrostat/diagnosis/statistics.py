@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
 from entrostat.diagnosis.history import Series, Values
 
 MEAN_TO_SIGMA = math.sqrt(math.pi / 2)  # mean absolute value of a normal -> standard deviation
 LOCAL = 400  # last values, from which the current noise is estimated to 5 %
 MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal -> standard deviation
+
+
+def mean(values: Values) -> float:
+    """The mean of n >= 1 values. NumPy's own takes twice as long over some hundred of them."""
+    return float(np.add.reduce(values)) / len(values)
+
+
+def deviation(values: Values) -> float:
+    """The standard deviation of n >= 1 values."""
+    apart = values - mean(values)
+    return math.sqrt(float(apart @ apart) / len(values))
 
 
 def median(values: Values) -> float:
@@ -23,6 +35,11 @@ def median(values: Values) -> float:
     middle = half if n % 2 else [half - 1, half]
     ordered = sorted(values.tolist()) if n <= 32 else np.partition(values, middle)
     return float(ordered[half] if n % 2 else (ordered[half - 1] + ordered[half]) / 2)
+
+
+def median_above(values: Values, level: float) -> bool:
+    """Whether the median of n >= 1 values is at or above `level`; where most are, without sorting them."""
+    return 2 * int(np.count_nonzero(values >= level)) > len(values) + 1 or median(values) >= level
 
 
 def noise(values: Values) -> float:
@@ -36,8 +53,9 @@ def noise(values: Values) -> float:
     """
     if len(values) < 2:
         return 0.0
-    steps = np.abs(np.diff(values[-LOCAL:]))
-    return max(MAD_TO_SIGMA * median(steps), MEAN_TO_SIGMA / 2 * float(steps.mean())) / math.sqrt(2.0)
+    recent = values[-LOCAL:]
+    steps = np.abs(recent[1:] - recent[:-1])
+    return max(MAD_TO_SIGMA * median(steps), MEAN_TO_SIGMA / 2 * mean(steps)) / math.sqrt(2.0)
 
 
 def roughness(values: Values) -> float:
@@ -49,7 +67,8 @@ def roughness(values: Values) -> float:
     """
     if len(values) < 2:
         return 0.0
-    steps = np.diff(values[-LOCAL:])
+    recent = values[-LOCAL:]
+    steps = recent[1:] - recent[:-1]
     return math.sqrt(float(steps @ steps) / len(steps) / 2)
 
 
@@ -87,7 +106,8 @@ def correlated(values: Values, span: int = 8, most: float = 0.7) -> float:
 
     A trend has hardly a part in it. `most`: of few values a larger phi is hardly told from a trend.
     """
-    steps = np.diff(values[-LOCAL:])
+    recent = values[-LOCAL:]
+    steps = recent[1:] - recent[:-1]
     power = float(steps @ steps)
     if len(steps) < 8 or power == 0.0:
         return 1.0
@@ -102,7 +122,11 @@ def once_each(series: Series) -> Series:
     m is the least number of equal values in a row; the first and the last may have been cut. A batch that is used for
     m updates has one reward, which hosts log at each of them.
     """
-    changes = np.flatnonzero(np.diff(series.values)) + 1
+    values = series.values
+    early = values[1:33] != values[:32][: len(values) - 1]
+    if (early[1:] & early[:-1]).any():  # a value that stands alone
+        return series
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
     repeated = int(np.diff(changes).min()) if len(changes) >= 2 else 1
     if repeated < 2:
         return series
@@ -155,7 +179,19 @@ def began(series: Series, level: float, upwards: bool) -> int:
 
 def expected_maximum(count: float) -> float:
     """About E[max of n independent standard normals], Phi^-1((n - .375) / (n + .25)) (Blom 1958); 0 for n <= 1."""
-    return 0.0 if count <= 1 else float(special.ndtri((count - 0.375) / (count + 0.25)))
+    return 0.0 if count <= 1 else _maximum(count)
+
+
+@lru_cache(maxsize=4096)
+def _maximum(count: float) -> float:
+    return NormalDist().inv_cdf((count - 0.375) / (count + 0.25))
+
+
+def student(freedom: float, level: float) -> float:
+    """The quantile of Student's t at `level`."""
+    from scipy import special  # slow to import, and not needed where nothing looks wrong
+
+    return float(special.stdtrit(freedom, level))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +209,7 @@ class Line:
 
     def slope_bounds(self, confidence: float = 0.95) -> tuple[float, float]:
         """The slope's two-sided interval, by Student's t."""
-        half = float(special.stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
+        half = student(self.freedom, (1 + confidence) / 2) * self.error
         return self.slope - half, self.slope + half
 
 

@@ -29,7 +29,6 @@ class _Case:
     first: int = 0
     reported: int = -1
     quiet: int = 0
-    fresh: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.recent = deque(maxlen=self.detector.confirm)
@@ -53,6 +52,7 @@ class Watchdog:
         self._cases = [_Case(detector) for detector in detectors]
         self._rows = 0
         self._looked = 0
+        self._fresh: set[str] = set()  # quantities that have a new value since the last look
 
     def observe(self, step: int, values: Mapping[str, float]) -> list[Finding]:
         """Take the quantities logged at `step`; returns what is found now for the first time.
@@ -61,17 +61,16 @@ class Watchdog:
         """
         self._rows += step > self.history.step
         fresh = self.history.append(step, values)
-        for case in self._cases:
-            case.fresh |= fresh.intersection(case.detector.columns)
+        self._fresh |= fresh
         if self._looked < self._rows < self._looked + self._rows // LOOKS and not self._broken(step, fresh):
             return []
         self._looked = self._rows
         end = max(self.end or 2 * self.history.step, self.history.step)
         new = []
         for case in self._cases:
-            if case.fresh:
+            if not self._fresh.isdisjoint(case.detector.columns):
                 new += self._look(case, step, end)
-                case.fresh.clear()
+        self._fresh.clear()
         self.findings += new
         return new
 
@@ -87,7 +86,7 @@ class Watchdog:
     def _look(self, case: _Case, step: int, end: int) -> list[Finding]:
         detector, recent = case.detector, case.recent
         finding = detector.find(self.history, end)
-        if finding and recent and case.fresh.isdisjoint(finding.columns):
+        if finding and recent and self._fresh.isdisjoint(finding.columns):
             return []  # what it is about is as it was at the last look
         if recent and recent[-1][0] == step:
             recent.pop()  # the same step again, with more of its quantities

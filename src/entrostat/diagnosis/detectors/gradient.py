@@ -13,7 +13,7 @@ from entrostat.diagnosis.detectors.detector import Detector, detector
 from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import FADE, GRADIENT_EXPLOSION, NO_GRADIENT
 from entrostat.diagnosis.score import has_fallen, has_risen
-from entrostat.diagnosis.statistics import began, median, noise
+from entrostat.diagnosis.statistics import began, median, median_above, noise
 from entrostat.runs.finding import Finding
 
 EQUAL = 0.95  # share of equal groups from which on a gradient has nothing to come from
@@ -111,7 +111,7 @@ class GradientExplosion(Detector):
             return None
         now = median(values[-self.window :])
         before = values[: -self.window]
-        if now <= self.factor * median(before):
+        if median_above(before, now / self.factor):
             return None
         alive = before[before > 0]
         if len(alive) < self.first:

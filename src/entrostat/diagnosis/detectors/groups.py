@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import special
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
@@ -97,8 +97,10 @@ class DegenerateGroups(Detector):
             if len(before) < self.windows[0]:
                 break
             now = float(alike[-window:].mean())
+            if now <= self.limit:
+                continue
             usual = (float(before.sum()) + 1) / (len(before) + 2)
-            chance = float(special.bdtrc(now * window - 1, window, usual)) if now > self.limit else 1.0
+            chance = _at_least(round(now * window), window, usual)
             if chance < self.chance:
                 return now, chance < self.chance / 10
         return None
@@ -134,6 +136,11 @@ class DegenerateGroups(Detector):
         rate = (float(rewards[-self.window :].mean()) - low) / (high - low)
         right = min(max(rate - (1 - equal) / 2, 0.0), equal)
         return right, equal - right
+
+
+def _at_least(count: int, size: int, rate: float) -> float:
+    """P(X >= count) for X ~ Binomial(size, rate)."""
+    return sum(math.comb(size, k) * rate**k * (1 - rate) ** (size - k) for k in range(count, size + 1))
 
 
 def _counted(columns: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from entrostat.diagnosis.detectors.detector import Detector, detector
 from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import NEVER_LEARNED, PLATEAU
 from entrostat.diagnosis.score import scale_of
-from entrostat.diagnosis.statistics import median, noise
+from entrostat.diagnosis.statistics import deviation, mean, median, noise
 from entrostat.runs.finding import Finding
 
 
@@ -48,12 +48,14 @@ class NeverLearned(Detector):
         third = len(values) // 3
         first = values[: max(8, len(values) // 10)]
         low, high = _range(history, values)
-        gains = [_gain(first, part) for part in (values[third:-third], values[-third:])]
-        if any(gain + 2 * error >= self.share * (high - low) for gain, error in gains):
-            return None
-        if float(values[-third:].mean()) >= (low + high) / 2:
-            return None
-        gain, error = gains[-1]
+        enough = self.share * (high - low)
+        gain = error = 0.0
+        for later in (values[third:-third], values[-third:]):
+            if mean(later) - mean(first) >= enough or mean(values[-third:]) >= (low + high) / 2:
+                return None
+            gain, error = _gain(first, later)
+            if gain + 2 * error >= enough:
+                return None
         heldout = history.series("heldout").values
         if len(heldout) >= 6:
             part = len(heldout) // 3
@@ -121,8 +123,10 @@ class Plateau(Detector):
         if half < self.least:
             return None
         late = values[-half:]
-        gain, error = _gain(late[: half // 2], late[half // 2 :])
         scale = scale_of(history.series(name))
+        if abs(mean(late[half // 2 :]) - mean(late[: half // 2])) >= self.share * scale:
+            return None
+        gain, error = _gain(late[: half // 2], late[half // 2 :])
         risen, unsure = _gain(values[: max(half // 4, 3)], late)
         flat = abs(gain) + 2 * error < self.share * scale
         if not flat or risen < max(3 * unsure, 0.1 * scale) or (scale <= 1 and late.mean() > self.top):
@@ -144,8 +148,8 @@ class Plateau(Detector):
 
 def _gain(first: Values, last: Values) -> tuple[float, float]:
     """The difference of two means and its standard error, by the larger of each part's spread and its noise."""
-    parts = [max(float(part.std()), noise(part)) ** 2 / len(part) for part in (first, last)]
-    return float(last.mean() - first.mean()), math.sqrt(sum(parts))
+    parts = [max(deviation(part), noise(part)) ** 2 / len(part) for part in (first, last)]
+    return mean(last) - mean(first), math.sqrt(sum(parts))
 
 
 def _range(history: History, values: Values) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from entrostat.diagnosis.detectors.detector import Detector, detector
 from entrostat.diagnosis.history import History, Series
 from entrostat.diagnosis.remedies import SLOW
-from entrostat.diagnosis.statistics import began, median
+from entrostat.diagnosis.statistics import began, median, median_above
 from entrostat.runs.finding import Finding
 
 
@@ -39,7 +39,10 @@ class SlowSteps(Detector):
             if len(series) < self.first + self.window or series.values.min() <= 0:
                 continue
             values = series.values if name == "step_time" else 1 / series.values
-            before, now = median(values[: -self.window]), median(values[-self.window :])
+            now = median(values[-self.window :])
+            if median_above(values[: -self.window], now / self.factor):
+                continue
+            before = median(values[: -self.window])
             slower = now / before
             if slower <= self.factor * max(1.0, self._growth(history)):
                 continue

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import special
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
@@ -25,6 +24,7 @@ from entrostat.diagnosis.statistics import (
     once_each,
     rolling_mean,
     roughness,
+    student,
 )
 from entrostat.runs import Cliff, cliff_of
 from entrostat.runs.finding import Finding
@@ -33,6 +33,7 @@ SPANS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
 """So many last values are averaged: a deep fall shows in few, a slight one in many."""
 BEFORE, WHOLE = 24, 80  # values that tell how long noise lasts: of those up to the peak, and of a whole series
 MOVED = 4.0
+LEAST_ERRORS = 2.0
 LARGEST_BATCH = 1024  # completions
 DEGREES_PER_DIFFERENCE = 2 / 3  # degrees of freedom of a variance by differences, per difference
 
@@ -76,8 +77,8 @@ class Fall:
 def fall_from_peak(
     series: Series, window: int, share: float, chance: float, design: float, prior: float, error: float | None = None
 ) -> Fall | None:
-    """The fall of a series of at least `window` + 2 values; None for one of less than `share`, or while its peak is too
-    near to tell.
+    """The fall of a series of at least `window` + 2 values; None for one of less than `share` or of less than two
+    errors, or while its peak is too near to tell.
 
         y = arcsin sqrt(x) for a score within 0 ... 1, for the variance of a mean of N completions is then about
             design / 4 N whatever the mean; y = x for others
@@ -126,8 +127,10 @@ def fall_from_peak(
             sigma = max(math.sqrt(max(variance, sampling)) * lasts, error or 0.0)
             floor = sigma / math.sqrt(width) * expected_maximum(n / width)
             unsure = sigma * math.sqrt(1 / width + (0.0 if 3 < span <= same else 1 / span))
-            needed = float(special.stdtrit(max(freedom, 2.0), 1 - chance / (2 * n)))
             drop = float(means[top]) - float(sums[-1] - sums[-1 - span]) / span
+            if drop - floor < LEAST_ERRORS * unsure:
+                continue
+            needed = student(max(freedom, 2.0), 1 - chance / (2 * n))
             rank = _ratio(drop - floor, unsure) - needed
             if best is None or rank > best[0]:
                 peak = float(total[end] - total[top]) / width
@@ -223,7 +226,6 @@ class RiseThenFall(Detector):
     window: int = 3
     reward_window: int = 5
     least: int = 6
-    each: float = 2.0
     confirm: int = 2
 
     @override
@@ -282,12 +284,10 @@ class RiseThenFall(Detector):
     def _goes_back(self, history: History, fall: Fall) -> bool:
         """Whether what had changed while the reward rose goes back with it, so that together they are certain.
 
-        (errors of the fall + errors of the return) / sqrt(2) > needed,   each above `each`
+        (errors of the fall + errors of the return) / sqrt(2) > needed,   each above two
         """
-        if fall.errors < self.each:
-            return False
         back = max(_return(history.series(name), fall) for name in ("length", "truncated"))
-        return back > self.each and (fall.errors + back) / math.sqrt(2) > fall.needed
+        return back > LEAST_ERRORS and (fall.errors + back) / math.sqrt(2) > fall.needed
 
     def _heldout_holds(self, history: History, peak_step: int) -> bool:
         change = score_change("heldout", history.series("heldout"), peak_step)

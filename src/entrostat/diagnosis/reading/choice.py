@@ -45,7 +45,7 @@ def take_columns(
     the same rank, such as two validation sets, are averaged. Numbers that cannot be what the name says are converted,
     or the next name is tried. LogError: `mapped` names an unknown quantity or column.
     """
-    counts = Counter(name for row in rows for name, value in row.items() if value is not None and value != "")
+    counts = _filled_cells(rows)
     _require_known(mapped, counts)
     slime = any(name.startswith("rollout/") for name in counts)
     groups: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
@@ -69,6 +69,18 @@ def take_columns(
                 break
     used = {name for each in taken.values() for name in each.columns} | set(mapped.get(STEP, ()))
     return taken, _unread(rows, counts, used), question.notes(used)
+
+
+def _filled_cells(rows: Rows) -> Counter[str]:
+    """How many rows have something in each column; rows of the same columns are counted together."""
+    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(row), []).append(row)
+    counts: Counter[str] = Counter()
+    for names, own in alike.items():
+        for name, cells in zip(names, zip(*(row.values() for row in own), strict=True), strict=True):
+            counts[name] += len(cells) - cells.count(None) - cells.count("")
+    return +counts
 
 
 def _by(rank: int) -> By:

@@ -99,6 +99,8 @@ def nothing_known(rows: Sequence[RawRow], unread: Sequence[str]) -> str:
 
 def flatten(row: Mapping[str, Any], depth: int = 4) -> dict[str, Any]:
     """Nested dictionaries as dotted names; verl's file logger wraps its columns in `data`, which is left away."""
+    if dict not in set(map(type, row.values())):
+        return dict(row)
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, dict) and depth:

@@ -93,7 +93,7 @@ def _clock(name: str) -> int | None:
 def _chosen_clock(rows: Sequence[Mapping[str, Any]], informative: Sequence[int]) -> tuple[str, ...]:
     """The columns of the step: of the best name that nearly every row has, else of the name that most rows have."""
     clocks: dict[int, list[str]] = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
+    for name in dict.fromkeys(name for names in dict.fromkeys(map(tuple, rows)) for name in names):
         if (place := _clock(name)) is not None:
             clocks.setdefault(place, []).append(name)
     best: tuple[float, int] | None = None
