@@ -22,7 +22,7 @@ OUTCOMES = {
 CLIFF = "REINFORCE with four unclipped passes at a climbing rate"
 SETTINGS = {
     ("what-makes-the-cliff", "contrasts"): {
-        ("one pass a batch", "as in the demo"): ("update.epochs=1", CLIFF),
+        ("one pass per batch", "as in the demo"): ("update.epochs=1", CLIFF),
         ("clip at .2", "as in the demo"): ("update.objective=clip", CLIFF),
         ("rewards 0 and 1", "as in the demo"): ("update.failure_reward=0", CLIFF),
         ("minus the batch mean", "as in the demo"): ("update.baseline=batch-mean", CLIFF),

@@ -21,7 +21,7 @@ BRANCHES, CONTROL, REGIONS = "polarity-branches/results", "polarity-control/resu
 CLAIMS = [
     (CLIFF, "peak", "as in the demo", None, 2),
     (CLIFF, "gap", "as in the demo", None, 2),
-    (CLIFF, "gap", "one pass a batch", None, 2),
+    (CLIFF, "gap", "one pass per batch", None, 2),
     (CLIFF, "gap", "rewards 0 and 1", None, 2),
     (CLIFF, "gap", "rewards 0 and 1", "as in the demo", 2),
     (CLIFF, "gap", "clip at .2", None, 2),

@@ -22,7 +22,7 @@ LIMITS = {"peak": (0.0, 1.0), "end": (0.0, 1.0), "gap": (-1.0, 1.0)}
 
 CHANGES = {
     "as in the demo": [],
-    "one pass a batch": ["update.epochs=1", "campaign.checkpoint_every=20"],
+    "one pass per batch": ["update.epochs=1", "campaign.checkpoint_every=20"],
     "clip at .2": ["update.objective=clip"],
     "rewards 0 and 1": ["update.failure_reward=0"],
     "minus the batch mean": ["update.baseline=batch-mean"],

@@ -178,7 +178,7 @@ def test_a_campaign_that_goes_on_after_its_roll_back_is_one_campaign(tmp_path: P
     stop, back, switch = record.decisions()
     assert [line["kind"] for line in (stop, back, switch)] == ["stop", "roll-back", "switch"]
     assert switch["step"] == 5
-    assert switch["cause"] == "2 steps are left; they go on from step 2 in after-roll-back"
+    assert switch["cause"] == "2 steps are left; they continue from step 2 in after-roll-back"
     assert rest.decisions() == []
 
 

@@ -1,6 +1,6 @@
 """The checkpoints of a campaign: named by their content, written atomically, found by tag.
 
-    checkpoints/<digest>/   weights in Hugging Face format, or a resume point: what a trainer needs to go on
+    checkpoints/<digest>/   weights in Hugging Face format, or a resume point: what a trainer needs to resume
     checkpoints/tags.json   tag -> digest and step
 
     start        the first weights
@@ -122,7 +122,7 @@ def link_kept(run: Path, tags: Mapping[str, Checkpoint]) -> None:
 class Keeper:
     """Which checkpoints of a campaign are kept, as tags of its store.
 
-    A resume point remembers what had a tag when it was written; a campaign that goes on from there has the same again.
+    A resume point remembers what had a tag when it was written; a campaign resumed from there has the same tags.
     RunError: the folder is one of TRL's or verl's campaigns of an older version.
     """
 
@@ -190,7 +190,7 @@ class Keeper:
         self._retag()
 
     def return_to(self, step: int | None) -> None:
-        """Have again what was kept when `step` was done; None: nothing.
+        """Restore the tags that were set when `step` was done; None: no tags.
 
         step: that of the resume point, or a later one, of which the trainer has a checkpoint of its own that a kill
         left without a resume point of ours: then nothing has changed since. CheckpointError: the start is not tagged.

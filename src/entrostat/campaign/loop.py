@@ -1,8 +1,8 @@
-"""The course of one campaign: when it is evaluated, which weights are kept, how a killed one goes on, how it ends.
+"""The course of one campaign: when it is evaluated, which weights are kept, how a killed one resumes, how it ends.
 
 A trainer takes part as its `Host`. One that trains when it is asked (`SteppingHost`: the embedded engine, verl) is
 driven by `CampaignLoop.run`; one with a loop of its own (TRL) calls `begin` or `go_on`, `stepped` after each of its
-steps until the campaign is `over`, `save_resume_point` where it can go on from, and `close`.
+steps until the campaign is `over`, `save_resume_point` where it can resume, and `close`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Schedule:
 
 
 class Host(Protocol):
-    """A trainer between two of its optimizer steps. "Now" is the last step that it has done."""
+    """A trainer between two of its optimizer steps. Its current step is the last one done."""
 
     @property
     def split(self) -> int:
@@ -88,12 +88,12 @@ class SteppingHost(Host, Protocol):
         ...
 
     def save_resume_point(self, to: Checkpoint) -> None:
-        """Write what is needed to go on from here to the new folder to.path, or where it is found."""
+        """Write what is needed to resume from here to the new folder to.path, or where it is found."""
         ...
 
 
 class CampaignLoop:
-    """One campaign under way, new or taken up where it was killed.
+    """One campaign under way, new or resumed.
 
     listener: called with every step line and evaluation line as it is written. RunError: see `Keeper`.
     """
@@ -160,7 +160,7 @@ class CampaignLoop:
         self._ask()
 
     def stepped(self, line: Line) -> None:
-        """The host took the optimizer step of this line: write it down, evaluate when it is time, and ask."""
+        """Record the line of an optimizer step of the host, evaluate if that is due, and ask the controller."""
         self.now = line["step"]
         self.record.log_step(line)
         self.listener(dict(line))
@@ -168,7 +168,7 @@ class CampaignLoop:
         self._ask()
 
     def save_resume_point(self, write: Write) -> None:
-        """A killed campaign goes on from here, by what `write` writes."""
+        """A killed campaign resumes from here, with what `write` writes."""
         self.keeper.save_resume_point(write, self.now)
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ class CampaignLoop:
         )
 
     def _ask(self) -> None:
-        """Do what the controller orders until it wants to go on or to stop."""
+        """Do what the controller orders until it continues or stops."""
         while isinstance(order := self.decide(self._progress()), Evaluate):
             self._evaluate("select", order.step, slice(order.first, order.last))
         self.order = order

@@ -66,7 +66,7 @@ def run_open_campaign(campaign: Campaign, start: Checkpoint, history: Sequence[C
         outcome = _run_part(campaign, start, plan, history)
         end = outcome.trace.end.step
         if outcome.stopped and (again := campaign.again(outcome, plan.budget - end)):
-            cause = f"{plan.budget - end} steps are left; they go on from step {outcome.handed_over.step} in "
+            cause = f"{plan.budget - end} steps are left; they continue from step {outcome.handed_over.step} in "
             record.note_decision({"step": end, "kind": "switch", "cause": cause + AFTER_ROLL_BACK})
             rest = Plan(plan.budget - end, plan.rate)
             with again.record.sole_writer():

@@ -12,7 +12,6 @@ from entrostat.control.masking import ClipCov, EntropyOutliers, HighEntropyToken
 from entrostat.control.mismatch import Corrected, MismatchSums, mismatch_sums
 from entrostat.control.opefo import Opefo
 from entrostat.control.part import Measured, Part, Phase, TokenBatch
-from entrostat.control.piecewise import Piecewise, Stage
 from entrostat.control.polarity_aware import PolarityAware
 from entrostat.control.reweighting import FixedWeights
 from entrostat.control.stare import Stare
@@ -23,7 +22,9 @@ from entrostat.control.strategies import (
     DualClipped,
     IncreaseThenDecrease,
     OscillatoryDecay,
+    Piecewise,
     Schedule,
+    Stage,
     Strategy,
 )
 from entrostat.control.target import TargetEntropy, TargetWeights

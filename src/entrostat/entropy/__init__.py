@@ -1,9 +1,8 @@
 """Entropy polarity of tokens, and the four regions."""
 
-from entrostat.entropy.flow import bonus_flow, entropy_flow, entropy_push, flow_of_loss, kl_flow
+from entrostat.entropy.flow import bonus_flow, entropy_flow, entropy_push, flow_by_rule, flow_of_loss, kl_flow
 from entrostat.entropy.polarity import polarity, sampled_part, sensitivity
 from entrostat.entropy.regions import Convention, Region, regions
-from entrostat.entropy.rules import flow_by_rule
 
 __all__ = [
     "Convention",

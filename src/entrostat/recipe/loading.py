@@ -118,7 +118,7 @@ def _fault(origin: str, fault: Any) -> str:
 
 
 def _unknown(field: str) -> str:
-    """What to say of a key that there is not: what was meant, or that the file is for the other command."""
+    """The message for an unknown key: the nearest name, or that the file is for the other command."""
     if field in ("methods", "base", "campaigns"):
         return f"{field}: belongs to a study; run the file with `entrostat chain`"
     if field in ("policy", "rollout", "update", "control", "campaign", "evaluation"):

@@ -55,7 +55,7 @@ class WithoutBooleansForNumbers(BaseModel):
 
 
 def _types(annotation: Any) -> list[Any]:
-    """A type hint and all that it is made of."""
+    """A type hint and its parts."""
     return [annotation, *(part for own in get_args(annotation) for part in _types(own))]
 
 

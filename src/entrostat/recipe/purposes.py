@@ -56,7 +56,7 @@ PURPOSES: Mapping[str, Purpose] = {
         {"name": "flexible-clipping", "seed": 0, **_GRPO, "control": {"strategy": "id"}, **_MEASURED},
     ),
     "keep-the-peak": Purpose(
-        "REINFORCE at a rate at which it falls, under a watchdog that returns to the peak and goes on more gently.",
+        "REINFORCE at a rate at which it falls; a watchdog returns to the peak and continues at a lower rate.",
         {
             "name": "keep-the-peak",
             "seed": 0,

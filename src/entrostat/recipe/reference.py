@@ -1,6 +1,6 @@
 """Every key of a recipe with its type, range, default and meaning; every method with its equation; commented recipes.
 
-All of it is read off the typed sections and the docstrings: nothing is written down a second time.
+All of it is read from the typed sections and the docstrings: nothing is written down a second time.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SENTENCE = re.compile(r"(?<=[^.]\.)\s+(?=[A-Z`])")
 
 
 class UnknownKeyError(EntrostatError, ValueError):
-    """A key or a method that there is not; the message names the nearest ones."""
+    """A key or method that does not exist; the message names the nearest ones."""
 
 
 @dataclass(frozen=True)

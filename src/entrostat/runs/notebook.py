@@ -1,10 +1,15 @@
-"""What a notebook shows of an object: one small table, every text escaped."""
+"""Tables for notebooks: what an object shows of itself as HTML, and lines of a run for pandas or polars."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from importlib import import_module
+from typing import Any, Literal
+
+from entrostat.errors import EntrostatError
+
+Library = Literal["pandas", "polars"]
 
 
 def table(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -19,3 +24,30 @@ def table(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return escape(text.encode("utf-8", "backslashreplace").decode())
+
+
+class FrameError(EntrostatError, ImportError):
+    """The library of a table is not installed; the message names it."""
+
+
+def frame(lines: Iterable[Mapping[str, Any]], library: Library = "pandas") -> Any:
+    """A DataFrame with one row per line; a nested value has a column of its own, as `regions.E1.flow`.
+
+    Raises ValueError for another library, FrameError if it is not installed.
+    """
+    if library not in ("pandas", "polars"):
+        raise ValueError(f"library: got {library!r}; choose pandas or polars")
+    try:
+        made = import_module(library)
+    except ImportError as error:
+        raise FrameError(f"{library} is not installed; pip install {library}") from error
+    rows = [dict(_flat(line)) for line in lines]
+    return made.DataFrame(rows, infer_schema_length=None) if library == "polars" else made.DataFrame(rows)
+
+
+def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in line.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif not isinstance(value, list | tuple):  # the verdicts of each task are no columns
+            yield prefix + name, value

@@ -24,8 +24,7 @@ from typing import Any
 
 from entrostat.runs.checks import checked
 from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
-from entrostat.runs.frames import Library, frame
-from entrostat.runs.notebook import table
+from entrostat.runs.notebook import Library, frame, table
 from entrostat.runs.ownership import whole_number
 from entrostat.runs.schema import DECISION, EVALUATION, HEADER, SAMPLE, STEP, under_new_names
 
