@@ -8,6 +8,7 @@ from values import dataclasses_of
 
 from entrostat.campaign import Care, CareV1, CareV2, Crest, EarlyStop, Naive
 from entrostat.campaign.loop import Schedule
+from entrostat.campaign.stopping import campaign_rule
 
 DEFAULTS = {
     Naive: {"steps": 20},
@@ -107,3 +108,18 @@ def test_what_was_made_cannot_be_changed(kind):
     for field in dataclasses.fields(kind):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(one, field.name, None)
+
+
+def test_a_rule_is_found_by_its_published_name():
+    made = {
+        "naive": Naive(),
+        "es-online": EarlyStop(mode="online"),
+        "es-budget": EarlyStop(mode="budget"),
+        "care-v1": CareV1(),
+        "care-v2": CareV2(),
+        "care": Care(),
+        "care-memory-only": Care(gate=False),
+        "care-gate-only": Care(memory=False),
+        "crest": Crest(),
+    }
+    assert {name: campaign_rule.find(name)() for name in made} == made

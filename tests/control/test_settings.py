@@ -4,6 +4,8 @@ import inspect
 import math
 
 import pytest
+import torch
+from parts import measured, weights_of
 
 from entrostat.control import (
     AdaptiveBonus,
@@ -13,6 +15,7 @@ from entrostat.control import (
     Curve,
     DecreaseIncreaseDecrease,
     DualClipped,
+    Entrocraft,
     EntroPic,
     EntropyController,
     EntropyOutliers,
@@ -23,15 +26,19 @@ from entrostat.control import (
     IncreaseThenDecrease,
     Opefo,
     OscillatoryDecay,
+    Piecewise,
     PolarityAware,
     SkipRegion,
     Stare,
     Steer,
     TargetEntropy,
     TargetWeights,
+    token_sums,
 )
 from entrostat.control.following import CurveFollower
-from entrostat.objective import ClipRule, LinearThreshold
+from entrostat.control.part import bonus, strategy, weighting
+from entrostat.objective import ClipRule, LinearThreshold, policy_loss
+from entrostat.tokens import token_stats
 
 STANDARD = ClipRule.constant(0.2)
 PHASES = {"upper": LinearThreshold(-0.25, 0.5), "lower": LinearThreshold(-0.13, 0.3), "eps_std": 0.2}
@@ -174,3 +181,56 @@ def test_a_setting_is_accepted_within_its_range_and_refused_by_name_outside(meth
         for value in refused:
             with pytest.raises(ValueError, match=name):
                 method(**{**needed, name: value})
+
+
+NAMES = [
+    (
+        strategy,
+        {
+            "id": IncreaseThenDecrease,
+            "did": DecreaseIncreaseDecrease,
+            "od": OscillatoryDecay,
+            "target-entropy": TargetEntropy,
+            "piecewise": Piecewise,
+        },
+    ),
+    (
+        weighting,
+        {
+            "80/20": HighEntropyTokens,
+            "clip-cov": ClipCov,
+            "entropy-outliers": EntropyOutliers,
+            "stare": Stare,
+            "skip-region": SkipRegion,
+            "polarity-aware": PolarityAware,
+            "target-weights": TargetWeights,
+            "gepo": Gepo,
+            "opefo": Opefo,
+            "steer": Steer,
+            "entropic": EntroPic,
+            "entrocraft": Entrocraft,
+            "fixed": FixedWeights,
+        },
+    ),
+    (bonus, {"constant": ConstantBonus, "adaptive": AdaptiveBonus}),
+]
+
+
+@pytest.mark.parametrize(("table", "methods"), NAMES)
+def test_a_method_is_found_by_its_published_name(table, methods):
+    for name, method in methods.items():
+        assert table.find(name) is method
+
+
+def test_weights_have_no_gradient_even_where_the_statistics_have_one():
+    logits = torch.randn(2, 6, 9, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    stats = token_stats(logits, torch.arange(12).view(2, 6) % 9, entropy_grad=True)
+    advantages, mask = torch.linspace(-1, 1, 12).view(2, 6), torch.ones(2, 6, dtype=torch.bool)
+    needed = {"skip-region": {"region": "E1"}, "target-weights": {"curve": CURVE}, "gepo": {"group_size": 1}}
+    for name in weighting:
+        part = weighting.find(name)(**needed.get(name, {"target": 0.5} if name == "entropic" else {}))
+        part.observe(measured(0.9))
+        part.observe(measured(0.1))
+        assert not weights_of(part, stats, advantages, mask).requires_grad, name
+    loss = policy_loss(stats.logp, stats.logp.detach(), advantages, mask)
+    assert not token_sums(stats, advantages, loss, mask).totals.requires_grad

@@ -20,10 +20,23 @@ from entrostat.objective import (
 )
 from entrostat.objective.bands import FreeRegion
 from entrostat.objective.clipping import clip_rule
-from entrostat.objective.corrections import Decoupled, Estr, IcePop, Mis, Opsm, SeqMaskTis, Tis
+from entrostat.objective.corrections import Decoupled, Estr, IcePop, Mis, Opsm, SeqMaskTis, Tis, correction
 from entrostat.objective.losses import aggregate, token_weights
 from entrostat.objective.regularisers import adapted_coefficient, kl_cov_penalty, kl_cov_tokens, kl_to_reference
-from entrostat.objective.surrogates import Bapo, CeGppo, Nsr, Sapo, named, objective
+from entrostat.objective.surrogates import (
+    Bapo,
+    CeGppo,
+    Cispo,
+    Clip,
+    ClipUndetached,
+    Gmpo,
+    Gspo,
+    Nsr,
+    Reinforce,
+    Sapo,
+    named,
+    objective,
+)
 
 STANDARD = ClipRule(LinearThreshold(0.0, 0.2), LinearThreshold(0.0, 0.2))
 DEFAULTS = {
@@ -214,3 +227,50 @@ def test_two_of_the_same_settings_are_equal():
         assert hash(named(name)) == hash(named(name))
     assert Bapo() != Bapo(share=0.4)
     assert len({Tis(), Tis(), Tis(cap=3.0), Mis(), IcePop(), Decoupled(), Opsm(), Estr(), SeqMaskTis()}) == 8
+
+
+NAMES = [
+    (
+        objective,
+        {
+            "clip": Clip,
+            "bapo": Bapo,
+            "clip-undetached": ClipUndetached,
+            "reinforce": Reinforce,
+            "cispo": Cispo,
+            "sapo": Sapo,
+            "ce-gppo": CeGppo,
+            "nsr": Nsr,
+            "gspo": Gspo,
+            "gmpo": Gmpo,
+        },
+    ),
+    (
+        correction,
+        {
+            "tis": Tis,
+            "mis": Mis,
+            "icepop": IcePop,
+            "seq-mask-tis": SeqMaskTis,
+            "decoupled": Decoupled,
+            "opsm": Opsm,
+            "estr": Estr,
+        },
+    ),
+    (
+        advantages.advantage,
+        {
+            "reinforce": advantages.reinforce,
+            "grpo": advantages.grpo,
+            "dr-grpo": advantages.dr_grpo,
+            "qae": advantages.quantile,
+            "w-reinforce": advantages.w_reinforce,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "methods"), NAMES)
+def test_a_method_is_found_by_its_published_name(table, methods):
+    for name, method in methods.items():
+        assert table.find(name) is method

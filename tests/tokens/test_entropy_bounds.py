@@ -61,3 +61,8 @@ def test_a_sampled_token_below_the_top_is_known_too():
 def test_what_is_no_top_of_a_distribution_is_refused(top, vocabulary, message):
     with pytest.raises(ValueError, match=message):
         topk_entropy_bounds(torch.tensor(top), torch.tensor(-0.2), vocabulary)
+
+
+def test_no_gradient_flows_through_the_bounds():
+    top = torch.tensor([[0.6, 0.3]]).log().requires_grad_()
+    assert not any(bound.requires_grad for bound in topk_entropy_bounds(top, top[:, 0], 9))

@@ -31,3 +31,9 @@ def test_the_effective_sample_size_counts_equal_weights_and_no_scale():
     assert effective_sample_size(torch.tensor([0.0, -torch.inf, -800.0])) == pytest.approx(1)
     assert effective_sample_size(torch.tensor([0.0, 0.6931471805599453])) == pytest.approx(9 / 5)
     assert effective_sample_size(torch.tensor([])) == 0
+
+
+def test_no_gradient_flows_through_what_only_measures():
+    logp = torch.tensor([-1.0, -2.0], requires_grad=True)
+    assert not any(each.requires_grad for each in sampler_kl(logp, torch.tensor([-1.5, -1.0])))
+    assert isinstance(effective_sample_size(logp), float)
