@@ -114,6 +114,7 @@ def measure_end(folder: Path) -> None:
     from entrostat.campaign.checkpoints import CheckpointStore
     from entrostat.engine.evaluate import evaluate
     from entrostat.engine.policy import load_policy
+    from entrostat.engine.rollout import Sampling
     from entrostat.grading import CodeGrader
     from entrostat.recipe import Recipe
     from entrostat.recipe.task_sets import TaskSplits
@@ -128,12 +129,9 @@ def measure_end(folder: Path) -> None:
             policy,
             grader,
             TaskSplits.of(recipe.tasks).report,
-            samples=SAMPLES,
+            Sampling(SAMPLES, recipe.rollout.max_new_tokens, 1.0, recipe.rollout.batch_rows),
+            1,
             pass_at=PASS_AT,
-            temperature=1.0,
-            max_new_tokens=recipe.rollout.max_new_tokens,
-            batch_rows=recipe.rollout.batch_rows,
-            seed=1,
         )
     out.write_text(json.dumps(result.line))
 

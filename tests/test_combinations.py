@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entrostat.engine.anchor import build_anchor
-from entrostat.engine.policy import embedded_folder, load_policy
-from entrostat.engine.rewards import Advantages
-from entrostat.engine.rollout import sample
+from entrostat.engine.local import Advantages
+from entrostat.engine.policy import load_policy
+from entrostat.engine.rollout import Sampling, sample
+from entrostat.engine.terms import reference_term
 from entrostat.engine.update import Experience, Learner
 from entrostat.objective import (
     Clip,
@@ -223,7 +223,7 @@ def test_every_correction_changes_the_gradient(name):
 def world():
     policy = load_policy()
     state = {name: value.clone() for name, value in policy.model.state_dict().items()}
-    rollout = sample(policy, [task.prompt for task in listcraft.tasks("train", 1)], 4, 12, seed=0)
+    rollout = sample(policy, [task.prompt for task in listcraft.tasks("train", 1)], Sampling(4, 12), seed=0)
     away = torch.randn(rollout.old_logp.shape, generator=torch.Generator().manual_seed(1))
     return policy, state, replace(rollout, old_logp=rollout.old_logp + away)
 
@@ -233,7 +233,10 @@ def gradient(recipe):
     policy, state, rollout = world()
     policy.model.load_state_dict(state)
     torch.manual_seed(3)
-    anchor = build_anchor(recipe, embedded_folder(), ["a prompt"])
+    anchor = None
+    if recipe.update.kl:
+        reference = load_policy()
+        anchor = reference_term(recipe, reference, lambda n: sample(reference, ["a prompt"] * n, Sampling(1, 12), 0))
     learner = Learner(policy, recipe, build_controller(recipe), anchor)
     batch = Experience(rollout, Advantages(recipe.update)([[1.0, 0.0, 0.0, None]]))
     for step in (1, 2):

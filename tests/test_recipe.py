@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from entrostat.control import DecreaseIncreaseDecrease, IncreaseThenDecrease
-from entrostat.engine.estimate import estimate, parameter_count
+from entrostat.engine.study import estimate, parameter_count
 from entrostat.objective import ClipRule
 from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, load_study, parse_recipe
 from entrostat.recipe.loading import read_mapping

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from entrostat.engine.policy import load_policy
-from entrostat.engine.rollout import sample
+from entrostat.engine.rollout import Sampling, sample
 from entrostat.engine.update import Experience, Learner
 from entrostat.objective import ClipRule
 from entrostat.recipe import build_controller, parse_recipe
@@ -69,7 +69,7 @@ def measure(control: dict[str, Any], steps: int) -> tuple[np.ndarray, np.ndarray
         setattr(controller, name, watch.around(getattr(controller, name)))
     learner = Learner(policy, recipe, controller)
     prompts = [task.prompt for task in listcraft.tasks("train", 8)]
-    batch = Experience(sample(policy, prompts, 8, 48, seed=0), torch.randn(64))
+    batch = Experience(sample(policy, prompts, Sampling(8, 48), seed=0), torch.randn(64))
     laps, wholes = [], []
     bounds = ClipRule.bounds
     ClipRule.bounds = watch.around(bounds)  # type: ignore[method-assign]

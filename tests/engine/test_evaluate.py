@@ -4,6 +4,7 @@ import pytest
 
 from entrostat.engine.evaluate import evaluate
 from entrostat.engine.policy import load_policy
+from entrostat.engine.rollout import Sampling
 from entrostat.grading import Outcome, Verdict, WorkerError
 from entrostat.tasks import listcraft
 
@@ -24,12 +25,9 @@ def measured(script):
         load_policy(),
         Scripted(script),
         listcraft.tasks("select", 2),
-        samples=2,
+        Sampling(2, 4, batch_rows=8),
+        0,
         pass_at=(1, 2),
-        temperature=1.0,
-        max_new_tokens=4,
-        batch_rows=8,
-        seed=0,
     ).line
 
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from entrostat.engine.graded import sample_graded
 from entrostat.engine.policy import load_policy
-from entrostat.engine.rollout import sample
+from entrostat.engine.rollout import Sampling, sample, sample_graded
 from entrostat.grading import Outcome, Verdict
 from entrostat.tasks import listcraft
 
@@ -28,14 +27,17 @@ class Echo:
 
 
 def graded(grader, batch_rows=24):
-    return sample_graded(load_policy(), grader, TASKS, 4, 32, 7, 1.0, batch_rows)
+    return sample_graded(load_policy(), grader, TASKS, Sampling(4, 32, batch_rows=batch_rows), 7)
 
 
 @pytest.mark.parametrize("batch_rows", [24, 8, 1])
 def test_every_completion_is_graded_once_for_its_own_task(batch_rows):
     grader = Echo()
     found = graded(grader, batch_rows)
-    assert found.rollout.texts == sample(load_policy(), [task.prompt for task in TASKS], 4, 32, 7, 1.0, 24).texts
+    assert (
+        found.rollout.texts
+        == sample(load_policy(), [task.prompt for task in TASKS], Sampling(4, 32, batch_rows=24), 7).texts
+    )
     owners = [task.id for task in TASKS for _ in range(4)]
     told = [verdict.detail for verdict in found.verdicts]
     assert told == [f"{owner}|{text!r}" for owner, text in zip(owners, found.rollout.texts, strict=True)]

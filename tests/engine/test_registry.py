@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from entrostat.engine.local import LocalEngine
-from entrostat.engine.registry import build_engine
+from entrostat.engine.train import build_engine
 from entrostat.recipe import RecipeError, parse_recipe
 
 
@@ -14,7 +14,7 @@ def test_the_embedded_engine_is_the_default():
 
 
 def test_an_unknown_engine_is_refused_with_the_names_of_those_that_are_installed():
-    with pytest.raises(RecipeError, match=r"engine: 'slurm' is no engine; choose one of embedded, trl"):
+    with pytest.raises(RecipeError, match=r"engine: 'slurm' is no engine; choose one of embedded, tabular, trl"):
         build_engine(parse_recipe({"name": "x", "engine": "slurm"}), None, None)
 
 
@@ -24,3 +24,23 @@ def test_an_engine_whose_package_is_missing_says_how_to_get_it():
         RecipeError, match=r"engine: 'trl' of entrostat cannot be imported.*pip install 'entrostat\[trl\]'"
     ):
         build_engine(parse_recipe({"name": "x", "engine": "trl"}), None, None)
+
+
+class Own:
+    """An engine of somebody else."""
+
+    def __init__(self, recipe, tasks, grader, listener=None):
+        self.recipe = recipe
+
+    def run(self, start, plan, decide, record):
+        raise NotImplementedError
+
+
+def test_an_engine_of_ones_own_is_named_by_its_place_and_what_is_no_engine_is_refused(monkeypatch):
+    monkeypatch.setattr("entrostat.engine.Own", Own, raising=False)
+    built = build_engine(parse_recipe({"name": "x", "engine": "entrostat.engine:Own"}), None, None)
+    assert isinstance(built, Own)
+    assert built.recipe.name == "x"
+    monkeypatch.setattr("entrostat.engine.Own", lambda *_: "no engine", raising=False)
+    with pytest.raises(ValueError, match="makes a str, which is no engine; give one that makes a Engine"):
+        build_engine(parse_recipe({"name": "x", "engine": "entrostat.engine:Own"}), None, None)

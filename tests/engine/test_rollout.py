@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, Lfm2Config, MambaConfig, MistralConfig
 
 from entrostat.engine.policy import Policy, PolicyError, load_policy
-from entrostat.engine.rollout import sample
+from entrostat.engine.rollout import Sampling, sample
 from entrostat.tasks import listcraft
 from entrostat.tokens import token_stats
 
@@ -21,7 +21,7 @@ def policy() -> Policy:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_log_probabilities_kept_are_those_of_a_full_forward_pass(policy, temperature):
-    rollout = sample(policy, PROMPTS, 4, 48, seed=3, temperature=temperature)
+    rollout = sample(policy, PROMPTS, Sampling(4, 48, temperature=temperature), seed=3)
     with torch.no_grad():
         logits = policy.logits(rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask)
     stats = token_stats(logits, rollout.completions, temperature=temperature)
@@ -31,7 +31,7 @@ def test_the_log_probabilities_kept_are_those_of_a_full_forward_pass(policy, tem
 
 
 def test_padding_and_neighbours_in_the_batch_change_nothing(policy):
-    together = sample(policy, PROMPTS, 1, 48, seed=5)
+    together = sample(policy, PROMPTS, Sampling(1, 48), seed=5)
     for i in range(len(PROMPTS)):
         row = together.rows(torch.tensor([i]))
         own_width = int(row.prompt_mask.sum())
@@ -43,17 +43,17 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(policy):
 
 
 def test_same_seed_same_completions_whatever_the_batch_rows(policy):
-    whole = sample(policy, PROMPTS, 4, 48, seed=7)
-    pieces = sample(policy, PROMPTS, 4, 48, seed=7, batch_rows=5)
+    whole = sample(policy, PROMPTS, Sampling(4, 48), seed=7)
+    pieces = sample(policy, PROMPTS, Sampling(4, 48, batch_rows=5), seed=7)
     assert whole.texts == pieces.texts
     assert torch.equal(whole.mask, pieces.mask)
     assert torch.allclose(whole.old_logp, pieces.old_logp, atol=2e-4)
-    assert sample(policy, PROMPTS, 4, 48, seed=8).texts != whole.texts
+    assert sample(policy, PROMPTS, Sampling(4, 48), seed=8).texts != whole.texts
 
 
 def test_samples_follow_the_distribution_of_the_first_token(policy):
     n = 4000
-    rollout = sample(policy, PROMPTS[:1], n, 2, seed=11, batch_rows=n)
+    rollout = sample(policy, PROMPTS[:1], Sampling(n, 2, batch_rows=n), seed=11)
     second = rollout.completions[:, 1]
     with torch.no_grad():
         logits = policy.logits(rollout.prompts[:1], rollout.prompt_mask[:1], rollout.completions[:1], rollout.mask[:1])
@@ -64,7 +64,7 @@ def test_samples_follow_the_distribution_of_the_first_token(policy):
 
 
 def test_a_completion_cut_at_the_limit_is_marked_and_one_with_an_end_token_is_not(policy):
-    short, long = sample(policy, PROMPTS, 2, 3, seed=1), sample(policy, PROMPTS, 2, 60, seed=1)
+    short, long = sample(policy, PROMPTS, Sampling(2, 3), seed=1), sample(policy, PROMPTS, Sampling(2, 60), seed=1)
     assert bool(short.truncated.all())
     assert not bool(long.truncated.any())
     ends = long.completions.gather(1, long.lengths.unsqueeze(1) - 1).squeeze(1)
@@ -73,7 +73,7 @@ def test_a_completion_cut_at_the_limit_is_marked_and_one_with_an_end_token_is_no
 
 def test_an_empty_list_of_prompts_is_refused(policy):
     with pytest.raises(ValueError, match="prompts: the list is empty"):
-        sample(policy, [], 1, 4, seed=0)
+        sample(policy, [], Sampling(1, 4), seed=0)
 
 
 SIZES = {"hidden_size": 32, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
@@ -99,7 +99,7 @@ def untrained(policy, config):
 )
 def test_other_families_and_several_end_tokens_keep_the_probabilities_of_a_full_forward_pass(policy, config):
     other = untrained(policy, config)
-    rollout = sample(other, PROMPTS, 3, 40, seed=1)
+    rollout = sample(other, PROMPTS, Sampling(3, 40), seed=1)
     with torch.no_grad():
         logits = other.logits(rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask)
     stats = token_stats(logits, rollout.completions)
@@ -112,22 +112,22 @@ def test_other_families_and_several_end_tokens_keep_the_probabilities_of_a_full_
 
 def test_a_model_without_a_key_value_cache_and_one_without_finite_logits_are_refused(policy):
     with pytest.raises(PolicyError, match="has no key-value cache; choose a model with attention"):
-        sample(untrained(policy, MambaConfig(**SIZES, num_hidden_layers=1)), PROMPTS, 1, 4, seed=0)
+        sample(untrained(policy, MambaConfig(**SIZES, num_hidden_layers=1)), PROMPTS, Sampling(1, 4), seed=0)
     broken = load_policy()
     broken.model.lm_head.weight.data.fill_(float("nan"))
     with pytest.raises(PolicyError, match="not finite"):
-        sample(broken, PROMPTS, 1, 4, seed=0)
+        sample(broken, PROMPTS, Sampling(1, 4), seed=0)
 
 
 def test_a_completion_that_could_outrun_the_models_positions_is_refused(policy):
     with pytest.raises(PolicyError, match=r"max_new_tokens: got 200 .* has 128 positions; lower it to \d+"):
-        sample(policy, PROMPTS, 1, 200, seed=0)
+        sample(policy, PROMPTS, Sampling(1, 200), seed=0)
     with pytest.raises(PolicyError, match=r"has 128 positions; give shorter prompts"):
-        sample(policy, [PROMPTS[0] * 100], 1, 1, seed=0)
+        sample(policy, [PROMPTS[0] * 100], Sampling(1, 1), seed=0)
 
 
 def test_a_model_that_takes_no_ready_mask_samples_the_same(policy):
-    ready, plain = (sample(replace(policy, packs=packs), PROMPTS, 8, 24, seed=3) for packs in (True, False))
+    ready, plain = (sample(replace(policy, packs=packs), PROMPTS, Sampling(8, 24), seed=3) for packs in (True, False))
     assert policy.packs
     assert ready.texts == plain.texts
     torch.testing.assert_close(ready.old_logp, plain.old_logp)
@@ -135,8 +135,8 @@ def test_a_model_that_takes_no_ready_mask_samples_the_same(policy):
 
 def test_temperature_0_takes_the_likeliest_token_whatever_the_seed():
     policy = load_policy()
-    greedy = [sample(policy, ["def solve(x):"], 1, 8, seed, temperature=0.0) for seed in (1, 2)]
-    cold = sample(policy, ["def solve(x):"], 1, 8, 3, temperature=1e-4)
+    greedy = [sample(policy, ["def solve(x):"], Sampling(1, 8, temperature=0.0), seed) for seed in (1, 2)]
+    cold = sample(policy, ["def solve(x):"], Sampling(1, 8, temperature=1e-4), 3)
     assert greedy[0].texts == greedy[1].texts == cold.texts
     assert torch.equal(greedy[0].old_logp, greedy[1].old_logp)
     assert bool((greedy[0].old_logp < 0).any())

@@ -12,7 +12,7 @@ import entrostat.engine.score_file as score_file_module
 from entrostat import load_policy, score_file
 from entrostat.cli import app
 from entrostat.engine.completions import read_completions
-from entrostat.engine.rollout import sample
+from entrostat.engine.rollout import Sampling, sample
 from entrostat.engine.score_fields import ScoreError
 from entrostat.engine.score_summary import summarise
 from entrostat.engine.scoring import score_completions
@@ -32,7 +32,7 @@ def policy():
 @cache
 def rollout():
     prompts = [task.prompt for task in listcraft.tasks("train", 3)]
-    return sample(policy(), prompts, 3, 24, seed=1)
+    return sample(policy(), prompts, Sampling(3, 24), seed=1)
 
 
 @cache

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from entrostat.control import EntropyController, Part
-from entrostat.engine.anchor import build_anchor
-from entrostat.engine.policy import embedded_folder, load_policy
-from entrostat.engine.rollout import sample
+from entrostat.engine.policy import load_policy
+from entrostat.engine.rollout import Sampling, sample
+from entrostat.engine.terms import reference_term
 from entrostat.engine.update import Experience, Learner, TrainingError
 from entrostat.entropy import entropy_flow
 from entrostat.objective import aggregate, entropy_bonus, policy_loss
@@ -28,7 +28,7 @@ def learner(**update):
 
 
 def experience(policy, advantages=None):
-    rollout = sample(policy, PROMPTS, 4, 48, seed=0)
+    rollout = sample(policy, PROMPTS, Sampling(4, 48), seed=0)
     drawn = torch.randn(16, generator=torch.Generator().manual_seed(1))
     return Experience(rollout, drawn if advantages is None else advantages)
 
@@ -71,7 +71,7 @@ def test_what_compares_tokens_compares_those_of_the_whole_batch_however_it_is_cu
 def test_the_flow_of_a_step_is_that_of_the_scalar_loss(mode, rest):
     one = learner(aggregate=mode, **rest)
     recipe = parse_recipe({"name": "x", "update": {"aggregate": mode, **rest}, "control": {"bonus": BONUS}})
-    anchor = build_anchor(recipe, embedded_folder(), [])
+    anchor = reference_term(recipe, load_policy(), None) if rest else None
     one = Learner(one.policy, recipe, build_controller(recipe), anchor)
     batch = experience(one.policy)
     if anchor:
@@ -84,8 +84,8 @@ def test_the_flow_of_a_step_is_that_of_the_scalar_loss(mode, rest):
     per_token = policy_loss(stats.logp, rollout.old_logp, advantages, mask).per_token
     per_token = per_token + entropy_bonus(stats.entropy, mask, BONUS["value"])
     if anchor:
-        per_token = per_token + 0.5 * anchor.per_token(logits, rollout)[0].where(mask, 0)
-    loss = aggregate(per_token, mask, mode, denominator=one._denominator(rollout))
+        per_token = per_token + 0.5 * anchor.kl(logits, rollout)[0].where(mask, 0)
+    loss = aggregate(per_token, mask, mode, denominator=one._denominator(mask))
     flow = entropy_flow(stats, advantages, loss, logits=logits, temperature=one.temperature).sum()
     line = one.step(1, batch)
     assert line["flow_up"] + line["flow_down"] == pytest.approx(float(flow), rel=1e-3)
@@ -333,7 +333,7 @@ def test_the_parts_receive_everything_that_a_step_measures():
     part = Listener()
     recipe = parse_recipe({"name": "step", "update": {"kl": {"coefficient": 0.1}, "old_logp": "recomputed"}})
     policy = load_policy()
-    anchor = build_anchor(recipe, embedded_folder(), PROMPTS)
+    anchor = reference_term(recipe, load_policy(), None)
     one = Learner(policy, recipe, EntropyController(part, total_steps=5), anchor)
     rewards = torch.tensor([1.0, 0.0, math.nan, 1.0] * 4)
     batch = replace(another_sampler(experience(policy), one), rewards=rewards)

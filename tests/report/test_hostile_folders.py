@@ -14,9 +14,8 @@ from entrostat.cli import app
 from entrostat.diagnosis import diagnose, read_log
 from entrostat.errors import EntrostatError
 from entrostat.report import PANELS, NotMeasuredError, build_report, draw_panel, html, read_runs
-from entrostat.report.reading import summarise
+from entrostat.report.reading import speed, summarise
 from entrostat.report.samples import side_by_side
-from entrostat.report.speed import speed
 from entrostat.runs import Run, RunError, Trajectory
 
 from .conftest import make_run

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrostat.report import PANELS, draw_panel, read_run
+from entrostat.report.panel import extremes, summed
 from entrostat.report.style import svg
-from entrostat.report.thinning import extremes, summed
 
 curves = st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), min_size=1, max_size=3).map(
     lambda many: [curve[: min(map(len, many))] for curve in many]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from entrostat.report.tokens import token_view
+from entrostat.report.samples import token_view
 
 RECORD = {"text": ["a", " b"], "logp": [-0.5, -2.0], "entropy": [0.7, 0.1], "sensitivity": [0.2, -0.4]}
 

@@ -7,6 +7,7 @@ steps until the campaign is `over`, `save_resume_point` where it can resume, and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -113,6 +114,8 @@ class CampaignLoop:
         self.keeper = Keeper(CheckpointStore(record.checkpoints_dir))
         self.now = 0
         self.order: Order | None = None
+        self._steps: list[dict[str, Any]] = []  # as they are in the record, which only this loop writes
+        self._evals: list[dict[str, Any]] = []  # of the select split
         self._saved: Checkpoint | None = None
 
     @property
@@ -146,6 +149,7 @@ class CampaignLoop:
         """From the start, which the host has loaded."""
         self.host = host
         self.record.rewind(-1)
+        self._steps, self._evals = [], []
         self.keeper.return_to(None)
         self._evaluate_on_schedule()
         start = self._save()
@@ -156,6 +160,7 @@ class CampaignLoop:
         """From the weights of `step`, which the host has loaded; see `Keeper.return_to`."""
         self.host, self.now = host, step
         self.record.rewind(step)
+        self._steps, self._evals = self.record.steps(), self.record.evals("select")
         self.keeper.return_to(step)
         self._ask()
 
@@ -163,6 +168,7 @@ class CampaignLoop:
         """Record the line of an optimizer step of the host, evaluate if that is due, and ask the controller."""
         self.now = line["step"]
         self.record.log_step(line)
+        self._steps.append(_as_read(line))
         self.listener(dict(line))
         self._evaluate_on_schedule()
         self._ask()
@@ -177,7 +183,7 @@ class CampaignLoop:
         if confirmed is not None:
             self.keeper.keep(peak=self._kept(confirmed))
         else:
-            select = whole_trajectory(self.record.evals("select"))
+            select = whole_trajectory(self._evals)
             if select is None or select.steps[-1] != self.now:
                 self._evaluate("select")
                 self._keep_new_peak()
@@ -212,9 +218,8 @@ class CampaignLoop:
             self.keeper.keep(held=self._kept(order.keep))
 
     def _progress(self) -> Progress:
-        steps, evals = self.record.steps(), self.record.evals("select")
         kept = tuple(sorted({*self.keeper.steps, self.now}))
-        return Progress(self.now, self.plan.budget, steps, evals, kept, self.host.split)
+        return Progress(self.now, self.plan.budget, self._steps[:], self._evals[:], kept, self.host.split)
 
     def _evaluate_on_schedule(self) -> None:
         """Evaluate what is due at this step, and keep the weights if the select split has a new peak."""
@@ -233,7 +238,7 @@ class CampaignLoop:
             self.save_resume_point(lambda folder: host.save_resume_point(Checkpoint(folder, self.now)))
 
     def _keep_new_peak(self) -> None:
-        select = whole_trajectory(self.record.evals("select"))
+        select = whole_trajectory(self._evals)
         if select and select.peak_step == self.now:
             self.keeper.keep(peak=self._save())
 
@@ -248,6 +253,8 @@ class CampaignLoop:
             self.record.log_samples(at, split, samples)
         line = {"step": at, "split": split, **late, **tasks, **found}
         self.record.log_eval(line)
+        if split == "select":
+            self._evals.append(_as_read(line))
         self.listener(line)
 
     def _kept(self, step: int) -> Checkpoint:
@@ -259,3 +266,9 @@ class CampaignLoop:
         if self._saved is None or self._saved.step != self.now or not self._saved.path.exists():
             self._saved = self.keeper.store.save(lambda folder: self.host.save(Checkpoint(folder, self.now)), self.now)
         return self._saved
+
+
+def _as_read(line: Line) -> dict[str, Any]:
+    """A line as it is read from the record."""
+    read: dict[str, Any] = json.loads(json.dumps(line))
+    return read

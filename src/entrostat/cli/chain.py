@@ -78,7 +78,7 @@ def _show_results(folder: Path, page: Path, as_json: bool) -> None:
 
 
 def _show_plan(study: Any, as_json: bool) -> None:
-    from entrostat.engine.estimate import estimate
+    from entrostat.engine.study import estimate
 
     rows = [estimate(study, method) for method in study.methods]
     if as_json:
@@ -113,10 +113,10 @@ def _study_progress(name: str) -> Iterator[Any]:
         def listen(standing: Any) -> None:
             nonlocal shown
             chains = f"{standing.chains_done}/{standing.chains} chains"
-            progress.update(bar, completed=standing.done, total=standing.whole, chains=chains)
-            tenth = 10 * standing.done // standing.whole
+            progress.update(bar, completed=standing.done, total=standing.total, chains=chains)
+            tenth = 10 * standing.done // standing.total
             if not status.is_terminal and tenth > shown:
                 shown = tenth
-                status.print(f"{name}: step {standing.done}/{standing.whole}, {chains}", markup=False)
+                status.print(f"{name}: step {standing.done}/{standing.total}, {chains}", markup=False)
 
         yield listen

@@ -141,8 +141,8 @@ def evaluate(
     refuse_missing_model(model)
     how = Grading(workers, timeout, packages, atol, rtol, output, memory)
     chosen = how.tolerant(_task_set(tasks, data))
-    settings = {"n": samples, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    _sample(model, chosen, out, dtype, device, settings)
+    sampling = {"samples": samples, "max_new_tokens": max_new_tokens, "temperature": temperature}
+    _sample(model, chosen, out, dtype, device, sampling, seed)
     _grade(out, chosen, ks, how, as_json)
 
 
@@ -183,8 +183,8 @@ def compare(
             raise typer.BadParameter(f"{name} is no file of verdicts; to sample it as a model, give --tasks")
         chosen = chosen if chosen is not None else _task_set(tasks, data)
         file = out / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}.jsonl"
-        settings = {"n": n, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        _sample(name, chosen, file, dtype, device, settings)
+        sampling = {"samples": n, "max_new_tokens": max_new_tokens, "temperature": temperature}
+        _sample(name, chosen, file, dtype, device, sampling, seed)
         with how.grader(chosen) as grader, counting(f"grading {name}") as progress:
             found[name] = grade_file(file, chosen, grader, progress=progress).counts
     if len(found) < 1 + len(others):
@@ -237,13 +237,16 @@ def _task_set(name: str, data: Path | None) -> list[Any]:
     return load_task_set(name, data)
 
 
-def _sample(model: str, tasks: list[Any], out: Path, dtype: str, device: str, settings: dict[str, Any]) -> None:
+def _sample(
+    model: str, tasks: list[Any], out: Path, dtype: str, device: str, sampling: dict[str, Any], seed: int
+) -> None:
     from entrostat.engine.generate import generate
     from entrostat.engine.policy import load_policy
+    from entrostat.engine.rollout import Sampling
 
     policy = load_policy(model, dtype, device)
     with counting("sampling") as progress:
-        generate(policy, tasks, out, **settings, progress=progress)
+        generate(policy, tasks, out, Sampling(**sampling, batch_rows=256), seed, progress=progress)
 
 
 def _grade(samples: Path, tasks: list[Any], ks: list[int], how: Grading, as_json: bool) -> None:

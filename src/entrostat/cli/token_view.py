@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from entrostat.cli.screen import visible
-from entrostat.report.tokens import TokenView, token_view
+from entrostat.report.samples import TokenView, token_view
 from entrostat.runs import RunError
 
 SHOWN = 8  # tokens of the table

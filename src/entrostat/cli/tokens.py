@@ -48,7 +48,7 @@ def tokens(
 
 def _samples(path: Path, step: int | None) -> list[dict[str, Any]]:
     """The samples of a step that were kept token by token; of the last such step where none is named."""
-    from entrostat.report.tokens import token_view
+    from entrostat.report.samples import token_view
     from entrostat.runs import Run, RunError
 
     found = [sample for sample in Run.open(path).samples() if token_view(sample)]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from entrostat.diagnosis.columns import QUANTITIES
 from entrostat.diagnosis.history import History, Series
-from entrostat.report.style import BLUE, GREEN, MUTED, ORANGE, house_style, label_ends, new_figure
+from entrostat.report.style import BLUE, GREEN, MUTED, ORANGE, label_ends, new_figure, report_style
 from entrostat.runs.finding import Finding
 
 WINDOW = 9  # values averaged into the stronger line of a noisy series
@@ -18,7 +18,7 @@ COLOURS = (BLUE, GREEN, MUTED)
 def draw_finding(finding: Finding, history: History) -> Figure:
     """The finding's columns over steps, a panel each, its levels, a line at the onset and one where it was found."""
     columns = [name for name in finding.columns if len(history.series(name))] or list(finding.columns[:1])
-    with house_style():
+    with report_style():
         figure = new_figure(rows=len(columns), height=0.7 + 1.55 * len(columns), label_width=0.95)
         for place, (axes, name, colour) in enumerate(zip(figure.axes, columns, COLOURS, strict=False)):
             axes.set_title(QUANTITIES[name].meaning)

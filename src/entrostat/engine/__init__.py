@@ -1,1 +1,1 @@
-"""The embedded trainer for one machine."""
+"""The embedded trainer, for a language model or a table of logits."""

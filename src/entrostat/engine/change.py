@@ -27,8 +27,8 @@ class ChangeMeter:
     def read(self, predictor: float, before: float, after: Callable[[], float]) -> dict[str, Any]:
         """The fields of the step line.
 
-        predicted_change, predicted_error: nats, None before three steps; measured_change: nats; measure_seconds: what
-        the second scoring took. before: mean entropy of the step's tokens in nats; after: scores them again.
+        predicted_change, predicted_error: nats, None before three steps; measured_change: nats; measure_seconds: the
+        time of the second scoring. before: mean entropy of the step's tokens in nats; after: scores them again.
         """
         started = time.perf_counter()
         prediction = self.calibration.predict(predictor)

@@ -10,10 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from entrostat.campaign.loop import EVERYTHING
-from entrostat.engine.graded import sample_graded
 from entrostat.engine.policy import Policy
-from entrostat.engine.rollout import Rollout
-from entrostat.engine.seeds import derived_seed
+from entrostat.engine.rollout import Rollout, Sampling, derived_seed, sample_graded
+from entrostat.engine.samples import sample_lines
 from entrostat.grading import CodeGrader, Outcome, Verdict, WorkerError
 from entrostat.recipe import Recipe
 from entrostat.runs.passk import mean_over_tasks
@@ -32,24 +31,21 @@ def evaluate(
     policy: Policy,
     grader: CodeGrader,
     tasks: Sequence[AnyTask],
-    *,
-    samples: int,
-    pass_at: Sequence[int],
-    temperature: float,
-    max_new_tokens: int,
-    batch_rows: int,
+    sampling: Sampling,
     seed: int | Sequence[int],
+    *,
+    pass_at: Sequence[int],
     shown: int = 8,
 ) -> Evaluation:
-    """Draw `samples` completions of every task with fixed seeds and grade them; seed: for all tasks, or one per task.
+    """Draw completions of every task with fixed seeds and grade them; seed: one for all tasks, or one per task.
 
     (n, c) of a task counts graded completions only: an infrastructure error is neither right nor wrong. Tasks with
     fewer than k graded completions are left out of the mean pass@k.
     Raises WorkerError if a task has none: pass@1 of the other tasks alone would not measure the split.
     """
     started = time.perf_counter()
-    sampled = sample_graded(policy, grader, tasks, samples, max_new_tokens, seed, temperature, batch_rows)
-    rollout, verdicts = sampled.rollout, sampled.verdicts
+    sampled = sample_graded(policy, grader, tasks, sampling, seed)
+    rollout, verdicts, samples = sampled.rollout, sampled.verdicts, sampling.samples
     results, distinct = [], []
     for i, task in enumerate(tasks):
         own = slice(i * samples, (i + 1) * samples)
@@ -87,22 +83,11 @@ def evaluate_split(
 
     Each task of a part has its own seed, so its result does not depend on what else is evaluated.
     """
-    settings = recipe.evaluation
     seed: int | list[int] = derived_seed(recipe.tasks.seed, "evaluation", split)
     if part != EVERYTHING:
         tasks = tasks[part]
         seed = [derived_seed(recipe.tasks.seed, "evaluation", split, task.id) for task in tasks]
-    evaluation = evaluate(
-        policy,
-        grader,
-        tasks,
-        samples=settings.samples,
-        pass_at=settings.pass_at,
-        temperature=settings.temperature,
-        max_new_tokens=recipe.rollout.max_new_tokens,
-        batch_rows=recipe.rollout.batch_rows,
-        seed=seed,
-    )
+    evaluation = evaluate(policy, grader, tasks, Sampling.evaluation(recipe), seed, pass_at=recipe.evaluation.pass_at)
     return {**evaluation.line, "samples": evaluation.samples}
 
 
@@ -126,28 +111,13 @@ def group_metrics(groups: Sequence[Sequence[float | None]]) -> dict[str, float]:
     }
 
 
-def sample_lines(
-    tasks: Sequence[AnyTask], rollout: Rollout, verdicts: Sequence[Verdict], samples: int
-) -> list[dict[str, Any]]:
-    """The first completion of each task, for a person to read."""
-    return [
-        {
-            "task": task.id,
-            "prompt": task.prompt,
-            "completion": rollout.texts[i * samples],
-            "outcome": verdicts[i * samples].outcome.value,
-        }
-        for i, task in enumerate(tasks)
-    ]
-
-
 def _pass_at(results: Sequence[Sequence[Any]], k: int) -> float | None:
     counts = [(n, c) for _, n, c in results if n >= k]
     return mean_over_tasks(counts, k) if counts else None
 
 
 def _hard(tasks: Sequence[AnyTask], results: Sequence[Sequence[Any]]) -> float | None:
-    """pass@1 over the tasks of the highest level; None where the tasks have no levels that differ."""
+    """pass@1 over the tasks of the highest level; None if all tasks have one level."""
     levels = [getattr(task, "level", 0) for task in tasks]
     if min(levels) == max(levels):
         return None

@@ -1,37 +1,46 @@
-"""The embedded engine: one campaign on one machine, from rollout to checkpoint, resumable at any moment.
+"""The embedded engine: one campaign in this process, from rollout to checkpoint, resumable at any moment.
 
-A resume point is written after every `campaign.checkpoint_every` rollout batches. A killed run goes back to the last
-one, forgets what was logged after it, and does the same again: every random number follows from the seed and the step.
+The training step, in the order in which it is read: `Trainer._train` here; `rollout.py`, how completions are drawn and
+graded; `update.py`, one optimizer step; `terms.py`, what the loss has besides the objective; and the objective in
+`entrostat.objective.losses`.
+
+A resume point is written after every `campaign.checkpoint_every` rollout batches. A killed run returns to the last one,
+drops what was logged after it, and repeats it exactly: every random number follows from the seed and the step.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from entrostat.campaign.checkpoints import verify
+from entrostat.campaign.checkpoints import STATE_FILE, verify
 from entrostat.campaign.engine import CampaignTrace, Checkpoint, Listener, Order, Plan, Progress
 from entrostat.campaign.loop import CampaignLoop, Schedule
-from entrostat.engine.anchor import KlAnchor, build_anchor
-from entrostat.engine.checkpoint import OPTIMIZER_FILE, load_optimizer, load_state, save_optimizer, save_state
-from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_metrics, sample_lines
-from entrostat.engine.graded import sample_graded
-from entrostat.engine.policy import Policy, load_policy
+from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_metrics
+from entrostat.engine.policy import Policy, Trainable, load_policy
 from entrostat.engine.registry import engine
-from entrostat.engine.rewards import Advantages
-from entrostat.engine.seeds import derived_seed
-from entrostat.engine.token_record import token_records
+from entrostat.engine.rollout import GradedRollout, Rollout, Sampling, derived_seed, sample, sample_graded
+from entrostat.engine.samples import sample_lines, token_records
+from entrostat.engine.terms import Term, reference_term
 from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader, Verdict
-from entrostat.recipe import Recipe, RecipeError, build_controller
+from entrostat.objective.advantages import EmaBaseline, reward_tensor, signed
+from entrostat.recipe import Recipe, RecipeError, UpdateRecipe, build_controller
+from entrostat.recipe.methods import build_advantage
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run
 from entrostat.tasks.sources import AnyTask
+
+OPTIMIZER_FILE = "optimizer.safetensors"  # in a resume point, and in a checkpoint whose optimizer is carried over
 
 
 @engine("embedded")
@@ -54,40 +63,75 @@ class LocalEngine:
     def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
         """Train from `start` for at most plan.budget optimizer steps, evaluating as the recipe and `decide` say.
 
-        Continues from the record's last resume point where there is one; a finished record is returned as it is.
-        Raises CheckpointError where `start` is a checkpoint of an earlier campaign and corrupt.
+        Continues from the record's last resume point if there is one; a finished record is returned unchanged.
+        Raises CheckpointError if `start` is a checkpoint of an earlier campaign and corrupt.
         """
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
         evaluation = self.recipe.evaluation
         loop = CampaignLoop(record, plan, decide, Schedule(evaluation.every, evaluation.report), self.listener)
         if not loop.finished:
-            loop.run(_Trainer(self, start, plan, record, loop.resume), loop.resume.step if loop.resume else None)
+            trainer = self.trainer(start, plan, record, loop.resume)
+            loop.run(trainer, loop.resume.step if loop.resume else None)
         return loop.trace()
 
+    def trainer(self, start: Checkpoint, plan: Plan, record: Run, resume: Checkpoint | None) -> Trainer:
+        """The host of one campaign, with the weights of its start or of its resume point."""
+        return Trainer(self, start, plan, record, resume)
 
-class _Trainer:
+
+class Advantages:
+    """The recipe's advantage, with its state: that of an EMA baseline, or of an advantage that has one."""
+
+    def __init__(self, settings: UpdateRecipe) -> None:
+        self.settings = settings
+        self.ema = EmaBaseline()
+        baseline = self.ema if settings.baseline == "ema" else settings.baseline
+        self.judge = build_advantage(settings.advantage, baseline)
+
+    def __call__(self, groups: Sequence[Sequence[float | None]]) -> Tensor:
+        """Advantages (B,) of rewards 0/1 given group by group, None for a completion without a reward."""
+        rewards = reward_tensor(groups)
+        values: Tensor = self.judge(signed(rewards) if self.settings.failure_reward == -1 else rewards)
+        if values.shape != rewards.shape or not bool(values.isfinite().all()):
+            raise ValueError(
+                f"update.advantage {self.settings.advantage!r} made {tuple(values.shape)} of rewards "
+                f"{tuple(rewards.shape)}, finite: {bool(values.isfinite().all())}; return one finite number per reward"
+            )
+        return values.flatten()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the baseline and of the advantage, JSON-able."""
+        own = self.judge.state_dict() if hasattr(self.judge, "state_dict") else {}
+        return {**self.ema.state_dict(), **({"own": own} if own else {})}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        self.ema.load_state_dict(state)
+        if "own" in state:
+            self.judge.load_state_dict(state["own"])
+
+
+class Trainer:
     """The policy and its learner, as the host of one campaign: `entrostat.campaign.loop.SteppingHost`."""
 
     def __init__(
-        self, engine: LocalEngine, start: Checkpoint, plan: Plan, record: Run, resume: Checkpoint | None
+        self, owner: LocalEngine, start: Checkpoint, plan: Plan, record: Run, resume: Checkpoint | None
     ) -> None:
-        self.engine, self.recipe, self.record = engine, engine.recipe, record
-        self.split = len(engine.tasks.select)
-        self.measured = engine.tasks.measured
+        self.owner, self.recipe, self.tasks, self.record = owner, owner.recipe, owner.tasks, record
+        self.split = len(self.tasks.select)
+        self.measured = self.tasks.measured
         source = resume or start
         verify(source)
-        self.policy = self._load(source)
-        controller = build_controller(self.recipe)
-        prompts = [task.prompt for task in engine.tasks.train]
-        anchor = build_anchor(self.recipe, start.path, prompts)
-        self.learner = Learner(self.policy, self.recipe, controller, anchor, plan.rate)
+        self.policy = self._load(source.path)
+        anchor = self._anchor(start.path)
+        self.learner = Learner(self.policy, self.recipe, build_controller(self.recipe), anchor, plan.rate)
         self.advantages = Advantages(self.recipe.update)
         self.done = resume.step if resume else 0
         self.carried = self.recipe.campaign.optimizer == "carried"
         if resume:
             load_optimizer(resume.path, self.learner.optimizer)
-            self._load_state(load_state(resume.path))
+            self._load_state(json.loads((resume.path / STATE_FILE).read_text(encoding="utf-8")))
         elif self.carried and (start.path / OPTIMIZER_FILE).exists():
             load_optimizer(start.path, self.learner.optimizer)
         self._lines = self._train()
@@ -98,11 +142,11 @@ class _Trainer:
 
     def evaluate(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
         """See `Host.evaluate`."""
-        policy = self._load(weights) if weights else self.policy
-        return evaluate_split(self.recipe, self.engine.grader, policy, split, getattr(self.engine.tasks, split), part)
+        policy = cast(Policy, self._load(weights.path) if weights else self.policy)
+        return evaluate_split(self.recipe, self.owner.grader, policy, split, getattr(self.tasks, split), part)
 
     def save(self, to: Checkpoint) -> None:
-        """See `Host.save`; with the optimizer where the next campaign carries it on."""
+        """See `Host.save`; with the optimizer if the next campaign continues with it."""
         self.policy.save(to.path)
         if self.carried:
             save_optimizer(self.learner.optimizer, to.path)
@@ -112,7 +156,7 @@ class _Trainer:
         return step % (self.recipe.campaign.checkpoint_every * self.recipe.update.steps_per_batch) == 0
 
     def save_resume_point(self, to: Checkpoint) -> None:
-        """Everything that the run needs to go on from here."""
+        """Everything that the run needs to continue from here."""
         learner = self.learner
         self.policy.save(to.path)
         save_optimizer(learner.optimizer, to.path)
@@ -120,9 +164,9 @@ class _Trainer:
             "controller": learner.controller.state_dict(),
             "advantages": self.advantages.state_dict(),
             "meter": learner.meter.state_dict() if learner.meter else None,
-            "anchor": learner.anchor.state_dict() if isinstance(learner.anchor, KlAnchor) else None,
+            "anchor": (learner.anchor.state_dict() if learner.anchor else None) or None,
         }
-        save_state(state, to.path)
+        (to.path / STATE_FILE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
 
     def _load_state(self, state: dict[str, Any]) -> None:
         learner = self.learner
@@ -130,14 +174,33 @@ class _Trainer:
         self.advantages.load_state_dict(state["advantages"])
         if learner.meter:
             learner.meter.load_state_dict(state["meter"])
-        if isinstance(learner.anchor, KlAnchor):
+        if learner.anchor and state["anchor"]:
             learner.anchor.load_state_dict(state["anchor"])
 
-    def _load(self, checkpoint: Checkpoint) -> Policy:
-        return load_policy(checkpoint.path, self.recipe.policy.dtype, self.recipe.policy.device)
+    def _load(self, source: str | Path) -> Trainable:
+        return load_policy(source, self.recipe.policy.dtype, self.recipe.policy.device)
+
+    def _anchor(self, start: Path) -> Term | None:
+        """The penalty towards a reference, if the recipe has one. start: the campaign's first weights."""
+        settings = self.recipe.update.kl
+        if settings is None:
+            return None
+        reference = self._load(start if settings.reference == "start" else self.recipe.policy.path)
+        return reference_term(self.recipe, reference, lambda count: self._draw_singly(reference, count))
+
+    def _draw_singly(self, policy: Trainable, count: int) -> Rollout:
+        """`count` completions, one per prompt of the training tasks in turn."""
+        own, tasks = self.recipe.rollout, self.tasks.train
+        prompts = [tasks[i % len(tasks)].prompt for i in range(count)]
+        seed = derived_seed(self.recipe.seed, "fisher")
+        return sample(cast(Policy, policy), prompts, Sampling(1, own.max_new_tokens, own.temperature), seed)
+
+    def _draw(self, tasks: Sequence[AnyTask], seed: int) -> GradedRollout:
+        """Completions of the tasks by the current policy, graded."""
+        return sample_graded(cast(Policy, self.policy), self.owner.grader, tasks, Sampling.training(self.recipe), seed)
 
     def _train(self) -> Iterator[dict[str, Any]]:
-        """The lines of the optimizer steps, each taken when it is asked for, one rollout batch after another."""
+        """The lines of the optimizer steps, one rollout batch after another; each taken when its line is read."""
         update = self.recipe.update
         for batch in count(self.done // update.steps_per_batch):
             experience, fields = self._collect(batch)
@@ -149,7 +212,7 @@ class _Trainer:
                     fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
 
     def _update(self, experience: Experience, place: dict[str, int], batch_fields: dict[str, Any]) -> dict[str, Any]:
-        """Take one optimizer step; its line."""
+        """Take one optimizer step and return its line."""
         self.done += 1
         torch.manual_seed(derived_seed(self.recipe.seed, "update", self.done))
         measured = self.learner.step(self.done, experience)
@@ -157,31 +220,21 @@ class _Trainer:
         return {"step": self.done, **place, **measured, **batch_fields, **joined}
 
     def _collect(self, batch: int) -> tuple[Experience, dict[str, Any]]:
-        """Sample and grade one rollout batch; the fields of the step line that describe it."""
-        recipe = self.recipe.rollout
-        tasks = self._prompts(batch)
+        """Draw and grade one rollout batch; its completions, and the fields of the step line that describe it."""
+        samples, tasks = self.recipe.rollout.samples, self._prompts(batch)
         started = time.perf_counter()
-        found = sample_graded(
-            self.policy,
-            self.engine.grader,
-            tasks,
-            recipe.samples,
-            recipe.max_new_tokens,
-            derived_seed(self.recipe.seed, "rollout", batch),
-            recipe.temperature,
-            recipe.batch_rows,
-        )
+        drawn = self._draw(tasks, derived_seed(self.recipe.seed, "rollout", batch))
         seconds = time.perf_counter() - started
-        rollout, verdicts = found.rollout, found.verdicts
+        rollout, verdicts = drawn.rollout, drawn.verdicts
         rewards = [verdict.reward for verdict in verdicts]
         graded = [reward for reward in rewards if reward is not None]
-        groups = [rewards[i : i + recipe.samples] for i in range(0, len(rewards), recipe.samples)]
+        groups = [rewards[i : i + samples] for i in range(0, len(rewards), samples)]
         fields = {
             "reward": sum(graded) / len(graded) if graded else None,
             "groups": group_metrics(groups),
             **completion_metrics(rollout, verdicts),
             "tokens": {"rollout": rollout.token_count},
-            "seconds": {"rollout": seconds - found.waited, "grade": found.waited},
+            "seconds": {"rollout": seconds - drawn.waited, "grade": drawn.waited},
         }
         recomputed = self.learner.recomputed(rollout) if self.recipe.update.old_logp == "recomputed" else None
         earned = torch.tensor([math.nan if reward is None else reward for reward in rewards])
@@ -190,7 +243,7 @@ class _Trainer:
         return experience, fields
 
     def _log_samples(self, tasks: Sequence[AnyTask], experience: Experience, verdicts: Sequence[Verdict]) -> None:
-        """Keep the first completion of each of the batch's first `tasks`, token by token."""
+        """Record the first completion of each of the `tasks`, the first of the batch, token by token."""
         recipe, rollout = self.recipe.rollout, experience.rollout
         lines = sample_lines(tasks, rollout, verdicts, recipe.samples)
         rows = range(0, len(lines) * recipe.samples, recipe.samples)
@@ -202,7 +255,7 @@ class _Trainer:
 
     def _prompts(self, batch: int) -> list[AnyTask]:
         """The batch's training tasks: consecutive pieces of one shuffled pass over all of them after another."""
-        tasks, size = self.engine.tasks.train, self.recipe.rollout.prompts
+        tasks, size = self.tasks.train, self.recipe.rollout.prompts
         chosen = []
         for position in range(batch * size, (batch + 1) * size):
             turn, place = divmod(position, len(tasks))
@@ -219,3 +272,20 @@ class _Trainer:
 
     def _generator(self, *place: str | int) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(self.recipe.seed, *place))
+
+
+def save_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Write the moments and step counts into an existing folder."""
+    state = optimizer.state_dict()["state"]
+    held = {f"{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
+    tensors = {name: value.contiguous() for name, value in held.items() if value is not None}
+    save_file(tensors, folder / OPTIMIZER_FILE)
+
+
+def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Load the saved moments and step counts into an optimizer of the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in load_file(folder / OPTIMIZER_FILE).items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from logging import CRITICAL
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +31,32 @@ REMEDIES = {
 
 class PolicyError(EntrostatError, ValueError):
     """A model that cannot be loaded or used; the message names what is missing and the remedy."""
+
+
+class Trainable(Protocol):
+    """A policy as the trainer sees it: weights, and the logits of completions."""
+
+    @property
+    def model(self) -> Any:
+        """The module whose `parameters()` are trained."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    def logits(self, prompts: Tensor, prompt_mask: Tensor, completions: Tensor, completion_mask: Tensor) -> Tensor:
+        """See `Policy.logits`."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of a completion."""
+        ...
+
+    def save(self, folder: str | Path) -> None:
+        """Write it so that the engine can load it again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +87,16 @@ class Policy:
 
     @property
     def pad_id(self) -> int:
-        """The padding token, or an end token where the tokenizer has none; masks keep the two apart."""
+        """The padding token, or an end token if the tokenizer has none; masks tell the two apart."""
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else self.stop_ids[0]
 
     def encode(self, prompt: str) -> list[int]:
-        """The prompt's tokens. A tokenizer with a chat template gets the prompt as a user's turn.
+        """The prompt's tokens. With a chat template, the prompt is written as a user's turn.
 
         PolicyError: there are none, or the model has no embedding for one.
         """
-        templated = bool(getattr(self.tokenizer, "chat_template", None))  # it writes the special tokens itself
+        templated = bool(getattr(self.tokenizer, "chat_template", None))  # which writes the special tokens itself
         text = written_out(prompt, self.tokenizer)
         ids = cast("list[int]", self.tokenizer.encode(text, add_special_tokens=not templated))
         if not ids:
@@ -90,7 +116,7 @@ class Policy:
     def logits(self, prompts: Tensor, prompt_mask: Tensor, completions: Tensor, completion_mask: Tensor) -> Tensor:
         """Logits (B, T, V) of every completion token, given left-padded prompts (B, P) and completions (B, T).
 
-        Neighbours with one prompt are read in one row where the model can; the logits of padding mean nothing.
+        Completions of one prompt are packed into one row if the model allows it; the logits of padding mean nothing.
         """
         if self.packs and prompts.shape[1] + completions.shape[1] <= LONGEST:
             packing = pack(prompts, prompt_mask, completions, completion_mask, self.model.dtype)
@@ -98,13 +124,13 @@ class Policy:
         return separate_logits(self.model, prompts, prompt_mask, completions, completion_mask)
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, configuration and tokenizer so that `load_policy` and transformers can read them back."""
+        """Write weights, configuration and tokenizer in a form that `load_policy` and transformers can read."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
 def written_out(prompt: str, tokenizer: Any) -> str:
-    """The prompt as a user's turn by the tokenizer's chat template; as it is where there is none."""
+    """The prompt as a user's turn in the tokenizer's chat template; unchanged if there is none."""
     if not getattr(tokenizer, "chat_template", None):
         return prompt
     turn = [{"role": "user", "content": prompt}]
@@ -112,7 +138,7 @@ def written_out(prompt: str, tokenizer: Any) -> str:
 
 
 def embedded_folder() -> Path:
-    """The folder of the policy that the package carries."""
+    """The folder of the package's own policy."""
     return Path(str(resources.files("entrostat.assets") / "listcraft"))
 
 
@@ -121,7 +147,7 @@ def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: s
 
     source: `embedded` (the package's own), a folder in Hugging Face format, a hub id, or what a run keeps: `RUN@peak`.
     Raises CheckpointError for a run that does not keep it, and PolicyError, naming what is wrong and the remedy: an
-    unknown dtype; a device that is not there; a folder that is missing or lacks configuration, weights or tokenizer; an
+    unknown dtype; an absent device; a folder that is missing or lacks configuration, weights or tokenizer; an
     adapter; quantised weights; custom code; an encoder-decoder, or a model that sees later tokens; tensors that are
     missing, left over, of another shape or not finite (tied embeddings may be stored once); a tokenizer that does not
     fit the embedding; no end token.
@@ -140,13 +166,13 @@ def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: s
 
 
 def _read(name: str, what: str, reader: str, **settings: Any) -> Any:
-    """What transformers reads from `name`, in silence, without asking. PolicyError: it cannot."""
+    """What transformers reads from `name`, without output or questions. PolicyError: it cannot."""
     import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(CRITICAL)  # what it reports at length is told in a line
+    logging.set_verbosity(CRITICAL)  # our error says in one line what it would report at length
     try:
         return getattr(transformers, reader).from_pretrained(name, trust_remote_code=False, **settings)
     except Exception as error:
@@ -193,7 +219,7 @@ def _read_model(name: str, dtype: torch.dtype) -> Any:
 
 
 def refuse_untrainable(config: Any, name: str) -> None:
-    """Raise PolicyError for what its configuration says is no causal model of plain weights."""
+    """Raise PolicyError if the configuration is not that of a causal model with plain weights."""
     if getattr(config, "is_encoder_decoder", False):
         raise PolicyError(f"policy.path: {name} is an encoder-decoder ({config.model_type}); give a decoder-only model")
     if getattr(config, "quantization_config", None):
@@ -202,7 +228,7 @@ def refuse_untrainable(config: Any, name: str) -> None:
 
 @torch.no_grad()
 def refuse_misfit(policy: Policy) -> None:
-    """Raise PolicyError where model and tokenizer do not fit, no token ends a completion, or tokens see later ones."""
+    """Raise PolicyError if model and tokenizer do not fit, no token ends a completion, or tokens see later ones."""
     rows = int(policy.model.get_input_embeddings().weight.shape[0])
     beyond = _beyond(policy.tokenizer, rows)
     if beyond:
@@ -227,10 +253,10 @@ def refuse_misfit(policy: Policy) -> None:
 
 @torch.no_grad()
 def sees_later_tokens(model: Any, rows: int) -> bool:
-    """Whether the logits of a position move with the token after it, by more than rounding does.
+    """Whether the logits of a position change with the token after it, by more than rounding explains.
 
-    Rounding moves them a little in any model, for rows of a batch may go through other kernels; a model that attends
-    to later tokens moves them by about as much as the token's own position moves.
+    Rounding changes them a little in any model, because rows of a batch may use different kernels; in a model that
+    attends to later tokens they change about as much as the logits of that token's own position.
     """
     ids = torch.tensor([[0, 1, 2], [0, 1, 3]], device=model.device) % rows
     first, second = model(input_ids=ids).logits.float()
@@ -240,15 +266,15 @@ def sees_later_tokens(model: Any, rows: int) -> bool:
 
 
 def _beyond(tokenizer: Any, rows: int) -> list[str]:
-    """Tokens that have no row in the embedding; places for images, sound and video, which no text has, aside."""
+    """Tokens without a row in the embedding, except placeholders for images, sound and video, which no text has."""
     named = getattr(tokenizer, "special_tokens_map", {})
     media = {str(named[kind]) for kind in ("image_token", "audio_token", "video_token") if kind in named}
     return [token for token, number in tokenizer.get_vocab().items() if number >= rows and token not in media]
 
 
 def refuse_unusable(source: str | Path, dtype: str, device: str) -> None:
-    """Raise PolicyError for what can be told without loading: an unknown dtype, an absent device, a folder that lacks
-    its configuration, its tokenizer or its weights, and an adapter. Says in a line what transformers says at length.
+    """Raise PolicyError for faults that are visible without loading: an unknown dtype, an absent device, a folder that
+    lacks its configuration, its tokenizer or its weights, and an adapter.
     """
     if dtype not in DTYPES:
         raise PolicyError(f"policy.dtype: got {dtype!r}; choose one of {', '.join(DTYPES)}")
@@ -277,9 +303,9 @@ def refuse_unusable(source: str | Path, dtype: str, device: str) -> None:
 
 
 def _some(names: Iterable[str]) -> str:
-    """Some of many names, in order."""
-    found = sorted(names)
-    return ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+    """The first few of many names, in order."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:SHOWN]) + (", ..." if len(ordered) > SHOWN else "")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,8 +1,17 @@
-"""Sampling groups of completions with a key-value cache, keeping the probabilities they were sampled with."""
+"""Rollouts: groups of completions, the probabilities they were sampled with, and their verdicts.
+
+Random numbers have no state: the seed of every draw follows from the run's seed and the place where it is used
+(`derived_seed`), and row i's token t is drawn by a uniform number of its own. A resumed run therefore needs no
+generator from its checkpoint, and no draw depends on how many came before it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +20,42 @@ from torch.nn.functional import pad
 
 from entrostat.engine.branches import Branches
 from entrostat.engine.policy import Policy, PolicyError
+from entrostat.grading import CodeGrader, Verdict
+from entrostat.recipe import Recipe
+from entrostat.tasks.sources import AnyTask
 
 Ended = Callable[[Sequence[int], Sequence[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn: `samples` of every prompt, each of at most `max_new_tokens` tokens.
+
+    Temperature 0 takes the most likely token. About `batch_rows` completions are drawn at a time.
+    """
+
+    samples: int
+    max_new_tokens: int
+    temperature: float = 1.0
+    batch_rows: int = 512
+
+    @classmethod
+    def training(cls, recipe: Recipe) -> Sampling:
+        """That of a recipe's rollout batches."""
+        own = recipe.rollout
+        return cls(own.samples, own.max_new_tokens, own.temperature, own.batch_rows)
+
+    @classmethod
+    def evaluation(cls, recipe: Recipe) -> Sampling:
+        """That of a recipe's evaluations."""
+        own, rollout = recipe.evaluation, recipe.rollout
+        return cls(own.samples, rollout.max_new_tokens, own.temperature, rollout.batch_rows)
+
+
+def derived_seed(seed: int, *place: str | int) -> int:
+    """A seed in [0, 2^63) for one use, such as `derived_seed(run_seed, "rollout", batch)`."""
+    digest = hashlib.sha256(repr((seed, *place)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +85,12 @@ class Rollout:
     def token_count(self) -> int:
         """Completion tokens in all."""
         return int(self.mask.sum())
+
+    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """prompts, prompt_mask, completions and mask on a device: the arguments of a policy's `logits`."""
+        whole = (self.prompts, self.prompt_mask, self.completions, self.mask)
+        prompts, prompt_mask, completions, mask = (part.to(device) for part in whole)
+        return prompts, prompt_mask, completions, mask
 
     def rows(self, index: Tensor) -> Rollout:
         """The rows of `index` (K,), cut to their longest completion."""
@@ -80,37 +129,35 @@ def _draw(logp: Tensor, place: Tensor, uniform: Tensor) -> Tensor:
 def sample(
     policy: Policy,
     prompts: Sequence[str],
-    samples: int,
-    max_new_tokens: int,
+    sampling: Sampling,
     seed: int | Sequence[int],
-    temperature: float = 1.0,
-    batch_rows: int = 512,
     ended: Ended = lambda rows, texts: None,  # noqa: ARG005
 ) -> Rollout:
-    """Draw `samples` completions of every prompt, about `batch_rows` of them at a time.
+    """Draw the completions of every prompt.
 
     Row i's token t is drawn by the uniform number u[i, t] of a generator seeded with `seed`: two policies sampled with
-    one seed differ by their probabilities alone (common random numbers), whichever rows end early. With a seed for
-    each prompt, its completions do not depend on the other prompts either. Temperature 0 takes the likeliest token, and
-    the statistics are those of temperature 1. `ended` is told the rows and texts of the completions that have ended,
-    each once, while others go on.
+    one seed differ only by their probabilities (common random numbers), whichever rows end early. With a seed for
+    each prompt, its completions do not depend on the other prompts either. At temperature 0 the statistics are those
+    of temperature 1. `ended` is called with the rows and texts of completions that have ended, once for each, while
+    others are still being drawn.
     Raises ValueError without prompts, PolicyError for a model that keeps no key-value cache or whose logits are not
     finite.
     """
     if not prompts:
         raise ValueError("prompts: the list is empty; give at least one prompt")
     tokens, mask = _left_padded(policy, prompts)
-    _refuse_too_long(policy, tokens.shape[1], max_new_tokens)
+    samples, limit = sampling.samples, sampling.max_new_tokens
+    _refuse_too_long(policy, tokens.shape[1], limit)
     if isinstance(seed, int):
-        uniform = _uniform((len(tokens), samples, max_new_tokens), seed)
+        uniform = _uniform((len(tokens), samples, limit), seed)
     else:
-        uniform = torch.stack([_uniform((samples, max_new_tokens), own) for own in seed])
-    size = max(1, batch_rows // samples)
+        uniform = torch.stack([_uniform((samples, limit), own) for own in seed])
+    size = max(1, sampling.batch_rows // samples)
     parts = []
     for start in range(0, len(tokens), size):
         chunk = slice(start, start + size)
-        told = _from_row(start * samples, ended)
-        parts.append(_complete(policy, tokens[chunk], mask[chunk], uniform[chunk], temperature, told))
+        from_here = _from_row(start * samples, ended)
+        parts.append(_complete(policy, tokens[chunk], mask[chunk], uniform[chunk], sampling.temperature, from_here))
     return concatenate(parts, policy.pad_id)
 
 
@@ -120,7 +167,7 @@ def _from_row(first: int, ended: Ended) -> Ended:
 
 
 def _refuse_too_long(policy: Policy, prompt_tokens: int, max_new_tokens: int) -> None:
-    """Raise PolicyError where a completion could run past the positions that the model was made for."""
+    """Raise PolicyError if a completion could exceed the model's number of positions."""
     positions = getattr(policy.model.config, "max_position_embeddings", None)
     if positions and prompt_tokens + max_new_tokens > positions:
         left = positions - prompt_tokens
@@ -138,7 +185,7 @@ def _uniform(shape: tuple[int, ...], seed: int) -> Tensor:
 def _complete(
     policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, temperature: float, ended: Ended
 ) -> Rollout:
-    """Complete left-padded prompts (P, W) by the uniform numbers (P, samples, T)."""
+    """Complete left-padded prompts (P, W) with the uniform numbers (P, samples, T)."""
     (groups, samples, limit), device = uniform.shape, policy.device
     numbers = uniform.flatten(0, 1).to(device)
     stops = torch.tensor(policy.stop_ids, device=device)
@@ -149,12 +196,12 @@ def _complete(
     mask = torch.zeros((rows, limit), dtype=torch.bool, device=device)
     texts = [""] * rows
 
-    def leave(those: Tensor) -> None:
-        """Rows that have ended."""
-        left = those.tolist()
-        for row, ids, keep in zip(left, completions[those].cpu(), mask[those].cpu(), strict=True):
+    def finish(those: Tensor) -> None:
+        """Decode the rows that have ended and report them."""
+        done = those.tolist()
+        for row, ids, keep in zip(done, completions[those].cpu(), mask[those].cpu(), strict=True):
             texts[row] = policy.decode(ids[keep].tolist())
-        ended(left, [texts[row] for row in left])
+        ended(done, [texts[row] for row in done])
 
     branches = Branches(policy, prompts.to(device), prompt_mask.to(device), rows, limit)
     row = torch.arange(rows, device=device)  # those without an end token yet
@@ -168,7 +215,7 @@ def _complete(
         mask[row, t] = True
         over = torch.isin(token, stops)
         if bool(over.any()):
-            leave(row[over])
+            finish(row[over])
             row, place, token = row[~over], place[~over], token[~over]
         if t == limit - 1 or not len(row):
             break
@@ -180,7 +227,7 @@ def _complete(
             "in a new folder, the checkpoints in this one stand"
         )
     if len(row):
-        leave(row)
+        finish(row)
     truncated = torch.zeros(rows, dtype=torch.bool)
     truncated[row.cpu()] = True
     whole = Rollout(
@@ -217,3 +264,48 @@ def concatenate(parts: Sequence[Rollout], pad_id: int) -> Rollout:
         torch.cat([part.truncated for part in parts]),
         tuple(text for part in parts for text in part.texts),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GradedRollout:
+    """Completions and their verdicts, in prompt order. waited: seconds from the last token to the last verdict."""
+
+    rollout: Rollout
+    verdicts: list[Verdict]
+    waited: float
+
+
+def sample_graded(
+    policy: Policy, grader: CodeGrader, tasks: Sequence[AnyTask], sampling: Sampling, seed: int | Sequence[int]
+) -> GradedRollout:
+    """Draw the completions of every task, and grade each as soon as it has ended, while longer ones are being drawn.
+
+    Raises what `sample` and `CodeGrader.grade` raise, after ending the gradings in progress.
+    """
+    waiting: deque[tuple[int, str]] = deque()
+    verdicts: dict[int, Verdict] = {}
+    executor, futures = ThreadPoolExecutor(1), []
+
+    def judge() -> None:
+        """Grade all waiting completions in one batch."""
+        batch = [waiting.popleft() for _ in range(len(waiting))]
+        if batch:
+            graded = grader.grade([(tasks[row // sampling.samples], text) for row, text in batch])
+            verdicts.update(zip((row for row, _ in batch), graded, strict=True))
+
+    def ended(rows: Sequence[int], texts: Sequence[str]) -> None:
+        waiting.extend(zip(rows, texts, strict=True))
+        futures.append(executor.submit(judge))
+
+    try:
+        rollout = sample(policy, [task.prompt for task in tasks], sampling, seed, ended)
+        sampled = time.perf_counter()
+        for future in futures:
+            future.result()
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)  # first, or the next grading starts when this one ends
+        grader.interrupt()
+        raise
+    finally:
+        executor.shutdown()
+    return GradedRollout(rollout, [verdicts[row] for row in range(len(verdicts))], time.perf_counter() - sampled)

@@ -1,6 +1,6 @@
-"""Updates that rounding swallows: weights held in bfloat16 or float16 that an optimizer's step leaves as they were.
+"""Updates that rounding swallows: weights in bfloat16 or float16 that an optimizer's step leaves unchanged.
 
-A bfloat16 number has 8 significant bits, so w + d is w again where abs(d) is below about abs(w) / 512. AdamW moves a
+A bfloat16 number has 8 significant bits, so w + d equals w if abs(d) is below about abs(w) / 512. AdamW moves a
 weight by at most about its learning rate per step: at 1e-6 a weight of .02 never moves. Training needs weights in
 float32 (master weights); the forward pass may still compute in bfloat16 (autocast).
 """
@@ -45,7 +45,7 @@ def swallowed_by(optimizer: Any) -> float:
 
 
 def warn_of_rounding(optimizer: Any, remedy: str) -> None:
-    """Warn, once, with the measured share where the optimizer holds short weights and rounding swallows over 1 %."""
+    """Warn, with the measured share, if the optimizer holds short weights and rounding swallows over 1 % of updates."""
     held = {weights.dtype for group in _groups(optimizer) for weights in group["params"]}
     short = {str(dtype).removeprefix("torch.") for dtype in held & set(SHORT)}
     if short and (share := swallowed_by(optimizer)) > NEGLIGIBLE:
@@ -57,5 +57,5 @@ def warn_of_rounding(optimizer: Any, remedy: str) -> None:
 
 
 def _groups(optimizer: Any) -> list[dict[str, Any]]:
-    """None for a host's stand-in of an optimizer, which holds no weights."""
+    """The parameter groups; none for a host's stand-in of an optimizer, which holds no weights."""
     return list(getattr(optimizer, "param_groups", ()))

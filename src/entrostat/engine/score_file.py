@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.engine.completions import Completion, read_completions
+from entrostat.engine.generate import refuse_other_settings
 from entrostat.engine.policy import Policy
 from entrostat.engine.score_fields import ScoreError
 from entrostat.engine.score_summary import summarise
 from entrostat.engine.scoring import Rewards, batches, mean_rewards, score_completions
-from entrostat.engine.settings_beside import refuse_other_settings
 from entrostat.runs import RunError
 from entrostat.runs.files import append_line, atomic_path, folder_digest, iterate_lines
 

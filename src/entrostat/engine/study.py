@@ -1,4 +1,4 @@
-"""A study on one machine or on Ray: every chain in a process of its own, taken up where it was killed."""
+"""A study on one machine or on Ray: each chain in its own process and resumable; and what a chain will need."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
 from entrostat.campaign.chain import OUTCOME, campaign_folder, run_chain
 from entrostat.campaign.continued import AFTER_ROLL_BACK
 from entrostat.campaign.database import chain_folder, write_results
 from entrostat.campaign.engine import Listener
-from entrostat.engine.quiet import quieten_libraries
-from entrostat.engine.train import grader_of, open_campaign, starting_point
+from entrostat.campaign.kept import model_source
+from entrostat.engine.policy import DTYPES, EMBEDDED, PolicyError, embedded_folder
+from entrostat.engine.train import judging, open_campaign, quieten_libraries, starting_point
 from entrostat.errors import EntrostatError
 from entrostat.grading.kernel import die_with_parent
 from entrostat.recipe import Recipe, StudyRecipe
@@ -30,21 +34,21 @@ POLL_SECONDS = 0.5
 
 
 class StudyError(EntrostatError, RuntimeError):
-    """Chains of a study that did not end; the message has a line for each, with its cause."""
+    """Chains of a study failed; the message has one line per chain, with its cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a study is. done, whole: optimizer steps, those that a finished campaign saved counted as done."""
+    """How far a study is. done, total: optimizer steps; those that a finished campaign did not need count as done."""
 
     done: int
-    whole: int
+    total: int
     chains_done: int
     chains: int
 
 
 def jobs(study: StudyRecipe) -> list[Job]:
-    """The chains of a study, seed by seed, so that what is finished early can be compared."""
+    """The chains of a study, seed by seed, so that the methods can be compared before all seeds are done."""
     return [(method, seed) for seed in study.seeds for method in study.methods]
 
 
@@ -56,12 +60,12 @@ def run_study(
     ray: bool = False,
     progress: Callable[[Standing], None] = lambda _: None,
 ) -> Path:
-    """Run the chains of a study that are still to run, and write their results; returns the SQLite file.
+    """Run the chains of a study that have not been run, and write their results; returns the SQLite file.
 
-    out: the study's folder. workers: chains at a time, in processes of this machine; with `ray` as tasks of a Ray
-    cluster that sees the folder.
-    Raises StudyError when chains ended with an error: the others are finished, and the same call resumes those.
-    RunError: `out` holds another thing than a study.
+    out: the study's folder. workers: chains at a time, each in a process on this machine, or, with `ray`, as tasks of
+    a Ray cluster whose nodes see the folder.
+    Raises StudyError if chains failed: the others are finished, and the same call resumes the failed ones. RunError:
+    `out` holds something that is not a study.
     """
     folder = Path(out)
     _begin(study, folder)
@@ -83,14 +87,14 @@ def run_study(
 def run_one(
     study: StudyRecipe, method: str, seed: int, out: Path, listener: Listener | None = None
 ) -> list[CampaignOutcome]:
-    """Run one chain of a study in this process, or take it up where it was killed.
+    """Run one chain of a study in this process, or resume it.
 
-    Raises PolicyError, IsolationError and RunError before anything is written, CheckpointError and TrainingError with
-    what was there intact.
+    Raises PolicyError, IsolationError and RunError before anything is written, and later CheckpointError and
+    TrainingError; earlier files stay intact.
     """
     recipes = [study.recipe(method, seed, number) for number in range(study.campaigns)]
     start = starting_point(recipes[0])
-    with grader_of(recipes[0]) as grader:
+    with judging(recipes[0]) as grader:
 
         def opened(recipe: Recipe, place: Path, begin: Checkpoint) -> Campaign:
             return open_campaign(recipe, TaskSplits.of(recipe.tasks), grader, place, begin, listener)
@@ -100,12 +104,12 @@ def run_one(
 
 
 def standing(study: StudyRecipe, out: Path) -> Standing:
-    """How far a study is, read off its folder."""
-    whole = done = chains_done = 0
+    """How far a study is, from its folder."""
+    total = done = chains_done = 0
     for method, seed in jobs(study):
         steps = study.steps[method]
         chain = chain_folder(out, method, seed)
-        whole += steps * study.campaigns
+        total += steps * study.campaigns
         for number in range(study.campaigns):
             place = campaign_folder(chain, number)
             if (place / OUTCOME).exists():
@@ -115,11 +119,11 @@ def standing(study: StudyRecipe, out: Path) -> Standing:
                 logs = (place / "steps.jsonl", place / AFTER_ROLL_BACK / "steps.jsonl")
                 done += sum(log.read_bytes().count(b"\n") for log in logs if log.exists())
                 break
-    return Standing(done, whole, chains_done, len(study.seeds) * len(study.methods))
+    return Standing(done, total, chains_done, len(study.seeds) * len(study.methods))
 
 
 def _begin(study: StudyRecipe, out: Path) -> None:
-    """Write the study's recipe; its methods, seeds and campaigns may have become more since the last time."""
+    """Write the study's recipe; methods, seeds and campaigns may have been added since the last time."""
     file = out / "study.json"
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_study(file))):
         raise RunError(f"{out}: holds something that is not a study; choose another folder with --out")
@@ -140,7 +144,7 @@ Ended = tuple[Job, str | None] | None
 
 
 def _in_processes(study: StudyRecipe, out: Path, todo: Sequence[Job], workers: int) -> Iterator[Ended]:
-    """Each chain in a fresh process, `workers` at a time; yields one that ended, or None while all go on."""
+    """Each chain in a fresh process, `workers` at a time; yields one that has ended, or None while all are running."""
     context = multiprocessing.get_context("spawn")
     waiting = list(todo)
     running: dict[Job, tuple[Any, Any]] = {}
@@ -166,7 +170,7 @@ def _in_processes(study: StudyRecipe, out: Path, todo: Sequence[Job], workers: i
 
 
 def _fault(code: int, inbox: Any) -> str | None:
-    """What a process that ended with `code` says went wrong; None where nothing did."""
+    """What went wrong in a process that ended with `code`; None if nothing did."""
     if code == 0:
         return None
     try:
@@ -175,11 +179,11 @@ def _fault(code: int, inbox: Any) -> str | None:
     except EOFError:
         pass
     cause = signal.Signals(-code).name if code < 0 else f"status {code}"
-    return f"its process was ended by {cause}; run it again to resume"
+    return f"its process ended with {cause}; run it again to resume"
 
 
 def _child(study: StudyRecipe, method: str, seed: int, out: Path, outbox: Any) -> None:
-    """A chain's process: it dies with the one that started it, so that no orphan holds the run folder."""
+    """A chain's process: it dies with the process that started it, so that no orphan locks the run folder."""
     die_with_parent(signal.SIGKILL)
     if os.getppid() == 1:
         os._exit(1)
@@ -198,7 +202,7 @@ def _on_ray(study: StudyRecipe, out: Path, todo: Iterable[Job]) -> Iterator[Ende
     try:
         import ray
     except ImportError as error:
-        raise StudyError("ray is not installed; pip install entrostat[ray], or leave --ray out") from error
+        raise StudyError("ray is not installed; pip install 'entrostat[ray]', or omit --ray") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
 
@@ -223,3 +227,59 @@ def _on_ray(study: StudyRecipe, out: Path, todo: Iterable[Job]) -> Iterator[Ende
                 fault = f"its task failed ({type(error).__name__}); run it again to resume"
             yield job, fault
         yield None
+
+
+def estimate(study: StudyRecipe, method: str) -> dict[str, Any]:
+    """Upper bounds for one chain of a method: no campaign stops early, every completion has the full length.
+
+    memory: weights, gradients and the two moments of AdamW (SGD has none) in the policy's dtype, for a model whose
+    folder exists or whose name states its size (as in Qwen2.5-3B); "?" for others. Activations and the key-value cache
+    are not included.
+    """
+    recipe = study.recipe(method, study.seeds[0], 0)
+    steps = recipe.campaign.steps * study.campaigns
+    batches = -(-recipe.campaign.steps // recipe.update.steps_per_batch) * study.campaigns
+    training = batches * recipe.rollout.prompts * recipe.rollout.samples
+    every = recipe.evaluation.every
+    per_campaign = 1 + recipe.campaign.steps // every if every else 4
+    split = {"select": recipe.tasks.select * per_campaign, "report": recipe.tasks.report * per_campaign}
+    if recipe.evaluation.report == "peak":
+        split["report"] = recipe.tasks.report * 3
+    evaluation = sum(split.values()) * recipe.evaluation.samples * study.campaigns
+    parameters = parameter_count(recipe.policy.path)
+    width = DTYPES[recipe.policy.dtype].itemsize
+    copies = 4 if recipe.update.optimizer == "adamw" else 2
+    gigabytes = None if parameters is None else copies * width * parameters / 2**30
+    return {
+        "method": method,
+        "campaigns": study.campaigns,
+        "steps": steps,
+        "training completions": training,
+        "evaluation completions": evaluation,
+        "tokens": (training + evaluation) * recipe.rollout.max_new_tokens,
+        "memory": "?" if gigabytes is None else f"{gigabytes:.2f} GiB",
+    }
+
+
+def parameter_count(path: str) -> int | None:
+    """Number of weights of a model, from its folder's safetensors headers or its name (Qwen2.5-7B, gemma-3-270m).
+
+    PolicyError: a file is cut off or not a safetensors file.
+    """
+    folder = embedded_folder() if path == EMBEDDED else Path(model_source(path))
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if files:
+        return sum(_elements(file) for file in files)
+    for part in path.replace("_", "-").split("-"):
+        unit = {"b": 10**9, "m": 10**6}.get(part[-1:].lower())
+        if unit and part[:-1].replace(".", "", 1).isdigit():
+            return round(float(part[:-1]) * unit)
+    return None
+
+
+def _elements(file: Path) -> int:
+    try:
+        with safe_open(file, "numpy") as tensors:
+            return sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise PolicyError(f"policy.path: {file} cannot be read ({error}); give a whole checkpoint") from error

@@ -1,4 +1,7 @@
-"""One optimizer step: token statistics, the controller's bounds and weights, the loss, AdamW."""
+"""One optimizer step: token statistics, the controller's bounds and weights, the loss and its terms, AdamW.
+
+Read `Learner.step` first: it calls `_backward`, which goes through the batch piece by piece, and `_apply`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -17,37 +20,29 @@ from torch.nn.functional import pad
 from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.control.mismatch import MismatchSums, mismatch_sums
-from entrostat.engine.anchor import FisherAnchor, KlAnchor
 from entrostat.engine.change import ChangeMeter, FirstOrder
-from entrostat.engine.policy import Policy
+from entrostat.engine.policy import Trainable
 from entrostat.engine.rollout import Rollout
 from entrostat.engine.rounding import warn_of_rounding
-from entrostat.entropy import bonus_flow, entropy_flow, flow_by_rule, sensitivity
+from entrostat.engine.terms import EntropyBonus, KlCovTerm, Piece, Term
+from entrostat.entropy import entropy_flow, flow_by_rule
 from entrostat.errors import EntrostatError
-from entrostat.objective import (
-    ClipBand,
-    Objective,
-    aggregate,
-    entropy_bonus,
-    kl_cov_penalty,
-    policy_loss,
-)
+from entrostat.objective import ClipBand, Objective, aggregate, policy_loss
 from entrostat.objective.losses import settled, token_weights
-from entrostat.objective.regularisers import kl_cov_tokens
 from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
 
 
 class TrainingError(EntrostatError, RuntimeError):
-    """Training cannot go on; the message names the step and what is kept."""
+    """Training cannot continue; the message names the step and what is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Experience:
     """Completions and what they earned.
 
-    advantages: (B,), one per completion. recomputed: (B, T), ln pi_old by another forward pass, None where pi_old is
-    the policy that sampled. rewards: (B,), NaN where there is none.
+    advantages: (B,), one per completion. recomputed: (B, T), ln pi_old by another forward pass, None if pi_old is the
+    policy that sampled. rewards: (B,), NaN for a completion without one.
     """
 
     rollout: Rollout
@@ -62,7 +57,7 @@ class Experience:
 
     @property
     def pass_rate(self) -> float | None:
-        """The share of the completions with a reward that is above 0; None where none has a reward."""
+        """The share of the completions with a reward that is above 0; None if none has a reward."""
         if self.rewards is None or bool(self.rewards.isnan().all()):
             return None
         return float((self.rewards[~self.rewards.isnan()] > 0).double().mean())
@@ -71,9 +66,8 @@ class Experience:
         """The completions of `index` (K,)."""
         rollout = self.rollout.rows(index)
         recomputed = None if self.recomputed is None else self.recomputed[index, : rollout.mask.shape[1]]
-        return Experience(
-            rollout, self.advantages[index], recomputed, None if self.rewards is None else self.rewards[index]
-        )
+        rewards = None if self.rewards is None else self.rewards[index]
+        return Experience(rollout, self.advantages[index], recomputed, rewards)
 
     def cut(self, size: int) -> Iterator[Experience]:
         """Consecutive pieces of at most `size` completions."""
@@ -83,59 +77,58 @@ class Experience:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What a backward pass measured: the loss, the sums of the step's record, the mean KL per token (for
-    Fisher-weighted EWC the penalty), the summed flow under each rule, and the mismatch of sampler and trainer.
+    """The result of a backward pass: the loss, the sums of the step's record, the summed flow under each rule, and the
+    mismatch of sampler and trainer.
     """
 
     loss: float
     sums: TokenSums
-    kl: float
     by_rule: dict[str, float]
     mismatch: MismatchSums
 
 
 @dataclass(slots=True)
-class _Joint:
-    """The objective and the rule of a batch, and for each of its pieces the weights and KL-Cov's tokens, where these
-    were decided on the whole.
+class _Whole:
+    """What is decided on the whole batch before it is cut: the objective, the rule, and for each piece its weights and,
+    by term, the tokens that the term acts on. Without weights or tokens, a piece decides by itself.
     """
 
     objective: Objective
     rule: ClipBand
     weights: list[Tensor] | None = None
-    chosen: list[Tensor] | None = None
+    chosen: dict[Term, list[Tensor]] = field(default_factory=dict)
 
 
 @contextmanager
 def _plain_refusal(number: int, outcome: str = "Nothing was applied") -> Iterator[None]:
-    """Turn what the mathematics refuses, such as a ratio that overflows, into a TrainingError of step `number`."""
+    """Turn a refusal of the mathematics, such as of a ratio that overflows, into a TrainingError of step `number`."""
     try:
         yield
     except ValueError as error:
         raise TrainingError(
             f"step {number}: {error}. {outcome}, the last checkpoint stands; "
-            "where numbers ran away, lower update.learning_rate"
+            "if numbers diverge, lower update.learning_rate"
         ) from error
 
 
 def _refuse_broken(sums: TokenSums) -> None:
-    """Raises ValueError for an entropy that is not finite, which no controller can use."""
+    """Raise ValueError for an entropy that is not finite, which no controller accepts."""
     if not math.isfinite(sums.entropy):
         raise ValueError(f"entropy is {sums.entropy / sums.tokens}: the policy's logits are broken")
 
 
 class Learner:
-    """A policy under training: its optimizer, its learning-rate warm-up, its controller and its anchor.
+    """A policy under training: its optimizer, its learning-rate warm-up, its controller and the terms of its loss.
 
-    rate: factor on the recipe's learning rate.
+    anchor: the penalty towards a reference, if there is one. rate: factor on the recipe's learning rate.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        policy: Trainable,
         recipe: Recipe,
         controller: EntropyController,
-        anchor: KlAnchor | FisherAnchor | None = None,
+        anchor: Term | None = None,
         rate: float = 1.0,
     ) -> None:
         settings = recipe.update
@@ -151,11 +144,13 @@ class Learner:
         self.meter = ChangeMeter() if recipe.control.measure_change else None
         self.first_order = recipe.control.first_order
         self.measures_mismatch = settings.old_logp == "recomputed" or bool(controller.corrections)
-        self.optimizer = torch.optim.AdamW(
-            policy.model.parameters(),
-            lr=rate * settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
+        kl_cov = [KlCovTerm(settings.kl_cov)] if settings.kl_cov else []
+        self.terms: list[Term] = [EntropyBonus(controller, self.temperature), *kl_cov, *([anchor] if anchor else [])]
+        weights, step_size = policy.model.parameters(), rate * settings.learning_rate
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.AdamW(weights, step_size, settings.betas, weight_decay=settings.weight_decay)
+            if settings.optimizer == "adamw"
+            else torch.optim.SGD(weights, step_size, weight_decay=settings.weight_decay)
         )
         warn_of_rounding(self.optimizer, "set policy.dtype to float32")
 
@@ -163,34 +158,31 @@ class Learner:
         """Take optimizer step `number` (the first is 1) and return its fields of the step line.
 
         The loss is that of the whole batch however it is cut into micro-batches.
-        Raises TrainingError, with the weights as they were, when a number or the gradient is not finite.
+        Raises TrainingError, with the weights as they were, if a number or the gradient is not finite.
         """
         started = time.perf_counter()
         first_order = FirstOrder(self.policy.model.parameters()) if self.first_order else None
         with _plain_refusal(number):
-            found = self._backward(experience, first_order)
-            _refuse_broken(found.sums)
-        sums, kl = found.sums, found.kl
+            done = self._backward(experience, first_order)
+            _refuse_broken(done.sums)
+        sums, tokens = done.sums, experience.rollout.token_count
         norm = self._apply(number)
         metrics: dict[str, Any] = dict(sums.metrics())
+        for term in self.terms:
+            metrics |= term.record(tokens)
         self.controller.observe(
             number,
             sums.entropy,
             sums.tokens,
             kl_old=metrics["kl_old"],
-            kl_reference=kl if isinstance(self.anchor, KlAnchor) else None,
-            kl_sampler=found.mismatch.kl if self.measures_mismatch else 0.0,  # else pi_old is the sampler
+            kl_reference=metrics.get("kl_reference"),
+            kl_sampler=done.mismatch.kl if self.measures_mismatch else 0.0,  # else pi_old is the sampler
             pass_rate=experience.pass_rate,
         )
         if self.measures_mismatch:
-            metrics |= {"kl_sampler": found.mismatch.kl, "mismatch": found.mismatch.metrics()}
+            metrics |= {"kl_sampler": done.mismatch.kl, "mismatch": done.mismatch.metrics()}
         if first_order:
             metrics["first_order_change"] = first_order.change(sums.tokens)
-        if isinstance(self.anchor, KlAnchor):
-            metrics |= {"kl_reference": kl, "kl_coefficient": self.anchor.coefficient}
-            self.anchor.observe(kl)
-        elif self.anchor:
-            metrics["ewc"] = kl
         seconds = {"update": time.perf_counter() - started}
         if self.meter:
             flow = metrics["flow_up"] + metrics["flow_down"]
@@ -199,106 +191,103 @@ class Learner:
             with _plain_refusal(number, "The weights are lost"):
                 change = self.meter.read(predictor, before, lambda: self._mean_entropy(experience.rollout))
             seconds["measure"] = change.pop("measure_seconds")
-            metrics |= change | {"flow_by_rule": {rule: total / sums.tokens for rule, total in found.by_rule.items()}}
+            metrics |= change | {"flow_by_rule": {rule: total / sums.tokens for rule, total in done.by_rule.items()}}
         return {
-            "loss": found.loss,
+            "loss": done.loss,
             "grad_norm": norm,
             "lr": self.learning_rate(number),
             **self.controller.metrics(),
             **({} if self.objective.banded else {"bounds": None}),
             **metrics,
-            "tokens": {"update": experience.rollout.token_count},
+            "tokens": {"update": tokens},
             "seconds": seconds,
         }
 
     def _backward(self, experience: Experience, first_order: FirstOrder | None) -> _Pass:
-        """Leave the gradient of the loss in the weights; each rule's flow is summed where the change is measured."""
-        bonus, term = self.controller.entropy_coef(), self.settings.kl_cov
-        count, whole = experience.rollout.token_count, self._denominator(experience.rollout)
-        loss_sum, sums, kl_sum, mismatch = 0.0, TokenSums.zero(), 0.0, MismatchSums.zero()
+        """Leave the gradient of the loss in the weights; each rule's flow is summed if the change is measured."""
+        for term in self.terms:
+            term.begin()
+        entropy_grad = first_order is not None or any(term.needs_entropy_gradient for term in self.terms)
+        count, denominator = experience.rollout.token_count, self._denominator(experience.rollout.mask)
+        loss_sum, sums, mismatch = 0.0, TokenSums.zero(), MismatchSums.zero()
         by_rule: dict[str, float] = defaultdict(float)
         self.optimizer.zero_grad(set_to_none=True)
-        taught, silent = self._parts(experience, bonus > 0 or first_order is not None)
-        parts = taught + silent
-        joint = self._joint(experience, parts)
-        for i, part in enumerate(parts):
-            mask = part.rollout.mask.to(self.policy.device)
+        taught, silent = self._parts(experience, entropy_grad)
+        whole = self._decide(experience, taught + silent)
+        for i, part in enumerate(taught + silent):
             with torch.set_grad_enabled(i < len(taught)):
-                logits = self._logits(part.rollout)
-            stats = self._statistics_of(logits, part.rollout, entropy_grad=bonus > 0 or first_order is not None)
-            advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
-            old_logp = part.old_logp.to(mask.device)
-            sampler_logp = part.rollout.old_logp.to(mask.device)
-            shares = self._token_weights(mask, whole, count)
-            weighted = advantages * (
-                joint.weights[i] if joint.weights else self._weights(stats, advantages, mask, old_logp, sampler_logp)
-            )
-            out = policy_loss(stats.logp, old_logp, weighted, mask, rule=joint.rule, objective=joint.objective)
-            per_token = out.per_token + entropy_bonus(stats.entropy, mask, bonus)
-            terms = bonus * bonus_flow(logits.detach(), self.temperature) if bonus else None
-            if term:
-                chosen = joint.chosen[i] if joint.chosen else kl_cov_tokens(stats.logp, weighted, mask, term.share)
-                per_token += kl_cov_penalty(
-                    stats.logp, old_logp, weighted, mask, coefficient=term.coefficient, chosen=chosen
-                )
-                away = term.coefficient * (stats.logp.detach() - old_logp).sign().where(chosen, 0)
-                terms = -away * sensitivity(stats) + (0 if terms is None else terms)
+                piece = self._piece(part, entropy_grad, whole.weights[i] if whole.weights else None)
+            stats, mask = piece.stats, piece.mask
             if first_order:
                 first_order.add(stats.entropy[mask].sum())
-            if isinstance(self.anchor, KlAnchor):
-                kl, kl_terms = self.anchor.per_token(logits, part.rollout)
-                kl = kl.where(mask, 0)
-                per_token = per_token + self.anchor.coefficient * kl
-                kl_sum += float(kl.detach().double().sum())
-                terms = self.anchor.coefficient * kl_terms + (0 if terms is None else terms)
-            loss = aggregate(per_token, mask, self.settings.aggregate, denominator=whole)
+            out = policy_loss(
+                stats.logp, piece.old_logp, piece.advantages, mask, rule=whole.rule, objective=whole.objective
+            )
+            per_token, flow = out.per_token, entropy_flow(stats, piece.advantages, out)
+            added = [
+                term.on_tokens(piece, whole.chosen[term][i] if term in whole.chosen else self._choose(term, piece))
+                for term in self.terms
+                if term.acts_on_tokens
+            ]
+            for loss_of_term, _ in added:
+                per_token = per_token + loss_of_term
+            if added:
+                flow = flow + sum(flow_of_term for _, flow_of_term in added)
+            loss = aggregate(per_token, mask, self.settings.aggregate, denominator=denominator)
             if i < len(taught):
                 loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
-            flow = entropy_flow(stats, weighted, out) + (0 if terms is None else terms)
+            shares = self._token_weights(mask, denominator, count)
             flow = flow if shares is None else shares * flow
-            sums = sums + token_sums(stats, weighted, out, mask, self.regions, flow=flow)
+            sums = sums + token_sums(stats, piece.advantages, out, mask, self.regions, flow=flow)
             if self.measures_mismatch:
-                factors = self.controller.corrected(
-                    stats, advantages, mask, old_logp=old_logp, sampler_logp=sampler_logp
-                )
-                mismatch = mismatch + mismatch_sums(old_logp, sampler_logp, mask, factors=factors)
+                mismatch = mismatch + self._mismatch(part, piece)
             if self.meter:
                 slope = out.slope if shares is None else shares * out.slope
-                for name, ruled in flow_by_rule(stats, weighted, slope).items():
+                for name, ruled in flow_by_rule(stats, piece.advantages, slope).items():
                     by_rule[name] += float(ruled[mask].double().sum())
-        if isinstance(self.anchor, FisherAnchor):
-            penalty = self.anchor.penalty(self.policy)
-            penalty.backward()  # type: ignore[no-untyped-call]
-            value = float(penalty.detach())
-            return _Pass(loss_sum + value, sums, value, by_rule, mismatch)
-        return _Pass(loss_sum, sums, kl_sum / experience.rollout.token_count, by_rule, mismatch)
+        for term in self.terms:
+            penalty = term.on_weights(self.policy)
+            if penalty is not None:
+                penalty.backward()  # type: ignore[no-untyped-call]
+                loss_sum += float(penalty.detach())
+        return _Pass(loss_sum, sums, by_rule, mismatch)
 
     def _parts(self, experience: Experience, entropy_grad: bool) -> tuple[list[Experience], list[Experience]]:
         """Micro-batches that have a gradient, and those that are only measured.
 
-        A completion of advantage 0 has none where the objective alone pulls at its tokens. A batch without any other is
-        taught all the same: its gradient of 0 lets the optimizer move on by its momentum.
+        A completion of advantage 0 has none if only the objective acts on its tokens. A batch of such completions
+        alone is taught all the same: its gradient of 0 lets the optimizer continue by its momentum.
         """
         size, learns = self.settings.microbatch_rows, experience.advantages != 0
-        others = entropy_grad or self.settings.kl_cov or isinstance(self.anchor, KlAnchor)
+        others = entropy_grad or any(term.acts_on_tokens for term in self.terms)
         if others or self.controller.weighs or bool(learns.all()) or not bool(learns.any()):
             return list(experience.cut(size)), []
         taught, silent = (experience.rows(rows.nonzero().squeeze(1)).cut(size) for rows in (learns, ~learns))
         return list(taught), list(silent)
 
+    def _piece(self, part: Experience, entropy_grad: bool = False, weights: Tensor | None = None) -> Piece:
+        """A micro-batch, read by the policy; weights (B, T): factors of its advantages, by default its own."""
+        logits = self._logits(part.rollout)
+        mask, old_logp = (x.to(logits.device) for x in (part.rollout.mask, part.old_logp))
+        stats = self._statistics_of(logits, part.rollout, entropy_grad)
+        advantages = part.advantages.to(logits.device).unsqueeze(1).expand(mask.shape)
+        factors = self._weights(stats, advantages, mask, part) if weights is None else weights
+        return Piece(part.rollout, logits, stats, advantages * factors, old_logp, mask)
+
     @torch.no_grad()
-    def _joint(self, experience: Experience, parts: Sequence[Experience]) -> _Joint:
-        """What compares the tokens of the whole batch, decided before it is cut."""
-        found = _Joint(self.objective, self.controller.rule())
-        term, compares = self.settings.kl_cov, self.controller.reweighting is not None or self.objective.compares
-        if len(parts) == 1 or not (compares or term):
-            return found
+    def _decide(self, experience: Experience, parts: Sequence[Experience]) -> _Whole:
+        """Decide what compares the tokens of the whole batch, before it is cut."""
+        whole = _Whole(self.objective, self.controller.rule())
+        choosing = [term for term in self.terms if term.compares]
+        compares = self.controller.reweighting is not None or self.objective.compares
+        if len(parts) == 1 or not (compares or choosing):
+            return whole
         mask = experience.rollout.mask.to(self.policy.device)
         statistics = [self._statistics(part.rollout) for part in parts]
         padded = (
-            [pad(getattr(stats, field.name), (0, mask.shape[1] - stats.logp.shape[1])) for stats in statistics]
-            for field in fields(TokenStats)
+            [pad(getattr(stats, column.name), (0, mask.shape[1] - stats.logp.shape[1])) for stats in statistics]
+            for column in fields(TokenStats)
         )
         stats = TokenStats(*(torch.cat(pieces) for pieces in padded))
         advantages = experience.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
@@ -309,28 +298,38 @@ class Learner:
             return [piece[:, : part.rollout.mask.shape[1]] for piece, part in zip(pieces, parts, strict=True)]
 
         if self.controller.weighs:
-            sampler_logp = experience.rollout.old_logp.to(mask.device)
-            weights = self._weights(stats, advantages, mask, old_logp, sampler_logp)
+            weights = self._weights(stats, advantages, mask, experience)
             advantages = advantages * weights
-            found.weights = cut(weights)
-        if term:
-            found.chosen = cut(kl_cov_tokens(stats.logp, advantages, mask, term.share))
-        found.objective, found.rule = settled(self.objective, stats.logp, old_logp, advantages, mask, found.rule)
-        return found
+            whole.weights = cut(weights)
+        whole.chosen = {term: cut(term.choose(stats, advantages, mask)) for term in choosing}
+        whole.objective, whole.rule = settled(self.objective, stats.logp, old_logp, advantages, mask, whole.rule)
+        return whole
 
-    def _weights(
-        self, stats: TokenStats, advantages: Tensor, mask: Tensor, old_logp: Tensor, sampler_logp: Tensor
-    ) -> Tensor:
+    @staticmethod
+    def _choose(term: Term, piece: Piece) -> Tensor:
+        return term.choose(piece.stats, piece.advantages, piece.mask)
+
+    def _mismatch(self, part: Experience, piece: Piece) -> MismatchSums:
+        """The mismatch of sampler and trainer in a micro-batch, and what the corrections do about it."""
+        sampler_logp, mask = part.rollout.old_logp.to(piece.mask.device), piece.mask
+        advantages = part.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
+        factors = self.controller.corrected(
+            piece.stats, advantages, mask, old_logp=piece.old_logp, sampler_logp=sampler_logp
+        )
+        return mismatch_sums(piece.old_logp, sampler_logp, mask, factors=factors)
+
+    def _weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor, experience: Experience) -> Tensor:
         """The controller's factors for the advantages."""
         if not self.controller.weighs:
             return torch.ones_like(stats.logp)
-        shares = self._token_weights(mask, self._denominator_of(mask), float(mask.sum()))
+        old_logp, sampler_logp = (x.to(mask.device) for x in (experience.old_logp, experience.rollout.old_logp))
+        shares = self._token_weights(mask, self._denominator(mask), float(mask.sum()))
         return self.controller.weights(
             stats, advantages, mask, old_logp=old_logp, sampler_logp=sampler_logp, token_weights=shares
         )
 
     def _token_weights(self, mask: Tensor, denominator: float, count: float) -> Tensor | None:
-        """What the aggregation makes of each token relative to token-mean; None for ones."""
+        """The weight that the aggregation gives each token, relative to token-mean; None for ones."""
         if self.settings.aggregate == "token-mean":
             return None
         return token_weights(mask, self.settings.aggregate, denominator=denominator, tokens=count)
@@ -341,8 +340,7 @@ class Learner:
         return self.rate * self.settings.learning_rate * (min(1.0, number / warmup) if warmup else 1.0)
 
     def _logits(self, rollout: Rollout) -> Tensor:
-        parts = (rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask)
-        return self.policy.logits(*(part.to(self.policy.device) for part in parts))
+        return self.policy.logits(*rollout.tensors(self.policy.device))
 
     def _statistics_of(self, logits: Tensor, rollout: Rollout, entropy_grad: bool = False) -> TokenStats:
         completions = rollout.completions.to(logits.device)
@@ -350,7 +348,7 @@ class Learner:
 
     @torch.no_grad()
     def recomputed(self, rollout: Rollout) -> Tensor:
-        """ln pi (B, T) of the completions' tokens under the policy as it is; 0 outside the mask."""
+        """ln pi (B, T) of the completions' tokens under the current policy; 0 outside the mask."""
         logp = torch.zeros_like(rollout.old_logp)
         for index in torch.split(torch.arange(len(rollout.texts)), self.settings.microbatch_rows):
             part = rollout.rows(index)
@@ -363,18 +361,15 @@ class Learner:
 
     @torch.no_grad()
     def _mean_entropy(self, rollout: Rollout) -> float:
-        """Mean entropy in nats of the completion tokens' distributions under the policy as it is now."""
+        """Mean entropy in nats of the completion tokens' distributions under the current policy."""
         total = 0.0
         for index in torch.split(torch.arange(len(rollout.texts)), self.settings.microbatch_rows):
             part = rollout.rows(index)
             total += float(self._statistics(part).entropy[part.mask.to(self.policy.device)].double().sum())
         return total / rollout.token_count
 
-    def _denominator(self, rollout: Rollout) -> float:
-        """What the loss of the whole batch is divided by."""
-        return self._denominator_of(rollout.mask)
-
-    def _denominator_of(self, mask: Tensor) -> float:
+    def _denominator(self, mask: Tensor) -> float:
+        """The number that the loss of a batch with this mask is divided by."""
         if self.settings.aggregate == "token-mean":
             return float(mask.sum())
         rows = len(mask)

@@ -1,4 +1,4 @@
-"""The watchdog over a campaign: a controller around another that also acts on what the detectors find."""
+"""The watchdog over a campaign: a campaign rule around another that also acts on the detectors' findings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from entrostat.runs import Run
 
 
 def webhook_of(settings: WatchRecipe | None, run: str) -> Webhook | None:
-    """Where the findings of a run go. RecipeError: the environment variable named by the settings holds no address."""
+    """The webhook for the findings of a run. RecipeError: the environment variable that it names holds no address."""
     if settings is None or settings.webhook is None:
         return None
     try:
@@ -26,10 +26,10 @@ def webhook_of(settings: WatchRecipe | None, run: str) -> Webhook | None:
 
 
 class Watched:
-    """A controller under a watchdog, which sees what the controller sees: step lines and the select split.
+    """A campaign rule under a watchdog, which sees what the rule sees: step lines and the select split.
 
-    Each finding is noted in the record with its cause; the first that the settings act on ends the campaign. What was
-    seen before a resume is shown again after it, so a run that was killed finds and decides the same.
+    Each finding is recorded with its cause; the first that triggers the action ends the campaign. After a resume the
+    watchdog sees all earlier lines again, so a killed run makes the same findings and decisions.
     """
 
     def __init__(self, controller: Controller, settings: WatchRecipe, record: Run, end: int) -> None:
@@ -42,33 +42,33 @@ class Watched:
 
     @property
     def steps(self) -> int:
-        """Those of the controller."""
+        """The steps of the campaign rule."""
         return self.controller.steps
 
     def plan(self, history: Sequence[CampaignTrace]) -> Plan:
-        """That of the controller."""
+        """See the campaign rule."""
         return self.controller.plan(history)
 
     def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:
-        """Stop at a finding that is acted on; else what the controller orders."""
+        """Stop at a finding that triggers the action; else the order of the campaign rule."""
         self._look(progress.steps, progress.evals)
         return self.controller.decide(progress, history) if self.cause is None else Stop(cause=str(self))
 
     def hand_over(self, trace: CampaignTrace) -> Checkpoint:
-        """The peak, where the settings say so and a finding was acted on; else what the controller hands over."""
+        """The peak if a finding triggered `keep-peak` or `roll-back`; else the checkpoint that the rule hands over."""
         self._look(trace.steps, trace.evals)
         keeps_peak = self.cause is not None and self.settings.action in ("keep-peak", "roll-back")
         return trace.peak if keeps_peak else self.controller.hand_over(trace)
 
     def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:
-        """That of the controller."""
+        """See the campaign rule."""
         return self.controller.lesson(trace, history)
 
     def __str__(self) -> str:
         return f"watchdog, {sentence(self.cause)}" if self.cause else str(self.controller)
 
     def _look(self, steps: Sequence[Line], evals: Sequence[Line]) -> None:
-        """Show the watchdog the lines that it has not seen, until a finding ends the campaign."""
+        """Give the watchdog the lines that it has not seen, until a finding ends the campaign."""
         new = [*steps[self._seen[0] :], *evals[self._seen[1] :]]
         self._seen = (len(steps), len(evals))
         for line in sorted(new, key=lambda line: int(line["step"])):

@@ -27,7 +27,7 @@ from entrostat.recipe.methods import (
 )
 
 if TYPE_CHECKING:
-    from entrostat.recipe.sections import KlRecipe, Recipe
+    from entrostat.recipe.sections import KlRecipe, Recipe, UpdateRecipe
 
 
 def faults(recipe: Recipe) -> Iterator[str]:
@@ -37,6 +37,7 @@ def faults(recipe: Recipe) -> Iterator[str]:
     yield from _penalties(recipe)
     yield from _reweighting(recipe)
     yield from _corrections(recipe)
+    yield from _engine(recipe)
 
 
 def _objective_and_band(recipe: Recipe) -> Iterator[str]:
@@ -141,5 +142,13 @@ def _corrections(recipe: Recipe) -> Iterator[str]:
             )
 
 
-def _default(section: KlRecipe, field: str) -> Any:
+def _engine(recipe: Recipe) -> Iterator[str]:
+    update = recipe.update
+    if recipe.table and recipe.engine != "tabular":
+        yield f"table: given with engine {recipe.engine!r}, which has no table; remove it, or set engine to tabular"
+    if update.optimizer == "sgd" and update.betas != _default(update, "betas"):
+        yield f"update.betas: got {list(update.betas)} with optimizer sgd, which has no moments; remove it"
+
+
+def _default(section: KlRecipe | UpdateRecipe, field: str) -> Any:
     return type(section).model_fields[field].default

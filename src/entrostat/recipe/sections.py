@@ -151,12 +151,14 @@ class UpdateRecipe(Section):
     """Optimizer steps per pass."""
     microbatch_rows: Positive = 512
     """Completions per forward pass; gradients are accumulated over the whole minibatch."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """`adamw`, or `sgd`: plain gradient descent without momentum, in which a step is learning rate x gradient."""
     learning_rate: float = Field(default=1e-4, gt=0)
-    """AdamW's step size, after the warm-up."""
+    """The optimizer's step size, after the warm-up."""
     warmup_steps: int = Field(default=3, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """AdamW's decay rates of the first and second moments."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
@@ -232,6 +234,23 @@ class CampaignRecipe(Section):
     """Rollout batches between two resume points."""
 
 
+class TableRecipe(Section):
+    """The policy of `engine: tabular` and its rewards. Its tasks are listcraft's."""
+
+    states: Literal["phrase", "prefix"] = "phrase"
+    """What a row of logits belongs to. `phrase`: the phrase of the prompt whose operation is due; tasks share rows, so
+    learning carries over to the select and report tasks. `prefix`: the prompt and its whole prefix; all logits are
+    independent, and nothing carries over: read the field `exact` of the step lines."""
+    choices: int = Field(default=6, ge=2, le=16)
+    """Operations that a prompt offers, the right ones among them."""
+    start: float = 2.0
+    """How much larger the first logit of the operation that is asked for is, in nats."""
+    spread: float = Field(default=1.0, ge=0)
+    """Standard deviation of the first logits."""
+    random_rewards: float = Field(default=0.0, ge=0, le=1)
+    """Share of the training completions whose reward is a fair coin, whatever they contain."""
+
+
 class WatchRecipe(Section):
     """What happens when the watchdog finds a failure. It acts at evaluations and sees no split except select."""
 
@@ -285,7 +304,8 @@ class Recipe(Section):
     threads: Positive | None = None
     """Torch's CPU threads; null leaves torch's own choice. Traces are equal bit for bit with equal threads."""
     engine: str = Field(default="embedded", min_length=1)
-    """The trainer: `embedded`, the package's own; `trl`; `verl`; or one of another package (`engine.registry`)."""
+    """The trainer: `embedded`, the package's own; `tabular`, a policy whose entropy is known exactly; `trl`; `verl`; or
+    one of another package (`entrostat.engine.registry`)."""
     engine_arguments: tuple[str, ...] = ()
     """`verl`: settings that no key of a recipe describes, as on verl's command line: `trainer.n_gpus_per_node=8`. Other
     engines read none."""
@@ -297,6 +317,8 @@ class Recipe(Section):
     evaluation: EvaluationRecipe = EvaluationRecipe()
     campaign: CampaignRecipe = CampaignRecipe()
     grading: GradingRecipe = GradingRecipe()
+    table: TableRecipe | None = None
+    """The policy and rewards of `engine: tabular`; null for the defaults."""
     watch: WatchRecipe | None = None
     """The watchdog over the run; null for none."""
 

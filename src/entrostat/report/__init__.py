@@ -1,11 +1,9 @@
 """Figures and pages made from run folders."""
 
-from entrostat.report.figures import PANELS
+from entrostat.report.figures import PANELS, overview_figure
 from entrostat.report.html import build_report
-from entrostat.report.overview import overview_figure
 from entrostat.report.panel import NotMeasuredError, Panel, draw_panel
-from entrostat.report.reading import RunData, SummaryRow, read_run, read_runs, summary_rows
-from entrostat.report.speed import Speed, speed
+from entrostat.report.reading import RunData, Speed, SummaryRow, read_run, read_runs, speed, summary_rows
 from entrostat.report.style import save_figure
 
 __all__ = [

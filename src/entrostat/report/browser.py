@@ -1,4 +1,4 @@
-"""What the page's script shows: samples to browse, and each run's numbers by step, as plain data."""
+"""The data of the page's script: samples to browse, and each run's numbers by step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
 
+from entrostat.report.panel import extremes
 from entrostat.report.reading import RunData, series
-from entrostat.report.samples import shortened
-from entrostat.report.thinning import extremes
-from entrostat.report.tokens import TokenView, token_view
+from entrostat.report.samples import TokenView, shortened, token_view
 
 MOST_TOKENS = 600  # shown of one completion
 MEASURES = ("polarity", "entropy", "surprisal")
@@ -20,13 +19,13 @@ VALUES = {"entropy": "entropy", "reward": "reward", "length": "length", "gradien
 
 
 def browser_data(runs: Sequence[RunData], size: int) -> dict[str, Any]:
-    """The runs for the page's script, in at most about `size` bytes of JSON as it stands in the page.
+    """The runs for the page's script, in about `size` bytes of JSON or less, escaped as in the page.
 
-    Samples are chosen to lie spread over the whole run: those of its start, peak, decisions and end first, then of the
-    steps between by halving, until the run's part of the size is used up.
+    Samples are spread over the whole run: those of its start, peak, decisions and end first, then those of the steps
+    between, by halving, until the run's share of the size is used up.
     """
-    found = [_run(run, size // len(runs)) for run in runs]
-    return {"runs": found, "scales": _scales(found)}
+    shown = [_run(run, size // len(runs)) for run in runs]
+    return {"runs": shown, "scales": _scales(shown)}
 
 
 def _run(run: RunData, size: int) -> dict[str, Any]:
@@ -70,9 +69,9 @@ def _most_telling_first(run: RunData) -> Iterator[Mapping[str, Any]]:
     for sample in run.samples:
         by_step[sample["step"]].append(sample)
     steps = sorted(by_step)
-    told = [run.collapse.peak_step] if run.collapse else []
-    told += [step for line in run.decisions for step in (line["step"], line.get("to_step")) if isinstance(step, int)]
-    first = [step for step in (*steps[:1], *steps[-1:], *told) if step in by_step]
+    marked = [run.collapse.peak_step] if run.collapse else []
+    marked += [step for line in run.decisions for step in (line["step"], line.get("to_step")) if isinstance(step, int)]
+    first = [step for step in (*steps[:1], *steps[-1:], *marked) if step in by_step]
     for step in dict.fromkeys([*first, *_by_halving(steps)]):
         yield from by_step[step]
 
@@ -84,7 +83,7 @@ def _by_halving(steps: Sequence[int]) -> list[int]:
 
 
 def _completion(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """The completion as text, or token by token where the run recorded it so."""
+    """The completion token by token if the run recorded that, else as text."""
     view = token_view(sample)
     if view is None:
         return {"text": shortened(sample["completion"])}
@@ -98,10 +97,10 @@ def _columns(view: TokenView) -> dict[str, Any]:
 
 
 def _scales(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """For each measure the size that 98 % of all tokens shown stay below: the full colour, in every sample alike."""
+    """For each measure, the magnitude that 98 % of all shown tokens stay below, which has the full colour."""
     tokens = [sample["tokens"] for run in runs for sample in run["samples"] if "tokens" in sample]
-    found = {name: [abs(value) for token in tokens for value in token.get(name, ())] for name in MEASURES}
-    return {name: _brief(float(np.quantile(values, 0.98))) or 1.0 for name, values in found.items() if values}
+    sizes = {name: [abs(value) for token in tokens for value in token.get(name, ())] for name in MEASURES}
+    return {name: _brief(float(np.quantile(values, 0.98))) or 1.0 for name, values in sizes.items() if values}
 
 
 def _size(value: Any) -> int:

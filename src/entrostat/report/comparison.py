@@ -1,4 +1,4 @@
-"""Two or more runs side by side: where their recipes differ, and how far apart two of them end."""
+"""Two or more runs side by side: how their recipes differ, and how far apart two of them end."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from entrostat.runs import Estimate, paired_interval, pass_at_k
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A key of the recipe that not all runs share, and its value in each of them."""
+    """A key of the recipe whose value differs between runs, and its value in each."""
 
     key: str
     values: tuple[str, ...]
 
 
 def differing_settings(runs: Sequence[RunData]) -> list[Setting]:
-    """Where the recipes, seeds and inputs of runs differ; of methods that differ, the names alone."""
+    """How the recipes, seeds and inputs of runs differ; different methods are compared by name only."""
     flat = [_flat({**run.run.recipe, "seed": run.run.seed, "inputs": _digests(run)}) for run in runs]
-    shared = [key for key in flat[0] if key != "name" and all(key in settings for settings in flat)]
-    found = [Setting(key, tuple(settings[key] for settings in flat)) for key in shared]
-    return [setting for setting in found if len(set(setting.values)) > 1]
+    shared = [key for key in flat[0] if key != "name" and all(key in recipe for recipe in flat)]
+    settings = [Setting(key, tuple(recipe[key] for recipe in flat)) for key in shared]
+    return [setting for setting in settings if len(set(setting.values)) > 1]
 
 
 def handed_over_difference(first: RunData, second: RunData) -> Estimate | None:
     """pass@1 of what `second` hands over minus that of `first`, with an interval over the report tasks they share.
 
-    None where the two share no task, or a run did not evaluate the checkpoint it hands over.
+    None if the two share no task, or a run did not evaluate the checkpoint that it hands over.
     """
     counts = [_counts(run) for run in (first, second)]
     shared = [task for task in counts[0] if task in counts[1]]
     if not shared:
         return None
-    before, after = ([pass_at_k(*found[task], 1) for task in shared] for found in counts)
+    before, after = ([pass_at_k(*own[task], 1) for task in shared] for own in counts)
     return paired_interval(after, before)
 
 
@@ -51,12 +51,12 @@ def _digests(run: RunData) -> dict[str, str]:
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Dotted keys and values as text; a method's key holds its name."""
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
             own = {inner: each for inner, each in value.items() if inner != "name"}
-            found |= {f"{prefix}{key}": str(value["name"])} if "name" in value else {}
-            found |= _flat(own, f"{prefix}{key}.")
+            flat |= {f"{prefix}{key}": str(value["name"])} if "name" in value else {}
+            flat |= _flat(own, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = "null" if value is None else str(value)
-    return found
+            flat[f"{prefix}{key}"] = "null" if value is None else str(value)
+    return flat

@@ -1,4 +1,4 @@
-"""The figures of one run."""
+"""The figures of one run, and of several runs in one picture: one colour per run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from entrostat.report.panel import NotMeasuredError, Panel, curve
+from entrostat.report.panel import NotMeasuredError, Panel, curve, extremes, summed
 from entrostat.report.reading import RunData, roll_back_step, series
 from entrostat.report.style import (
     AMBER,
     BLUE,
     BROWN,
+    CYCLE,
     GREEN,
     INK,
     MUTED,
@@ -26,11 +27,12 @@ from entrostat.report.style import (
     STEEL,
     label_ends,
     new_figure,
+    report_style,
     short,
 )
-from entrostat.report.thinning import extremes, summed
 from entrostat.runs import CollapseReport
 
+OVERVIEW_HEIGHT = 2.6  # inches
 REGION_COLOURS = {"E1": BLUE, "E2": ORANGE, "E3": AMBER, "E4": PURPLE}
 VERDICT_COLOURS = {
     "passed": GREEN,
@@ -67,23 +69,25 @@ def _pass_at_1(run: RunData) -> Figure:
     return figure
 
 
-def _mark_peak(axes: Axes, found: CollapseReport) -> None:
-    for step, value in ((0, found.start), (found.peak_step, found.peak), (found.end_step, found.end)):
+def _mark_peak(axes: Axes, collapse: CollapseReport) -> None:
+    for step, value in ((0, collapse.start), (collapse.peak_step, collapse.peak), (collapse.end_step, collapse.end)):
         axes.plot([step], [value], "o", color=BLUE, markersize=4.5, clip_on=False, zorder=4)
-    if found.peak_step > 0:
-        axes.annotate(f"start {found.start:.0%}", (0, found.start), (4, -13), textcoords="offset points", color=BLUE)
-    late = found.peak_step > 0.8 * found.end_step
-    side = "right" if late else "left" if found.peak_step == 0 else "center"
-    label = f"peak {found.peak:.0%}"
-    axes.annotate(label, (found.peak_step, found.peak), (0, 8), textcoords="offset points", ha=side, color=BLUE)
+    if collapse.peak_step > 0:
+        axes.annotate(
+            f"start {collapse.start:.0%}", (0, collapse.start), (4, -13), textcoords="offset points", color=BLUE
+        )
+    late = collapse.peak_step > 0.8 * collapse.end_step
+    side = "right" if late else "left" if collapse.peak_step == 0 else "center"
+    label = f"peak {collapse.peak:.0%}"
+    axes.annotate(label, (collapse.peak_step, collapse.peak), (0, 8), textcoords="offset points", ha=side, color=BLUE)
 
 
-def _mark_floor(axes: Axes, found: CollapseReport) -> None:
-    if found.noise_floor is not None and found.end_step > found.peak_step:
+def _mark_floor(axes: Axes, collapse: CollapseReport) -> None:
+    if collapse.noise_floor is not None and collapse.end_step > collapse.peak_step:
         axes.fill_between(
-            [found.peak_step, found.end_step],
-            found.peak - found.noise_floor,
-            found.peak,
+            [collapse.peak_step, collapse.end_step],
+            collapse.peak - collapse.noise_floor,
+            collapse.peak,
             color=BLUE,
             alpha=0.12,
             linewidth=0,
@@ -123,7 +127,7 @@ def _entropy(run: RunData) -> Figure:
 
 
 def _shade_phases(axes: Axes, run: RunData) -> None:
-    """The strategy's phases as tinted stretches, named at the top; nothing where the phase never changes."""
+    """The strategy's phases as tinted stretches with their names at the top; nothing if the phase never changes."""
     named = [(line["step"], line["phase"]) for line in run.steps if isinstance(line.get("phase"), str)]
     stretches = [(phase, [step for step, _ in group]) for phase, group in groupby(named, key=lambda pair: pair[1])]
     names = list(dict.fromkeys(phase for phase, _ in stretches))
@@ -254,11 +258,11 @@ def _warnings(run: RunData) -> Figure:
         ("ratio_outside", "outside .8-1.2", ORANGE),
         ("grad_norm", "gradient norm", BLUE),
     )
-    found = [(series(run.steps, field), label, colour) for field, label, colour in signals]
-    if max(len(steps) for (steps, _), _, _ in found) < 2:
+    curves = [(series(run.steps, field), label, colour) for field, label, colour in signals]
+    if max(len(steps) for (steps, _), _, _ in curves) < 2:
         raise NotMeasuredError("Fewer than two steps with ratio or gradient signals: nothing to watch.")
     figure = new_figure(rows=3, height=3.6)
-    for axes, ((steps, values), label, colour) in zip(figure.axes, found, strict=True):
+    for axes, ((steps, values), label, colour) in zip(figure.axes, curves, strict=True):
         curve(axes, steps, values, color=colour, linewidth=1.2)
         if values and min(values) >= 0:
             axes.set_ylim(bottom=0)
@@ -294,3 +298,73 @@ PANELS: Sequence[Panel] = (
         _warnings,
     ),
 )
+
+
+def overview_figure(runs: Sequence[RunData]) -> Figure:
+    """pass@1 beside entropy, for a README. NotMeasuredError: no run measured one of them."""
+    with report_style():
+        figure = new_figure(columns=2, height=OVERVIEW_HEIGHT, label_width=_label_width(runs))
+        _pass_at_1_of(figure.axes[0], runs)
+        _entropy_of(figure.axes[1], runs)
+        figure.axes[0].set_title("pass@1 on the report split")
+        figure.axes[1].set_title("entropy, nats per token")
+    return figure
+
+
+def pass_at_1_figure(runs: Sequence[RunData]) -> Figure:
+    """pass@1 on the report split over steps. NotMeasuredError: no run evaluated it."""
+    with report_style():
+        figure = new_figure(height=OVERVIEW_HEIGHT, label_width=_label_width(runs))
+        _pass_at_1_of(figure.axes[0], runs)
+    return figure
+
+
+def entropy_figure(runs: Sequence[RunData]) -> Figure:
+    """Entropy of the training tokens over steps. NotMeasuredError: no run measured it."""
+    with report_style():
+        figure = new_figure(height=OVERVIEW_HEIGHT, label_width=_label_width(runs))
+        _entropy_of(figure.axes[0], runs)
+    return figure
+
+
+def _pass_at_1_of(axes: Axes, runs: Sequence[RunData]) -> None:
+    labels = []
+    for colour, run in zip(_colours(runs), runs, strict=True):
+        if run.report is None:
+            continue
+        curve(axes, run.report.steps, run.report.pass_at_1, color=colour)
+        handed_over = roll_back_step(run)
+        if handed_over in run.report.steps:
+            axes.plot([handed_over], [run.report.at(handed_over)], "o", color=colour, markersize=5)
+        labels.append((run.report.end, run.name, colour))
+    if not labels:
+        raise NotMeasuredError("No run evaluated the report split: no curve of pass@1.")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _finish(axes, labels, max(run.last_step for run in runs))
+
+
+def _entropy_of(axes: Axes, runs: Sequence[RunData]) -> None:
+    labels = []
+    for colour, run in zip(_colours(runs), runs, strict=True):
+        steps, entropy = series(run.steps, "entropy")
+        if steps:
+            curve(axes, steps, entropy, color=colour)
+            labels.append((entropy[-1], run.name, colour))
+    if not labels:
+        raise NotMeasuredError("No run measured entropy: no curve to draw.")
+    _finish(axes, labels, max(run.last_step for run in runs))
+
+
+def _finish(axes: Axes, labels: Sequence[tuple[float, str, str]], last_step: int) -> None:
+    axes.set_xlim(0, last_step)
+    axes.set_ylim(bottom=0)
+    label_ends(axes, labels)
+
+
+def _label_width(runs: Sequence[RunData]) -> float:
+    """Inches that the longest run name takes."""
+    return 0.2 + 0.075 * max(len(short(run.name)) for run in runs)
+
+
+def _colours(runs: Sequence[RunData]) -> list[str]:
+    return [CYCLE[index % len(CYCLE)] for index in range(len(runs))]

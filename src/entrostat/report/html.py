@@ -1,7 +1,7 @@
 """One HTML page about one or several runs: table, figures, samples. One file that needs no network.
 
-What a model wrote is hostile: it enters the page as escaped text or as escaped JSON, never as markup, and the page's
-content security policy admits one script, ours, by its hash, and no way to turn text into markup or to reach anything.
+What a model wrote is untrusted: it enters the page as escaped text or escaped JSON, never as markup. The page's content
+security policy allows one script, ours, by its hash; it forbids turning text into markup and any network access.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from entrostat.report.browser import browser_data
 from entrostat.report.comparison import differing_settings, handed_over_difference
-from entrostat.report.drawing import Drawing, Pair, draw, draw_pairs
-from entrostat.report.figures import PANELS
-from entrostat.report.overview import entropy_figure, pass_at_1_figure
-from entrostat.report.panel import draw_panel
+from entrostat.report.figures import PANELS, entropy_figure, pass_at_1_figure
+from entrostat.report.panel import Drawing, Pair, draw, draw_pairs, draw_panel
 from entrostat.report.reading import RunData, read_runs, summarise
 from entrostat.report.samples import side_by_side
 from entrostat.report.style import PALETTE
@@ -31,8 +29,8 @@ from entrostat.runs import atomic_write
 from entrostat.runs.finding import Finding
 from entrostat.runs.schema import METRICS
 
-PAGE_BYTES = 2_900_000  # the most that samples are allowed to fill the page up to
-SECTIONS_BYTES = 1_800_000  # the most for the sections of single runs
+PAGE_BYTES = 2_900_000  # the page's size with as many samples as fit
+SECTIONS_BYTES = 1_800_000  # the maximum for the sections of single runs
 MOST_COMPARED = 4  # runs whose recipes are compared
 
 
@@ -42,8 +40,9 @@ def build_report(
     """Write the page about the run folders `runs` to the file `out`, and return it.
 
     findings: the findings of each run, shown at the top; None if there was no diagnosis. The page stays under 3 MB:
-    it embeds as many samples as fit, and of many runs it draws the first ones' sections only.
-    RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs, or findings of another number.
+    it embeds as many samples as fit, and of many runs it shows only the first sections.
+    RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs, or not one list of findings per
+    run.
     """
     if not runs:
         raise ValueError("runs is empty; name at least one run folder")
@@ -105,14 +104,14 @@ def _findings(
     sections: Sequence[dict[str, Any]],
     pairs: Sequence[Pair],
 ) -> list[dict[str, Any]]:
-    """For each run its name, findings and the places of its figures, by title; empty if there was no diagnosis."""
+    """Each run's name, findings, and the anchors of its figures by title; empty if there was no diagnosis."""
     drawn = [{drawing.title: drawing.anchor for drawing in section["drawings"]} for section in sections]
     if pairs:
         drawn = [{pair.title: pair.drawings[side].anchor for pair in pairs} for side in range(2)]
     drawn += [{} for _ in runs[len(drawn) :]]
     return [
-        {"run": run.name, "findings": found, "figures": figures}
-        for run, found, figures in zip(runs, findings or [], drawn, strict=False)
+        {"run": run.name, "findings": own, "figures": figures}
+        for run, own, figures in zip(runs, findings or [], drawn, strict=False)
     ]
 
 
@@ -166,7 +165,7 @@ def _section(index: int, run: RunData, with_figures: bool) -> dict[str, Any]:
 
 
 def _panel(finding: Finding) -> str | None:
-    """The title of the figure that shows a finding; None where there is none."""
+    """The title of the figure that shows a finding; None if there is none."""
     panels = (METRICS[name].panel for name in finding.columns if name in METRICS)
     return next(filter(None, panels), None)
 

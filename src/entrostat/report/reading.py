@@ -1,4 +1,4 @@
-"""What the report reads off a run folder: series, the rise and fall, and one row of the headline table."""
+"""A run folder as the report reads it: series, rise and fall, a row of the headline table, and where time went."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 from entrostat.runs import CollapseReport, Run, Trajectory, collapse_report
 
 Lines = Sequence[Mapping[str, Any]]
+PHASES = ("rollout", "grade", "update", "measure", "evaluate")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunData:
     """A run folder, read once.
 
-    select, report: pass@1 by step; None where the split was never evaluated. collapse: None where no step was evaluated
-    on both.
+    select, report: pass@1 by step; None if the split was never evaluated. collapse: None if no step was evaluated on
+    both.
     """
 
     name: str
@@ -60,13 +61,33 @@ class SummaryRow:
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Sums over a run.
+
+    rollout_tokens, update_tokens: completion tokens per second in sampling and in training (a token counts once for
+    each pass over it); None if the run has no such timings. seconds: by phase; grade is the wait for verdicts after
+    the last token, because grading begins while other completions are being drawn.
+    """
+
+    rollout_tokens: float | None
+    update_tokens: float | None
+    seconds: dict[str, float]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each phase's share of the time of all phases."""
+        whole = sum(self.seconds.values())
+        return {phase: value / whole for phase, value in self.seconds.items() if value} if whole else {}
+
+
 def read_runs(paths: Sequence[str | Path]) -> list[RunData]:
-    """The run folders `paths`, in their order, each under a name of its own. RunError: one is no run folder."""
+    """The run folders `paths`, in order, each with a distinct name. RunError: one is not a run folder."""
     return [read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
 
 
 def read_run(path: str | Path, name: str) -> RunData:
-    """The run folder `path`. RunError: it is none, or a log in it is damaged."""
+    """The run folder `path`. RunError: it is not a run folder, or a log in it is damaged."""
     run = Run.open(path)
     evals = run.evals()
     select, report = (_trajectory(evals, split) for split in ("select", "report"))
@@ -76,23 +97,23 @@ def read_run(path: str | Path, name: str) -> RunData:
 
 
 def summary_rows(paths: Sequence[str | Path]) -> list[SummaryRow]:
-    """One row per run, in the order of `paths`. RunError: one is no run folder."""
+    """One row per run, in the order of `paths`. RunError: one is not a run folder."""
     return [summarise(run) for run in read_runs(paths)]
 
 
 def summarise(run: RunData) -> SummaryRow:
     """The run's row of the headline table."""
     _, entropy = series(run.steps, "entropy")
-    found = run.collapse
+    collapse = run.collapse
     return SummaryRow(
         run=run.name,
         start=run.report.pass_at_1[0] if run.report else None,
-        peak=found.peak if found else None,
-        peak_step=found.peak_step if found else None,
+        peak=collapse.peak if collapse else None,
+        peak_step=collapse.peak_step if collapse else None,
         end=run.report.end if run.report else None,
-        gap=found.gap if found else None,
-        noise_floor=found.noise_floor if found else None,
-        collapsed=found.collapsed if found else None,
+        gap=collapse.gap if collapse else None,
+        noise_floor=collapse.noise_floor if collapse else None,
+        collapsed=collapse.collapsed if collapse else None,
         handed_over=_handed_over(run),
         entropy_start=entropy[0] if entropy else None,
         entropy_end=entropy[-1] if entropy else None,
@@ -101,19 +122,19 @@ def summarise(run: RunData) -> SummaryRow:
 
 
 def series(lines: Lines, *field: str) -> tuple[list[int], list[float]]:
-    """Steps and values of a field, nested by its names, where it is a number."""
-    found: list[tuple[int, float]] = []
+    """Steps and values of a field, given by its nested names, wherever it is a number."""
+    points: list[tuple[int, float]] = []
     for line in lines:
         value: Any = line
         for name in field:
             value = value.get(name) if isinstance(value, Mapping) else None
         if isinstance(value, (int, float)):
-            found.append((int(line["step"]), float(value)))
-    return [step for step, _ in found], [value for _, value in found]
+            points.append((int(line["step"]), float(value)))
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def roll_back_step(run: RunData) -> int | None:
-    """The step whose checkpoint the run handed over in place of its end; None where it did not roll back."""
+    """The step whose checkpoint the run handed over instead of its end; None if it did not roll back."""
     targets = [int(line["to_step"]) for line in run.decisions if line["kind"] == "roll-back" and "to_step" in line]
     return targets[-1] if targets else None
 
@@ -122,6 +143,23 @@ def handed_over_step(run: RunData) -> int | None:
     """The step whose checkpoint the run hands over: the one rolled back to, else its last evaluation."""
     step = roll_back_step(run)
     return run.report.steps[-1] if step is None and run.report else step
+
+
+def speed(run: RunData) -> Speed:
+    """The speed of a run, from the timings of its lines."""
+    seconds = dict.fromkeys(PHASES, 0.0)
+    tokens = dict.fromkeys(("rollout", "update"), 0)
+    for line in run.steps:
+        for phase, value in line.get("seconds", {}).items():
+            seconds[phase] = seconds.get(phase, 0.0) + value
+        for phase, value in line.get("tokens", {}).items():
+            tokens[phase] = tokens.get(phase, 0) + value
+    seconds["evaluate"] += sum(line.get("seconds") or 0.0 for line in run.evals)
+    return Speed(
+        _rate(tokens["rollout"], seconds["rollout"]),
+        _rate(tokens["update"], seconds["update"]),
+        seconds,
+    )
 
 
 def _handed_over(run: RunData) -> float | None:
@@ -135,7 +173,7 @@ def _trajectory(evals: Lines, split: str) -> Trajectory | None:
 
 
 def _collapse(evals: Lines, select: Trajectory | None, report: Trajectory | None) -> CollapseReport | None:
-    """Over the steps where both splits were evaluated: a run under way may be between the two."""
+    """Over the steps at which both splits were evaluated; a run in progress may have evaluated only one of them."""
     if select is None or report is None or not set(select.steps) & set(report.steps):
         return None
     both = [step for step in select.steps if step in report.steps]
@@ -145,10 +183,14 @@ def _collapse(evals: Lines, select: Trajectory | None, report: Trajectory | None
 
 
 def _names(paths: Sequence[str | Path]) -> list[str]:
-    """The folders' last parts, as many as it takes to tell them apart."""
+    """The folders' last parts, as many as are needed to tell them apart."""
     parts = [Path(path).resolve().parts for path in paths]
     for depth in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
             break
     return names if paths else []
+
+
+def _rate(amount: float, seconds: float) -> float | None:
+    return amount / seconds if seconds > 0 else None

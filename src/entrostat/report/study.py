@@ -1,4 +1,4 @@
-"""The report of a study: what its chains did, set beside their oracles, with the evidence for each difference."""
+"""The report of a study: what its chains did, beside their oracles, with the evidence for each difference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CAPTION = (
 
 @dataclass(frozen=True, slots=True)
 class HeadlineRow:
-    """A method in the headline table. Chains that are not over are left out; n counts those that are."""
+    """A method in the headline table. Only finished chains count; n is their number."""
 
     method: str
     end: Estimate
@@ -69,9 +69,9 @@ class HeadlineRow:
 
 
 def headline(folder: str | Path) -> list[HeadlineRow]:
-    """The headline table of a study folder, methods in the recipe's order; those without a finished chain are left out.
+    """The headline table of a study folder: the methods with a finished chain, in the recipe's order.
 
-    RunError: `folder` is no study.
+    RunError: `folder` is not a study.
     """
     return _headline(read_study(folder))
 
@@ -79,7 +79,8 @@ def headline(folder: str | Path) -> list[HeadlineRow]:
 def build_study_report(folder: str | Path) -> Path:
     """Write the page <folder>/report.html, and each figure and table beside it under <folder>/report/.
 
-    Figures as PNG and PDF, tables as CSV and LaTeX. Returns the page. RunError: `folder` is no study, or no space.
+    Figures as PNG and PDF, tables as CSV and LaTeX. Returns the page. RunError: `folder` is not a study, or the
+    disk is full.
     """
     study = read_study(folder)
     rows = [row.plain() for row in _headline(study)]
@@ -135,7 +136,7 @@ def _headline(study: StudyData) -> list[HeadlineRow]:
     best = study.best_peaks()
     first = study.methods[0] if study.methods else None
     contrasts = [_contrast(first, method) for method in methods]
-    tested = [found[1] for found in contrasts if found]
+    tested = [contrast[1] for contrast in contrasts if contrast]
     corrected = iter(holm(tested) if tested else ())
     rows = []
     for method, contrast in zip(methods, contrasts, strict=True):
@@ -176,11 +177,11 @@ def _contrast(first: MethodData | None, other: MethodData) -> tuple[Estimate, fl
     return paired_interval(a, b), sign_test(a, b).p_value
 
 
-def _interval(found: Estimate, sign: str = "") -> str:
-    mean = f"{found.mean:{sign}.3f}"
-    if found.low is None or found.high is None:
+def _interval(estimate: Estimate, sign: str = "") -> str:
+    mean = f"{estimate.mean:{sign}.3f}"
+    if estimate.low is None or estimate.high is None:
         return mean
-    return f"{mean} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+    return f"{mean} [{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}]"
 
 
 def _known_mean(values: Sequence[float | None]) -> float | None:
@@ -189,8 +190,8 @@ def _known_mean(values: Sequence[float | None]) -> float | None:
 
 
 def _mean(values: Any) -> float:
-    found = list(values)
-    return sum(found) / len(found) if found else 0.0
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else 0.0
 
 
 def _as_csv(rows: Sequence[dict[str, Any]]) -> str:

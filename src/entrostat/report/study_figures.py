@@ -1,4 +1,4 @@
-"""The figures of a study. Each draws from all of its methods; None where there is nothing to draw yet."""
+"""The figures of a study, each of all its methods; None if there is nothing to draw yet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from entrostat.report.study_reading import ChainData, MethodData, StudyData
-from entrostat.report.style import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SURFACE, house_style
+from entrostat.report.style import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SURFACE, report_style
 
 WIDTH = 8.4
 COLUMNS = 4
@@ -38,7 +38,7 @@ def _panels(
         return None
     rows = ceil(len(methods) / COLUMNS)
     columns = min(COLUMNS, len(methods))
-    with house_style():
+    with report_style():
         figure = Figure(figsize=(WIDTH * max(columns, 2) / COLUMNS, 1.9 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, method in zip(grid.flat, methods, strict=False):
@@ -47,7 +47,7 @@ def _panels(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, steps=(1, 2, 5, 10)))
             if percent:
                 axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        grid[0, 0].set_ylim(bottom=0)  # once all is drawn: limits set earlier would cut off what comes later
+        grid[0, 0].set_ylim(bottom=0)  # after drawing: limits set earlier would cut off later curves
         for axes in list(grid.flat)[len(methods) :]:
             axes.set_visible(False)
         for column in range(columns):
@@ -108,17 +108,17 @@ def gaps(study: StudyData) -> Figure | None:
     methods = [method for method in study.methods if any(chain.campaigns for chain in method.chains)]
     if not methods:
         return None
-    with house_style():
+    with report_style():
         figure = Figure(figsize=(WIDTH, 0.3 * len(methods) + 1.0), layout="constrained")
         axes = figure.subplots()
         for place, method in enumerate(methods):
             rows = [row for chain in method.chains for row in chain.campaigns]
-            found = [row["gap"] for row in rows]
+            values = [row["gap"] for row in rows]
             floor = float(np.mean([row["noise_floor"] for row in rows]))
             axes.fill_betweenx([place - 0.32, place + 0.32], 0, floor, color=MUTED, alpha=0.25, linewidth=0)
-            spread = np.linspace(-0.2, 0.2, len(found)) if len(found) > 1 else [0.0]
-            axes.plot(found, place + np.array(spread), "o", color=BLUE, markersize=3, alpha=0.55, markeredgewidth=0)
-            mean = float(np.mean(found))
+            spread = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [0.0]
+            axes.plot(values, place + np.array(spread), "o", color=BLUE, markersize=3, alpha=0.55, markeredgewidth=0)
+            mean = float(np.mean(values))
             axes.plot([mean, mean], [place - 0.34, place + 0.34], color=INK, linewidth=2)
         axes.set_yticks(range(len(methods)), [method.name for method in methods])
         axes.invert_yaxis()
@@ -144,7 +144,7 @@ def efficiency(study: StudyData) -> Figure | None:
     ]
     if not points:
         return None
-    with house_style():
+    with report_style():
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
         for _, used, end in points:
@@ -189,7 +189,7 @@ def cliffs(study: StudyData) -> Figure | None:
     ]
     if not rows:
         return None
-    with house_style():
+    with report_style():
         figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         bars = {"color": BLUE, "edgecolor": SURFACE}
@@ -208,8 +208,8 @@ FIGURES: Sequence[StudyFigure] = (
     StudyFigure(
         "rise-and-fall",
         "Rise and fall",
-        "pass@1 along each chain, a colour a seed. Lines: select, where it was evaluated at every step. Dots: report, "
-        "of what each campaign hands over.",
+        "pass@1 along each chain, one colour per seed. Lines: select, where it was evaluated at every step. Dots: "
+        "report, of what each campaign hands over.",
         rise_and_fall,
     ),
     StudyFigure("aligned", "Campaigns aligned", "Each campaign on select, and their mean (thick).", aligned),

@@ -1,4 +1,4 @@
-"""What the report reads off a study folder: its recipe, the tables of results.sqlite, samples of the run folders."""
+"""A study folder as the report reads it: its recipe, the tables of results.sqlite, samples from the run folders."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ChainData:
-    """One chain: the rows of its finished campaigns, and select's pass@1 by step for each (whole evaluations)."""
+    """One chain: the rows of its finished campaigns, and for each the pass@1 by step of whole evaluations.
+
+    planned: the campaigns of the chain when it is finished.
+    """
 
     seed: int
     campaigns: Sequence[Row]
     select: Sequence[Sequence[tuple[int, float]]]
     report: Sequence[Sequence[tuple[int, float]]]
-    whole: int
+    planned: int
 
     @property
     def is_finished(self) -> bool:
         """Whether all campaigns are over."""
-        return len(self.campaigns) == self.whole
+        return len(self.campaigns) == self.planned
 
     @property
     def end(self) -> float:
@@ -46,7 +49,7 @@ class ChainData:
 
     @property
     def trace_oracle(self) -> float | None:
-        """The best that online early stop, applied afterwards, would have handed over; None where that is unknown."""
+        """The best that online early stop, applied afterwards, would have handed over; None if that is unknown."""
         known = [row["trace_oracle"] for row in self.campaigns if row["trace_oracle"] is not None]
         return max(known) if len(known) == len(self.campaigns) else None
 
@@ -93,7 +96,7 @@ class StudyData:
     def unfinished(self) -> list[str]:
         """A line for each chain that is not over."""
         return [
-            f"{method.name}, seed {chain.seed}: {len(chain.campaigns)} of {chain.whole} campaigns"
+            f"{method.name}, seed {chain.seed}: {len(chain.campaigns)} of {chain.planned} campaigns"
             for method in self.methods
             for chain in method.chains
             if not chain.is_finished
@@ -118,7 +121,7 @@ class StudyData:
         ]
 
     def samples(self, limit: int = 4) -> list[tuple[str, list[TaskSamples]]]:
-        """What each method's first chain wrote in its first campaign, at start, peak and end, if its folder is left."""
+        """What each method's first chain wrote in its first campaign, at start, peak and end, if its folder exists."""
         found = []
         for method in self.methods:
             for chain in method.chains[:1]:
@@ -129,8 +132,9 @@ class StudyData:
 
 
 def read_study(place: str | Path) -> StudyData:
-    """The study in the folder `place`. RunError: it is none, its results are damaged, or study.json names no methods or
-    seeds."""
+    """The study in the folder `place`. RunError: it is not a study, its results are damaged, or study.json names no
+    methods or seeds.
+    """
     folder = Path(place)
     try:
         recipe = json.loads((folder / "study.json").read_bytes())

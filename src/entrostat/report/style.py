@@ -1,4 +1,4 @@
-"""How figures look: one palette for light and dark, quiet axes, labels at the ends of lines.
+"""The style of figures: one palette for light and dark, plain axes, labels at the ends of lines.
 
 Colours are those of Okabe and Ito, distinct for every kind of colour vision. A figure is drawn in the light colours;
 in a page each of them becomes a CSS variable, so that the same drawing follows the reader's light or dark setting.
@@ -78,12 +78,12 @@ PANEL_WIDTH, LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 2.7, 0.55, 0.24, 0.44
 # least distance of two end labels, in points
 LABEL_GAP = 11.0
 LABEL_LENGTH = 28
-RIGHT_END = ("axes fraction", "data")  # where an end label hangs
+RIGHT_END = ("axes fraction", "data")  # the coordinates of an end label
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Artists made in this block look as above."""
+def report_style() -> Iterator[None]:
+    """Figures made in this block have the report's style."""
     with mpl.rc_context(SETTINGS):
         yield
 
@@ -112,9 +112,9 @@ def new_figure(rows: int = 1, columns: int = 1, height: float = 2.5, label_width
 
 
 def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Write (y, text, colour) to the right of the panel at each y, moved apart where they would overlap.
+    """Write (y, text, colour) to the right of the panel at each y, moved apart if they would overlap.
 
-    Call it when everything is drawn: it reads the panel's limits.
+    Call it after everything is drawn: it reads the panel's limits.
     """
     for y, text, colour in sorted(labels):
         axes.annotate(
@@ -140,13 +140,13 @@ def place_end_labels(axes: Axes) -> None:
 
 
 def short(text: str) -> str:
-    """`text` as a label: of at most LABEL_LENGTH characters, and none that fonts cannot draw."""
+    """`text` as a label: at most LABEL_LENGTH characters, all of them printable."""
     drawable = "".join(character if character.isprintable() else "?" for character in text)
     return drawable if len(drawable) <= LABEL_LENGTH else drawable[: LABEL_LENGTH - 1] + "…"
 
 
 def frame(figure: Figure) -> tuple[float, float, float, float]:
-    """Where the panels stand in the figure: left, right, top, bottom, as shares of its width and its height."""
+    """The position of the panels in the figure: left, right, top, bottom, as shares of its width and height."""
     boxes = [axes.get_position() for axes in figure.axes]
     return (
         min(box.x0 for box in boxes),
@@ -159,8 +159,8 @@ def frame(figure: Figure) -> tuple[float, float, float, float]:
 def svg(figure: Figure, salt: str) -> str:
     """The figure as an <svg> element for a page; its colours are the CSS variables --<name of PALETTE>.
 
-    salt: text that no other figure of the page has, so that identifiers inside do not clash. Coordinates are cut to a
-    hundredth of a point, for a smaller page.
+    salt: a text unique to this figure in the page, so that its identifiers do not clash. Coordinates are rounded down
+    to a hundredth of a point, for a smaller page.
     """
     buffer = io.StringIO()
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": salt}):
@@ -175,7 +175,7 @@ def svg(figure: Figure, salt: str) -> str:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write the figure in its light colours to `path`, by its ending: .png at 2x, .svg, .pdf."""
-    with house_style():
+    with report_style():
         figure.savefig(path, dpi=200)
     return path
 
@@ -186,7 +186,7 @@ def _share_of_height(axes: Axes, y: float) -> float:
 
 
 def _spread(places: Sequence[float], gap: float, ceiling: float) -> list[float]:
-    """`places`, ascending, moved up as little as keeps them `gap` apart, then down where they pass `ceiling`."""
+    """`places`, ascending, moved up just enough to be `gap` apart, then down if they exceed `ceiling`."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + gap) if moved else place)

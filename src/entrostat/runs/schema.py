@@ -644,6 +644,14 @@ STEP_FIELDS = (
         ),
     ),
     Field(
+        {"exact": SHARES},
+        (
+            "Under `engine: tabular`, of the training tasks after the step, by enumeration: `token_entropy` in nats "
+            "per token, `entropy` of a whole completion in nats, and `success`, pass@1. See "
+            "[the tabular policy](tabular.md)."
+        ),
+    ),
+    Field(
         {"first_order_change": MEASURED},
         "Where `control.first_order` is on: the gradient of the mean entropy times the step of the weights, in nats.",
         healthy="agrees with `measured_change`; where it does not, the step is too large for a first order.",

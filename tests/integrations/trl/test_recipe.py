@@ -7,9 +7,8 @@ import pytest
 pytest.importorskip("trl")
 
 from entrostat.campaign.database import read_results
-from entrostat.engine.registry import build_engine
 from entrostat.engine.study import run_one, run_study
-from entrostat.engine.train import train
+from entrostat.engine.train import build_engine, train
 from entrostat.integrations.trl.recipe import refuse_what_trl_cannot_do, trl_settings
 from entrostat.objective import Cispo, Gspo, Sapo
 from entrostat.recipe import RecipeError, StudyRecipe, load_study, parse_recipe

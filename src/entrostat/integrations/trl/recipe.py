@@ -146,6 +146,7 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
         ),
         "update.failure_reward": (update.failure_reward, (0,)),
         "update.kl": (update.kl and update.kl.kind, (None,)),
+        "update.optimizer": (update.optimizer, ("adamw",)),
         "control.measure_change": (control.measure_change, (False,)),
         "control.first_order": (control.first_order, (False,)),
         "control.correction": (control.correction and control.correction["name"], (None,)),

@@ -145,6 +145,7 @@ def refuse_what_verl_cannot_do(recipe: Recipe) -> None:
         "update.objective": (update.objective["name"], ("clip",)),
         "update.failure_reward": (update.failure_reward, (0,)),
         "update.kl": (update.kl and update.kl.kind, (None,)),
+        "update.optimizer": (update.optimizer, ("adamw",)),
         "update.old_logp": (update.old_logp, ("recomputed",)),
         "control.measure_change": (control.measure_change, (False,)),
         "control.first_order": (control.first_order, (False,)),

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.cache_utils import DynamicLayer
 
-from entrostat.engine.cache import PreallocatedLayer
+from entrostat.engine.branches import PreallocatedLayer
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from entrostat.engine.anchor import FisherAnchor, KlAnchor, diagonal_fisher
 from entrostat.engine.policy import load_policy
-from entrostat.engine.rollout import sample
+from entrostat.engine.rollout import Sampling, sample
+from entrostat.engine.terms import FisherTerm, KlTerm, diagonal_fisher
 from entrostat.engine.train import train
 from entrostat.objective import kl_to_reference
 from entrostat.recipe import parse_recipe
@@ -13,7 +13,6 @@ from entrostat.recipe.sections import KlRecipe
 from entrostat.runs import Run
 
 PROMPTS = ["# square every number\n", "# sort the list\n"]
-SAMPLING = {"max_new_tokens": 24, "seed": 1, "temperature": 1.0}
 RECIPE = {
     "name": "kl",
     "threads": 1,
@@ -33,32 +32,36 @@ def nudge(policy, scale, seed=0):
             parameter += scale * torch.randn_like(parameter)
 
 
+def own_samples(policy, count):
+    return sample(policy, [PROMPTS[i % len(PROMPTS)] for i in range(count)], Sampling(1, 24), seed=1)
+
+
 def test_kl_is_zero_at_the_reference_and_positive_away_from_it():
     policy, reference = load_policy(), load_policy()
-    rollout = sample(reference, PROMPTS, 2, 24, seed=0)
-    anchor = KlAnchor(KlRecipe(), reference, 1.0)
+    rollout = sample(reference, PROMPTS, Sampling(2, 24), seed=0)
+    anchor = KlTerm(KlRecipe(), reference, 1.0)
     tensors = rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask
     with torch.no_grad():
-        assert anchor.per_token(policy.logits(*tensors), rollout)[0][rollout.mask].abs().max() < 1e-5
+        assert anchor.kl(policy.logits(*tensors), rollout)[0][rollout.mask].abs().max() < 1e-5
         nudge(policy, 0.01)
-        assert anchor.per_token(policy.logits(*tensors), rollout)[0][rollout.mask].mean() > 1e-4
+        assert anchor.kl(policy.logits(*tensors), rollout)[0][rollout.mask].mean() > 1e-4
 
 
 def test_the_ewc_penalty_is_the_kl_to_second_order():
     reference, moved = load_policy(), load_policy()
-    anchor = FisherAnchor(KlRecipe(kind="fisher", coefficient=1.0, fisher_samples=256), reference, PROMPTS, **SAMPLING)
+    anchor = FisherTerm(KlRecipe(kind="fisher", coefficient=1.0), reference, own_samples(reference, 256), 1.0)
     nudge(moved, 1e-3)
-    rollout = sample(reference, PROMPTS, 128, 24, seed=5)
+    rollout = sample(reference, PROMPTS, Sampling(128, 24), seed=5)
     tensors = rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask
     with torch.no_grad():
         kl = kl_to_reference(reference.logits(*tensors), moved.logits(*tensors))[rollout.mask].mean()
-        penalty = anchor.penalty(moved)
+        penalty = anchor.on_weights(moved)
     assert 0.6 < float(penalty) / float(kl) < 1.6  # a random direction, so the diagonal carries the most of it
 
 
 def test_the_fisher_information_is_the_same_again_and_nowhere_negative():
     policy = load_policy()
-    one, other = (diagonal_fisher(policy, PROMPTS, 6, **SAMPLING) for _ in range(2))
+    one, other = (diagonal_fisher(policy, own_samples(policy, 6), 1.0) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert all(bool((part >= 0).all()) for part in one)
     assert sum(float(part.sum()) for part in one) > 0

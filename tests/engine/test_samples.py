@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from entrostat.engine.policy import load_policy
-from entrostat.engine.rollout import sample
-from entrostat.engine.token_record import text_pieces, token_records
+from entrostat.engine.rollout import Sampling, sample
+from entrostat.engine.samples import text_pieces, token_records
 from entrostat.engine.train import train
 from entrostat.entropy import sensitivity
 from entrostat.recipe import parse_recipe
@@ -65,7 +65,7 @@ def test_a_character_that_is_cut_off_still_shows():
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_numbers_are_those_of_the_distribution_that_was_sampled(temperature):
     policy = load_policy()
-    rollout = sample(policy, [task.prompt for task in listcraft.tasks("train", 4)], 2, 48, 3, temperature)
+    rollout = sample(policy, [task.prompt for task in listcraft.tasks("train", 4)], Sampling(2, 48, temperature), 3)
     with torch.no_grad():
         logits = policy.logits(rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask)
     stats = token_stats(logits, rollout.completions, temperature)
