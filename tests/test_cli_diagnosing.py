@@ -30,7 +30,7 @@ def log(tmp_path):
 def test_help_shows_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0
-    assert f"Example: entrostat {command}" in result.output
+    assert f"    entrostat {command} " in result.output
 
 
 def test_diagnose_prints_the_finding_with_its_remedy(log):

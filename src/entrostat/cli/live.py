@@ -118,7 +118,7 @@ def screen(follower: Follower, problem: str | None = None) -> RenderableType:
     if problem:
         parts.append(Text(visible(problem), style="yellow"))
     host = host_of(name for own in log.used.values() for name in own) if log else None
-    for finding in follower.watchdog.standing():
+    for finding in [*([follower.stalled] if follower.stalled else []), *follower.watchdog.standing()]:
         parts += [Text(), heading(finding), Text(finding.summary)]
         parts.append(remedies(finding.remedies[:1], host))
     return Group(*parts)

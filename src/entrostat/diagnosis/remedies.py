@@ -295,6 +295,13 @@ SLOW = (
         source="no study of ours",
     ),
 )
+STALLED = (
+    Remedy(
+        action="look whether the process is alive and where it stands, with py-spy dump --pid PID",
+        reason="a rank that waits for another, a sandbox that does not return and a full disk raise nothing",
+        source="no study of ours",
+    ),
+)
 NOT_FINITE = (
     Remedy(
         action="go back to the last checkpoint, halve the learning rate and bound the gradient",
