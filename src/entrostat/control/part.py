@@ -51,7 +51,7 @@ class Measured:
 
     step: optimizer steps done, including this one. progress: completed share of the run, in [0, 1]. entropy: mean H in
     nats, smoothed by the controller's `ema`. The others are None if the trainer does not measure them: kl_old,
-    kl_reference and kl_sampler in nats per token, pass_rate a share of the completions.
+    kl_reference and kl_sampler in nats per token, pass_rate the share of the completions with a reward above 0.
     """
 
     step: int

@@ -44,6 +44,7 @@ from entrostat.integrations.losses.steering import (
     write_state,
 )
 from entrostat.objective import AbcClip, ClipRule, policy_loss
+from entrostat.recipe.methods import CORRECTIONS
 
 TOTAL = 5
 SHARPNESS = (0.2, 1.5, 6.0, 4.0, 0.5)  # of the tokens of each step, so that the entropy moves
@@ -244,6 +245,14 @@ def test_what_a_host_cannot_do_is_refused_by_name():
     with pytest.raises(ValueError, match="AbcClip clips differently from PPO's minimum"):
         Steering(EntropyController(Constant(AbcClip()), total_steps=TOTAL))
     assert Steering(EntropyController(OscillatoryDecay(), total_steps=TOTAL), measured=True).follows
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_a_correction_is_refused_by_name_because_the_hosts_own_runs(name):
+    with pytest.raises(ValueError, match=r"control\.yaml: Corrected: correction \w+ needs the log-probabilities"):
+        parse({"parts": [{"name": name}], "total_steps": 3}, "control.yaml", "C")
+    with pytest.raises(ValueError, match=r"control\.yaml: correction: hosts read only"):
+        parse({"correction": name, "total_steps": 3}, "control.yaml", "C")
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,9 @@ def parse(
         raise ValueError(f"{origin}: extended is {settings['extended']!r}; give true or false")
     control = {key: settings[key] for key in PARTS if settings.get(key) is not None}
     try:
-        recipe = parse_recipe({"name": "host", "campaign": {"steps": steps}, "control": control}, origin=origin)
+        update = {"old_logp": "recomputed"}  # what a host compares with its sampler is its own affair
+        whole = {"name": "host", "campaign": {"steps": steps}, "update": update, "control": control}
+        recipe = parse_recipe(whole, origin=origin)
     except RecipeError as error:
         raise ValueError(str(error)) from error
     try:
