@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 HOSTS := trl verl
 TESTS_trl := tests/integrations/trl tests/objective/test_parity_trl.py
-TESTS_verl := tests/integrations/verl tests/objective/test_parity_verl.py tests/grading/test_ray_pool.py \
+TESTS_verl := tests/integrations/verl tests/objective/test_parity_verl.py tests/grading/test_ray_pool.py tests/engine/test_study_ray.py \
     tests/integrations/losses/test_steering_ray.py
 
 .PHONY: demo test lint rehearse studies docs dist check-dist clean $(HOSTS:%=test-%)

@@ -31,6 +31,7 @@ from entrostat.runs import RunError, atomic_write
 
 Job = tuple[str, int]  # method, seed
 POLL_SECONDS = 0.5
+RETRIES = 3  # of a Ray task whose worker died
 
 
 class StudyError(EntrostatError, RuntimeError):
@@ -198,7 +199,7 @@ def _child(study: StudyRecipe, method: str, seed: int, out: Path, outbox: Any) -
 
 
 def _on_ray(study: StudyRecipe, out: Path, todo: Iterable[Job]) -> Iterator[Ended]:
-    """Each chain as a Ray task; a task takes as many CPUs as its recipe has threads."""
+    """Each chain as a Ray task. One whose worker is preempted or dies is started again, and resumes."""
     try:
         import ray
     except ImportError as error:
@@ -215,8 +216,8 @@ def _on_ray(study: StudyRecipe, out: Path, todo: Iterable[Job]) -> Iterator[Ende
         return None
 
     remote = ray.remote(task)
-    threads = {job: study.recipe(*job, 0).threads or 1 for job in todo}
-    pending = {remote.options(num_cpus=threads[job], max_retries=0).remote(job): job for job in todo}
+    needs = {job: _resources(study.recipe(*job, 0)) for job in todo}
+    pending = {remote.options(**needs[job], max_retries=RETRIES).remote(job): job for job in needs}
     while pending:
         ended, _ = ray.wait(list(pending), timeout=2 * POLL_SECONDS)
         for reference in ended:
@@ -224,9 +225,21 @@ def _on_ray(study: StudyRecipe, out: Path, todo: Iterable[Job]) -> Iterator[Ende
             try:
                 fault = ray.get(reference)
             except ray.exceptions.RayError as error:
-                fault = f"its task failed ({type(error).__name__}); run it again to resume"
+                why = " ".join(str(error).split())
+                fault = f"its task failed {RETRIES + 1} times ({type(error).__name__}: {why}); run it again to resume"
             yield job, fault
         yield None
+
+
+def _resources(recipe: Recipe) -> dict[str, int]:
+    """What Ray reserves for a chain: a CPU per thread, and a GPU where the policy is on one.
+
+    Raises StudyError for a GPU by number, because Ray chooses it.
+    """
+    device = recipe.policy.device
+    if ":" in device:
+        raise StudyError(f"policy.device: got {device!r}, but with --ray Ray chooses the GPU; set it to 'cuda'")
+    return {"num_cpus": recipe.threads or 1, "num_gpus": int(device == "cuda")}
 
 
 def estimate(study: StudyRecipe, method: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class RayGrader:
         self._actor = self._ray.remote(num_cpus=1)(CodeGrader)
         self._settings = {"workers": 1, **settings}
         self._actors = [self._actor.remote(**self._settings) for _ in range(actors)]
+        self._death = ""  # why an actor died last
 
     def __enter__(self) -> RayGrader:
         return self
@@ -58,7 +59,7 @@ class RayGrader:
         waiting = {start: pairs[start : start + size] for start in range(0, len(pairs), size)}
         for _ in range(_ATTEMPTS):
             verdicts |= self._grade_chunks({s: chunk for s, chunk in waiting.items() if s not in verdicts}, until)
-        lost = Verdict(Outcome.INFRASTRUCTURE_ERROR, "the actor that graded this died")
+        lost = Verdict(Outcome.INFRASTRUCTURE_ERROR, f"the actor that graded this died: {self._death}")
         return [v for start, chunk in waiting.items() for v in verdicts.get(start, [lost] * len(chunk))]
 
     def _grade_chunks(self, chunks: dict[int, list[Pair]], until: float | None) -> dict[int, list[Verdict]]:
@@ -77,6 +78,7 @@ class RayGrader:
             free.append(slot)
             try:
                 verdicts[start] = self._ray.get(done)
-            except self._ray.exceptions.RayActorError:
+            except self._ray.exceptions.RayActorError as error:
+                self._death = " ".join(str(error).split())
                 self._actors[slot] = self._actor.remote(**self._settings)
         return verdicts
