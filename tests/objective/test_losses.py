@@ -290,3 +290,11 @@ def test_what_is_settled_over_a_batch_is_the_same_for_its_pieces() -> None:
     own = ClipRule.constant(0.1)
     for name, given, expected in (("clip", own, own), ("clip", None, ClipRule()), ("cispo", None, named("cispo").rule)):
         assert settled(named(name), logp, old, advantages, mask, given) == (named(name), expected)
+
+
+@pytest.mark.parametrize("wrong", ["logp", "old_logp", "mask"])
+@pytest.mark.parametrize("shape", [(2,), (4,), (3, 1)])
+def test_any_one_of_another_shape_is_refused(wrong: str, shape: tuple[int, ...]) -> None:
+    tensors = {name: torch.full((3,), -1.0) for name in ("logp", "old_logp", "advantages", "mask")}
+    with pytest.raises(ValueError, match="shapes differ"):
+        policy_loss(**{**tensors, wrong: torch.full(shape, -1.0)})
