@@ -210,3 +210,11 @@ def test_quantile_level_and_weight_out_of_range_are_refused() -> None:
         quantile(torch.ones(1, 2), level=1.0)
     with pytest.raises(ValueError, match=r"weight is -0\.1"):
         w_reinforce(torch.ones(1, 2), weight=-0.1)
+
+
+def test_groups_are_counted_whatever_their_leading_dimensions() -> None:
+    rewards = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).round()
+    rewards[0, 0, 0], rewards[1, 2, 3, 1] = 1.0, NAN
+    assert group_counts(rewards) == group_counts(rewards.view(30, 4))
+    assert group_counts(rewards[0, 0, 0]) == group_counts(rewards[0, 0, :1])
+    assert group_counts(rewards).groups == 30
