@@ -628,7 +628,7 @@ STEP_FIELDS = (
     ),
     Field(
         {"staleness": or_null(COUNT)},
-        "Optimizer steps between the sampling of the batch and this one; 0 at the first step on a batch.",
+        "Optimizer steps since the batch was sampled; 0 at the first step on a batch. Engine and TRL.",
     ),
     Field(
         {

@@ -532,6 +532,7 @@ def test_a_correction_is_trls_own_and_the_parts_receive_what_is_measured(tmp_pat
     assert abs(steps(uncorrected)[0]["grad_norm"] / lines[0]["grad_norm"] - 1) > 0.02
     assert lines[0]["entrostat/mismatch/distance"] == pytest.approx(ours.sampled[0], rel=0.2)
     assert lines[0]["entrostat/mismatch/masked"] == 0
+    assert [line["entrostat/staleness"] for line in lines] == [0, 1, 2, 3]
     for step, line in zip(seen, lines, strict=True):
         assert step.kl_sampler == pytest.approx(line["entrostat/kl_sampler"])
         assert step.kl_reference == pytest.approx(line["kl"], abs=1e-6)

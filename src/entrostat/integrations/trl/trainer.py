@@ -305,6 +305,11 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         totals = self.accelerator.reduce(sums.totals.to(device), reduction="sum")
         return type(sums)(totals, self.accelerator.gather(sums.lowest.to(device)[None]).amin(0))
 
+    def _staleness(self) -> int:
+        """Optimizer steps since the completions of the current step were sampled."""
+        micro_batches: int = self._step % (self.args.steps_per_generation * self.num_iterations)
+        return micro_batches // int(self.current_gradient_accumulation_steps)
+
     def _finish_step(self) -> None:
         """Sum over the ranks, pass the result to the controller, log."""
         sums, self._sums = self._over_ranks(self._sums), TokenSums.zero()
@@ -313,7 +318,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if not sums.tokens:
             return
         sums = sums.with_flow_times(sums.tokens / self.accelerator.num_processes)  # gradients are the ranks' mean
-        metrics: dict[str, Any] = dict(sums.metrics())
+        metrics: dict[str, Any] = {**sums.metrics(), "staleness": self._staleness()}
         if mismatch.kl is not None:
             metrics |= {"kl_sampler": mismatch.kl, "mismatch": mismatch.metrics()}
         if self.controller is not None:
