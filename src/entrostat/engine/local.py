@@ -29,6 +29,7 @@ from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_
 from entrostat.engine.policy import Policy, Trainable, load_policy
 from entrostat.engine.registry import engine
 from entrostat.engine.rollout import GradedRollout, Rollout, Sampling, derived_seed, sample, sample_graded
+from entrostat.engine.sampler import Sampler
 from entrostat.engine.samples import sample_lines, token_records
 from entrostat.engine.terms import Term, reference_term
 from entrostat.engine.update import Experience, Learner
@@ -126,11 +127,13 @@ class Trainer:
         self.policy = self._load(source.path)
         anchor = self._anchor(start.path)
         self.learner = Learner(self.policy, self.recipe, build_controller(self.recipe), anchor, plan.rate)
+        self.sampler = Sampler(cast(Policy, self.policy), self.recipe.rollout)
         self.advantages = Advantages(self.recipe.update)
         self.done = resume.step if resume else 0
         self.carried = self.recipe.campaign.optimizer == "carried"
         if resume:
             load_optimizer(resume.path, self.learner.optimizer)
+            self.sampler.load(resume.path)
             self._load_state(json.loads((resume.path / STATE_FILE).read_text(encoding="utf-8")))
         elif self.carried and (start.path / OPTIMIZER_FILE).exists():
             load_optimizer(start.path, self.learner.optimizer)
@@ -160,6 +163,7 @@ class Trainer:
         learner = self.learner
         self.policy.save(to.path)
         save_optimizer(learner.optimizer, to.path)
+        self.sampler.save(to.path)
         state = {
             "controller": learner.controller.state_dict(),
             "advantages": self.advantages.state_dict(),
@@ -196,17 +200,18 @@ class Trainer:
         return sample(cast(Policy, policy), prompts, Sampling(1, own.max_new_tokens, own.temperature), seed)
 
     def _draw(self, tasks: Sequence[AnyTask], seed: int) -> GradedRollout:
-        """Completions of the tasks by the current policy, graded."""
-        return sample_graded(cast(Policy, self.policy), self.owner.grader, tasks, Sampling.training(self.recipe), seed)
+        """Completions of the tasks by the policy that samples, graded."""
+        return sample_graded(self.sampler.policy(), self.owner.grader, tasks, Sampling.training(self.recipe), seed)
 
     def _train(self) -> Iterator[dict[str, Any]]:
         """The lines of the optimizer steps, one rollout batch after another; each taken when its line is read."""
         update = self.recipe.update
         for batch in count(self.done // update.steps_per_batch):
+            lag = self.sampler.lag
             experience, fields = self._collect(batch)
             for epoch in range(update.epochs):
                 for minibatch, index in enumerate(self._minibatches(batch, epoch)):
-                    staleness = epoch * update.minibatches + minibatch
+                    staleness = lag + epoch * update.minibatches + minibatch
                     place = {"batch": batch, "epoch": epoch, "minibatch": minibatch, "staleness": staleness}
                     yield self._update(experience.rows(index), place, fields)
                     fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
@@ -215,6 +220,7 @@ class Trainer:
         """Take one optimizer step and return its line."""
         self.done += 1
         torch.manual_seed(derived_seed(self.recipe.seed, "update", self.done))
+        self.sampler.remember()
         measured = self.learner.step(self.done, experience)
         joined = {field: {**batch_fields[field], **measured[field]} for field in ("tokens", "seconds")}
         return {"step": self.done, **place, **measured, **batch_fields, **joined}

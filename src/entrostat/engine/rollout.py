@@ -31,19 +31,22 @@ Ended = Callable[[Sequence[int], Sequence[str]], None]
 class Sampling:
     """How completions are drawn: `samples` of every prompt, each of at most `max_new_tokens` tokens.
 
-    Temperature 0 takes the most likely token. About `batch_rows` completions are drawn at a time.
+    Temperature 0 takes the most likely token. About `batch_rows` completions are drawn at a time. top_k, top_p: only
+    tokens are drawn that `truncated_logp` keeps.
     """
 
     samples: int
     max_new_tokens: int
     temperature: float = 1.0
     batch_rows: int = 512
+    top_k: int | None = None
+    top_p: float = 1.0
 
     @classmethod
     def training(cls, recipe: Recipe) -> Sampling:
         """That of a recipe's rollout batches."""
         own = recipe.rollout
-        return cls(own.samples, own.max_new_tokens, own.temperature, own.batch_rows)
+        return cls(own.samples, own.max_new_tokens, own.temperature, own.batch_rows, own.top_k, own.top_p)
 
     @classmethod
     def evaluation(cls, recipe: Recipe) -> Sampling:
@@ -125,6 +128,23 @@ def _draw(logp: Tensor, place: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_max(logp.shape[-1] - 1)
 
 
+def truncated_logp(logp: Tensor, top_k: int | None = None, top_p: float = 1.0) -> Tensor:
+    """ln p (..., V) of the distribution without its improbable tokens, renormalised; -inf for those.
+
+    Kept are the top_k likeliest tokens and, of these, the fewest whose probability reaches top_p (nucleus sampling,
+    arXiv 1904.09751, section 3.1); at least one. Tokens as probable as the last one are kept with it.
+    """
+    if top_k is not None and top_k < logp.shape[-1]:
+        least = logp.topk(top_k).values[..., -1:]
+        logp = logp.masked_fill(logp < least, -torch.inf).log_softmax(-1)
+    if top_p < 1:
+        ordered = logp.sort(-1, descending=True).values
+        before = ordered.exp().cumsum(-1) - ordered.exp()
+        least = ordered.masked_fill(before >= top_p, torch.inf).amin(-1, keepdim=True)
+        logp = logp.masked_fill(logp < least, -torch.inf).log_softmax(-1)
+    return logp
+
+
 @torch.no_grad()
 def sample(
     policy: Policy,
@@ -157,7 +177,7 @@ def sample(
     for start in range(0, len(tokens), size):
         chunk = slice(start, start + size)
         from_here = _from_row(start * samples, ended)
-        parts.append(_complete(policy, tokens[chunk], mask[chunk], uniform[chunk], sampling.temperature, from_here))
+        parts.append(_complete(policy, tokens[chunk], mask[chunk], uniform[chunk], sampling, from_here))
     return concatenate(parts, policy.pad_id)
 
 
@@ -183,9 +203,10 @@ def _uniform(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def _complete(
-    policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, temperature: float, ended: Ended
+    policy: Policy, prompts: Tensor, prompt_mask: Tensor, uniform: Tensor, sampling: Sampling, ended: Ended
 ) -> Rollout:
     """Complete left-padded prompts (P, W) with the uniform numbers (P, samples, T)."""
+    temperature = sampling.temperature
     (groups, samples, limit), device = uniform.shape, policy.device
     numbers = uniform.flatten(0, 1).to(device)
     stops = torch.tensor(policy.stop_ids, device=device)
@@ -208,6 +229,7 @@ def _complete(
     place = torch.arange(groups, device=device).repeat_interleave(samples)  # the branch of each
     for t in range(limit):
         logp = torch.log_softmax(branches.logits.float() / (temperature or 1.0), dim=-1)
+        logp = truncated_logp(logp, sampling.top_k, sampling.top_p)
         token = _draw(logp, place, numbers[row, t]) if temperature else logp.argmax(-1)[place]
         completions[row, t] = token
         old_logp[row, t] = logp[place, token]

@@ -27,7 +27,7 @@ from entrostat.recipe.methods import (
 )
 
 if TYPE_CHECKING:
-    from entrostat.recipe.sections import KlRecipe, Recipe, UpdateRecipe
+    from entrostat.recipe.sections import KlRecipe, Recipe, RolloutRecipe, UpdateRecipe
 
 
 def faults(recipe: Recipe) -> Iterator[str]:
@@ -146,9 +146,14 @@ def _engine(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
     if recipe.table and recipe.engine != "tabular":
         yield f"table: given with engine {recipe.engine!r}, which has no table; remove it, or set engine to tabular"
+    for field in ("staleness", "dtype", "top_k", "top_p"):
+        value, usual = getattr(recipe.rollout, field), _default(recipe.rollout, field)
+        if recipe.engine != "embedded" and value != usual:
+            told = "null" if usual is None else usual
+            yield f"rollout.{field}: got {value}, which engine {recipe.engine!r} cannot follow; set it to {told}"
     if update.optimizer == "sgd" and update.betas != _default(update, "betas"):
         yield f"update.betas: got {list(update.betas)} with optimizer sgd, which has no moments; remove it"
 
 
-def _default(section: KlRecipe | UpdateRecipe, field: str) -> Any:
+def _default(section: KlRecipe | UpdateRecipe | RolloutRecipe, field: str) -> Any:
     return type(section).model_fields[field].default

@@ -94,6 +94,16 @@ class RolloutRecipe(Section):
     """Maximum length of a completion in tokens; longer ones are cut and counted as truncated."""
     batch_rows: Positive = 512
     """Completions sampled at once."""
+    staleness: int = Field(default=0, ge=0)
+    """Optimizer steps by which the policy that samples lags behind the trained one at the start of a batch; as many
+    copies of the weights are kept."""
+    dtype: Literal["float32", "bfloat16", "int8"] | None = None
+    """Number format in which the policy samples, as an inference engine may have another than the trainer: `int8`
+    rounds each row of the weights to 255 levels. null: that of the policy."""
+    top_k: Positive | None = None
+    """Draw among so many likeliest tokens only; null for all."""
+    top_p: Share = 1.0
+    """Draw among the likeliest tokens that together have this probability."""
 
 
 class KlCovRecipe(Section):
