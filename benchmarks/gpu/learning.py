@@ -66,6 +66,7 @@ def main() -> None:
     settings = [f"policy.path={args.model.resolve() if args.model else 'embedded'}", f"policy.device={DEVICE}"]
     settings += ["control.strategy=constant", "rollout.prompts=8", "rollout.samples=8", "update.learning_rate=2e-5"]
     settings += [f"threads={min(8, os.cpu_count() or 1)}", "campaign.steps=200", "evaluation.every=50"]
+    settings += ["rollout.dtype=bfloat16"]  # samples as an inference engine would, so that the mismatch is real
     if args.rehearse:
         settings += ["rollout.prompts=2", "rollout.samples=2", "threads=1", "campaign.steps=2"]
         settings += ["tasks.select=2", "tasks.report=2", "evaluation.samples=1", "evaluation.pass_at=[1]"]

@@ -32,6 +32,7 @@ METHODS: Mapping[str, Registry[Any]] = {
     "control.strategy": methods.STRATEGIES,
     "control.reweighting": methods.REWEIGHTINGS,
     "control.bonus": methods.BONUSES,
+    "control.correction": methods.CORRECTIONS,
     "control.parts": methods.PARTS,
     "campaign.controller": methods.CONTROLLERS,
     "tasks.family": task_source,
