@@ -27,7 +27,7 @@ UNITS = {"polarity": "advantage times sensitivity", "sensitivity": "nats per uni
 
 Colour = tuple[int, int, int]
 GROUND, INK = (0x23, 0x27, 0x2D), "#f2f4f6"
-EXPANDS, CONTRACTS, SURPRISES = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0xA4, 0x46, 0x8C)  # Okabe and Ito's
+CONTRACTS, EXPANDS, SURPRISES = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0xA4, 0x46, 0x8C)  # Okabe and Ito's
 
 Cells = tuple[str, float]  # a character as it is shown, and the shade of its token
 

@@ -28,7 +28,7 @@ def tokens(
     by: Annotated[Measure, typer.Option(help="What the colours show.")] = Measure.POLARITY,
     as_json: AsJson = False,
 ) -> None:
-    """Show a training sample, each token coloured: blue where it expands the entropy, orange where it contracts it.
+    """Show a training sample, each token coloured: orange where it expands the entropy, blue where it contracts it.
 
     Example: entrostat tokens runs/demo/reinforce --step 40 --by surprisal
     """
