@@ -26,6 +26,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import ActorConfig, PolicyLossConfig
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import ppo_loss
+from verl.workers.utils.padding import no_padding_2_padding
 
 from entrostat.control import (
     Constant,
@@ -37,6 +38,7 @@ from entrostat.control import (
     Part,
     mismatch_sums,
 )
+from entrostat.entropy import entropy_push
 from entrostat.integrations.verl.loss import METHODS, register_losses
 from entrostat.integrations.verl.trainer import check, controller_of, optimizer_steps
 from entrostat.integrations.verl.worker import (
@@ -285,6 +287,36 @@ def test_tier_b_hears_the_entropy_and_invents_no_flow():
         controlled(EntropyController(Constant(), 10, reweighting=FixedWeights()), tier="B")
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("whose", ["controller", "verl"])
+def test_the_flow_includes_an_entropy_bonus(mode, whose):
+    """Against <S, dL/dz> of the logits themselves, summed over all tokens."""
+    bonus = ConstantBonus(0.3) if whose == "controller" else None
+    changes = {"loss_agg_mode": mode, "entropy_coeff": 0.0 if bonus else 0.3}
+    loss = controlled(EntropyController(IncreaseThenDecrease(), 10, bonus=bonus), **changes)
+    batch = Batch()
+    _, gradients, _ = batch.step(loss, distillation_use_topk=True)
+    found = loss.finish_step()
+    flow = sum((entropy_push(z.detach()) * g).sum() for z, g in zip(batch.logits, gradients, strict=True))
+    tokens = int(batch.data["response_mask"].values().sum())
+    mean = found["entrostat/flow_up"] + found["entrostat/flow_down"]
+    assert mean == pytest.approx(float(flow), rel=1e-4, abs=1e-7), tokens
+    without = controlled(EntropyController(IncreaseThenDecrease(), 10), loss_agg_mode=mode)
+    Batch().step(without, distillation_use_topk=True)
+    plain = without.finish_step()
+    assert mean > plain["entrostat/flow_up"] + plain["entrostat/flow_down"]
+
+
+def test_the_statistics_keep_their_float32_entropy_beside_verls_rounded_one():
+    loss, batch = controlled(), Batch()
+    outputs = batch.outputs(loss, distillation_use_topk=True)
+    expected = no_padding_2_padding(outputs["entrostat_entropy"], batch.data)
+    outputs["entropy"] = outputs["entropy"].to(torch.bfloat16).float()
+    loss(model_output=outputs, data=batch.data, dp_group=None)
+    mask = batch.data.select("response_mask").to_padded_tensor()["response_mask"].bool()
+    assert loss.finish_step()["entrostat/entropy"] == pytest.approx(float(expected[mask].double().mean()), rel=1e-7)
+
+
 def test_micro_batches_add_up_to_the_step():
     strategy = IncreaseThenDecrease()
     whole, cut = (controlled(EntropyController(strategy, 10, bonus=ConstantBonus(0.1))) for _ in range(2))
@@ -374,6 +406,7 @@ def test_a_correction_without_a_sampler_or_beside_verls_own_is_refused_by_its_ke
             "needs the logits",
         ),
         ("actor_rollout_ref.actor.use_fused_kernels=true", "calculate_entropy is false"),
+        ("actor_rollout_ref.actor.pad_to_length=true", "fsdp_config.pad_to_length is true"),
         ("+trainer.v1.entrostat.bonus={name:constant,value:0.1}", "calculate_entropy is false"),
         ("trainer.v1.entrostat.strategy.name=ido", "name: 'ido' is no strategy"),
         ("+trainer.v1.entrostat.colour=red", "colour: unknown key"),

@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.rounding import warn_of_rounding
-from entrostat.entropy import Convention, sensitivity
+from entrostat.entropy import Convention, bonus_flow, sensitivity
+from entrostat.integrations.losses.steering import Overlay
 from entrostat.integrations.records import scalars
 from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
 from entrostat.integrations.verl.loss import Answer, verl_loss
@@ -27,7 +28,7 @@ from entrostat.objective import Clip, ClipBand, DualClip, PolicyLoss, entropy_bo
 from entrostat.tokens import TokenStats, token_stats
 
 try:
-    from verl.trainer.ppo.core_algos import agg_loss, register_policy_loss
+    from verl.trainer.ppo.core_algos import agg_loss, get_policy_loss_fn, register_policy_loss
     from verl.utils import tensordict_utils
     from verl.utils.metric import AggregationType
     from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
@@ -40,6 +41,7 @@ except ImportError as error:
 
 LOSS_MODE = "entrostat_controlled"
 STATISTICS = ("entropy", "collision", "correction")
+ROWS_AT_A_TIME = 1024  # of logits, where a float32 copy of them is made
 REWARDS = ("token_level_scores", "rm_scores")
 
 
@@ -56,11 +58,18 @@ class _Plain(IntEnum):
 
 @dataclass
 class _MicroBatch:
-    """What the policy loss needs besides verl's arguments, (B, T); correction is None in tier B."""
+    """What the policy loss needs besides verl's arguments, (B, T).
+
+    entropy: in tier C that of the logits in float32, in tier B verl's. push: sum_x S_x^2, the flow of a term -H (see
+    `entrostat.entropy.flow`). The last three are None in tier B.
+    """
 
     entropy: Tensor
-    collision: Tensor | None
-    correction: Tensor | None
+    verls_entropy: Tensor | None
+    """With its graph; None unless actor.calculate_entropy is set. Under bfloat16 verl computes it in bfloat16."""
+    collision: Tensor | None = None
+    correction: Tensor | None = None
+    push: Tensor | None = None
     sampler_logp: Tensor | None = None
     """ln mu of vLLM or SGLang; None unless rollout.calculate_log_probs is set."""
     taken: tuple[Tensor, TokenStats, Tensor, PolicyLoss] | None = None
@@ -115,18 +124,16 @@ class ControlledLoss:
     ) -> Any:
         """The statistics of `student_logits` (1, N, V), each (1, N), or the loss of a micro-batch."""
         if student_logits is not None:
-            return _statistics(student_logits)
+            return _statistics(student_logits, self._pays)
         register_policy_loss(LOSS_MODE)(self._policy_loss)
-        padded = {
-            name: no_padding_2_padding(model_output[f"entrostat_{name}"], data)
-            for name in STATISTICS
-            if self.tier == "C"
-        }
-        if "entropy" in model_output:
-            padded["entropy"] = no_padding_2_padding(model_output["entropy"], data)
+        verls = no_padding_2_padding(model_output["entropy"], data) if "entropy" in model_output else None
         given = {name: _padded(data, name) for name in ("rollout_log_probs", *REWARDS)}
+        padded = {"entropy": verls}
+        if self.tier == "C":
+            names = (*STATISTICS, "push") if self._pays else STATISTICS
+            padded = {name: no_padding_2_padding(model_output[f"entrostat_{name}"], data) for name in names}
         self._current = _MicroBatch(
-            padded["entropy"], padded.get("collision"), padded.get("correction"), given["rollout_log_probs"]
+            verls_entropy=verls, sampler_logp=given["rollout_log_probs"], **cast(dict[str, Any], padded)
         )
         answer = ppo_loss(self.config, model_output, data, dp_group)
         self._count(answer[0])
@@ -151,7 +158,22 @@ class ControlledLoss:
         log_prob, stats, applied, out = self._current.taken
         (pull,) = torch.autograd.grad(loss, log_prob, retain_graph=True)
         flow = -pull * sensitivity(stats)
+        if self._current.push is not None:
+            coefficient = self.controller.entropy_coef() + self.config.entropy_coeff
+            flow = flow + coefficient * self._weights(out.mask) * self._current.push
         self._sums = self._sums + token_sums(stats, applied, out, out.mask, self.regions, flow=flow)
+
+    @property
+    def _pays(self) -> bool:
+        """Whether the loss may have an entropy bonus, ours or verl's."""
+        return self.controller.bonus is not None or bool(self.config.entropy_coeff)
+
+    def _weights(self, mask: Tensor) -> Tensor:
+        """What verl's aggregation multiplies each token's loss by, (B, T)."""
+        unit = torch.zeros(mask.shape, device=mask.device, requires_grad=True)
+        with torch.enable_grad():
+            loss = agg_loss(unit, mask, self.config.loss_agg_mode, **self.config.global_batch_info)
+        return torch.autograd.grad(loss, unit)[0]
 
     def _policy_loss(
         self,
@@ -185,15 +207,30 @@ class ControlledLoss:
                     factors = self.controller.corrected(stats, advantages, mask, old_logp=old, sampler_logp=sampler)
                 self._mismatch = self._mismatch + mismatch_sums(old, sampler, mask, factors=factors)
         band = self.controller.rule()
-        if type(band).limits is ClipBand.limits:
-            band = DualClip(band, config.get("clip_ratio_c", 3.0))
+        steered = type(band).limits is ClipBand.limits
         (loss, metrics), out = verl_loss(
-            log_prob, old_log_prob, weighted, mask, loss_agg_mode, config, rollout_is_weights, Clip(), band
+            log_prob,
+            old_log_prob,
+            weighted,
+            mask,
+            loss_agg_mode,
+            config,
+            rollout_is_weights,
+            Clip(),
+            DualClip(band, config.get("clip_ratio_c", 3.0)) if steered else band,
         )
         if out is None:
             return loss, metrics
+        if steered:  # verl's own loss; ours above only counts what is clipped
+            low, high = band.bounds(old_log_prob)
+            own = Overlay(config, clip_ratio_low=1 - low, clip_ratio_high=high - 1)
+            vanilla = get_policy_loss_fn("vanilla")
+            loss, metrics = vanilla(
+                old_log_prob, log_prob, weighted, response_mask, loss_agg_mode, own, rollout_is_weights
+            )
         if coefficient := self.controller.entropy_coef():
-            bonus = entropy_bonus(current.entropy, mask, coefficient)
+            assert current.verls_entropy is not None, "check() wants calculate_entropy for a bonus"
+            bonus = entropy_bonus(current.verls_entropy, mask, coefficient)
             loss = loss + agg_loss(
                 loss_mat=bonus, loss_mask=mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info
             )
@@ -281,10 +318,14 @@ class EntropyActorRolloutRefWorker(ActorRolloutRefWorker):  # type: ignore[misc]
 
 
 @torch.no_grad()
-def _statistics(logits: Tensor) -> dict[str, Tensor]:
+def _statistics(logits: Tensor, push: bool) -> dict[str, Tensor]:
     anything = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
     stats = token_stats(logits, anything)
-    return {f"entrostat_{name}": getattr(stats, name) for name in STATISTICS}
+    found = {f"entrostat_{name}": getattr(stats, name) for name in STATISTICS}
+    if push:
+        parts = [bonus_flow(rows[None]) for rows in torch.split(logits[0], ROWS_AT_A_TIME)]
+        found["entrostat_push"] = torch.cat(parts, dim=1)
+    return found
 
 
 def _as_stats(log_prob: Tensor, current: _MicroBatch) -> TokenStats:
