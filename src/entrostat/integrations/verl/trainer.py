@@ -94,7 +94,7 @@ def check(config: Any) -> Literal["B", "C"]:
         raise ValueError(f"actor_rollout_ref.actor.entropy_coeff is {actor.entropy_coeff} with a bonus; set it to 0")
     if tier == "C" and actor.fsdp_config.get("pad_to_length", False):
         raise ValueError(
-            "actor_rollout_ref.actor.fsdp_config.pad_to_length is true (by default the value of actor.pad_to_length), and "
+            "actor_rollout_ref.actor.fsdp_config.pad_to_length is true (by default that of actor.pad_to_length), and "
             "verl's engine then hands out no logits; set it to false"
         )
     if config.get("distillation", {}).get("enabled", False):
