@@ -2,7 +2,7 @@
 
     python scripts/gpu_day.py --minutes 8 --out FOLDER [--model models/smollm2]
     python scripts/gpu_day.py --rehearse --out FOLDER        all of it small, on a CPU
-    python scripts/gpu_day.py --bundle FOLDER --size 64      what a bare machine lacks, in pieces of that many MiB
+    python scripts/gpu_day.py --bundle FOLDER --size 64MiB   what a bare machine lacks, in pieces of at most that size
     python scripts/gpu_day.py --install FOLDER               there: join the pieces, install what they hold
 
 Each part is a program of its own with a share of the time; time that one leaves goes to the next. A result stands in
@@ -234,6 +234,14 @@ def day(args: argparse.Namespace) -> int:
     return sum(outcome.status.startswith("failed") for outcome in outcomes)
 
 
+def mebibytes(text: str) -> int:
+    """Bytes of a size such as 64MiB. ValueError: it is not of this form, or not positive."""
+    count = float(text.removesuffix("MiB"))
+    if not 0 < count < 2**20:
+        raise ValueError(f"got {text}")
+    return int(count * 2**20)
+
+
 def main() -> None:
     """Do what is asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -243,12 +251,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="folder of a real model, for the part `learning`")
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER")
-    parser.add_argument("--size", type=int, default=64, help="MiB of a piece of the bundle")
+    parser.add_argument("--size", type=mebibytes, default="64MiB", help="the largest piece of the bundle, as 64MiB")
     parser.add_argument("--python", default="3.12", help="the bare machine's Python")
     parser.add_argument("--install", type=Path, metavar="FOLDER")
     args = parser.parse_args()
     if args.bundle:
-        bundle.make(args.bundle, args.size * 2**20, args.python)
+        bundle.make(args.bundle, args.size, args.python)
     elif args.install:
         bundle.install(args.install)
     elif args.out:

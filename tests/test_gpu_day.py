@@ -113,3 +113,11 @@ def test_a_missing_or_damaged_piece_is_refused_by_name(tmp_path, harm, message):
     with pytest.raises(SystemExit, match=message) as error:
         bundle.join(tmp_path / "out", tmp_path)
     assert "piece-02/a.whl.001" in str(error.value)
+
+
+def test_a_size_is_in_mebibytes():
+    gpu_day = importlib.import_module("gpu_day")
+    assert [gpu_day.mebibytes(text) for text in ("64MiB", "64", "0.5MiB")] == [64 << 20, 64 << 20, 1 << 19]
+    for text in ("0", "-1MiB", "64GB", "nan"):
+        with pytest.raises(ValueError, match=r".+"):
+            gpu_day.mebibytes(text)
