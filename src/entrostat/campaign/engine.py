@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from entrostat.runs import Run, Trajectory
 
@@ -129,7 +129,6 @@ class CampaignTrace:
         return self.end.step
 
 
-@runtime_checkable
 class Engine(Protocol):
     """A trainer that can run campaigns: the embedded one, or a host's."""
 

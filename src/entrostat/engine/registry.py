@@ -20,7 +20,7 @@ from entrostat.recipe import Recipe, RecipeError
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.registry import Registry, UnknownMethodError
 
-engine: Registry[Engine] = Registry("engine", Engine, "entrostat.engine", group="entrostat.engines")
+engine: Registry[Engine] = Registry("engine", object, "entrostat.engine", group="entrostat.engines")
 
 
 class EngineMaker(Protocol):
@@ -41,4 +41,4 @@ def build_engine(recipe: Recipe, tasks: TaskSplits, grader: CodeGrader, listener
         maker = cast(EngineMaker, engine.find(recipe.engine))
     except UnknownMethodError as error:
         raise RecipeError(f"engine: {error}") from error
-    return engine.made(recipe.engine, maker(recipe, tasks, grader, listener))
+    return maker(recipe, tasks, grader, listener)
