@@ -40,7 +40,8 @@ CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 PARTS = re.compile(r"[a-z]+\d*")
 
 _NUMPY = re.compile(r"(?:np|numpy|torch)\.\w+\((.*)\)|tensor\(([^,()]*).*\)")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(e[-+]?\d+)?", re.IGNORECASE)
 _ABSENT = frozenset({"", "-", "--", "none", "null", "n/a", "na", "no log", "<na>"})
 _NOT_A_DIGIT_GROUP = "_"  # float() reads "1_000"; no host writes that
 
@@ -115,7 +116,8 @@ def _by_words(name: str) -> Match | None:
 def number(value: Any) -> float | None:
     """`value` as a number, NaN and infinities included; None where nothing was logged.
 
-    Text such as "0.5", "nan", "12%" (.12), "1,234" or "np.float64(0.5)" is read as the number that it names.
+    Text such as "0.5", "0,5", "nan", "12%" (.12), "1,234" (a thousand and more) or "np.float64(0.5)" is read as the
+    number that it names.
     ValueError: it names none.
     """
     if value is None or type(value) is float:
@@ -141,6 +143,8 @@ def _number_of_text(text: str) -> float | None:
         return float(text[:-1]) / 100
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
+    elif _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
     if _NOT_A_DIGIT_GROUP in text:
         raise ValueError(f"{text!r} is no number")
     return float(text)

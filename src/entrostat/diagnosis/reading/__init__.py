@@ -50,6 +50,8 @@ def _read_folder(path: Path, wanted: frozenset[str]) -> RawLog:
             return tensorboard.read(path)
         except MissingLibraryError as error:
             lacking.append(str(error))
+    if runs := folder.mlflow_runs(path):
+        return _chosen(path, runs, folder.read_mlflow, "the newest by its last value")
     if runs := wandb.find(path):
         try:
             return _chosen(path, runs, wandb.read, "the newest by the time in its name")
@@ -61,7 +63,7 @@ def _read_folder(path: Path, wanted: frozenset[str]) -> RawLog:
     if lacking:
         raise LogError(lacking[0])
     raise LogError(
-        f"{path}: holds no run.json, no event files, no run-*.wandb, no trainer_state.json and no "
+        f"{path}: holds no run.json, no event files, no run-*.wandb, no mlruns, no trainer_state.json and no "
         f"{', '.join(LINES[4:])}; name the log file itself. {FORMATS}"
     )
 
@@ -118,7 +120,8 @@ def _parse(text: str, notes: tuple[str, ...], wanted: frozenset[str]) -> RawLog 
     if document.is_trainer_state(text):
         return document.parse_trainer_state(text, notes)
     if start == "{" and (raw := document.parse(text, notes) or jsonl.parse(text, notes)):
-        return raw
+        inner = jsonl.wrapped(raw)
+        return (console.parse(inner, notes, wanted) if inner else None) or raw
     if start == "[" and (raw := _list(text, notes)):
         return raw
     if notebook.is_page(text) and (raw := notebook.parse_page(text, notes)):

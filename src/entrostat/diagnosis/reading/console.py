@@ -30,7 +30,10 @@ Rows = list[dict[str, Any]]
 ENOUGH = 3  # rows of one shape by which it is the log's
 SETTINGS = frozenset({"learning_rate", "step_time", "throughput", "clip"})
 
-NUMBER = r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?%?|[-+]?(?:nan|inf)\b|np\.\w+\([^()]{0,40}\)"
+NUMBER = (
+    r"[-+]?(?:0,\d+(?!,?\d)|\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?%?|[-+]?(?:nan|inf)\b"
+    r"|np\.\w+\([^()]{0,40}\)"
+)
 STEP = re.compile(
     r"\b(?P<what>global[ _]?step|train(?:ing)?[ _]?step|optim(?:izer)?[ _]?step|step|rollout|perf|passrate"
     r"|eval(?:uation)?|iter(?:ation)?|update|batch|episode)s?\b(?: step| at step)?\s*[:=#]?\s*(?P<step>\d{1,12})"
@@ -187,7 +190,7 @@ def _blocks(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None,
             evaluates = not timed and word != "training"
         elif not timed:
             own = as_evaluation(dict(pairs)) if evaluates else dict(pairs)
-            if row.keys() & own.keys() and "step" not in row:
+            if row.keys() & own.keys() and ("step" not in row or own.get("step", row["step"]) != row["step"]):
                 rows.append(row)
                 row = {}
             row.update(own)

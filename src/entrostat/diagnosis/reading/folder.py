@@ -1,8 +1,12 @@
-"""Our run folders: the select split and the step lines. The report split is not read: no decision may see it."""
+"""Runs that are folders: ours, and those of MLflow's file store.
+
+Of ours the select split and the step lines are read. The report split is not: no decision may see it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from entrostat.diagnosis.reading.text import decoded
 from entrostat.runs import evaluation_error, mean_over_tasks
 from entrostat.runs.schema import under_new_names
 
+MLFLOW_POINT = re.compile(r"(\d{10,16}) (\S{1,40}) (\d{1,15})")
 ROLLOUT = ("reward", "length", "truncated", "groups.all_right", "groups.all_wrong")
 
 
@@ -65,3 +70,25 @@ def eval_row(line: Mapping[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return {}
     return {"step": line.get("step"), "select": score, "select_error": error}
+
+
+def mlflow_runs(path: Path) -> list[Path]:
+    """The folders of MLflow's runs below a folder, `RUN/metrics/NAME` with a line per value, the newest last."""
+    runs = [each for each in sorted(path.rglob("metrics")) if each.is_dir() and any(_points(each))]
+    return sorted(runs, key=lambda run: max(time for _, time, _, _ in _points(run)))
+
+
+def read_mlflow(path: Path) -> RawLog:
+    """The rows of one run's folder `metrics`; a metric's name is its path in there."""
+    rows: dict[int, dict[str, Any]] = {}
+    for name, _, value, step in _points(path):
+        rows.setdefault(step, {"step": step})[name] = value
+    return RawLog("MLflow", [rows[step] for step in sorted(rows)])
+
+
+def _points(path: Path) -> Iterator[tuple[str, int, str, int]]:
+    """(name, time, value, step) of each line `TIME VALUE STEP` below a folder `metrics`."""
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        for line in decoded(file.read_bytes())[0].splitlines():
+            if point := MLFLOW_POINT.fullmatch(line.strip()):
+                yield file.relative_to(path).as_posix(), int(point[1]), point[2], int(point[3])

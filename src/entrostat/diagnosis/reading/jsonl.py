@@ -37,6 +37,16 @@ def parse(text: str, notes: tuple[str, ...]) -> RawLog | None:
     return RawLog("JSON lines", kinds_apart(rows), notes=notes)
 
 
+def wrapped(raw: RawLog) -> str | None:
+    """The console's text in the rows of a container's log, as `{"log": "...", "stream": ...}`; None for other rows."""
+    for name in ("log", "message", "msg", "textPayload"):
+        lines = [row.get(name) for row in raw.rows]
+        texts = [line for line in lines if isinstance(line, str)]
+        if texts and 2 * len(texts) > len(lines):
+            return "\n".join(text.rstrip("\n") for text in texts)
+    return None
+
+
 def json_object(text: str) -> dict[str, Any] | None:
     """A JSON object, or None for anything else; Python's NaN and Infinity are allowed."""
     try:

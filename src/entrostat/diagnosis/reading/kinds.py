@@ -9,8 +9,8 @@ from typing import Any
 from entrostat.diagnosis.reading.steps import is_step_name
 
 KIND_NAMES = ("type", "kind", "event", "split", "phase", "mode", "stage", "record_type", "row_type", "_type")
-METRIC_NAMES = ("metric", "metric_name", "tag", "key", "name", "variable")
-VALUE_NAMES = ("value", "metric_value", "scalar")
+METRIC_NAMES = ("metric", "metric_name", "tag", "key", "name", "variable", "metricName", "metric_key")
+VALUE_NAMES = ("value", "metric_value", "scalar", "metricValue")
 EVALUATION = re.compile(r"(?:^|[/_\s.-])(eval\w*|val|valid|validation|test|heldout|held_out|dev)(?:$|[/_\s.-])", re.I)
 PLAIN = re.compile(r"[A-Za-z][\w./ -]{0,40}")
 

@@ -17,7 +17,8 @@ from entrostat.diagnosis.reading.steps import is_step_name
 DELIMITERS = ",;\t|"
 EXPORTED = re.compile(r"^.+ - (?P<name>.+?)(?P<bound>__MIN|__MAX)?$")
 DECIMAL_COMMA = re.compile(r"^\s*([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)\s*$")  # of a spreadsheet in most of Europe
-ONE_SCALAR = frozenset({"Wall time", "step", "Value"})  # what TensorBoard exports, named after the tag
+ONE_SCALAR = frozenset({"step", "value"})  # what trackers export of one metric, under a file name that is its name
+TIMES = frozenset({"wall time", "timestamp", "time", "relative time", "epoch"})
 TAG = re.compile(r"tag-(.+?)(?:\s*\(\d+\))?\.csv$")
 RULE = re.compile(r"[\s|:+=─━│┃┼╪-]*")
 GAP = re.compile(r"\s{2,}|\t")  # between cells of a table aligned with blanks
@@ -41,11 +42,13 @@ def parse(text: str, notes: tuple[str, ...]) -> RawLog | None:
 
 
 def named_by_file(raw: RawLog, name: str) -> RawLog:
-    """A table of one scalar, as TensorBoard exports it, with its column named by the file, `..-tag-NAME.csv`."""
-    tag = TAG.search(name)
-    if not raw.rows or set(raw.rows[0]) != ONE_SCALAR or tag is None:
+    """A table of one scalar, its column named by the file: `..-tag-NAME.csv` (TensorBoard), `NAME.csv` (Neptune)."""
+    columns = {column.lower(): column for column in raw.rows[0]} if raw.rows else {}
+    if columns.keys() - TIMES != ONE_SCALAR:
         return raw
-    return replace(raw, rows=[{"step": row.get("step"), tag[1]: row.get("Value")} for row in raw.rows])
+    tag = TAG.search(name)
+    own = tag[1] if tag else name.partition(".")[0]
+    return replace(raw, rows=[{"step": row.get(columns["step"]), own: row.get(columns["value"])} for row in raw.rows])
 
 
 def begins(text: str) -> bool:
@@ -58,6 +61,8 @@ def begins(text: str) -> bool:
 
 def rows_of(headings: Sequence[str], body: Sequence[Sequence[str]], notes: tuple[str, ...]) -> RawLog:
     """A log of cells under headings; of headings of one name the first is read."""
+    if body and all(len(cells) == len(headings) + 1 and cells[0].strip().isdecimal() for cells in body):
+        headings = ["", *headings]  # pandas prints the number of a row under no heading
     names = [_plain(name) for name in headings]
     repeated = {name: count for name, count in Counter(names).items() if name and count > 1}
     names = ["" if name in names[:place] else name for place, name in enumerate(names)]

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from entrostat.diagnosis.reading.errors import FORMATS, LogError
 
-WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+WIDE = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 GZIP = b"\x1f\x8b"
 FOREIGN = {  # first bytes -> what such a file is, and what to do
     b"PK\x03\x04": "a ZIP archive; unpack it and name the log in it",
@@ -26,6 +31,7 @@ FOREIGN = {  # first bytes -> what such a file is, and what to do
     b"\x80\x04\x95": "a pickle, which is not opened because that would run what is in it; write it as JSON lines",
     b"\x93NUMPY": "a NumPy array; write it as CSV with headings",
 }
+PLAIN = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " "})  # typographers' minus and blanks
 LARGEST_UNPACKED = 2**30
 CONTROLS = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 BINARY = 0.05  # share of control bytes from which on a file is no text
@@ -49,6 +55,7 @@ def read_text(path: Path) -> tuple[str, tuple[str, ...]]:
         if data.startswith(mark):
             raise LogError(f"{path}: is {what}. {FORMATS}")
     text, said = decoded(data)
+    text = text if text.isascii() else text.translate(PLAIN)
     start = data[:65536].replace(b"\0", b"")
     if not data.startswith(tuple(WIDE)) and len(CONTROLS.findall(start)) > BINARY * len(start):
         raise LogError(f"{path}: holds no text. {FORMATS}")
@@ -58,8 +65,8 @@ def read_text(path: Path) -> tuple[str, tuple[str, ...]]:
 def decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
     """Bytes as text, and notes on what was no UTF-8.
 
-    UTF-16 is told by its mark. Otherwise each line is UTF-8, or Windows-1252 where it is not; NUL bytes, as left by a
-    crashed file system, are dropped.
+    UTF-16 and UTF-32 are told by their marks. Otherwise each line is UTF-8, or Windows-1252 where it is not; NUL bytes,
+    as left by a crashed file system, are dropped.
     """
     notes: tuple[str, ...] = ()
     for mark, encoding in WIDE.items():
