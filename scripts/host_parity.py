@@ -27,10 +27,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("host", choices=HOSTS)
     parser.add_argument("--source", type=Path, required=True, help="a checkout of the host")
+    parser.add_argument("--only", default="", help="run the settings whose name contains this")
     args = parser.parse_args()
     print(f"{'setting':32} {'cut':22} {'control':9} {'loss':>9} {'gradient':>9} {'metrics':>9} {'moved':>6}")
     host = import_module(f"parity.{args.host}")
-    rows = [row for case in host.cases(args.source) for row in compare(case)]
+    rows = [row for case in host.cases(args.source) if args.only in case.name for row in compare(case)]
     for row in rows:
         numbers = (f"{value:9.1e}" if value is not None else " " * 9 for value in (row.loss, row.gradient, row.metrics))
         moved = "" if row.moved is None else row.moved

@@ -322,6 +322,15 @@ def test_micro_batches_and_ranks_add_up_and_padding_does_not_count(monkeypatch):
     assert control.controller.metrics()["entropy"] == pytest.approx(16 / 5)
 
 
+def test_the_advantages_keep_the_hosts_dtype():
+    control, tokens = parse({**LIKELY, "total_steps": 3}, "file", "A"), Tokens()
+    control.begin_step(0)
+    logp = tokens.stats.logp.detach()
+    for mask in (tokens.mask, tokens.mask & False):
+        factors = control.weights(HandedOver(logp=logp), tokens.advantages.bfloat16(), mask, tokens.old)
+        assert factors.dtype == torch.bfloat16
+
+
 def test_a_run_of_another_length_resumes_only_if_it_is_extended():
     control = {"strategy": {"name": "od"}, "total_steps": 4}
     state = parse(control, "file", "B").state_dict()

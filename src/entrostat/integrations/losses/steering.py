@@ -161,10 +161,13 @@ class Steering:
         sampler_logp: Tensor | None = None,
         token_weights: Tensor | None = None,
     ) -> Tensor:
-        """The factors of the advantages, (...), 1 outside the mask. Arguments as in `EntropyController.weights`."""
+        """The factors of the advantages, (...), of their dtype, 1 outside the mask.
+
+        Arguments as in `EntropyController.weights`.
+        """
         if not mask.any():
-            return torch.ones_like(stats.logp)
-        return self.controller.weights(
+            return torch.ones_like(stats.logp, dtype=advantages.dtype)
+        factors = self.controller.weights(
             cast(TokenStats, stats),
             advantages,
             mask,
@@ -172,6 +175,7 @@ class Steering:
             sampler_logp=sampler_logp,
             token_weights=token_weights,
         )
+        return factors.to(advantages.dtype)
 
     def bonus(self) -> float:
         """The coefficient of the mean entropy in the loss."""
