@@ -59,6 +59,11 @@ def test_a_collapse_is_found_under_the_names_of_every_host(tmp_path, name):
     assert "entropy-collapse" in {finding.kind for finding in found.findings}
 
 
+def test_that_is_so_for_more_than_ten_trainers():
+    trainers = {"trl", "ms-swift", "verl", "openrlhf", "slime", "prime-rl", "skyrl", "areal", "roll", "tinker"}
+    assert trainers <= {name for name, host in hosts.HOSTS.items() if "entropy" in host.has}
+
+
 def noise(text):
     """The text among what a cluster's console shows besides."""
     junk = [
