@@ -37,6 +37,13 @@ rehearse: $(READY) $(VENV)-trl/.ready
 studies: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python studies/read_all.py
 
+# how many of 30 random changes per package the package's own tests notice; see benchmarks/mutation
+SEED ?= 1
+mutants: $(READY)
+	$(INSTALL) cosmic-ray==8.7.0 coverage==7.17.5
+	$(BIN)/python benchmarks/mutation/mutate.py run --seed $(SEED) --out mutants-$(SEED).csv
+	$(BIN)/python benchmarks/mutation/mutate.py read mutants-$(SEED).csv
+
 # the documentation site, in site/; a warning is an error
 docs: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

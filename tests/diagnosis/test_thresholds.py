@@ -206,7 +206,7 @@ SLOW = {  # columns that grow by a hundredth of the change per row, and where th
     "entropy-explosion": (0.2, lambda part: {"entropy": 1 + 9 * part}),
     "entropy-collapse": (0.2, lambda part: {"entropy": 1 - 0.99 * part}),
     "gradient-fade": (0.5, lambda part: {"grad_norm": 1 - 0.999 * part}),
-    "kl-runaway": (0.2, lambda part: {"kl": part}),
+    "kl-runaway": (0.2, lambda part: {"kl": 3 * part}),
     "length-degeneration": (0.25, lambda part: {"length": 100 * 9.0**part, "reward": level(len(part), 0.5)}),
 }
 
