@@ -1,0 +1,24 @@
+"""verl's real FSDP2 engine and training worker on CPUs: our loss is vanilla bit for bit, and checkpoints go on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("verl", reason="verl is not installed: its engine is not run")
+
+SCRIPT = Path(__file__).with_name("verl_fsdp_ranks.py")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_constant_band_is_vanilla_bit_for_bit_and_a_schedule_goes_on_from_its_checkpoint(tmp_path, ranks):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", str(SCRIPT)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), *filter(None, sys.path)])}
+    done = subprocess.run(
+        [*command, str(tmp_path)], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("equal to vanilla, bit for bit") == ranks
+    assert done.stdout.count("goes on from its checkpoint") == ranks
