@@ -106,8 +106,8 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc]
 
     def _line(self, row: int, values: tuple[float, ...]) -> str:
         name, output = self._requests[row]
-        found = dict(zip(("entropy", "collision", "correction"), values, strict=True))
-        return json.dumps({"request": name, "position": len(output), **found}) + "\n"
+        statistics = dict(zip(("entropy", "collision", "correction"), values, strict=True))
+        return json.dumps({"request": name, "position": len(output), **statistics}) + "\n"
 
 
 def _name(params: Any) -> Any:

@@ -69,7 +69,7 @@ def test_a_campaign_stops_after_its_peak_and_hands_it_over(tmp_path, start):
     assert run_campaign(engine, EarlyStop(patience=2, steps=6), start, run).trace == trace
 
 
-def test_a_killed_campaign_goes_on(tmp_path, start):
+def test_a_killed_campaign_resumes(tmp_path, start):
     class KilledError(Exception):
         pass
 

@@ -56,7 +56,7 @@ def finished(tmp_path_factory):
     return out
 
 
-def test_each_campaign_goes_on_from_the_weights_that_the_last_one_handed_over(finished):
+def test_each_campaign_continues_from_the_weights_that_the_last_one_handed_over(finished):
     first, second = (Run.open(finished / "naive/seed-0" / f"campaign-0{i}") for i in (0, 1))
     end, start = first.evals("select")[-1], second.evals("select")[0]
     assert [line["step"] for line in first.steps()] == [1, 2, 3, 4]
@@ -66,7 +66,7 @@ def test_each_campaign_goes_on_from_the_weights_that_the_last_one_handed_over(fi
 
 
 @pytest.mark.parametrize("method", ["naive", "crest"])
-def test_a_chain_that_was_killed_goes_on_to_the_same_trace(finished, tmp_path, method):
+def test_a_chain_that_was_killed_resumes_to_the_same_trace(finished, tmp_path, method):
     class KilledError(Exception):
         pass
 

@@ -262,15 +262,15 @@ def test_a_bonus_is_the_mean_entropy_times_its_coefficient(tmp_path):
 
 @pytest.mark.parametrize("rows", [2, 4])
 def test_the_entropy_of_a_step_does_not_depend_on_its_micro_batches(tmp_path, rows):
-    heard = {}
+    observed = {}
     for size in (16, rows):
         changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 16 // size}
         run = controlled(
             tmp_path / str(size), max_steps=2, steps_per_generation=16 // size, num_iterations=2, **changes
         )
         run.train()
-        heard[size] = steps(run)
-    for whole, cut in zip(heard[16], heard[rows], strict=True):
+        observed[size] = steps(run)
+    for whole, cut in zip(observed[16], observed[rows], strict=True):
         for name, value in whole.items():
             if name.startswith("entrostat/") and "clip" not in name and "ratio" not in name:
                 assert cut[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
@@ -304,7 +304,7 @@ def test_metrics_join_trls_own(tmp_path):
     assert all(math.isfinite(value) for name, value in line.items() if name.startswith("entrostat/"))
 
 
-def test_a_resumed_run_goes_on_with_the_controllers_state(tmp_path):
+def test_a_resumed_run_continues_with_the_controllers_state(tmp_path):
     def strategy():
         return OscillatoryDecay(h_init=None)
 

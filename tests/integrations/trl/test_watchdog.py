@@ -90,7 +90,7 @@ def hear_a_broken_loss(callback, step):
     callback.on_log = on_log
 
 
-def test_note_goes_on(tmp_path):
+def test_note_continues(tmp_path):
     callback = WatchdogCallback("note")
     trainer = trainer_of(tmp_path, [0.1] * 9, callback=callback)
     hear_a_broken_loss(callback, 3)
@@ -127,7 +127,7 @@ def test_a_step_that_failed_is_not_kept_as_the_peak(tmp_path):
     assert json.loads((tmp_path / "peak" / "trainer_state.json").read_text())["global_step"] == 3
 
 
-def test_roll_back_loads_the_peak_switches_and_goes_on(tmp_path):
+def test_roll_back_loads_the_peak_switches_and_continues(tmp_path):
     loaded = {}
 
     def switch(trainer, finding):

@@ -81,7 +81,7 @@ class KillsItself(EarlyStop):
         return super().decide(progress, history)
 
 
-def test_a_campaign_goes_on_to_the_same_trace_when_verl_or_its_parent_was_killed(tmp_path, start):
+def test_a_campaign_resumes_to_the_same_trace_when_verl_or_its_parent_was_killed(tmp_path, start):
     engine, rule = engine_over(tmp_path, save_every=2), {"patience": 2, "steps": 8}
     whole = run_campaign(engine, EarlyStop(**rule), start, record(tmp_path / "whole"))
     trace = whole.trace

@@ -1,4 +1,4 @@
-"""verl's real FSDP2 engine and training worker on CPUs: our loss is vanilla bit for bit, and checkpoints go on."""
+"""verl's real FSDP2 engine and training worker on CPUs: our loss is vanilla bit for bit, and a checkpoint resumes."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).with_name("verl_fsdp_ranks.py")
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_constant_band_is_vanilla_bit_for_bit_and_a_schedule_goes_on_from_its_checkpoint(tmp_path, ranks):
+def test_a_constant_band_is_vanilla_bit_for_bit_and_a_schedule_resumes_from_its_checkpoint(tmp_path, ranks):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", str(SCRIPT)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), *filter(None, sys.path)])}
     done = subprocess.run(
@@ -21,4 +21,4 @@ def test_a_constant_band_is_vanilla_bit_for_bit_and_a_schedule_goes_on_from_its_
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("equal to vanilla, bit for bit") == ranks
-    assert done.stdout.count("goes on from its checkpoint") == ranks
+    assert done.stdout.count("resumes from its checkpoint") == ranks

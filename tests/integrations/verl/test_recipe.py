@@ -95,7 +95,7 @@ run_one(study(Path(sys.argv[1])), "naive", 0, Path(sys.argv[2]), kill)
 """
 
 
-def test_a_chain_that_was_killed_goes_on_to_the_same_trace(tmp_path, stand_in, monkeypatch):
+def test_a_chain_that_was_killed_resumes_to_the_same_trace(tmp_path, stand_in, monkeypatch):
     monkeypatch.setattr(ours, "VerlEngine", Driven)
     start = world.model_folder(tmp_path / "start")
     outcomes = run_one(study(start), "naive", 0, tmp_path / "whole")

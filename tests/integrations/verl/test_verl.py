@@ -277,7 +277,7 @@ def test_the_statistics_come_from_the_engines_logits():
     assert found["entrostat/flow_up"] > 0 > found["entrostat/flow_down"]
 
 
-def test_tier_b_hears_the_entropy_and_invents_no_flow():
+def test_tier_b_receives_the_entropy_and_reports_no_flow():
     loss = controlled(tier="B")
     Batch().step(loss)
     found = loss.finish_step()
@@ -337,7 +337,7 @@ def test_ranks_add_up_to_the_step(tmp_path):
     assert done.stdout.count("agrees") == 2
 
 
-def test_a_fresh_process_finds_the_plugin_and_hears_of_it(tmp_path):
+def test_a_fresh_process_finds_the_plugin_and_prints_it(tmp_path):
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read the declaration")
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["verl.plugins"]
     installed = tmp_path / "entrostat_plugin-0.dist-info"
@@ -468,7 +468,7 @@ def mini_batch():
     return data
 
 
-def test_the_worker_hears_each_step_and_reports_it():
+def test_the_worker_receives_each_step_and_reports_it():
     loss = controlled(EntropyController(IncreaseThenDecrease(), 10))
     made = worker(loss)
     first, second = (tensordict_utils.get(made.train_batch(mini_batch()), "metrics") for _ in range(2))

@@ -42,7 +42,7 @@ def test_findings_are_recorded_and_stop_ends_the_loop(tmp_path):
     assert (line["kind"], line["action"]) == ("not-finite", "stop")
 
 
-def test_note_goes_on(tmp_path):
+def test_note_continues(tmp_path):
     log = WatchdogLogger(section(tmp_path))
     log.log({**ROW, "actor/pg_loss": math.nan}, step=1)
     log.log(ROW, step=2)

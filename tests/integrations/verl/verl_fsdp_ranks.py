@@ -134,14 +134,14 @@ steered = worker(EntropyTrainingWorker, controlled(EntropyController(IncreaseThe
 train(steered, range(STEPS))
 assert not same(weights(steered), weights(ours))
 steered.save_checkpoint(str(folder / "checkpoint"), None, STEPS)
-went_on = train(steered, [STEPS])
+continued = train(steered, [STEPS])
 resumed = worker(EntropyTrainingWorker, controlled(EntropyController(IncreaseThenDecrease(), 10)))
 resumed.load_checkpoint(str(folder / "checkpoint"))
 again = train(resumed, [STEPS])
 assert same(weights(steered), weights(resumed))
 assert steered.loss_fn.controller.state_dict() == resumed.loss_fn.controller.state_dict()
 assert resumed.loss_fn.controller.state_dict()["step"] == STEPS + 1
-assert again[0]["entrostat/entropy"] == went_on[0]["entrostat/entropy"]
-print("goes on from its checkpoint", flush=True)
+assert again[0]["entrostat/entropy"] == continued[0]["entrostat/entropy"]
+print("resumes from its checkpoint", flush=True)
 torch.distributed.barrier()
 os._exit(0)

@@ -116,8 +116,8 @@ class _Training(TrainerCallback):  # type: ignore[misc]
     def evaluate(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
         """See `Host.evaluate`."""
         with self._with(weights):
-            found = self.engine.measure(self.trainer, split, part)
-        return found if isinstance(found, Mapping) else {"results": [list(row) for row in found]}
+            measured = self.engine.measure(self.trainer, split, part)
+        return measured if isinstance(measured, Mapping) else {"results": [list(row) for row in measured]}
 
     @contextmanager
     def _with(self, weights: Checkpoint | None) -> Iterator[None]:
@@ -138,8 +138,10 @@ def last_whole_checkpoint(output: Path, least: int) -> Path | None:
     """The trainer's checkpoint with the most steps that a kill has not left half written; None where there is none of
     `least` steps or more.
     """
-    found = [path for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdecimal()]
-    whole = [path for path in found if _step_of(path) >= least and _reads(path / TRAINER_STATE)]
+    checkpoints = [
+        path for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdecimal()
+    ]
+    whole = [path for path in checkpoints if _step_of(path) >= least and _reads(path / TRAINER_STATE)]
     return max(whole, key=_step_of, default=None)
 
 

@@ -87,7 +87,9 @@ def refuse_other_logits(model: Any, forward: Any) -> None:
             expected = forward(input_ids=ids).logits.double()
             states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
             head = model.get_output_embeddings()
-            found = torch.nn.functional.linear(states.to(head.weight.device), _whole(head.weight), _whole(head.bias))
+            from_head = torch.nn.functional.linear(
+                states.to(head.weight.device), _whole(head.weight), _whole(head.bias)
+            )
     except Exception as error:
         raise ValueError(
             f"statistics is 'head', but {name} did not run on a few tokens ({type(error).__name__}: "
@@ -95,7 +97,7 @@ def refuse_other_logits(model: Any, forward: Any) -> None:
         ) from error
     finally:
         model.train(training)
-    capped = found.double()
+    capped = from_head.double()
     if softcap := _softcap(model):
         capped = softcap * (capped / softcap).tanh()
     capped = capped.to(expected.device)
@@ -105,7 +107,7 @@ def refuse_other_logits(model: Any, forward: Any) -> None:
             f"layer's {tuple(capped.shape)}; {REMEDY}"
         )
     gap, size = float((expected - capped).abs().max()), float(expected.abs().max())
-    if not gap <= TOLERANCE.get(found.dtype, 0.02) * size:
+    if not gap <= TOLERANCE.get(from_head.dtype, 0.02) * size:
         raise ValueError(
             f"statistics is 'head', but the logits of {name} are not its output layer over the last hidden state: they "
             f"differ by {gap:.3g} where the largest is {size:.3g}; {REMEDY}"

@@ -65,9 +65,9 @@ def build_trl_engine(
         training = model.training
         model.eval()
         policy = Policy(model, trainer.processing_class, recipe.policy.path)
-        found = evaluate_split(recipe, grader, policy, split, getattr(tasks, split), part)
+        evaluated = evaluate_split(recipe, grader, policy, split, getattr(tasks, split), part)
         model.train(training)
-        return found
+        return evaluated
 
     evaluation = recipe.evaluation
     return TrlEngine(

@@ -58,14 +58,14 @@ def pass_counts(
         torch.manual_seed(seed)
         prompts = [written_out(task.prompt, tokenizer) for task in tasks]
         batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
-        found = model.generate(
+        sampled = model.generate(
             input_ids=batch["input_ids"].to(model.device),
             attention_mask=batch["attention_mask"].to(model.device),
             generation_config=trainer.generation_config,
             num_return_sequences=samples,
         )
     model.train(training)
-    texts = tokenizer.batch_decode(found[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    texts = tokenizer.batch_decode(sampled[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     owners = [task for task in tasks for _ in range(samples)]
     verdicts = list(grader.grade(list(zip(owners, texts, strict=True))))
     rows = []

@@ -199,10 +199,10 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         **inputs: Any,
     ) -> tuple[Tensor | None, ...]:
         if self.ref_model is not None and model is self.ref_model:
-            found: tuple[Tensor | None, ...] = super()._get_per_token_logps_and_entropies(
+            reference: tuple[Tensor | None, ...] = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **inputs
             )
-            return found
+            return reference
         extra = {key: value for key, value in inputs.items() if value is not None and key not in _TRLS_OWN}
         rows = len(input_ids) if extra or batch_size is None else batch_size
         scored = [

@@ -79,12 +79,12 @@ class WatchdogCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         """Record a row, check for a peak, act on findings."""
-        found = self.watch.observe(state.global_step, logs or {})
-        if self.watch.keeping and not found:  # a step that failed is no peak
+        findings = self.watch.observe(state.global_step, logs or {})
+        if self.watch.keeping and not findings:  # a step that failed is no peak
             due = state.global_step % self.every == 0
             if self.watch.is_new_peak(state.global_step, due=due):
                 self._asked, control.should_save = state.global_step, True
-        for finding in found:
+        for finding in findings:
             self._note(
                 args, state, {"kind": "finding", "step": finding.step, "finding": finding.as_dict()}, sentence(finding)
             )

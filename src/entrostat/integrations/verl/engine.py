@@ -180,9 +180,9 @@ class _Verl:
                 self.connection = connection
             if self.process.poll() is not None:
                 raise self._failed()
-        found = self._receive()
-        self.split, self.began = found["tasks"], found["step"] * self.counted
-        self.measured = tuple(found["measured"])
+        greeting = self._receive()
+        self.split, self.began = greeting["tasks"], greeting["step"] * self.counted
+        self.measured = tuple(greeting["measured"])
 
     def step(self) -> dict[str, Any]:
         """See `SteppingHost.step`."""

@@ -73,10 +73,12 @@ class WatchdogLogger:
 
     def log(self, data: Mapping[str, Any], step: int, **_: Any) -> None:
         """Record a step. Raises WatchdogStopError for a finding that ends training."""
-        found = self.watch.observe(step, data)
-        if self.watch.keeping and self._saved and self._saved[1] == step and not found:  # a step that failed is no peak
+        findings = self.watch.observe(step, data)
+        if (
+            self.watch.keeping and self._saved and self._saved[1] == step and not findings
+        ):  # a step that failed is no peak
             self._keep_if_peak(step, self._saved[2])
-        for finding in found:
+        for finding in findings:
             acted = self.watch.acting.on(finding)
             append(self._file, {**finding.as_dict(), "action": self.watch.acting.action if acted else "note"})
             logger.warning("entrostat watchdog: %s", sentence(finding))

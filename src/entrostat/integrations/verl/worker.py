@@ -286,9 +286,9 @@ class EntropyTrainingWorker(TrainingWorker):  # type: ignore[misc]
         if loss.tier == "C":
             tensordict_utils.assign_non_tensor(data, distillation_use_topk=True)
         output = super().train_batch(data)
-        found = loss.finish_step(self.engine.get_data_parallel_group())
+        record = loss.finish_step(self.engine.get_data_parallel_group())
         if output is not None:
-            tensordict_utils.get(output, "metrics").update(found)
+            tensordict_utils.get(output, "metrics").update(record)
         return output
 
     def save_checkpoint(
@@ -321,11 +321,11 @@ class EntropyActorRolloutRefWorker(ActorRolloutRefWorker):  # type: ignore[misc]
 def _statistics(logits: Tensor, push: bool) -> dict[str, Tensor]:
     anything = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
     stats = token_stats(logits, anything)
-    found = {f"entrostat_{name}": getattr(stats, name) for name in STATISTICS}
+    columns = {f"entrostat_{name}": getattr(stats, name) for name in STATISTICS}
     if push:
         parts = [bonus_flow(rows[None]) for rows in torch.split(logits[0], ROWS_AT_A_TIME)]
-        found["entrostat_push"] = torch.cat(parts, dim=1)
-    return found
+        columns["entrostat_push"] = torch.cat(parts, dim=1)
+    return columns
 
 
 def _as_stats(log_prob: Tensor, current: _MicroBatch) -> TokenStats:
