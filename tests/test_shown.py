@@ -95,7 +95,7 @@ def test_a_figure_of_the_page_is_that_of_the_table(claim: tuple[str, str, str, s
         own = {seed: value for seed, value in own.items() if int(seed) > 5}  # no setting was chosen on these
     less = by_seed(table, column, baseline) if baseline else dict.fromkeys(own, 0.0)
     values = np.array([own[seed] - less[seed] for seed in own])
-    assert len(values) == 5
+    assert len(values) >= 5
     half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
     mean, low, high = (short(float(x), digits) for x in (values.mean(), values.mean() - half, values.mean() + half))
     assert f"{mean} [{low}, {high}]" in SHOWN
