@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 SHOWN = (ROOT / "docs" / "shown.md").read_text()
 CLIFF, STRATEGIES, CHAINS = "what-makes-the-cliff/results", "entropy-strategies/results", "rise-and-collapse/campaigns"
 PREDICTION = "polarity-prediction/results"
+TABLE, TABLE_PREDICTION = "tabular-policy/results", "tabular-policy/prediction"
 BRANCHES, CONTROL, REGIONS = "polarity-branches/results", "polarity-control/results", "regions/results"
 
 # table, column, condition, and the condition that it is less than, if any; digits
@@ -66,6 +67,9 @@ CLAIMS = [
     (CHAINS, "handed_over", "crest", None, 3),
     (CHAINS, "handed_over", "es-online", None, 3),
     (CHAINS, "handed_over", "crest", "es-online", 3),
+    *((TABLE, "entropy_middle", f"{name}, 1", "GRPO, 1", 3) for name in ("ID", "DID", "OD")),
+    *((TABLE, "entropy_end", f"{name}, 0", "GRPO, 0", 3) for name in ("ID", "DID", "OD", "clip-higher")),
+    *((TABLE_PREDICTION, "flow_sampled", f"SGD, {states}", None, 2) for states in ("prefix", "phrase")),
 ]
 
 
