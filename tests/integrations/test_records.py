@@ -35,3 +35,10 @@ def test_the_fraction_of_its_data_that_trl_logs_as_epoch_can_be_written_down(tmp
     run = Run.create(tmp_path / "run", {"name": "trl"}, 0, {}, {})
     run.log_step(step_line(1, {"loss": 0.5, "epoch": 0.0625}))
     assert run.steps() == [{"step": 1, "loss": 0.5, "epoch": 0.0625}]
+
+
+def test_a_count_that_a_host_logs_as_a_float_can_be_written_down(tmp_path):
+    run = Run.create(tmp_path / "run", {"name": "trl"}, 0, {}, {})
+    run.log_step(step_line(1, {"loss": 0.5, **scalars({"staleness": 2})}))
+    assert run.steps() == [{"step": 1, "loss": 0.5, "staleness": 2}]
+    assert isinstance(run.steps()[0]["staleness"], int)

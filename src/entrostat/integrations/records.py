@@ -8,6 +8,7 @@ from typing import Any
 
 PREFIX = "entrostat"
 PHASES = {"decrease": -1.0, "hold": 0.0, "increase": 1.0}
+COUNTS = frozenset({"staleness"})  # whole numbers in a step line, which hosts log as floats
 NAMES = {  # of a host's log, and what a step line calls the same
     "learning_rate": "lr",
     "actor/lr": "lr",
@@ -49,7 +50,10 @@ def nested(flat: Mapping[str, float]) -> dict[str, Any]:
         place = record
         for part in path:
             place = place.setdefault(part, {})
-        place[last] = names.get(value, "hold") if last == "phase" else value
+        if last == "phase":
+            place[last] = names.get(value, "hold")
+        else:
+            place[last] = int(value) if last in COUNTS else value
     return record
 
 
