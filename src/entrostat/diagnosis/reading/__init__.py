@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from entrostat.diagnosis.reading import console, document, folder, jsonl, notebook, table, tensorboard, trackio, wandb
+from entrostat.diagnosis.reading import console, document, folder, notebook, table, tensorboard, trackio, wandb
 from entrostat.diagnosis.reading.errors import FORMATS, LogError, MissingLibraryError
 from entrostat.diagnosis.reading.log import Log, RawLog, Row, assemble
 from entrostat.diagnosis.reading.text import read_text
@@ -119,8 +119,8 @@ def _parse(text: str, notes: tuple[str, ...], wanted: frozenset[str]) -> RawLog 
         return notebook.parse(text, notes)
     if document.is_trainer_state(text):
         return document.parse_trainer_state(text, notes)
-    if start == "{" and (raw := document.parse(text, notes) or jsonl.parse(text, notes)):
-        inner = jsonl.wrapped(raw)
+    if start == "{" and (raw := document.parse_document(text, notes) or document.parse_lines(text, notes)):
+        inner = document.wrapped(raw)
         return (console.parse(inner, notes, wanted) if inner else None) or raw
     if start == "[" and (raw := _list(text, notes)):
         return raw

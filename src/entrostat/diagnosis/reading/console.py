@@ -17,17 +17,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from entrostat.diagnosis.columns import recognise
-from entrostat.diagnosis.reading import verl
-from entrostat.diagnosis.reading.bars import BAR, Bars
 from entrostat.diagnosis.reading.kinds import as_evaluation
 from entrostat.diagnosis.reading.literals import dictionaries
 from entrostat.diagnosis.reading.log import RawLog
-from entrostat.diagnosis.reading.steps import is_step_name
+from entrostat.diagnosis.reading.steps import BAR, Bars, is_step_name
 from entrostat.diagnosis.reading.text import console_lines
 
 Rows = list[dict[str, Any]]
 
 ENOUGH = 3  # rows of one shape by which it is the log's
+VERL_TOTAL = re.compile(r"total[ _]training[ _]steps\W{1,4}(\d{1,9})", re.IGNORECASE)
+VERL_LINE = re.compile(r"(?:^|[\s)\]>])step:(\d+) - (.+)$")
 SETTINGS = frozenset({"learning_rate", "step_time", "throughput", "clip"})
 
 NUMBER = (
@@ -75,8 +75,30 @@ def _known(row: dict[str, Any], wanted: frozenset[str]) -> bool:
 
 
 def _verl(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
-    rows, end, notes = verl.rows(lines)
+    rows, end, notes = _verl_rows(lines)
     return [row for row in rows if _known(row, wanted)], end, notes
+
+
+def _verl_rows(lines: list[str]) -> tuple[list[dict[str, Any]], int | None, tuple[str, ...]]:
+    """The rows among whatever else stands there, the last step if it is announced, and a note on torn entries."""
+    found: list[dict[str, Any]] = []
+    torn, end = 0, None
+    for line in lines:
+        match = VERL_LINE.search(line) if "step:" in line else None
+        if not match:
+            if not found and (total := VERL_TOTAL.search(line)):
+                end = int(total[1]) or None
+            continue
+        row: dict[str, Any] = {"step": match[1]}
+        for part in match[2].split(" - "):
+            name, colon, value = part.strip().rpartition(":")
+            if colon and name:
+                row[name] = value
+            else:
+                torn += 1
+        found.append(row)
+    notes = (f"{torn} entr{'y' if torn == 1 else 'ies'} without a name or a value left out",) if torn else ()
+    return found, end, notes
 
 
 def _dictionaries(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:

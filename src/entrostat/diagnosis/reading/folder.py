@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnosis.reading.jsonl import json_object
+from entrostat.diagnosis.reading.document import json_object
 from entrostat.diagnosis.reading.log import RawLog, flatten
 from entrostat.diagnosis.reading.text import decoded
 from entrostat.runs import evaluation_error, mean_over_tasks

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from entrostat.diagnosis.reading.jsonl import json_object
+from entrostat.diagnosis.reading.document import json_object
 from entrostat.diagnosis.reading.log import flatten
 
 TOKEN = re.compile(

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from entrostat.diagnosis.reading.jsonl import json_object
+from entrostat.diagnosis.reading.document import json_object
 from entrostat.diagnosis.reading.log import LogError, RawLog, flatten
 
 MAGIC = b"SQLite format 3\0"
