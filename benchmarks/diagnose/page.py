@@ -218,10 +218,10 @@ SPLITS: dict[str, Callable[[Row], bool]] = {
     "as it is": lambda row: row["noise"] == 1,
     "twice as large": lambda row: row["noise"] == 2,
     "40 to 80 rows": lambda row: row["rows"] <= 80,
-    "120 to 160 rows": lambda row: 80 < row["rows"] <= 160,
-    "240 or 480 rows": lambda row: row["rows"] > 160,
+    "160 rows": lambda row: 80 < row["rows"] <= 160,
+    "320 rows": lambda row: row["rows"] > 160,
     "every step is logged": lambda row: row["every"] == 1,
-    "every third or eighth": lambda row: row["every"] > 1,
+    "every second or fourth": lambda row: row["every"] > 1,
     "with a held-out score": lambda row: row["heldout"] == 1,
     "without": lambda row: row["heldout"] == 0,
 }

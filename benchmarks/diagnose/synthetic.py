@@ -17,16 +17,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from real import Truth
 from scipy.signal import lfilter
+from scipy.stats import binom
 from tools import Rows
 
 Array = np.ndarray
 Curves = dict[str, Array]
 
-STEPS = (120, 240, 480)
-EVERY = (1, 1, 3, 8)  # logged: each step, every third, every eighth; logs have 40 to 480 rows
+STEPS = (80, 160, 320)
+EVERY = (1, 1, 2, 4)  # logged: each step, every second, every fourth; logs have 40 to 320 rows
 NOISE = (0.5, 1.0, 2.0)
 LASTING = (0.0, 0.0, 0.5, 0.8, 0.95)  # correlation of the noise from row to row; 0 is white
 LEAST_ROWS = 40
+EVALUATED = 200  # completions of an evaluation
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,13 @@ class Sound:
         }
         noisy["grad_norm"] = noisy["grad_norm"] * np.where(rng.random(n) < 0.01, rng.uniform(3, 8, n), 1.0)
         difficulty = 0.12 * self.noise * np.sqrt(64 / self.samples) * coloured(rng, n, self.lasting)
-        luck, evaluation = rng.normal(size=(2, n))
+        luck, evaluation = rng.random(size=(2, n))
         unlike, losses, fate = rng.normal(0, 0.04, n), rng.normal(0, 0.02, n), rng.random(n)
         score = np.clip(curves["score"], 0.0, 1.0)
         rate = np.clip(score + curves["reward"], 0.0, 1.0)
-        spread = rate * (1 - rate)
-        reward = np.clip(rate + difficulty * 4 * spread + luck * np.sqrt(spread / self.samples), 0, 1)
-        heldout = np.clip(score + evaluation * np.sqrt(score * (1 - score) / 200), 0, 1)
+        rate = np.clip(rate + 4 * difficulty * rate * (1 - rate), 0.0, 1.0)  # of this batch's tasks
+        reward = binom.ppf(luck, self.samples, rate) / self.samples
+        heldout = binom.ppf(evaluation, EVALUATED, score) / EVALUATED
         equal = np.where(curves["equal_groups"] >= 1 - 1e-9, 1.0, np.clip(curves["equal_groups"] + unlike, 0, 1))
         std = np.sqrt(reward * (1 - reward)) * (1 - equal)
         rows = []
