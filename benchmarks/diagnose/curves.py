@@ -9,7 +9,7 @@ these logs: take a seed that nobody has looked at.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,29 +28,40 @@ Row = dict[str, Any]
 made = lru_cache(maxsize=None)(make)
 
 
-def ours(seed: int) -> Iterator[Row]:
-    """Our detectors and the rules at every strictness."""
-    for name, maker in (("entrostat", entrostat), ("one-line rules", rules)):
-        for strictness in STRICTNESS:
-            began = time.process_time()
-            setting = f"strictness {strictness:g}"
-            for kind, failure in FAILURES.items():
-                tool = maker(strictness, findings(failure.right))
-                for severity in SEVERITIES if strictness == 1 else SHARED:
-                    yield from _failing(name, setting, tool, kind, severity, seed, EACH)
-            yield from _sound(name, setting, maker(strictness), seed, SOUND if strictness == 1 else SOUND_SHARED)
-            print(f"{name}, {setting}: {time.process_time() - began:.0f} s of CPU", flush=True)
+def ours(seed: int) -> Iterator[list[Row]]:
+    """The rows of our detectors and of the rules, at one strictness after the other, the default first."""
+    for strictness in sorted(STRICTNESS, key=lambda m: abs(m - 1)):
+        plain = strictness == 1
+        for name, maker in (("entrostat", entrostat), ("one-line rules", rules)):
+            tools = {kind: maker(strictness, findings(failure.right)) for kind, failure in FAILURES.items()}
+            sizes = (SEVERITIES if plain else SHARED, EACH, SOUND if plain else SOUND_SHARED)
+            yield _measured(name, f"strictness {strictness:g}", maker(strictness), tools, seed, *sizes)
 
 
-def others(seed: int) -> Iterator[Row]:
-    """The rivals that are installed."""
+def others(seed: int) -> Iterator[list[Row]]:
+    """The rows of the rivals that are installed, one setting after the other."""
     for name, setting, tool in rivals.tools():
-        began = time.process_time()
-        for kind in FAILURES:
-            for severity in SHARED:
-                yield from _failing(name, setting, tool, kind, severity, seed, OF_RIVALS)
-        yield from _sound(name, setting, tool, seed, SOUND_SHARED)
-        print(f"{name}, {setting}: {time.process_time() - began:.0f} s of CPU", flush=True)
+        yield _measured(name, setting, tool, dict.fromkeys(FAILURES, tool), seed, SHARED, OF_RIVALS, SOUND_SHARED)
+
+
+def _measured(
+    name: str,
+    setting: str,
+    whole: Tool,
+    tools: dict[str, Tool],
+    seed: int,
+    severities: Sequence[float],
+    each: int,
+    sound: int,
+) -> list[Row]:
+    """One tool in one setting. tools: what is asked about each failure, the part of it that looks for that one."""
+    began, rows = time.process_time(), []
+    for kind, tool in tools.items():
+        for severity in severities:
+            rows += _failing(name, setting, tool, kind, severity, seed, each)
+    rows += _sound(name, setting, whole, seed, sound)
+    print(f"{name}, {setting}: {time.process_time() - began:.0f} s of CPU", flush=True)
+    return rows
 
 
 def _failing(name: str, setting: str, tool: Tool, kind: str, severity: float, seed: int, count: int) -> Iterator[Row]:

@@ -17,6 +17,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import early
 import page
 import real
 import rivals
-from shares import PLAIN, name_of
+from shares import PLAIN, by_setting, name_of
 from tables import read_rows, write_rows
 from tools import Tool, entrostat, rules
 
@@ -37,12 +38,19 @@ ENTROPY, FALLS = (0.5, 0.2, 0.1, 0.05), (0.1, 0.2, 0.5)
 
 
 def keep(path: Path, rows: list[Row], same: Sequence[str]) -> None:
-    """Write `rows`, and of the tools that did not run what the file has, where it is of the same logs."""
-    ran = {row["tool"] for row in rows}
-    known = {tuple(row[name] for name in same) for row in rows}
-    kept = [row for row in (read_rows(path) if path.exists() else []) if row["tool"] not in ran]
+    """Write `rows`, and of the tools and settings that did not run what the file has of the same logs."""
+    ran, known = by_setting(rows), {tuple(row[name] for name in same) for row in rows}
+    kept = [row for row in (read_rows(path) if path.exists() else []) if (row["tool"], row["setting"]) not in ran]
     kept = [row for row in kept if tuple(row[name] for name in same) in known]
-    write_rows(path, sorted([*rows, *kept], key=lambda row: ORDER.index(name_of(row["tool"]))))
+    write_rows(path, sorted([*rows, *kept], key=_place))
+
+
+def _place(row: Row) -> tuple[int, float | int]:
+    """Where a row stands: by its tool, then by the strictness or the order of the settings."""
+    name, setting = name_of(row["tool"]), row["setting"]
+    if name in rivals.RIVALS:
+        return ORDER.index(name), [*rivals.RIVALS[name][2]].index(setting)
+    return ORDER.index(name), float(setting.partition(" ")[2]) if setting.startswith("strictness") else 0
 
 
 def ours() -> list[tuple[str, str, Tool]]:
@@ -67,9 +75,11 @@ def real_logs(public: Path | None, only: str | None) -> None:
 
 
 def synthetic_logs(seed: int, only: str | None) -> None:
-    own = curves.ours(seed) if only != "rivals" else ()
-    others = curves.others(seed) if only != "ours" else ()
-    keep(page.MADE, [*own, *others], ("seed",))
+    """Measure one tool and setting after the other, the defaults first; what is measured is kept as it comes."""
+    own = curves.ours(seed) if only != "rivals" else iter(())
+    others = curves.others(seed) if only != "ours" else iter(())
+    for rows in chain(islice(own, 2), others, own):
+        keep(page.MADE, rows, ("seed",))
 
 
 def main() -> None:
