@@ -290,5 +290,5 @@ def cost_table(overhead: list[Row]) -> str:
 def long_log_table(rows: list[Row]) -> str:
     """CPU seconds over a long log."""
     seconds = ("read_seconds", "detect_seconds", "command_seconds")
-    head = ("log", "run", "rows", "reading", "detecting", "the whole command")
-    return table(head, ((x["log"], x["run"], x["rows"], *(f"{x[name]:.2f} s" for name in seconds)) for x in rows))
+    head = ("run", "rows", "reading", "detecting", "the whole command")
+    return table(head, ((x["run"], x["rows"], *(f"{x[name]:.2f} s" for name in seconds)) for x in rows))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tools import Report, Rows, Tool, followed, with_clip
 
-LOOKS = 12
+LOOKS = 8
 GUARD = 60  # rows before which rldoctor's LiveMonitor says nothing
 SEVERITY = {"warn": "warning", "info": "note"}
 

@@ -74,10 +74,10 @@ def real_logs(public: Path | None, only: str | None) -> None:
     keep(page.REAL, rows, ("collection", "log", "sha256"))
 
 
-def synthetic_logs(seed: int, only: str | None) -> None:
+def synthetic_logs(seed: int, each: int, only: str | None) -> None:
     """Measure one tool and setting after the other, the defaults first; what is measured is kept as it comes."""
-    own = curves.ours(seed) if only != "rivals" else iter(())
-    others = curves.others(seed) if only != "ours" else iter(())
+    own = curves.ours(seed, each) if only != "rivals" else iter(())
+    others = curves.others(seed, each) if only != "ours" else iter(())
     for rows in chain(islice(own, 2), others, own):
         keep(page.MADE, rows, ("seed",))
 
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("what", choices=["all", "real", "synthetic", "early", "read"])
     parser.add_argument("--public", type=Path, help="A folder of public logs with a labels.csv.")
     parser.add_argument("--seed", type=int, default=0, help="Of the logs made to order: one that nobody has looked at.")
+    parser.add_argument("--each", type=int, default=10, help="Logs made to order per failure and severity.")
     parser.add_argument("--only", choices=["ours", "rivals"])
     chosen = parser.parse_args()
     rivals.quiet()
@@ -95,7 +96,7 @@ def main() -> None:
     if chosen.what in ("all", "early"):
         write_rows(page.EARLY, early.early_rows())
     if chosen.what in ("all", "synthetic"):
-        synthetic_logs(chosen.seed, chosen.only)
+        synthetic_logs(chosen.seed, chosen.each, chosen.only)
     if chosen.what in ("all", "read"):
         page.read()
 
