@@ -89,3 +89,10 @@ def test_a_corrupt_checkpoint_is_refused_by_name_and_an_interrupted_write_is_cle
     (saved.path / "model.safetensors").write_bytes(b"weighty")
     with pytest.raises(CheckpointError, match="the checkpoint of step 3 is corrupt"):
         verify(saved)
+
+
+def test_a_store_makes_its_folder_and_takes_one_that_is_there(tmp_path):
+    folder = tmp_path / "study" / "campaign-00" / "checkpoints"
+    for _ in range(2):
+        assert CheckpointStore(folder).tags() == {}
+        assert folder.is_dir()
