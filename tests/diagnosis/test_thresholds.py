@@ -574,9 +574,9 @@ def test_an_entropy_within_a_quarter_of_the_one_asked_for_is_no_collapse(target,
 
 
 def test_the_two_kinds_of_equal_groups_are_those_of_the_last_ten_rows():
-    finding = look("degenerate-groups", {"all_right": jump(0, 0.7), "all_wrong": jump(0.5, 0.2)})
+    finding = look("degenerate-groups", {"all_right": jump(0, 0.7, 25), "all_wrong": jump(0.5, 0.2, 25)})
     assert finding.evidence == {"all_right": pytest.approx(0.7), "all_wrong": pytest.approx(0.2)}
-    assert (finding.severity, finding.onset) == ("note", 11 * EVERY)
+    assert (finding.severity, finding.onset) == ("note", 26 * EVERY)
 
 
 def test_a_collapse_whose_log_lacks_a_region_blames_those_it_has():
@@ -595,3 +595,25 @@ def test_a_detector_is_made_by_names_and_cannot_be_changed(kind):
     for field in fields(DETECTOR[kind]):
         with pytest.raises(FrozenInstanceError):
             setattr(DETECTOR[kind], field.name, None)
+
+
+@pytest.mark.parametrize(("late", "found"), [(2, False), (3, True)])
+def test_a_length_has_changed_once_most_of_the_last_five_rows_have(late, found):
+    columns = {"length": jump(100, 300, 20 - late, late), "reward": level(20, 0.5)}
+    assert (look("length-degeneration", columns) is not None) == found
+
+
+def test_a_reward_that_may_not_have_risen_has_not_parted_from_the_held_out_score():
+    noisy = diverging(0.3, 0.5)
+    assert look("divergence", noisy, recent=(0.4,)).kind == "divergence"
+    noisy["reward"] = np.asarray(noisy["reward"]) + wobble(40, 0, -0.5)
+    assert look("divergence", noisy, recent=(0.4,)) is None
+    assert look("divergence", noisy, recent=(0.4,), confidence=0.1).kind == "divergence"
+
+
+def test_a_slow_fall_is_dated_where_three_tenths_of_it_are_done():
+    part = np.concatenate([level(150, 0), np.arange(101) / 100, level(100, 1)])
+    for scale in (0.4, 0.8):
+        assert look("rise-then-fall", {"heldout": 0.1 + scale * (1 - part)}).onset == pytest.approx(
+            181 * EVERY, abs=5 * EVERY
+        )
