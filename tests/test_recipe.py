@@ -273,14 +273,15 @@ def test_campaigns_of_a_chain_share_the_tasks_that_its_seed_draws():
     assert study.recipe("fixed", 2, 0).tasks.seed == 7
 
 
-def test_committed_studies_share_their_tasks_over_seeds():
+def test_the_studies_of_one_draw_of_tasks_share_them_over_seeds_and_newer_ones_draw_anew():
     script = (
         "import pathlib, runpy, sys\n"
         "for path in sorted(pathlib.Path('studies').glob('*/study.py')):\n"
         "    sys.path.insert(0, str(path.parent))\n"
         "    study = runpy.run_path(str(path)).get('STUDY')\n"
         "    for name in study.conditions if study else ():\n"
-        "        assert study.recipe(name, 8).tasks == study.recipe(name, 9).tasks, (path, name)\n"
+        "        shared = study.recipe(name, 8).tasks == study.recipe(name, 9).tasks\n"
+        "        assert shared == (path.parent.name != 'tabular-policy'), (path, name)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
     chains = load_study(ROOT / "recipes/chains/embedded.yaml")

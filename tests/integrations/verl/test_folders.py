@@ -1,5 +1,7 @@
 """What lies in the folders of verl's engine is moved or deleted only if the engine made it; verl itself is not run."""
 
+from types import SimpleNamespace
+
 import pytest
 from hostile_names import precious_folder, tree
 
@@ -49,9 +51,9 @@ def test_a_folder_in_the_way_is_refused_and_stays(tmp_path, linked):
         folder.parent.mkdir()
         folder.symlink_to(precious) if linked else folder.mkdir()
         (folder / "thesis.txt").write_text("mine")
-    before = tree(tmp_path)
+    before, counting = tree(tmp_path), SimpleNamespace(counted=1, save_every=1)
     with pytest.raises(RunError, match="global_step_2: is in the way"):
-        _Verl(NoProcess(), tmp_path, None, 1).save_resume_point(Checkpoint(tmp_path / "to", 2))
+        _Verl(NoProcess(), tmp_path, counting, None).save_resume_point(Checkpoint(tmp_path / "to", 2))
     assert tree(tmp_path) == before
 
     class Saves(_Verl):
@@ -59,6 +61,6 @@ def test_a_folder_in_the_way_is_refused_and_stays(tmp_path, linked):
             made(tmp_path / "kept" / order["folder"].rpartition("/")[2])
 
     with pytest.raises(RunError, match="step-000002: exists and was not made here"):
-        Saves(NoProcess(), tmp_path, None, 1).save(Checkpoint(tmp_path / "to", 2))
+        Saves(NoProcess(), tmp_path, counting, None).save(Checkpoint(tmp_path / "to", 2))
     assert (places["save"] / "thesis.txt").read_text() == "mine"
     assert not (tmp_path / "to").exists()
