@@ -390,6 +390,9 @@ def prediction_drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axis.set_xlim(-0.5, 1.05)
         axis.axvline(0, color=MUTED, linewidth=0.8)
         axis.axvline(1, color=MUTED, linewidth=0.8)
+    figure.supxlabel(
+        "correlation of predicted and measured change within a run: seeds, mean, 95 % interval", fontsize=10
+    )
     return figure
 
 

@@ -4,7 +4,7 @@
     losses/       the losses of further trainers, steered
     trackers/     TensorBoard, Weights & Biases, trackio
 
-A module's path of before the folders is the same module, with a DeprecationWarning, for one release.
+A module's path from before there were folders is the same module, with a DeprecationWarning, for one release.
 """
 
 from __future__ import annotations
