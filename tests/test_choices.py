@@ -12,7 +12,7 @@ from entrostat.diagnosis import Acting, Finding
 from entrostat.engine.policy import load_policy
 from entrostat.entropy import regions
 from entrostat.grading import CodeGrader
-from entrostat.integrations.trackers import WeightsAndBiases
+from entrostat.integrations.trackers import Trackers
 from entrostat.objective import ClipRule, advantages, aggregate
 from entrostat.objective.bands import FreeRegion
 from entrostat.tasks import Call, Task, listcraft
@@ -42,7 +42,7 @@ TAKE_A_WORD = {
     "Task.equality": lambda word: Task("t", "p", "f", (Call(args=(), expected=1),), equality=word),
     "listcraft.split": lambda word: listcraft.tasks(word, 1),
     "CodeGrader.isolation": lambda word: CodeGrader(1, isolation=word),
-    "WeightsAndBiases.mode": lambda word: WeightsAndBiases(None, word),
+    "tracker": lambda word: Trackers([word], "run"),
     "load_policy.dtype": lambda word: load_policy(dtype=word),
     "load_policy.device": lambda word: load_policy(device=word),
 }

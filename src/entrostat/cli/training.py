@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from enum import Enum
 from importlib import resources
 from pathlib import Path
@@ -17,10 +17,14 @@ from entrostat.cli.screen import AsJson, Overrides, note_inert_control, refuse_m
 
 
 class TrackerName(str, Enum):
-    """The trackers by the names of their extras."""
+    """The trackers by accelerate's names for them."""
 
     TENSORBOARD = "tensorboard"
     WANDB = "wandb"
+    MLFLOW = "mlflow"
+    COMET_ML = "comet_ml"
+    AIM = "aim"
+    SWANLAB = "swanlab"
     TRACKIO = "trackio"
 
 
@@ -49,6 +53,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME if left out.")] = None,
     overrides: Overrides = None,
     track: Annotated[list[TrackerName] | None, typer.Option(help="Also log to this tracker.")] = None,
+    project: Annotated[
+        str | None, typer.Option(help="The trackers' project; what their environment says if left out, else entrostat.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one campaign of a recipe; the same command again resumes a run that was killed.
@@ -61,27 +68,24 @@ def train(
     from entrostat.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    runs = _train(loaded, out or Path("runs") / loaded.name, [tracker.value for tracker in track or ()])
+    runs = _train(loaded, out or Path("runs") / loaded.name, [tracker.value for tracker in track or ()], project)
     show_runs(runs, runs[0] / "report.html", as_json)
 
 
-def _train(recipe: Any, out: Path, track: Sequence[str] = ()) -> list[Path]:
+def _train(recipe: Any, out: Path, track: Sequence[str] = (), project: str | None = None) -> list[Path]:
     """Train, and return the run's folder, with that of what followed a roll-back if there was one."""
     from entrostat.campaign.continued import AFTER_ROLL_BACK
     from entrostat.engine.train import quieten_libraries
     from entrostat.engine.train import train as train_recipe
-    from entrostat.integrations.trackers import TRACKERS
+    from entrostat.integrations.trackers import Trackers
 
     quieten_libraries()
     note_inert_control(recipe)
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(_live_status(recipe))]
-        for tracker in track:
-            listeners.append(stack.enter_context(closing(TRACKERS[tracker](out))))
+    with Trackers(track, out, recipe.model_dump(mode="json"), project) as trackers, _live_status(recipe) as show:
 
         def listen(line: dict[str, Any]) -> None:
-            for listener in listeners:
-                listener(line)
+            show(line)
+            trackers(line)
 
         train_recipe(recipe, out, listen)
     return [folder for folder in (out, out / AFTER_ROLL_BACK) if folder.exists()]

@@ -2,7 +2,7 @@
 
     trl/, verl/   the controller, campaigns and the watchdog in TRL and verl
     losses/       the losses of further trainers, steered
-    trackers/     TensorBoard, Weights & Biases, trackio
+    trackers      TensorBoard, Weights & Biases, MLflow, Comet, Aim, SwanLab, trackio
 
 A module's path from before there were folders is the same module, with a DeprecationWarning, for one release.
 """
