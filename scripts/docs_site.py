@@ -23,8 +23,8 @@ from symptoms import SYMPTOMS, symptom_page
 import entrostat
 from entrostat.cli import app
 from entrostat.recipe import Recipe, methods
+from entrostat.recipe.loading import StudyRecipe
 from entrostat.recipe.reference import keys
-from entrostat.recipe.study import StudyRecipe
 from entrostat.runs.schema import EVALUATION_FIELDS, METRICS, STEP_FIELDS, Field, Metric
 
 ROOT = Path(__file__).resolve().parents[1]

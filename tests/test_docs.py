@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from entrostat.integrations.losses.steering import parse as parse_control
-from entrostat.recipe.loading import parse_as, parse_recipe
-from entrostat.recipe.study import StudyRecipe
+from entrostat.recipe.loading import StudyRecipe, parse_as, parse_recipe
 from entrostat.report import PANELS
 from entrostat.runs.schema import EVALUATION, EVALUATION_FIELDS, METRICS, STEP, STEP_FIELDS, under_new_names
 

@@ -6,8 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from entrostat.campaign.checkpoints import CheckpointError, CheckpointStore
-from entrostat.campaign.kept import kept_checkpoint, model_source
+from entrostat.campaign.checkpoints import CheckpointError, CheckpointStore, kept_checkpoint, model_source
 from entrostat.cli.app import app
 from entrostat.engine.policy import load_policy
 from entrostat.recipe import parse_recipe

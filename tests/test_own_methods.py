@@ -10,8 +10,7 @@ import pytest
 from entrostat.engine.study import run_one
 from entrostat.engine.train import train
 from entrostat.recipe import RecipeError, build_controller, build_objective, parse_recipe
-from entrostat.recipe.loading import parse_as
-from entrostat.recipe.study import StudyRecipe
+from entrostat.recipe.loading import StudyRecipe, parse_as
 
 PACKAGE = '''
 from dataclasses import dataclass

@@ -11,9 +11,8 @@ from entrostat.control import DecreaseIncreaseDecrease, IncreaseThenDecrease
 from entrostat.engine.study import estimate, parameter_count
 from entrostat.objective import ClipRule
 from entrostat.recipe import RecipeError, build_controller, build_objective, load_recipe, load_study, parse_recipe
-from entrostat.recipe.loading import read_mapping
+from entrostat.recipe.loading import StudyRecipe, read_mapping
 from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGIES
-from entrostat.recipe.study import StudyRecipe
 from entrostat.recipe.task_sets import TaskSplits, task_splits
 from entrostat.tasks import TaskError
 

@@ -8,10 +8,9 @@ from typer.testing import CliRunner
 
 from entrostat.cli.app import app
 from entrostat.recipe import Recipe, RecipeError, load_recipe, load_study, parse_recipe, reference
-from entrostat.recipe.loading import key_paths
-from entrostat.recipe.purposes import PURPOSES
+from entrostat.recipe.loading import StudyRecipe, key_paths
+from entrostat.recipe.reference import PURPOSES
 from entrostat.recipe.reference import keys as listed_keys
-from entrostat.recipe.study import StudyRecipe
 
 
 def entrostat(*words):

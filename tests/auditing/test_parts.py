@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from entrostat.auditing.answers import equal_values, is_number, neighbours, wrong_values
-from entrostat.auditing.code_attacks import ATTACKS
+from entrostat.auditing.answer_attacks import equal_values, is_number, neighbours, wrong_values
+from entrostat.auditing.attempts import rate
+from entrostat.auditing.code_attacks import ATTACKS, mutants, rewritten
 from entrostat.auditing.examples import BUILT_IN
-from entrostat.auditing.mutants import mutants, rewritten
-from entrostat.auditing.rates import rate
 from entrostat.auditing.signatures import SignatureError, call, detect, faults, number
 
 DOUBLE = "def double(x):\n    if x < 0 and x != -7:\n        return 2 * x\n    return x + x\n"

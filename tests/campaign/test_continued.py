@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from entrostat.campaign import CampaignTrace, Checkpoint, Trajectory
-from entrostat.campaign.continued import Lines, Seam
+from entrostat.campaign.single import Lines, Seam
 
 FIRST = (0.2, 0.6, 0.4, 0.1)  # peak at step 1, rolled back at step 3
 

@@ -11,7 +11,7 @@ import pytest
 
 from entrostat.diagnosis import Finding, notify
 from entrostat.diagnosis.notify import FindingLog, Webhook, sentence
-from entrostat.grading.post import ExchangeError, post
+from entrostat.grading.remote import ExchangeError, post
 
 FINDING = Finding("truncation", "critical", 40, 30, "70% of the completions are cut.", {"now": 0.7}, ("truncated",))
 

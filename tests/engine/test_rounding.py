@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from entrostat.engine.change import swallowed_by, swallowed_share, warn_of_rounding
 from entrostat.engine.policy import load_policy
-from entrostat.engine.rounding import swallowed_by, swallowed_share, warn_of_rounding
 from entrostat.engine.update import Learner
 from entrostat.recipe import build_controller, parse_recipe
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from entrostat.engine.evaluate import text_pieces, token_records
 from entrostat.engine.policy import load_policy
 from entrostat.engine.rollout import Sampling, sample
-from entrostat.engine.samples import text_pieces, token_records
 from entrostat.engine.train import train
 from entrostat.entropy import sensitivity
 from entrostat.recipe import parse_recipe

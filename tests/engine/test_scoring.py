@@ -14,7 +14,7 @@ from entrostat.cli import app
 from entrostat.engine.completions import read_completions
 from entrostat.engine.rollout import Sampling, sample
 from entrostat.engine.score_fields import ScoreError
-from entrostat.engine.score_summary import summarise
+from entrostat.engine.score_file import summarise
 from entrostat.engine.scoring import score_completions
 from entrostat.entropy import sensitivity
 from entrostat.errors import EntrostatError

@@ -4,13 +4,12 @@ import pytest
 
 from entrostat.campaign import Naive
 from entrostat.campaign.chain import read_outcome
-from entrostat.campaign.continued import AFTER_ROLL_BACK
 from entrostat.campaign.database import read_results, write_results
 from entrostat.campaign.engine import Progress
+from entrostat.campaign.single import AFTER_ROLL_BACK
 from entrostat.diagnosis import Acting, Detector, Finding, Watchdog
 from entrostat.engine.study import run_one
-from entrostat.engine.train import train
-from entrostat.engine.watch import Watched
+from entrostat.engine.train import Watched, train
 from entrostat.recipe import RecipeError, StudyRecipe, parse_recipe
 from entrostat.recipe.loading import parse_as
 from entrostat.runs import Run

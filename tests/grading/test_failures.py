@@ -19,7 +19,7 @@ from typing import ClassVar
 import pytest
 
 from entrostat.grading import CodeGrader, IsolationError, Outcome, WorkerError
-from entrostat.grading.slot import Slot
+from entrostat.grading.code import Slot
 from entrostat.grading.worker import Failure, Interpreter, SuspectError, Worker
 
 RIGHT = "def solve(numbers):\n    return [2 * n for n in numbers if n % 2 == 0]\n"

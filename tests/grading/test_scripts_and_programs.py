@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entrostat.grading import CodeGrader, Outcome
-from entrostat.grading.outputs import Comparison
+from entrostat.grading.judging import Comparison
 from entrostat.tasks import Exchange, ProgramTask, ScriptTask, TaskError
 
 

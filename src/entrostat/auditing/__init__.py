@@ -1,9 +1,9 @@
 """A reward function under attack: what it rewards that is wrong, what it refuses that is right, and how it behaves."""
 
+from entrostat.auditing.attempts import Rate
 from entrostat.auditing.audit import Audit, Evidence, Finding, audit
 from entrostat.auditing.examples import BUILT_IN, AuditError, Example, read_completions, read_examples
 from entrostat.auditing.page import write_page
-from entrostat.auditing.rates import Rate
 
 __all__ = [
     "BUILT_IN",

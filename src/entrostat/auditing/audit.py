@@ -10,14 +10,12 @@ from functools import partial
 from typing import Any
 
 from entrostat.auditing.answer_attacks import answer_attacks, broken_completions, form_attacks, right_variants
-from entrostat.auditing.attempts import FAMILIES, SEVERITIES, Attempt, Severity
+from entrostat.auditing.attempts import FAMILIES, SEVERITIES, Attempt, Rate, Severity, code_of, filled, rate
 from entrostat.auditing.behaviour import Difference, Growth, Pair, differences, growths
 from entrostat.auditing.calibration import Calibration, Kind, calibrate
 from entrostat.auditing.code_attacks import code_attacks, code_hostile, code_variants
 from entrostat.auditing.examples import BUILT_IN, AuditError, Example
-from entrostat.auditing.forms import code_of, filled
 from entrostat.auditing.process import Answer, Reward
-from entrostat.auditing.rates import Rate, rate
 
 SHOWN = 160  # characters of a completion that a finding shows
 SLOW = 0.02  # seconds of processor time per call above which fewer examples and forms are tried

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from entrostat.auditing.answers import is_number, wrong_values
+from entrostat.auditing.answer_attacks import is_number, wrong_values
+from entrostat.auditing.attempts import ANSWER_FORMS, CODE_FORMS, SLOT, code_of, filled, form_of
 from entrostat.auditing.code_attacks import entry_point
 from entrostat.auditing.examples import AuditError, Example
-from entrostat.auditing.forms import ANSWER_FORMS, CODE_FORMS, SLOT, code_of, filled, form_of
 from entrostat.auditing.process import Reward
 
 Kind = Literal["answer", "code", "form"]

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.campaign.checkpoints import TAGS_FILE, link_kept
-from entrostat.campaign.continued import AFTER_ROLL_BACK, Lines
 from entrostat.campaign.engine import CampaignTrace, Checkpoint
-from entrostat.campaign.single import Campaign, CampaignOutcome, run_open_campaign, seam
+from entrostat.campaign.single import AFTER_ROLL_BACK, Campaign, CampaignOutcome, Lines, run_open_campaign, seam
 from entrostat.runs import Run, RunError, Trajectory, atomic_write
 from entrostat.runs.ownership import digest, is_digest, is_ours, remove_digests, whole_number
 

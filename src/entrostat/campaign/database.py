@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.campaign.chain import campaign_folders, read_lines_of, read_outcome
-from entrostat.campaign.continued import Lines
-from entrostat.campaign.single import CampaignOutcome
+from entrostat.campaign.single import CampaignOutcome, Lines
 from entrostat.campaign.stopping import EarlyStop
 from entrostat.runs import Run, RunError, Trajectory, collapse_report, end_to_peak, noise_floor, trace_oracle
 

@@ -23,7 +23,7 @@ def export(
     Example: entrostat export runs/grpo@peak models/grpo
     """
     refuse_missing_model(model)
-    from entrostat.campaign.kept import is_kept, kept_checkpoint
+    from entrostat.campaign.checkpoints import is_kept, kept_checkpoint
     from entrostat.report.card import model_card
     from entrostat.runs.export import copy_model
 

@@ -17,7 +17,7 @@ PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
 class PurposeName(str, Enum):
-    """What a first recipe is for; recipe/purposes.py has one recipe for each."""
+    """What a first recipe is for; recipe/reference.py has one recipe for each."""
 
     GRPO = "grpo"
     HOLD_ENTROPY = "hold-entropy"
@@ -37,8 +37,7 @@ def init(
 
     Example: entrostat init hold-entropy --out hold.yaml
     """
-    from entrostat.recipe.purposes import PURPOSES
-    from entrostat.recipe.reference import commented
+    from entrostat.recipe.reference import PURPOSES, commented
 
     chosen = PURPOSES[purpose.value]
     file = out or Path(f"{purpose.value}.yaml")
@@ -68,7 +67,7 @@ def recipe(
     Example: entrostat recipe update.kl
     """
     from entrostat.recipe import Recipe, reference
-    from entrostat.recipe.study import StudyRecipe
+    from entrostat.recipe.loading import StudyRecipe
 
     kind = StudyRecipe if study else Recipe
     if schema:

@@ -25,12 +25,11 @@ from torch import Tensor
 from entrostat.campaign.checkpoints import STATE_FILE, verify
 from entrostat.campaign.engine import CampaignTrace, Checkpoint, Listener, Order, Plan, Progress
 from entrostat.campaign.loop import CampaignLoop, Schedule
-from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_metrics
+from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_metrics, sample_lines, token_records
 from entrostat.engine.policy import Policy, Trainable, load_policy
 from entrostat.engine.registry import engine
 from entrostat.engine.rollout import GradedRollout, Rollout, Sampling, derived_seed, sample, sample_graded
 from entrostat.engine.sampler import Sampler
-from entrostat.engine.samples import sample_lines, token_records
 from entrostat.engine.terms import Term, reference_term
 from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader, Verdict

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from entrostat.campaign.kept import model_source
+from entrostat.campaign.checkpoints import model_source
 from entrostat.engine.logits import LONGEST, pack, packed_logits, reads_packed_rows, separate_logits
 from entrostat.errors import EntrostatError
 

@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 
 from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
 from entrostat.campaign.chain import OUTCOME, campaign_folder, run_chain
-from entrostat.campaign.continued import AFTER_ROLL_BACK
+from entrostat.campaign.checkpoints import model_source
 from entrostat.campaign.database import chain_folder, write_results
 from entrostat.campaign.engine import Listener
-from entrostat.campaign.kept import model_source
+from entrostat.campaign.single import AFTER_ROLL_BACK
 from entrostat.engine.policy import DTYPES, EMBEDDED, PolicyError, embedded_folder
 from entrostat.engine.train import judging, open_campaign, quieten_libraries, starting_point
 from entrostat.errors import EntrostatError

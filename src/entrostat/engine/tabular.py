@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import torch
 
+from entrostat.campaign.checkpoints import model_source
 from entrostat.campaign.engine import Checkpoint, Listener, Plan
-from entrostat.campaign.kept import model_source
+from entrostat.engine.evaluate import sample_lines
 from entrostat.engine.local import LocalEngine, Trainer
 from entrostat.engine.policy import EMBEDDED
 from entrostat.engine.registry import engine
 from entrostat.engine.rollout import GradedRollout, Rollout, derived_seed
-from entrostat.engine.samples import sample_lines
 from entrostat.engine.table import Prompts, TablePolicy
 from entrostat.engine.update import Experience
 from entrostat.grading import Outcome, Verdict

@@ -20,10 +20,9 @@ from torch.nn.functional import pad
 from entrostat.control.controller import EntropyController
 from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.control.mismatch import MismatchSums, mismatch_sums
-from entrostat.engine.change import ChangeMeter, FirstOrder
+from entrostat.engine.change import ChangeMeter, FirstOrder, warn_of_rounding
 from entrostat.engine.policy import Trainable
 from entrostat.engine.rollout import Rollout
-from entrostat.engine.rounding import warn_of_rounding
 from entrostat.engine.terms import EntropyBonus, KlCovTerm, Piece, Term
 from entrostat.entropy import entropy_flow, flow_by_rule
 from entrostat.errors import EntrostatError

@@ -1,6 +1,7 @@
 """Every key of a recipe with its type, range, default and meaning; every method with its equation; commented recipes.
 
-All of it is read from the typed sections and the docstrings: nothing is written down a second time.
+All of it is read from the typed sections and the docstrings: nothing is written down a second time. PURPOSES holds
+recipes to begin with, by what one wants to do.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,8 @@ from pydantic import BaseModel
 
 from entrostat.errors import EntrostatError
 from entrostat.recipe import methods
-from entrostat.recipe.loading import meant, section_of
+from entrostat.recipe.loading import StudyRecipe, meant, section_of
 from entrostat.recipe.sections import Recipe
-from entrostat.recipe.study import StudyRecipe
 from entrostat.registry import Registry
 from entrostat.tasks.sources import task_source
 
@@ -158,22 +158,22 @@ def _inline(value: Any) -> str:
 
 def _keys(kind: type[BaseModel], prefix: str) -> Iterator[Key]:
     properties = kind.model_json_schema()["properties"]
-    for name, field in kind.model_fields.items():
+    for name, info in kind.model_fields.items():
         path = f"{prefix}{name}"
-        inner = section_of(field.annotation)
-        meaning = " ".join((field.description or (inner.__doc__ if inner else "") or "").split())
-        nullable = inner is not None and field.annotation is not inner
+        inner = section_of(info.annotation)
+        meaning = " ".join((info.description or (inner.__doc__ if inner else "") or "").split())
+        nullable = inner is not None and info.annotation is not inner
         if inner is None or nullable:
             takes = "a section, or null" if inner else _takes(path, properties[name])
-            yield Key(path, takes, _default(field), meaning)
+            yield Key(path, takes, _default(info), meaning)
         if inner is not None:
             yield from _keys(inner, f"{path}.")
 
 
-def _default(field: Any) -> str:
-    if field.is_required():
+def _default(info: Any) -> str:
+    if info.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)
+    value = info.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return "default: those of its keys"
     return f"default {_inline(list(value) if isinstance(value, tuple) else value)}"
@@ -223,3 +223,98 @@ def _source(method: Callable[..., Any]) -> Any:
 def as_json(found: list[Key]) -> str:
     """The keys as JSON."""
     return json.dumps([vars(key) for key in found], indent=1)
+
+
+_SMALL = {"tasks": {"select": 16, "report": 32}, "rollout": {"prompts": 16, "samples": 8}}
+_GRPO = {**_SMALL, "update": {"advantage": "grpo", "objective": "clip", "epochs": 2, "learning_rate": 1e-4}}
+_MEASURED = {"evaluation": {"every": 5, "samples": 4, "pass_at": [1, 4]}, "campaign": {"steps": 60}}
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a recipe is for, its settings, and the command that runs it."""
+
+    about: str
+    settings: Mapping[str, Any]
+    kind: type[BaseModel] = field(default=Recipe)
+
+    @property
+    def command(self) -> str:
+        """The command that takes this recipe."""
+        return "chain" if self.kind is StudyRecipe else "train"
+
+
+PURPOSES: Mapping[str, Purpose] = {
+    "grpo": Purpose(
+        "GRPO on the embedded policy, nothing controlled: what the other recipes are compared with.",
+        {"name": "grpo", "seed": 0, **_GRPO, **_MEASURED},
+    ),
+    "hold-entropy": Purpose(
+        "GRPO with the entropy steered along a line: weights by polarity, which can raise it as well as lower it.",
+        {
+            "name": "hold-entropy",
+            "seed": 0,
+            **_GRPO,
+            "control": {
+                "reweighting": {
+                    "name": "target-weights",
+                    "curve": {"points": [[0.0, 0.28], [1.0, 0.1]]},
+                    "strength": 0.9,
+                }
+            },
+            **_MEASURED,
+        },
+    ),
+    "flexible-clipping": Purpose(
+        "GRPO with clip bounds that depend on the token's probability and move over the run (ID).",
+        {"name": "flexible-clipping", "seed": 0, **_GRPO, "control": {"strategy": "id"}, **_MEASURED},
+    ),
+    "keep-the-peak": Purpose(
+        "REINFORCE at a rate at which it falls; a watchdog returns to the peak and continues at a lower rate.",
+        {
+            "name": "keep-the-peak",
+            "seed": 0,
+            **_SMALL,
+            "update": {"advantage": "reinforce", "objective": "reinforce", "epochs": 4, "learning_rate": 3e-4},
+            **_MEASURED,
+            "watch": {"action": "roll-back", "severity": "critical", "switch": {"update": {"learning_rate": 1e-4}}},
+        },
+    ),
+    "own-model": Purpose(
+        "GRPO on a Hugging Face model with tasks of your own (`entrostat tasks --schema` has their format).",
+        {
+            "name": "own-model",
+            "seed": 0,
+            "policy": {"path": "Qwen/Qwen2.5-0.5B-Instruct", "dtype": "float32", "device": "cuda"},
+            "tasks": {"family": "jsonl", "data": "tasks.jsonl", "train": 64, "select": 16, "report": 32},
+            "rollout": {"prompts": 8, "samples": 8, "max_new_tokens": 512, "batch_rows": 64},
+            "update": {
+                "advantage": "grpo",
+                "objective": "clip",
+                "epochs": 2,
+                "microbatch_rows": 8,
+                "learning_rate": 1e-6,
+            },
+            "evaluation": {"every": 10, "samples": 4, "pass_at": [1, 4]},
+            "campaign": {"steps": 200, "checkpoint_every": 10},
+        },
+    ),
+    "study": Purpose(
+        "A study: two methods, two seeds, chains of two campaigns, compared with intervals.",
+        {
+            "name": "study",
+            "base": {**_SMALL, "evaluation": {"every": 2, "samples": 4}, "campaign": {"steps": 10}},
+            "methods": {
+                "naive": {"update.advantage": "reinforce", "update.objective": "reinforce"},
+                "early-stop": {
+                    "update.advantage": "reinforce",
+                    "update.objective": "reinforce",
+                    "campaign.controller": "es-online",
+                },
+            },
+            "seeds": [0, 1],
+            "campaigns": 2,
+        },
+        StudyRecipe,
+    ),
+}

@@ -3,6 +3,7 @@
 from entrostat.runs.collapse import (
     Cliff,
     CollapseReport,
+    Trajectory,
     carryover,
     cliff_of,
     collapse_report,
@@ -40,7 +41,6 @@ from entrostat.runs.passk import (
     require_samples,
 )
 from entrostat.runs.record import Run
-from entrostat.runs.trajectory import Trajectory
 
 __all__ = [
     "Cliff",

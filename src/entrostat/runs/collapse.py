@@ -1,24 +1,17 @@
-"""Rise and collapse of a campaign: peak, end, gap, cliff, and the gap that noise alone would show.
-
-Terms after "Self-Improvement Can Self-Regress" (arXiv 2606.21090), sections on the metrics:
-    gap = peak - end                             collapsed: gap > .2
-    phase score = max_t drop_t / (peak - low)    drop_t = p[t-1] - p[t] after the peak, low = least p after the peak
-    onset                                        argmax drop, or the first p below peak - (peak - low) / 2
-The peak is the first maximum. It is chosen on the select split and read on the report split: the same numbers for both
-would make luck look like a peak (the winner's curse), by as much as `noise_floor` says.
-"""
+"""The course of a campaign's pass@1 over its steps: peak, end, gap, cliff, and the gap that noise alone would show."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from entrostat.runs.trajectory import Trajectory
+from entrostat.runs.passk import mean_over_tasks
 
 COLLAPSE_GAP = 0.2
 
@@ -183,3 +176,67 @@ def slope_of_ends(chain: Sequence[Trajectory]) -> float:
     if len(chain) < 2:
         raise ValueError(f"chain has {len(chain)} campaigns; a slope needs at least 2")
     return float(np.polyfit(np.arange(len(chain)), [trajectory.end for trajectory in chain], 1)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Evaluations of one split, at least one, in the order of their steps.
+
+    steps: optimizer steps since the campaign's start. pass_at_1: one value in 0 ... 1 per step.
+    ValueError: no evaluation, unequal lengths, steps that do not grow, a value outside 0 ... 1.
+    """
+
+    steps: tuple[int, ...]
+    pass_at_1: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ValueError("steps is empty; a trajectory needs at least one evaluation")
+        if len(self.steps) != len(self.pass_at_1):
+            raise ValueError(
+                f"steps has {len(self.steps)} entries and pass_at_1 {len(self.pass_at_1)}; give one per step"
+            )
+        for before, after in pairwise(self.steps):
+            if after <= before:
+                raise ValueError(f"steps goes from {before} to {after}; give each step once, in growing order")
+        for step, value in zip(self.steps, self.pass_at_1, strict=True):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"pass_at_1 is {value} at step {step}, outside 0 ... 1")
+
+    @classmethod
+    def from_evals(cls, evals: Iterable[Mapping[str, Any]]) -> Trajectory:
+        """The trajectory of one split from the evaluation lines of a run folder.
+
+        A step that was evaluated part by part has the mean over the tasks of all its parts.
+        """
+        counts: dict[int, list[tuple[int, int]]] = {}
+        for line in evals:
+            counts.setdefault(int(line["step"]), []).extend((n, c) for _, n, c in line["results"])
+        steps = tuple(sorted(counts))
+        return cls(steps, tuple(mean_over_tasks(counts[step], k=1) for step in steps))
+
+    @property
+    def peak_index(self) -> int:
+        """Where pass@1 is highest; the first such place."""
+        return self.pass_at_1.index(max(self.pass_at_1))
+
+    @property
+    def peak_step(self) -> int:
+        """The step of the peak."""
+        return self.steps[self.peak_index]
+
+    @property
+    def peak(self) -> float:
+        """The highest pass@1."""
+        return max(self.pass_at_1)
+
+    @property
+    def end(self) -> float:
+        """The last pass@1."""
+        return self.pass_at_1[-1]
+
+    def at(self, step: int) -> float:
+        """pass@1 at `step`. ValueError: that step was not evaluated."""
+        if step not in self.steps:
+            raise ValueError(f"step {step} was not evaluated; evaluated were {', '.join(map(str, self.steps))}")
+        return self.pass_at_1[self.steps.index(step)]

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from entrostat.tasks.formats import Exchange, ProgramTask, ScriptTask, Spaces
 from entrostat.tasks.records import Record, checked, records
-from entrostat.tasks.task import Call, Equality, Task, TaskError
+from entrostat.tasks.task import Call, Equality, Exchange, ProgramTask, ScriptTask, Spaces, Task, TaskError
 
 Identity = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 Tolerance = Annotated[float | None, Field(ge=0, allow_inf_nan=False)]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
-from entrostat.engine.rounding import warn_of_rounding
+from entrostat.engine.change import warn_of_rounding
 from entrostat.entropy import Convention, flow_of_loss
 from entrostat.integrations.records import scalars
 from entrostat.integrations.trl.checks import inert, refuse_band, refuse_what_bypasses

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
-from entrostat.engine.rounding import warn_of_rounding
+from entrostat.engine.change import warn_of_rounding
 from entrostat.entropy import Convention, bonus_flow, sensitivity
 from entrostat.integrations.losses.steering import Overlay
 from entrostat.integrations.records import scalars
