@@ -25,7 +25,8 @@ from entrostat.cli import app
 from entrostat.recipe import Recipe, methods
 from entrostat.recipe.loading import StudyRecipe
 from entrostat.recipe.reference import keys
-from entrostat.runs.schema import EVALUATION_FIELDS, METRICS, STEP_FIELDS, Field, Metric
+from entrostat.runs.metrics import METRICS, Metric
+from entrostat.runs.schema import EVALUATION_FIELDS, STEP_FIELDS, Field
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = (".png", ".csv", ".json", ".yaml")

@@ -13,7 +13,8 @@ import yaml
 from entrostat.integrations.losses.steering import parse as parse_control
 from entrostat.recipe.loading import StudyRecipe, parse_as, parse_recipe
 from entrostat.report import PANELS
-from entrostat.runs.schema import EVALUATION, EVALUATION_FIELDS, METRICS, STEP, STEP_FIELDS, under_new_names
+from entrostat.runs.metrics import METRICS
+from entrostat.runs.schema import EVALUATION, EVALUATION_FIELDS, STEP, STEP_FIELDS, under_new_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -22,8 +22,7 @@ from tables import Row, cell, contrasts, differs, draw, fill, read_rows, table, 
 
 from entrostat.campaign.database import TABLES, read_results
 from entrostat.recipe import load_study
-from entrostat.report.study import HeadlineRow, headline
-from entrostat.report.study_figures import FIGURES
+from entrostat.report.study import FIGURES, HeadlineRow, headline
 from entrostat.report.study_reading import read_study
 
 HERE = Path(__file__).resolve().parent

@@ -13,7 +13,7 @@ from entrostat import load_policy, score_file
 from entrostat.cli import app
 from entrostat.engine.completions import read_completions
 from entrostat.engine.rollout import Sampling, sample
-from entrostat.engine.score_fields import ScoreError
+from entrostat.engine.sampler_logprobs import ScoreError
 from entrostat.engine.score_file import summarise
 from entrostat.engine.scoring import score_completions
 from entrostat.entropy import sensitivity

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from entrostat.report import PANELS, draw_panel, read_runs
-from entrostat.report.comparison import differing_settings, handed_over_difference
+from entrostat.report.html import differing_settings, handed_over_difference
 from entrostat.report.panel import on_one_scale
 from entrostat.report.style import LABEL_GAP
 from entrostat.runs import Run

@@ -7,8 +7,7 @@ import re
 import pytest
 
 from entrostat.campaign.database import TABLES, write_results
-from entrostat.report.study import as_latex, build_study_report, headline
-from entrostat.report.study_figures import FIGURES
+from entrostat.report.study import FIGURES, as_latex, build_study_report, headline
 from entrostat.report.study_reading import read_study
 from entrostat.runs import Run, RunError
 

@@ -24,8 +24,7 @@ def export(
     """
     refuse_missing_model(model)
     from entrostat.campaign.checkpoints import is_kept, kept_checkpoint
-    from entrostat.report.card import model_card
-    from entrostat.runs.export import copy_model
+    from entrostat.report.card import copy_model, model_card
 
     if not is_kept(model):
         raise EntrostatError(

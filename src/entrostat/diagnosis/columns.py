@@ -1,6 +1,6 @@
 """Which quantity a column of a log holds, by its name; and a cell of a log as a number.
 
-The names come from `entrostat.runs.schema`: first the names that hosts are known to use, then rules on the words of a
+The names come from `entrostat.runs.metrics`: first the names that hosts are known to use, then rules on the words of a
 name. `train/`, `rollout/` and the like before a name are ignored; a column of an evaluation is only ever the held-out
 score.
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from entrostat.runs.schema import METRICS, Metric
+from entrostat.runs.metrics import METRICS, Metric
 
 Quantity = Metric
 QUANTITIES: Mapping[str, Quantity] = METRICS

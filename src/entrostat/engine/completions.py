@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.engine.policy import Policy
-from entrostat.engine.sampler_logprobs import Sampled, sampled
-from entrostat.engine.score_fields import ScoreError, finite_number, integers, objects
+from entrostat.engine.sampler_logprobs import Sampled, ScoreError, finite_number, integers, objects, sampled
 from entrostat.tasks.records import records
 
 PROMPT_IDS = ("prompt_token_ids", "prompt_ids", "input_ids")

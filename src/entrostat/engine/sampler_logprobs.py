@@ -1,14 +1,8 @@
-"""The sampler's log-probabilities of a completion, from the forms that engines write them in.
-
-a list of numbers                                       plain, TRL
-a list of {token id: {"logprob", "rank"} or number}     vLLM: the sampled token and the top k
-{"content": [{"token", "logprob", "top_logprobs"}]}     OpenAI's chat completions
-{"tokens", "token_logprobs", "top_logprobs"}            OpenAI's completions
-meta_info.output_token_logprobs, .output_top_logprobs   SGLang: lists of [log-probability, token id, text]
-"""
+"""The sampler's log-probabilities of a completion, in the forms that engines write, and checks of a record's fields."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,8 +11,54 @@ from typing import Any
 
 import torch
 
-from entrostat.engine.score_fields import ScoreError, log_probability, objects
+from entrostat.errors import EntrostatError
 from entrostat.tokens import topk_entropy_bounds
+
+ROUNDING = 1e-3  # nats above 0 that a rounded log-probability may show
+
+
+class ScoreError(EntrostatError, ValueError):
+    """Completions that cannot be scored; the message names file, line, field, value and remedy."""
+
+
+def finite_number(value: Any, where: str, name: str) -> float:
+    """The value as a float. ScoreError: it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
+        raise ScoreError(f"{where}: {name} is {str(value)[:60]!r}; allowed: a finite number")
+    return float(value)
+
+
+def log_probability(value: Any, where: str, name: str) -> float:
+    """The value as a natural log-probability. ScoreError: it is no finite number <= 0."""
+    number = finite_number(value, where, name)
+    if number > ROUNDING:
+        raise ScoreError(f"{where}: {name} is {number}; allowed: <= 0. Record natural log-probabilities")
+    return number
+
+
+def integers(value: Any, where: str, name: str) -> list[int]:
+    """The value as a list of whole numbers. ScoreError: it is none."""
+    if not isinstance(value, list):
+        raise ScoreError(f"{where}: {name} is {str(value)[:60]!r}; allowed: a list of token ids")
+    for place, item in enumerate(value):
+        if isinstance(item, bool) or not isinstance(item, int):
+            raise ScoreError(f"{where}: {name}[{place}] is {str(item)[:60]!r}; allowed: a token id, a whole number")
+    return value
+
+
+def objects(value: Any, where: str, name: str) -> list[dict[str, Any]]:
+    """The value as a list of JSON objects. ScoreError: it is none."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ScoreError(f"{where}: {name} is {str(value)[:60]!r}; allowed: a list of objects {{...}}")
+    return value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
 
 LOGPROBS = ("sampler_logprobs", "logprobs")
 TOKEN_ID = re.compile(r"token_id:([0-9]{1,9})")  # vLLM's --return-tokens-as-token-ids

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from entrostat.engine.completions import Completion, read_completions
 from entrostat.engine.generate import refuse_other_settings
 from entrostat.engine.policy import Policy
-from entrostat.engine.score_fields import ScoreError
+from entrostat.engine.sampler_logprobs import ScoreError
 from entrostat.engine.scoring import Rewards, batches, mean_rewards, score_completions
 from entrostat.runs import RunError
 from entrostat.runs.files import append_line, atomic_path, folder_digest, iterate_lines

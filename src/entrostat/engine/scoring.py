@@ -27,7 +27,7 @@ from torch import Tensor
 
 from entrostat.engine.completions import Completion
 from entrostat.engine.policy import Policy
-from entrostat.engine.score_fields import ScoreError
+from entrostat.engine.sampler_logprobs import ScoreError
 from entrostat.entropy import polarity, sensitivity
 from entrostat.tokens import TokenStats, sampler_kl, token_stats
 

@@ -1,13 +1,16 @@
-"""The model card of weights that a run kept, made from the run's own record."""
+"""Weights that a run kept, as a model folder of their own, with a card made from the run's own record."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import yaml
 
 from entrostat.report.reading import read_run
 from entrostat.runs import Run, Trajectory
+from entrostat.runs.files import SEAL, RunError
+from entrostat.runs.ownership import scratch
 
 
 def model_card(folder: Path, kept: str, step: int, title: str) -> str:
@@ -46,3 +49,23 @@ def _measured(course: Trajectory | None, split: str, about: str) -> list[str]:
 
 def _plain(run: Run) -> dict[str, object]:
     return {key: value for key, value in run.recipe.items() if value is not None}
+
+
+def copy_model(checkpoint: Path, out: Path, card: str) -> None:
+    """Copy the model's files into the new folder `out`, with the text of its card; there is no half a copy.
+
+    RunError: `out` exists, or cannot be written.
+    """
+    if out.exists() or out.is_symlink():
+        raise RunError(f"{out}: exists already; give the name of a new folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made = scratch(out.parent)
+        made.mkdir()
+        for file in sorted(checkpoint.iterdir()):
+            if file.name != SEAL and file.is_file():
+                shutil.copyfile(file, made / file.name)
+        (made / "README.md").write_text(card, encoding="utf-8")
+        made.rename(out)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror}); free space or choose another place") from error

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -18,16 +19,14 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from entrostat.report.browser import browser_data
-from entrostat.report.comparison import differing_settings, handed_over_difference
 from entrostat.report.figures import PANELS, entropy_figure, pass_at_1_figure
 from entrostat.report.panel import Drawing, Pair, draw, draw_pairs, draw_panel
-from entrostat.report.reading import RunData, read_runs, summarise
-from entrostat.report.samples import side_by_side
+from entrostat.report.reading import RunData, handed_over_step, read_runs, summarise
+from entrostat.report.samples import browser_data, side_by_side
 from entrostat.report.style import PALETTE
-from entrostat.runs import atomic_write
+from entrostat.runs import Estimate, atomic_write, paired_interval, pass_at_k
 from entrostat.runs.finding import Finding
-from entrostat.runs.schema import METRICS
+from entrostat.runs.metrics import METRICS
 
 PAGE_BYTES = 2_900_000  # the page's size with as many samples as fit
 SECTIONS_BYTES = 1_800_000  # the maximum for the sections of single runs
@@ -180,3 +179,55 @@ def _share(value: float | None) -> str:
 
 def _nats(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key of the recipe whose value differs between runs, and its value in each."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+def differing_settings(runs: Sequence[RunData]) -> list[Setting]:
+    """How the recipes, seeds and inputs of runs differ; different methods are compared by name only."""
+    flat = [_flat({**run.run.recipe, "seed": run.run.seed, "inputs": _digests(run)}) for run in runs]
+    shared = [key for key in flat[0] if key != "name" and all(key in recipe for recipe in flat)]
+    settings = [Setting(key, tuple(recipe[key] for recipe in flat)) for key in shared]
+    return [setting for setting in settings if len(set(setting.values)) > 1]
+
+
+def handed_over_difference(first: RunData, second: RunData) -> Estimate | None:
+    """pass@1 of what `second` hands over minus that of `first`, with an interval over the report tasks they share.
+
+    None if the two share no task, or a run did not evaluate the checkpoint that it hands over.
+    """
+    counts = [_counts(run) for run in (first, second)]
+    shared = [task for task in counts[0] if task in counts[1]]
+    if not shared:
+        return None
+    before, after = ([pass_at_k(*own[task], 1) for task in shared] for own in counts)
+    return paired_interval(after, before)
+
+
+def _counts(run: RunData) -> dict[str, tuple[int, int]]:
+    step = handed_over_step(run)
+    lines = [line for line in run.evals if line["split"] == "report" and line["step"] == step]
+    return {task: (n, c) for task, n, c in lines[-1]["results"]} if lines else {}
+
+
+def _digests(run: RunData) -> dict[str, str]:
+    return {name: digest[:12] for name, digest in run.run.hashes.items()}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys and values as text; a method's key holds its name."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            own = {inner: each for inner, each in value.items() if inner != "name"}
+            flat |= {f"{prefix}{key}": str(value["name"])} if "name" in value else {}
+            flat |= _flat(own, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = "null" if value is None else str(value)
+    return flat

@@ -1,12 +1,17 @@
-"""What the model wrote: for the same tasks at a run's start, peak and end, and one sample token by token."""
+"""What the model wrote: before and after, token by token, and as the data of the page's script."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from entrostat.report.reading import RunData
+import numpy as np
+from jinja2.utils import htmlsafe_json_dumps
+
+from entrostat.report.panel import extremes
+from entrostat.report.reading import RunData, series
 from entrostat.runs.checks import is_number
 
 TASKS_SHOWN = 6
@@ -120,3 +125,101 @@ def _numbers(column: object, length: int) -> list[float] | None:
     if not isinstance(column, list) or len(column) != length:
         return None
     return column if all(map(is_number, column)) else None
+
+
+MOST_TOKENS = 600  # shown of one completion
+MEASURES = ("polarity", "entropy", "surprisal")
+VALUES = {"entropy": "entropy", "reward": "reward", "length": "length", "gradient norm": "grad_norm"}
+
+
+def browser_data(runs: Sequence[RunData], size: int) -> dict[str, Any]:
+    """The runs for the page's script, in about `size` bytes of JSON or less, escaped as in the page.
+
+    Samples are spread over the whole run: those of its start, peak, decisions and end first, then those of the steps
+    between, by halving, until the run's share of the size is used up.
+    """
+    shown = [_run(run, size // len(runs)) for run in runs]
+    return {"runs": shown, "scales": _scales(shown)}
+
+
+def _run(run: RunData, size: int) -> dict[str, Any]:
+    values = _values(run)
+    size -= _size(values)
+    tasks: dict[tuple[str, str], int] = {}
+    kept: list[dict[str, Any]] = []
+    for sample in _most_telling_first(run):
+        task = (sample["task"], shortened(sample["prompt"]))
+        line = {
+            "step": sample["step"],
+            "split": sample["split"],
+            "task": tasks.get(task, len(tasks)),
+            "outcome": sample["outcome"],
+            **_completion(sample),
+        }
+        size -= _size(line) + (0 if task in tasks else _size(task))
+        if size < 0:
+            break
+        tasks.setdefault(task, len(tasks))
+        kept.append(line)
+    kept.sort(key=lambda line: (line["step"], line["split"], line["task"]))
+    return {"name": run.name, "values": values, "tasks": list(tasks), "samples": kept, "of": len(run.samples)}
+
+
+def _values(run: RunData) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and values of each curve that the run has, thinned."""
+    curves = {name: series(run.steps, field) for name, field in VALUES.items()}
+    if run.report is not None:
+        curves = {"pass@1": (list(run.report.steps), list(run.report.pass_at_1)), **curves}
+    return {name: _thinned(steps, values) for name, (steps, values) in curves.items() if steps}
+
+
+def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
+    shown = extremes(values)
+    return [steps[index] for index in shown], [_brief(values[index]) for index in shown]
+
+
+def _most_telling_first(run: RunData) -> Iterator[Mapping[str, Any]]:
+    by_step = defaultdict(list)
+    for sample in run.samples:
+        by_step[sample["step"]].append(sample)
+    steps = sorted(by_step)
+    marked = [run.collapse.peak_step] if run.collapse else []
+    marked += [step for line in run.decisions for step in (line["step"], line.get("to_step")) if isinstance(step, int)]
+    first = [step for step in (*steps[:1], *steps[-1:], *marked) if step in by_step]
+    for step in dict.fromkeys([*first, *_by_halving(steps)]):
+        yield from by_step[step]
+
+
+def _by_halving(steps: Sequence[int]) -> list[int]:
+    """`steps` in an order whose every beginning is spread over all of them (van der Corput's sequence)."""
+    bits = max(1, len(steps) - 1).bit_length()
+    return [step for _, step in sorted((int(f"{index:0{bits}b}"[::-1], 2), step) for index, step in enumerate(steps))]
+
+
+def _completion(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """The completion token by token if the run recorded that, else as text."""
+    view = token_view(sample)
+    if view is None:
+        return {"text": shortened(sample["completion"])}
+    return {"advantage": sample.get("advantage"), "cut": max(0, len(view.text) - MOST_TOKENS), "tokens": _columns(view)}
+
+
+def _columns(view: TokenView) -> dict[str, Any]:
+    columns = {"polarity": view.polarity, "entropy": view.entropy, "surprisal": view.surprisal}
+    shown = {name: [_brief(value) for value in values[:MOST_TOKENS]] for name, values in columns.items() if values}
+    return {"text": [shortened(piece) for piece in view.text[:MOST_TOKENS]], **shown}
+
+
+def _scales(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """For each measure, the magnitude that 98 % of all shown tokens stay below, which has the full colour."""
+    tokens = [sample["tokens"] for run in runs for sample in run["samples"] if "tokens" in sample]
+    sizes = {name: [abs(value) for token in tokens for value in token.get(name, ())] for name in MEASURES}
+    return {name: _brief(float(np.quantile(values, 0.98))) or 1.0 for name, values in sizes.items() if values}
+
+
+def _size(value: Any) -> int:
+    return len(htmlsafe_json_dumps(value)) + 2
+
+
+def _brief(value: float) -> float:
+    return float(f"{value:.3g}")

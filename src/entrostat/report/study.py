@@ -5,16 +5,33 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from entrostat.report.study_figures import FIGURES
-from entrostat.report.study_reading import MethodData, StudyData, read_study
-from entrostat.report.style import PALETTE, save_figure, svg
+from entrostat.report.study_reading import ChainData, MethodData, StudyData, read_study
+from entrostat.report.style import (
+    AMBER,
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    SURFACE,
+    report_style,
+    save_figure,
+    svg,
+)
 from entrostat.runs import Estimate, atomic_write, holm, mean_interval, paired_interval, sign_test
 
 CAPTION = (
@@ -204,3 +221,216 @@ def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 def _escaped(text: str) -> str:
     return "".join(r"\textbackslash{}" if c == "\\" else "\\" + c if c in "&%$#_{}" else c for c in text)
+
+
+WIDTH = 8.4
+COLUMNS = 4
+SEEDS = (BLUE, ORANGE, GREEN, PURPLE, AMBER)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFigure:
+    """A figure of the study's page; name is that of its files."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[StudyData], Figure | None]
+
+
+def _panels(
+    study: StudyData, draw: Callable[[Axes, MethodData], None], xlabel: str, percent: bool = True
+) -> Figure | None:
+    """Small multiples on equal axes: a panel for each method that has a finished campaign."""
+    methods = [method for method in study.methods if any(chain.campaigns for chain in method.chains)]
+    if not methods:
+        return None
+    rows = ceil(len(methods) / COLUMNS)
+    columns = min(COLUMNS, len(methods))
+    with report_style():
+        figure = Figure(figsize=(WIDTH * max(columns, 2) / COLUMNS, 1.9 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, method in zip(grid.flat, methods, strict=False):
+            draw(axes, method)
+            axes.set_title(method.name)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, steps=(1, 2, 5, 10)))
+            if percent:
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        grid[0, 0].set_ylim(bottom=0)  # after drawing: limits set earlier would cut off later curves
+        for axes in list(grid.flat)[len(methods) :]:
+            axes.set_visible(False)
+        for column in range(columns):
+            lowest = max(row for row in range(rows) if row * columns + column < len(methods))
+            grid[lowest, column].set_xlabel(xlabel)
+            grid[lowest, column].tick_params(labelbottom=True)
+    return figure
+
+
+def _chain_line(axes: Axes, chain: ChainData, colour: str) -> None:
+    """Select's pass@1 over all optimizer steps of the chain, broken where a campaign hands over."""
+    offset = 0
+    for row, curve in zip(chain.campaigns, chain.select, strict=True):
+        if len(curve) > 1:
+            axes.plot([offset + s for s, _ in curve], [p for _, p in curve], color=colour, linewidth=1, alpha=0.8)
+        offset += row["steps"]
+        axes.plot([offset], [row["handed_over"]], "o", color=colour, markersize=2.6, zorder=3)
+
+
+def rise_and_fall(study: StudyData) -> Figure | None:
+    """pass@1 along each chain."""
+
+    def draw(axes: Axes, method: MethodData) -> None:
+        for number, chain in enumerate(method.chains):
+            _chain_line(axes, chain, SEEDS[number % len(SEEDS)])
+
+    return _panels(study, draw, "optimizer step")
+
+
+def aligned(study: StudyData) -> Figure | None:
+    """All campaigns of a method over one another."""
+
+    def draw(axes: Axes, method: MethodData) -> None:
+        curves = [curve for chain in method.chains for curve in chain.select if len(curve) > 1]
+        for curve in curves:
+            axes.plot([s for s, _ in curve], [p for _, p in curve], color=BLUE, linewidth=0.7, alpha=0.35)
+        steps = sorted({s for curve in curves for s, _ in curve})
+        mean = [np.mean([p for curve in curves for t, p in curve if t == s]) for s in steps]
+        axes.plot(steps, mean, color=INK)
+
+    return _panels(study, draw, "step of the campaign")
+
+
+def ends(study: StudyData) -> Figure | None:
+    """What each campaign hands over, along the chain."""
+
+    def draw(axes: Axes, method: MethodData) -> None:
+        chains = [chain for chain in method.chains if chain.campaigns]
+        for number, chain in enumerate(chains):
+            values = [chain.campaigns[0]["start"], *(row["handed_over"] for row in chain.campaigns)]
+            axes.plot(range(len(values)), values, color=SEEDS[number % len(SEEDS)], linewidth=1.1, marker="o", ms=2.6)
+
+    return _panels(study, draw, "campaign")
+
+
+def gaps(study: StudyData) -> Figure | None:
+    """Gap of every campaign, beside its noise floor."""
+    methods = [method for method in study.methods if any(chain.campaigns for chain in method.chains)]
+    if not methods:
+        return None
+    with report_style():
+        figure = Figure(figsize=(WIDTH, 0.3 * len(methods) + 1.0), layout="constrained")
+        axes = figure.subplots()
+        for place, method in enumerate(methods):
+            rows = [row for chain in method.chains for row in chain.campaigns]
+            values = [row["gap"] for row in rows]
+            floor = float(np.mean([row["noise_floor"] for row in rows]))
+            axes.fill_betweenx([place - 0.32, place + 0.32], 0, floor, color=MUTED, alpha=0.25, linewidth=0)
+            spread = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [0.0]
+            axes.plot(values, place + np.array(spread), "o", color=BLUE, markersize=3, alpha=0.55, markeredgewidth=0)
+            mean = float(np.mean(values))
+            axes.plot([mean, mean], [place - 0.34, place + 0.34], color=INK, linewidth=2)
+        axes.set_yticks(range(len(methods)), [method.name for method in methods])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x")
+        axes.axvline(0, color=MUTED, linewidth=0.6)
+        axes.axvline(0.2, color=ORANGE, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_xlabel("gap: peak minus end, points of pass@1 on the report split")
+    return figure
+
+
+def efficiency(study: StudyData) -> Figure | None:
+    """End-of-chain pass@1 over the evaluations that it took."""
+    points = [
+        (
+            method.name,
+            float(np.mean([sum(row["select_evaluations"] for row in chain.campaigns) for chain in method.finished])),
+            float(np.mean([chain.end for chain in method.finished])),
+        )
+        for method in study.methods
+        if method.finished
+    ]
+    if not points:
+        return None
+    with report_style():
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        axes = figure.subplots()
+        for _, used, end in points:
+            axes.plot([used], [end], "o", color=BLUE, markersize=5, clip_on=False)
+        _label_points(axes, points)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0, right=1.25 * max(used for _, used, _ in points))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_xlabel("evaluations of the select split a chain")
+    return figure
+
+
+def _label_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Names beside their points; those that share a place are stacked, with a line to their point."""
+    highest = max(end for *_, end in points) or 1.0
+    widest = max(used for _, used, _ in points)
+    line = 0.055 * highest
+    taken: list[tuple[float, float]] = []
+    for name, used, end in sorted(points, key=lambda point: point[2]):
+        at = max([end, 0.5 * line, *(y + line for x, y in taken if abs(x - used) < 0.12 * widest and y > end - line)])
+        taken.append((used, at))
+        leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "relpos": (0, 0.5)}
+        axes.annotate(
+            name,
+            (used, end),
+            (used + 0.025 * widest, at),
+            va="center",
+            fontsize=8,
+            color=INK,
+            arrowprops=leader if at > end + 0.5 * line else None,
+        )
+
+
+def cliffs(study: StudyData) -> Figure | None:
+    """Where campaigns fall, and how much of the fall is in one step."""
+    rows = [
+        (method.name, row)
+        for method in study.methods
+        for chain in method.chains
+        for row in chain.campaigns
+        if row["phase_score"] is not None and row["collapsed"]
+    ]
+    if not rows:
+        return None
+    with report_style():
+        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        bars = {"color": BLUE, "edgecolor": SURFACE}
+        left.hist([row["onset"] for _, row in rows], bins=np.arange(-0.5, study.steps + 1.5), **bars)
+        left.set_xlabel("onset: step of the largest drop")
+        left.yaxis.set_major_locator(MaxNLocator(integer=True))
+        right.hist([row["phase_score"] for _, row in rows], bins=np.linspace(0, 1, 11), **bars)
+        right.set_xlabel("share of the fall in that step")
+        right.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        right.yaxis.set_major_locator(MaxNLocator(integer=True))
+        left.set_title("collapsed campaigns")
+    return figure
+
+
+FIGURES: Sequence[StudyFigure] = (
+    StudyFigure(
+        "rise-and-fall",
+        "Rise and fall",
+        "pass@1 along each chain, one colour per seed. Lines: select, where it was evaluated at every step. Dots: "
+        "report, of what each campaign hands over.",
+        rise_and_fall,
+    ),
+    StudyFigure("aligned", "Campaigns aligned", "Each campaign on select, and their mean (thick).", aligned),
+    StudyFigure(
+        "ends", "Along the chain", "pass@1 on report of what each campaign hands over, one line per seed.", ends
+    ),
+    StudyFigure(
+        "gaps",
+        "Gaps",
+        "Dots: campaigns; thick: their mean; grey: the mean noise floor; dashed: above it a campaign has collapsed.",
+        gaps,
+    ),
+    StudyFigure("efficiency", "Efficiency", "Mean end-of-chain pass@1 over what it took to choose it.", efficiency),
+    StudyFigure("cliffs", "Cliff geometry", "Of campaigns that collapsed and were evaluated at every step.", cliffs),
+)

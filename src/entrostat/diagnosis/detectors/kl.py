@@ -83,7 +83,7 @@ class SamplerMismatch(Detector):
 
     `limit` for the divergence is what 5 % of the safe steps of studies/early-warning pass; for the mean difference ten
     times what bf16 scoring usually shows (about .01). Critical from `worse` times the limit on, or where the score has
-    fallen since. Sources: arXiv 2605.14220; the names that hosts log it under are in `entrostat.runs.schema`.
+    fallen since. Sources: arXiv 2605.14220; the names that hosts log it under are in `entrostat.runs.metrics`.
     """
 
     columns: ClassVar = ("kl_sampler", "mismatch")
