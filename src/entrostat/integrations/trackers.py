@@ -19,7 +19,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from entrostat.campaign.continued import AFTER_ROLL_BACK
+from entrostat.campaign.single import AFTER_ROLL_BACK
 from entrostat.diagnosis.reading.log import flatten
 from entrostat.errors import EntrostatError
 from entrostat.runs import Run

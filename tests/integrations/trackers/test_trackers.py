@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from entrostat.campaign.continued import AFTER_ROLL_BACK
+from entrostat.campaign.single import AFTER_ROLL_BACK
 from entrostat.diagnosis import read_log
 from entrostat.integrations.trackers import LIBRARIES, TrackerError, Trackers, plain_settings, scalars
 from entrostat.runs import Run
