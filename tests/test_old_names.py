@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from entrostat import integrations
+from entrostat._renamed import NEW_PATHS, current_name
 
 
 def python(code):
@@ -74,11 +74,12 @@ def test_a_command_of_an_old_path_runs():
     assert old.stderr.splitlines()[-1] == new.stderr.splitlines()[-1] != ""
 
 
-def test_every_old_path_of_a_host_names_a_module():
-    for old, new in integrations._NEW_NAMES.items():
+def test_every_old_path_names_a_module_and_its_new_path_is_current():
+    for old, new in NEW_PATHS.items():
         assert find_spec(new) is not None
-        assert integrations.current_name(f"{old}.Name") == f"{new}.Name"
-    assert integrations.current_name("entrostat.integrations.records") == "entrostat.integrations.records"
+        assert current_name(f"{old}.Name") == f"{new}.Name"
+        assert current_name(new) == new
+    assert current_name("entrostat.integrations.records") == "entrostat.integrations.records"
 
 
 def test_a_module_that_never_was_is_not_found():
@@ -95,6 +96,13 @@ def test_other_old_names_work_and_warn(old):
     result = python(old)
     assert result.returncode == 0
     assert "DeprecationWarning" in result.stderr
+
+
+def test_the_warning_is_shown_at_the_line_of_the_import(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text("import sys\n\nimport entrostat.strategies\n")
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert f"{script}:3: DeprecationWarning: entrostat.strategies is now entrostat.control" in result.stderr
 
 
 def test_the_function_can_be_called_after_an_import_of_an_old_path(tmp_path):

@@ -6,9 +6,10 @@ package needs it, when it is first used: reading a log does not wait for torch. 
 
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from typing import Any
+
+from entrostat import _renamed
 
 _HOMES = {
     "campaign": "CareV1 CareV2 Crest EarlyStop Naive",
@@ -50,6 +51,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 
 __all__ = sorted({"__version__", *_HOME_OF})
 
+_renamed.install()
+
 
 def __getattr__(name: str) -> Any:
     """One of the names above, from its package (PEP 562)."""
@@ -60,12 +63,7 @@ def __getattr__(name: str) -> Any:
 
         value = version("entrostat")
     elif name == "advantages":
-        warnings.warn(
-            "entrostat.advantages is now entrostat.objective.advantages; the old name goes in 0.2",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return import_module("entrostat.objective.advantages")
+        return import_module("entrostat.advantages")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -30,10 +30,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from entrostat._renamed import current_name
 from entrostat.diagnosis import Acting
 from entrostat.diagnosis.notify import sentence
 from entrostat.errors import EntrostatError
-from entrostat.integrations import current_name
 from entrostat.integrations.peak import KEEPING, PeakWatchdog, append, keep
 from entrostat.runs.finding import Finding
 from entrostat.runs.ownership import remove
