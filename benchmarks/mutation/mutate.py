@@ -8,6 +8,9 @@ operator alone has eleven changes and most of them are type errors. Annotations 
 process forked from one that has torch and pytest loaded, and in those that its tests start; the source itself is never
 changed. The tests that reach the changed line run fastest first and end at the first failure. A mutant outside
 functions runs against all tests of its package.
+
+Which tests reach which line is measured once per test file and kept in build/mutation until that file or the source
+changes. `run` continues a table that it did not finish.
 """
 
 from __future__ import annotations
@@ -15,9 +18,12 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
+import hashlib
+import json
 import multiprocessing
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +35,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "entrostat"
+MEASURED = ROOT / "build" / "mutation"
 PACKAGES = {
     "tokens": ["tokens"],
     "objective": ["objective"],
@@ -206,12 +213,11 @@ def quiet() -> None:
     os.dup2(nothing, 1), os.dup2(nothing, 2)
 
 
-def reach(package: str, answer) -> None:
-    """Child process: run the package's tests once; answer with each test's seconds and the lines that it reaches."""
+def reach(file: Path, answer) -> None:
+    """Child process: run a file of tests once; answer with each test's seconds and the lines that it reaches."""
     quiet()
     import coverage
 
-    folder = f"tests/{TESTS.get(package, package)}"
     with tempfile.TemporaryDirectory() as scratch:
         cover = coverage.Coverage(data_file=f"{scratch}/data", source=[str(SOURCE)], config_file=False)
         plugin = Chosen()
@@ -221,15 +227,39 @@ def reach(package: str, answer) -> None:
                 cover.switch_context(item.nodeid)
 
         cover.start()
-        pytest_run([folder], plugin, Contexts())
+        pytest_run([str(file)], plugin, Contexts())
         cover.stop()
         data = cover.get_data()
         lines = {
-            str(Path(file).relative_to(SOURCE)): {n: [test for test in tests if test] for n, tests in by_line.items()}
-            for file, by_line in ((file, data.contexts_by_lineno(file)) for file in data.measured_files())
+            f"{Path(name).relative_to(SOURCE)}:{line}": [test for test in tests if test]
+            for name in data.measured_files()
+            for line, tests in data.contexts_by_lineno(name).items()
         }
     good = {test: seconds for test, seconds in plugin.taken.items() if test not in plugin.bad}
-    answer.send((good, lines, sorted(set(plugin.bad))))
+    answer.send({"seconds": good, "lines": lines, "bad": sorted(set(plugin.bad))})
+
+
+def content(files: list[Path]) -> str:
+    return hashlib.sha256(b"".join(str(file).encode() + file.read_bytes() for file in sorted(files))).hexdigest()[:24]
+
+
+def reached(package: str) -> dict[str, dict]:
+    """What the tests of a package reach. A file is measured anew only if it, its helpers or the source changed."""
+    folder = ROOT / "tests" / TESTS.get(package, package)
+    tests = sorted(folder.glob("test_*.py"))
+    common = [*SOURCE.rglob("*.py"), *(file for file in folder.glob("*.py") if file not in tests)]
+    MEASURED.mkdir(parents=True, exist_ok=True)
+    whole: dict[str, dict] = {"seconds": {}, "lines": {}, "bad": {}}
+    for file in tests:
+        kept = MEASURED / f"{package}-{file.stem}-{content([*common, file])}.json"
+        if not kept.exists():
+            kept.write_text(json.dumps(in_child(reach, file, limit=3600)))
+        one = json.loads(kept.read_text())
+        whole["seconds"] |= one["seconds"]
+        whole["bad"] |= dict.fromkeys(one["bad"])
+        for line, names in one["lines"].items():
+            whole["lines"].setdefault(line, []).extend(names)
+    return whole
 
 
 def attempt(mutant: Mutant, tests: dict[str, float], scratch: str, answer) -> None:
@@ -241,6 +271,8 @@ def attempt(mutant: Mutant, tests: dict[str, float], scratch: str, answer) -> No
     os.environ.update(MUTANT_OF=str(path), MUTANT=str(code))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [scratch, os.environ.get("PYTHONPATH")]))
     sys.dont_write_bytecode = True
+    seconds = int(20 + 5 * sum(tests.values()))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     exec(HOOK, {})
     answer.send(tried(tests))
 
@@ -264,7 +296,7 @@ def in_child(function, *arguments, limit: float):
     try:
         return here.recv() if here.poll(limit) else None
     except EOFError:
-        return "caught", "the process died"
+        return "caught", "the process died or used up its time"
     finally:
         child.kill()
         child.join()
@@ -280,17 +312,17 @@ def load_libraries() -> None:
 
 def outcomes(package: str, mutants: list[tuple[Mutant, bool]]) -> Iterator[dict]:
     """A row per mutant: how many tests reach it, whether one fails, and which."""
-    good, lines, bad = in_child(reach, package, limit=3600)
-    print(f"{package}: {len(good)} tests; left out, because they fail or are skipped: {bad}", flush=True)
+    known = reached(package)
+    print(f"{package}: {len(known['seconds'])} tests; left out, for they fail or are skipped: {list(known['bad'])}")
     with tempfile.TemporaryDirectory() as scratch:
         for mutant, inside in mutants:
             path, start = SOURCE / mutant.file, time.monotonic()
-            reached = lines.get(mutant.file, {})
-            here = {test for line in statement(path, mutant.line) for test in reached.get(line, [])}
-            tests = {test: seconds for test, seconds in good.items() if test in here or not inside}
+            lines = (known["lines"].get(f"{mutant.file}:{line}", []) for line in statement(path, mutant.line))
+            here = {test for names in lines for test in names}
+            tests = {test: seconds for test, seconds in known["seconds"].items() if test in here or not inside}
             outcome, by = ("survived", "no test reaches it")
             if tests:
-                limit = 60 + 20 * sum(tests.values())
+                limit = 120 + 20 * sum(tests.values())
                 outcome, by = in_child(attempt, mutant, tests, scratch, limit=limit) or ("caught", "time limit")
             seconds, change = time.monotonic() - start, f"{mutant.before}  ->  {mutant.after}"
             print(f"{outcome:9}{seconds:6.1f} s {mutant.file}:{mutant.line} {change}", flush=True)
@@ -311,11 +343,15 @@ def write(path: Path, rows: Iterator[dict], seed: int) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draw a sample from each package and try it."""
+    """Draw a sample from each package and try it, except what the table has."""
     load_libraries()
+    rows = list(csv.DictReader(arguments.out.open())) if arguments.out.exists() else []
+    done = {(row["file"], row["operator"], int(row["occurrence"])) for row in rows}
     for package in arguments.packages:
-        mutants = draw(package, arguments.sample, arguments.seed)
-        write(arguments.out, outcomes(package, mutants), arguments.seed)
+        drawn = draw(package, arguments.sample, arguments.seed)
+        left = [(mutant, inside) for mutant, inside in drawn if mutant[:3] not in done]
+        if left:
+            write(arguments.out, outcomes(package, left), arguments.seed)
 
 
 def again(arguments: argparse.Namespace) -> None:
