@@ -1,14 +1,17 @@
 """A fall of a score: what its certainty rests on, and how rarely noise alone is taken for one."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 
 from entrostat.diagnosis import DETECTORS, Watchdog
-from entrostat.diagnosis.detectors.performance import completions_per_batch, fall_from_peak
+from entrostat.diagnosis.detectors.performance import SPANS, completions_per_batch, fall_from_peak
 from entrostat.diagnosis.history import Series
-from entrostat.diagnosis.statistics import correlated
+from entrostat.diagnosis.statistics import correlated, lasting
 
 DETECTOR = next(each for each in DETECTORS if each.kind == "rise-then-fall")
 
@@ -103,3 +106,72 @@ def test_one_evaluation_tells_a_deep_fall_and_the_next_one_confirms_it():
     scores = [0.2, 0.3, 0.42, 0.5, 0.52, 0.51, 0.06, 0.02]
     assert not alarmed(scores[:-1], "heldout")
     assert alarmed(scores, "heldout")
+
+
+# --- the formulas, restated plainly
+
+
+def plain_fall(values, window, chance, design, prior, error, share=0.2):
+    """`fall_from_peak` by its formulas, one span and one width at a time."""
+    n, bounded = len(values), values.min() >= 0 and values.max() <= 1
+    y = np.arcsin(np.sqrt(values)) if bounded else values
+    batch = completions_per_batch(values) if bounded else None
+    prior, sampling = (prior, 1 / (4 * batch)) if batch else (0.0, 0.0)
+    lasts = plain_lasts(y, window, batch is not None) if error is None else 1.0
+    same = next((k for k in range(1, min(n, 89)) if values[-1 - k] != values[-1]), min(n, 89))
+    found = []
+    for w in [window, *(w for w in SPANS if window < w <= n // 3)]:
+        means = [y[i : i + w].mean() for i in range(n - w + 1)]
+        end = int(np.argmax(means)) + w
+        for k in (k for k in SPANS if k <= n - end and k >= (2 if error is None else 1)):
+            gaps = np.concatenate([np.diff(y[:end])[-400:], np.diff(y[n - k :])])
+            freedom = prior + len(gaps) * 2 / 3
+            variance = (prior * design * sampling + (gaps**2 / 2).sum() * 2 / 3) / freedom
+            sigma = max(np.sqrt(max(variance, sampling)) * lasts, error or 0.0)
+            floor = sigma / np.sqrt(w) * (norm.ppf((n / w - 0.375) / (n / w + 0.25)) if n > w else 0.0)
+            unsure = np.hypot(sigma / np.sqrt(w), 0.0 if 3 < k <= same else sigma / np.sqrt(k))
+            drop, needed = max(means) - y[-k:].mean(), t.ppf(1 - chance / (2 * n), max(freedom, 2.0))
+            if drop - floor >= 2 * unsure:
+                peak = values[end - w : end].mean()
+                scale = peak - (0.0 if bounded else values.min())
+                rank = (drop - floor) / unsure - needed
+                found.append((rank, (peak, end - 1, values[-k:].mean(), w, k, drop, floor, unsure, needed, scale)))
+    best = max(found, default=None)
+    return best[1] if best and best[1][0] - best[1][2] > share * best[1][9] else None
+
+
+def plain_lasts(y, window, expected):
+    top = int(np.argmax([y[i : i + window].mean() for i in range(len(y) - window + 1)])) + window
+    lasts = lasting(y[:top]) if top >= 24 else lasting(y) if len(y) >= 80 else 1.0
+    return lasts if expected else max(lasts, correlated(y[:top] if top >= 12 else y)) * (1 + top**-0.5)
+
+
+def courses():
+    """Noisy scores that rise and fall: shares of batches of N, evaluations, rewards beyond 0 ... 1, a frozen end."""
+    rng = np.random.default_rng(9)
+    for case in range(48):
+        n, peak = int(rng.integers(9, 130)), rng.uniform(0.15, 0.95)
+        height, end, size = rng.uniform(0.4, 0.95), rng.uniform(0.0, 0.3), int(rng.integers(8, 300))
+        course = np.interp(np.linspace(0, 1, n), [0, peak, min(1, peak + 0.1), 1], [0.1, height, end, end])
+        values = rng.binomial(size, course) / size if case % 3 else 5 * course - 1 + 0.4 * coloured(0.6, n, rng)
+        if case % 4 == 1:
+            values[-int(rng.integers(2, 7)) :] = values.min()
+        yield values, (None, 0.0, 0.03)[case % 5 % 3]
+
+
+@pytest.mark.parametrize("window", [2, 3, 5])
+def test_a_fall_is_what_its_formulas_say(window):
+    found = 0
+    for values, error in courses():
+        design = 1.0 if error is not None else 4.0
+        arguments = (window, 0.05, design, 8.0, error)
+        expected = plain_fall(values, *arguments)
+        got = fall_from_peak(Series(np.arange(len(values)), values), window, 0.2, *arguments[1:])
+        assert (got is None) == (expected is None)
+        if got is not None:
+            found += 1
+            assert astuple(got) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+            assert got.gap == pytest.approx(got.peak - got.now)
+            assert got.noise == pytest.approx(got.gap * min(got.floor / got.drop, 1))
+            assert got.errors == pytest.approx((got.drop - got.floor) / got.error)
+    assert found > 20

@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from entrostat.diagnosis import DETECTORS
 from entrostat.diagnosis.history import History
@@ -617,3 +618,149 @@ def test_a_slow_fall_is_dated_where_three_tenths_of_it_are_done():
         assert look("rise-then-fall", {"heldout": 0.1 + scale * (1 - part)}).onset == pytest.approx(
             181 * EVERY, abs=5 * EVERY
         )
+
+
+# --- what is compared at the threshold itself, and over which rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "columns", "severity"),
+    [
+        ("rise-then-fall", {"share": 0.25}, {"heldout": jump(1, 0.75, 40, 20)}, None),
+        ("rise-then-fall", {"share": 0.1875}, {"heldout": jump(1, 0.75, 40, 20)}, "warning"),
+        ("rise-then-fall", {}, {"heldout": jump(1, 0.5, 40, 20)}, "warning"),
+        ("never-learned", {"share": 0.25}, learning(0.25, at=0), None),
+        ("plateau", {"share": 0.25}, standing(high=0.75, late=0.5625), None),
+    ],
+)
+def test_at_a_threshold_that_is_met_exactly_nothing_is_found(kind, fields, columns, severity):
+    finding = look(kind, columns, **fields)
+    assert (finding and finding.severity) == severity
+
+
+MOST_OF_THE_LAST = {  # columns whose last rows are x, and of how many rows more than half have to be
+    "entropy-explosion": (3, lambda k: {"entropy": jump(1, 4, 30 - k, k)}),
+    "entropy-collapse": (3, lambda k: {"entropy": jump(1, 0.01, 30 - k, k)}),
+    "kl-runaway": (5, lambda k: {"kl": jump(0.01, 0.6, 30 - k, k)}),
+    "sampler-mismatch": (5, lambda k: {"kl_sampler": jump(0.01, 0.6, 30 - k, k)}),
+    "gradient-explosion": (5, lambda k: {"grad_norm": jump(1, 50, 30 - k, k)}),
+    "slow-steps": (6, lambda k: {"step_time": jump(1, 9, 30 - k, k)}),
+    "staleness": (8, lambda k: {"staleness": jump(1, 9, 30 - k, k)}),
+    "clip-saturation": (8, lambda k: {"clip_low": jump(0, 0.9, 30 - k, k)}),
+    "repetition": (6, lambda k: {"repetition": jump(0, 0.9, 30 - k, k)}),
+}
+
+
+@pytest.mark.parametrize("kind", MOST_OF_THE_LAST)
+def test_a_change_is_found_once_half_of_the_last_rows_show_it(kind):
+    rows, columns = MOST_OF_THE_LAST[kind]
+    first = next(k for k in range(1, 12) if look(kind, columns(k)))
+    assert first == (rows + 1) // 2 or (rows % 2 == 0 and first == rows // 2 + 1)
+
+
+@pytest.mark.parametrize("name", ["equal_groups", "reward_std"])
+@pytest.mark.parametrize("agree_now", [False, True])
+def test_whether_groups_agree_is_read_off_the_last_ten_rows(name, agree_now):
+    agreeing, differing = (1.0, 0.5) if name == "equal_groups" else (0.0, 0.5)
+    groups = jump(*((differing, agreeing) if agree_now else (agreeing, differing)), 30, 10)
+    columns = {"grad_norm": jump(1, 0.02, 20, 20), "reward": jump(0.2, 0.9, 20, 20), name: groups}
+    assert (look("gradient-fade", columns) is None) == agree_now
+
+
+@pytest.mark.parametrize("usual", [0.1, 0.3, 0.6, 0.8])
+@pytest.mark.parametrize("rows", [12, 16, 40])
+def test_steps_without_spread_are_compared_with_how_often_there_were_such_before(usual, rows):
+    """By the binomial distribution over the last 5, 10 or 20 steps, whichever shows it first."""
+    alike = np.zeros(rows) + (np.arange(rows) % 10 < 10 * usual)
+    for late in range(5, 21):
+        course = np.concatenate([alike, np.ones(late)])
+        severity = None
+        for window in (5, 10, 20):
+            before, share = course[:-window], course[-window:].mean()
+            if len(before) >= 5 and share > 0.85:
+                chance = binom.sf(round(share * window) - 1, window, (before.sum() + 1) / (len(before) + 2))
+                if chance < 0.01:
+                    severity = "critical" if chance < 0.001 else "warning"
+                    break
+        finding = look("degenerate-groups", {"reward_std": np.where(course, 0.0, 0.4), "reward": 0.1 * (1 - course)})
+        assert (finding and finding.severity) == severity
+        if finding:
+            assert f"{share:.0%} of the last steps" in finding.summary
+
+
+@pytest.mark.parametrize(
+    ("rewards", "bounds", "equal", "right"),
+    [
+        (0.0, {}, 0.9, 0.0),
+        (1.0, {}, 0.9, 0.9),
+        (0.5, {}, 0.9, 0.45),
+        (0.2, {}, 0.9, 0.15),
+        (-1.0, {"reward_min": -1.0, "reward_max": 1.0}, 0.9, 0.0),
+        (0.0, {"reward_min": -1.0, "reward_max": 1.0}, 0.9, 0.45),
+        (2.0, {"reward_min": 0.0, "reward_max": 4.0}, 0.9, 0.45),
+        (-3.0, {}, 0.9, 0.0),
+        (1.0, {"reward_max": 2.0}, 1.0, 0.5),
+    ],
+)
+def test_groups_that_are_all_right_are_told_from_the_mean_reward_by_the_middle_of_their_bounds(
+    rewards, bounds, equal, right
+):
+    columns = {"equal_groups": level(12, equal), "reward": level(12, rewards)}
+    columns |= {name: level(12, value) for name, value in bounds.items()}
+    evidence = look("degenerate-groups", columns).evidence
+    assert evidence["all_right"] == pytest.approx(right)
+    assert evidence["all_wrong"] == pytest.approx(equal - right)
+
+
+@pytest.mark.parametrize(
+    ("broken", "since", "words"),
+    [
+        (["loss"], 1, "loss is NaN, infinite or beyond 1e100."),
+        (["loss"], 2, "loss is NaN, infinite or beyond 1e100, since step 190."),
+        (["loss", "grad_norm"], 1, "loss and grad norm are NaN, infinite or beyond 1e100."),
+        (["loss", "grad_norm", "reward"], 3, "loss, grad norm and reward are NaN, infinite or beyond 1e100, since"),
+        (["loss", "grad_norm", "entropy", "kl"], 1, "loss, grad norm, entropy and kl are NaN"),
+    ],
+)
+def test_all_that_is_broken_is_named_with_the_step_since_when(broken, since, words):
+    finding = look("not-finite", {name: jump(1, math.nan, 20 - since, since) for name in broken})
+    assert finding.summary.startswith(words)
+    assert finding.onset == EVERY * (21 - since)
+    assert finding.severity == ("critical" if since >= 3 else "warning")
+    assert finding.evidence == {f"{name}_broken_steps": since for name in broken}
+
+
+def test_the_phase_score_is_the_largest_drop_of_the_means_as_a_share_of_the_fall():
+    """Of means over three values a jump takes three steps, on any scale."""
+    for high, low in ((40, -10), (4, -1), (400, 100)):
+        finding = look("rise-then-fall", {"heldout": jump(high, low, 20)})
+        assert finding.evidence["phase_score"] == pytest.approx(1 / 3)
+        assert finding.summary.endswith("The largest single drop is 33% of the fall.")
+
+
+def test_rewards_on_another_scale_are_brought_to_that_of_the_held_out_score_by_their_ranges():
+    """What the reward is measured in makes no difference, unless both are shares."""
+    rng = np.random.default_rng(2)
+    for noise_of in (0.02, 0.05, 0.1, 0.2):
+        heldout = 0.8 - np.linspace(0, 0.1, 40) + noise_of * rng.normal(size=40)
+        reward = np.linspace(0, 1, 40)
+        answers = [
+            look("divergence", {"heldout": np.clip(heldout, 0, 1), "reward": scale * reward + shift}) is not None
+            for scale, shift in ((9.0, 0.0), (0.5, -4.0), (0.5, 0.8), (100.0, -7.0))
+        ]
+        assert len(set(answers)) == 1
+
+
+def test_the_change_of_a_standing_reward_is_given_with_its_standard_error():
+    """By the larger of the spread of each part and its noise."""
+    rng = np.random.default_rng(0)
+    for kind, columns, parts in (
+        ("plateau", standing(), (slice(-48, -24), slice(-24, None))),
+        ("never-learned", learning(0.01), (slice(0, 9), slice(-30, None))),
+    ):
+        reward = np.asarray(columns["reward"]) + 0.002 * rng.normal(size=len(columns["reward"]))
+        evidence = look(kind, {**columns, "reward": reward}).evidence
+        first, last = reward[parts[0]], reward[parts[1]]
+        errors = [max(part.std(), noise(part)) / len(part) ** 0.5 for part in (first, last)]
+        assert evidence["gain"] == pytest.approx(last.mean() - first.mean())
+        assert evidence["gain_error"] == pytest.approx(math.hypot(*errors))

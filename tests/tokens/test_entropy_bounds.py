@@ -66,3 +66,31 @@ def test_what_is_no_top_of_a_distribution_is_refused(top, vocabulary, message):
 def test_no_gradient_flows_through_the_bounds():
     top = torch.tensor([[0.6, 0.3]]).log().requires_grad_()
     assert not any(bound.requires_grad for bound in topk_entropy_bounds(top, top[:, 0], 9))
+
+
+def test_a_log_probability_that_rounding_has_put_above_0_is_that_of_a_certain_token():
+    for top, own in ((5e-4, 0.0), (0.0, 5e-4)):
+        bounds = topk_entropy_bounds(torch.tensor([[top]]), torch.tensor([own]), 9)
+        assert [bound.item() for bound in bounds] == pytest.approx([0, 0], abs=1e-12)
+
+
+def test_of_several_rows_the_first_bad_one_is_named():
+    fine = torch.tensor([0.5, 0.3]).log()
+    for bad, message in (
+        (torch.tensor([0.9, 0.8]).log(), r"topk_logprobs\[1\] has mass 1.7;"),
+        (torch.tensor([0.1, 0.05]).log(), r"topk_logprobs\[1\] leaves a mass of 0.85; allowed: at most 0.15"),
+        (torch.tensor([0.5, -0.0]), r"topk_logprobs\[1, 0\] is 0.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            topk_entropy_bounds(torch.stack([fine, bad, bad]), fine[:1].expand(3), 5)
+
+
+def test_a_mass_may_exceed_1_by_what_rounding_does_to_it():
+    for excess, fine in ((9e-3, True), (1.1e-2, False)):
+        top = torch.tensor([0.5, 0.5 + excess], dtype=torch.float64).log()
+        if fine:
+            low, high = topk_entropy_bounds(top, top[0], 9)
+            assert low == high
+        else:
+            with pytest.raises(ValueError, match="has mass"):
+                topk_entropy_bounds(top, top[0], 9)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from entrostat.tokens import TokenStats, fused_token_stats, token_stats
+from entrostat.tokens.head import exact_products
 
 
 def fields(stats: TokenStats) -> tuple[Tensor, ...]:
@@ -229,3 +230,23 @@ def test_bad_input_is_named(change: dict[str, object], message: str) -> None:
     good = {"hidden": torch.zeros(2, 4), "weight": torch.zeros(9, 4), "token_ids": torch.tensor([0, 8])}
     with pytest.raises((ValueError, TypeError), match=message):
         fused_token_stats(**(good | change))
+
+
+def test_the_depth_that_a_weight_should_have_is_that_of_the_last_axis() -> None:
+    with pytest.raises(ValueError, match=r"\(V >= 1, 4\), since hidden ends in 4\. Transpose"):
+        fused_token_stats(torch.zeros(2, 3, 4), torch.zeros(4, 7), torch.zeros(2, 3, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "weight", "rounded"),
+    [
+        *[(torch.bfloat16, torch.bfloat16, True), (torch.float32, torch.float32, False)],
+        *[(torch.bfloat16, torch.float32, False), (torch.float32, torch.bfloat16, False)],
+    ],
+)
+def test_bfloat16_units_multiply_only_where_both_factors_are_bfloat16(hidden, weight, rounded) -> None:
+    settings = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    with exact_products(torch.zeros(1, dtype=hidden), torch.zeros(1, dtype=weight)):
+        assert (settings.fp32_precision == "bf16") == rounded
+    assert settings.fp32_precision == before

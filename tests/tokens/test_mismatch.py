@@ -37,3 +37,18 @@ def test_no_gradient_flows_through_what_only_measures():
     logp = torch.tensor([-1.0, -2.0], requires_grad=True)
     assert not any(each.requires_grad for each in sampler_kl(logp, torch.tensor([-1.5, -1.0])))
     assert isinstance(effective_sample_size(logp), float)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_weight_or_a_log_probability_that_is_no_number_is_refused(bad):
+    with pytest.raises(ValueError, match="log_weights has a NaN"):
+        effective_sample_size(torch.tensor([0.0, bad]))
+    for logp, sampler in ((torch.nan, -1.0), (-1.0, bad)):
+        with pytest.raises(ValueError, match="has a NaN"):
+            sampler_kl(torch.tensor([logp]), torch.tensor([sampler]))
+    with pytest.raises(ValueError, match=r"shape \(1,\) and sampler_logp \(2,\)"):
+        sampler_kl(torch.zeros(1), torch.zeros(2))
+
+
+def test_without_any_weight_there_is_no_sample():
+    assert effective_sample_size(torch.full((3,), -torch.inf)) == 0

@@ -210,3 +210,11 @@ def test_a_bad_logit_is_named(bad: float) -> None:
 def test_bad_input_is_named(logits: Tensor, ids: Tensor, temperature: float, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         token_stats(logits, ids, temperature)
+
+
+@pytest.mark.parametrize("cut", [lambda z: z[:, :-1], lambda z: z[:, :, 1:], lambda z: z.transpose(0, 1)])
+def test_a_view_of_a_padded_batch_is_not_copied_either(cut, largest: TorchDispatchMode) -> None:
+    logits = cut(draw(7, 20, 10, 5000)[0].bfloat16())
+    with largest:
+        token_stats(logits, torch.zeros(logits.shape[:-1], dtype=torch.long))
+    assert largest.bytes <= logits.nbytes / 2

@@ -1,6 +1,7 @@
 """Properties of topk_token_stats: its bounds hold, and they vanish as k grows."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -74,3 +75,48 @@ def test_gradients_flow_through_the_sampled_token_only() -> None:
 def test_bad_input_is_named(top: list, sampled: list, entropy: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         topk_token_stats(torch.tensor(top), torch.tensor(sampled), torch.tensor(entropy))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((2, 3), (3,), (2,)),
+        ((2, 3), (2,), (3,)),
+        ((2, 3), (1,), (1,)),
+        ((2, 3), (2, 1), (2, 1)),
+        ((2, 0), (2,), (2,)),
+        ((), (), ()),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(shapes: tuple) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"have shapes {list(shapes)}")):
+        topk_token_stats(*(torch.full(shape, value) for shape, value in zip(shapes, (-1.0, -1.0, 1.0), strict=True)))
+
+
+def test_of_several_rows_the_first_bad_one_is_named() -> None:
+    fine, heavy = [-0.5, -1.5], [-0.1, -0.2]
+    with pytest.raises(ValueError, match=r"topk_logprobs\[1\] has mass 1.72"):
+        topk_token_stats(torch.tensor([fine, heavy, heavy]), torch.full((3,), -1.0), torch.ones(3))
+    with pytest.raises(ValueError, match=r"token_logprobs\[1\] is 0.5"):
+        topk_token_stats(torch.tensor([fine] * 3), torch.tensor([-1.0, 0.5, 0.5]), torch.ones(3))
+    with pytest.raises(ValueError, match=r"entropy\[2\] is -0.5"):
+        topk_token_stats(torch.tensor([fine] * 3), torch.full((3,), -1.0), torch.tensor([1.0, 1.0, -0.5]))
+
+
+def test_what_rounding_may_do_to_a_certain_token_is_accepted_and_counts_as_certain() -> None:
+    """A log-probability or an entropy may miss 0 by 1e-3 and a mass 1 by 1e-2."""
+    for top, own, entropy in ((5e-4, 0.0, 0.0), (0.0, 5e-4, 0.0), (0.0, 0.0, -5e-4)):
+        stats = topk_token_stats(torch.tensor([[top]]), torch.tensor([own]), torch.tensor([entropy]))
+        assert stats.collision.item() == pytest.approx(1)
+        assert stats.correction.item() == pytest.approx(0, abs=1e-3)
+        for wrong in ((top * 4, own, entropy), (top, own * 4, entropy), (top, own, entropy * 4)):
+            if wrong != (top, own, entropy):
+                with pytest.raises(ValueError, match="allowed"):
+                    topk_token_stats(*(torch.tensor(value) for value in ([[wrong[0]]], [wrong[1]], [wrong[2]])))
+    for excess, fine in ((9e-3, True), (1.1e-2, False)):
+        top, own, entropy = torch.tensor([[0.5, 0.5 + excess]]).log(), torch.tensor([-1.0]), torch.tensor([0.7])
+        if fine:
+            assert topk_token_stats(top, own, entropy).collision_error.item() == 0
+        else:
+            with pytest.raises(ValueError, match="has mass"):
+                topk_token_stats(top, own, entropy)

@@ -3,17 +3,25 @@
 The interpreter multiplies bfloat16 numbers as integers, so that float16 stands for the 16-bit types there.
 """
 
+import ctypes
+import faulthandler
 import math
+import mmap
+import multiprocessing
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
 from entrostat.tokens import TokenStats, chunks, fused, fused_token_stats, triton_kernel  # noqa: E402
+from entrostat.tokens.head import Head  # noqa: E402
+from entrostat.tokens.partial import Upstream  # noqa: E402
 
 
 def fields(stats: TokenStats) -> tuple[Tensor, ...]:
@@ -97,3 +105,46 @@ def test_the_first_bad_logit_is_named(monkeypatch: pytest.MonkeyPatch, bad: floa
     bias[130] = bad
     with pytest.raises(ValueError, match=r"logits\[0, 130\] is (nan|inf); allowed"):
         by_triton(monkeypatch, torch.ones(2, 16), torch.ones(300, 16), torch.tensor([0, 1]), bias)
+
+
+def test_the_budget_bounds_the_gradient_of_the_logits_that_is_held(
+    monkeypatch: pytest.MonkeyPatch, largest: TorchDispatchMode
+) -> None:
+    budget = 130 * 128 * 4
+    hidden, weight = torch.randn(130, 16, device=DEVICE), torch.randn(400, 16, device=DEVICE)
+    stats = by_triton(monkeypatch, hidden.requires_grad_(), weight, torch.zeros(130, dtype=torch.long), budget=budget)
+    with largest:
+        stats.logp.sum().backward()
+    assert largest.bytes == budget
+
+
+def before_a_guard(values: Tensor) -> Tensor:
+    """A copy that ends where a page begins that may not be touched."""
+    size = values.numel() * values.element_size()
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
+    first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(first + pages), mmap.PAGESIZE, 0) == 0
+    flat = np.frombuffer(memory, np.uint8, size, pages - size)
+    return torch.from_numpy(flat).view(values.dtype).view(values.shape).copy_(values)
+
+
+def run_between_guards() -> None:
+    faulthandler.disable()
+    new_empty = torch.Tensor.new_empty
+    torch.Tensor.new_empty = lambda *args, **kwargs: before_a_guard(new_empty(*args, **kwargs))
+    rows, depth, vocab = 70, 33, 150
+    hidden, weight, bias = (before_a_guard(torch.randn(*s)) for s in ((rows, depth), (vocab, depth), (vocab,)))
+    ids, head = before_a_guard(torch.randint(vocab, (rows,))), Head(weight, bias, 1.0, None)
+    triton_kernel.head_sums(hidden, head, ids, 2**20)
+    upstream = Upstream(*(before_a_guard(torch.randn(rows)) for _ in range(4)))
+    triton_kernel.head_grads(hidden, head, ids, upstream, chunks.Gradients(None, None, None), 2**20)
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="the guard pages are the host's")
+def test_nothing_beyond_the_end_of_a_tensor_is_read_or_written() -> None:
+    """In a child process, which a touched guard page ends."""
+    child = multiprocessing.get_context("fork").Process(target=run_between_guards)
+    child.start()
+    child.join()
+    assert child.exitcode == 0

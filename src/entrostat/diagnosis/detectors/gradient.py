@@ -43,7 +43,7 @@ class GradientFade(Detector):
     def find(self, history: History, end: int) -> Finding | None:
         series = history.series("grad_norm")
         values = series.values
-        if len(values) >= self.zeros and not values[-self.zeros :].any() and not values.any():
+        if len(values) >= self.zeros and not values.any():
             return self._never(history, series)
         if len(values) < self.first + self.window:
             return None

@@ -48,7 +48,7 @@ class Truncation(Detector):
         more = len(values) >= 2 * self.window and now > start + self.rise
         if not more and now <= self.always:
             return None
-        level = start + 0.3 * max(now - start, 0.0) if more else self.always
+        level = start + 0.3 * (now - start) if more else self.always
         onset = began(series, level, upwards=True)
         risen = has_risen(history, onset)
         if risen and not more:
