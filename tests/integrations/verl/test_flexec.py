@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from entrostat.control import DecreaseIncreaseDecrease, IncreaseThenDecrease
+from entrostat.control import DecreaseIncreaseDecrease, IncreaseThenDecrease, Measured, OscillatoryDecay
 from entrostat.control.strategies import LOWER, UPPER
-from entrostat.integrations.verl.flexec import DEFAULTS, Clamped, Settings
+from entrostat.integrations.verl.flexec import DEFAULTS, Clamped, Oscillation, Settings
 from entrostat.objective import ClipRule, LinearThreshold
 
 OLD = torch.log(torch.linspace(0.001, 1, 41, dtype=torch.float64))
@@ -47,7 +47,9 @@ def test_a_clamped_threshold_cuts_where_the_clamp_of_the_current_probability_doe
     ("environment", "message"),
     [
         ({"FLEXEC_STRATEGY": "dod"}, "FLEXEC_STRATEGY is 'dod'; allowed: id, did, od, static"),
-        ({"FLEXEC_STRATEGY": "od"}, r"FLEXEC_STRATEGY is od.*trainer_mode=entrostat"),
+        ({"FLEXEC_OD_H_INIT": "0"}, r"FLEXEC_OD_H_INIT is 0\.0; allowed: a positive number of nats"),
+        ({"FLEXEC_OD_H_INIT": "inf"}, "FLEXEC_OD_H_INIT is inf"),
+        ({"FLEXEC_OD_H_MIN_RATIO": "1"}, r"FLEXEC_OD_H_MIN_RATIO is 1\.0; allowed: a number in \(0, 1\)"),
         ({"FLEXEC_PHASE_SPLIT": "1"}, r"FLEXEC_PHASE_SPLIT is 1\.0"),
         ({"FLEXEC_UPPER_SLOPE": "steep"}, "FLEXEC_UPPER_SLOPE is 'steep'; give a number"),
         ({"FLEXEC_UPPER_SLOP": "-0.3"}, "FLEXEC_UPPER_SLOP: flexec reads FLEXEC_STRATEGY"),
@@ -61,8 +63,29 @@ def test_a_setting_out_of_range_is_refused_by_its_name(environment, message):
 
 
 def test_what_iter_synth_exports_is_read_as_it_is():
-    exported = {**DEFAULTS, "FLEXEC_OD_H_INIT": "0.5", "FLEXEC_OD_H_MIN_RATIO": "0.2", "PATH": "/bin"}
-    assert Settings.of(exported) == Settings.of({})
+    assert Settings.of({**DEFAULTS, "PATH": "/bin"}) == Settings.of({})
+
+
+def test_od_is_the_published_hysteresis_over_verls_steps_with_the_clamps_and_verls_standard_thresholds():
+    share, published = [0.0], OscillatoryDecay(h_init=0.5, h_min_ratio=0.2)
+    ours = Oscillation(Settings.of({"FLEXEC_STRATEGY": "od"}), 0.2, 0.2, lambda: share[0])
+    narrow = {"FLEXEC_STRATEGY": "od", "FLEXEC_CLIP_BOUND_MAX": "0.25"}
+    clamped = Oscillation(Settings.of(narrow), 0.1, 0.3, lambda: share[0])
+    phases = []
+    for step, entropy in enumerate([0.4, 0.09, 0.3, 0.45, 0.51, 0.12, 0.1, 0.28, 0.3, 0.31], 1):
+        share[0] = step / 10
+        published.observe(Measured(step, share[0], entropy))
+        for one in (ours, clamped):
+            one.observe(Measured(step, 1.0, entropy))  # the controller's own progress is not read
+        torch.testing.assert_close(ours.clip().bounds(OLD), published.clip().bounds(OLD))
+        phases.append(ours.phase)
+        low, high = clamped.clip().bounds(OLD)
+        assert float(high.max()) == pytest.approx(1.25)  # H(p) and the standard .3, both cut at .25
+        assert (float(low.min()) == pytest.approx(0.9)) == (clamped.phase == "increase")
+    assert {"increase", "decrease"} == set(phases)
+    fresh = Oscillation(Settings.of(narrow), 0.1, 0.3, lambda: 0.0)
+    fresh.load_state_dict(clamped.state_dict())
+    assert fresh.clip() == clamped.clip()
 
 
 def test_verls_loss_follows_the_actors_scheduler(monkeypatch):
@@ -105,6 +128,10 @@ def test_verls_loss_follows_the_actors_scheduler(monkeypatch):
         assert "actor/pg_clipfrac" in metrics
         found.append(float(loss.detach()))
     assert len(set(found)) >= 3
+    monkeypatch.setenv("FLEXEC_STRATEGY", "od")
+    with pytest.raises(ValueError, match="od, which follows the entropy, and this is not the worker"):
+        loss_fn(old, logp, advantages, mask, config=config)
+    monkeypatch.delenv("FLEXEC_STRATEGY")
     config.optim.total_training_steps = -1
     with pytest.raises(ValueError, match="total_training_steps is -1"):
         loss_fn(old, logp, advantages, mask, config=config)

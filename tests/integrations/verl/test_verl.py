@@ -345,13 +345,17 @@ def test_a_fresh_process_finds_the_plugin_and_prints_it(tmp_path):
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: entrostat-plugin\nVersion: 0\n")
     lines = [f"{name} = {module}" for name, module in declared.items()]
     (installed / "entry_points.txt").write_text("\n".join(["[verl.plugins]", *lines]))
-    code = "import verl; from verl.trainer.ppo.core_algos import get_policy_loss_fn as f; f('entrostat_raise')"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{tmp_path}"}
+    code = (
+        "import verl; from verl.trainer.ppo.core_algos import get_policy_loss_fn as f; f('entrostat_raise'); "
+        "from verl.workers.engine_workers import ActorRolloutRefWorker as w; print(w.actor_worker_cls.__name__)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{tmp_path}", "FLEXEC_STRATEGY": "od"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "entrostat: tier A, registered with verl the policy losses entrostat_clip" in done.stderr
+    assert done.stdout.split()[-1] == "FlexecTrainingWorker"  # which flexec's od needs
 
 
 def composed(*overrides):

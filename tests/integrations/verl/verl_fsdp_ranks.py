@@ -19,6 +19,8 @@ from verl.workers.utils.losses import ppo_loss
 
 from entrostat.control import EntropyController, IncreaseThenDecrease
 from entrostat.engine.policy import embedded_folder
+from entrostat.integrations.verl.flexec import Settings
+from entrostat.integrations.verl.flexec_worker import FlexecTrainingWorker
 from entrostat.integrations.verl.worker import EntropyTrainingWorker
 
 folder = Path(sys.argv[1])
@@ -143,5 +145,32 @@ assert steered.loss_fn.controller.state_dict() == resumed.loss_fn.controller.sta
 assert resumed.loss_fn.controller.state_dict()["step"] == STEPS + 1
 assert again[0]["entrostat/entropy"] == continued[0]["entrostat/entropy"]
 print("resumes from its checkpoint", flush=True)
+
+os.environ.update(FLEXEC_STRATEGY="od", FLEXEC_OD_H_INIT="9", FLEXEC_OD_H_MIN_RATIO="0.1")
+
+
+def oscillating():
+    config = actor("flexec")
+    config.optim.total_training_steps = 2
+    made = worker(FlexecTrainingWorker, partial(ppo_loss, config=config))
+    made.engine.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(made.engine.optimizer, lambda _: 1.0)
+    return made
+
+
+decaying = oscillating()
+metrics = train(decaying, [0])[0]
+assert metrics["entrostat/entropy"] == found[0]["entrostat/entropy"]  # of the tokens of all ranks
+band = decaying.loss_fn.controller.rule()
+assert decaying.loss_fn.controller.phase == "decrease"
+decaying.save_checkpoint(str(folder / "decaying"), None, 1)
+os.environ["FLEXEC_OD_H_INIT"] = "90"
+boosted = oscillating()
+assert train(boosted, [0])[0]["entrostat/phase"] == -1
+assert train(boosted, [1])[0]["entrostat/phase"] == 1
+assert boosted.loss_fn.controller.rule() == Settings.of(os.environ).band(0.2, 0.2, 0.0, boosting=True)
+again = oscillating()
+again.load_checkpoint(str(folder / "decaying"))
+assert (again.loss_fn.controller.rule(), again.loss_fn.controller.state_dict()["step"]) == (band, 1)
+print("follows the entropy", flush=True)
 torch.distributed.barrier()
 os._exit(0)

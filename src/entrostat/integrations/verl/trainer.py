@@ -19,7 +19,7 @@ from typing import Any, Literal
 from entrostat.control import EntropyController
 from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
 from entrostat.integrations.verl.loss import thresholds
-from entrostat.integrations.verl.worker import LOSS_MODE, ControlledLoss, EntropyActorRolloutRefWorker
+from entrostat.integrations.verl.worker import LOSS_MODE, ControlledLoss, EntropyActorRolloutRefWorker, tier_of
 from entrostat.recipe import Recipe, RecipeError, build_controller, parse_recipe
 
 try:
@@ -36,7 +36,6 @@ except ImportError as error:
 
 MODE = "entrostat"
 RECOMPUTED = {"name": "verl", "update": {"old_logp": "recomputed"}}  # verl scores the completions anew, unless bypassed
-LOGITS_ENGINES = ("fsdp", "fsdp2")
 
 
 @register_trainer(MODE)
@@ -79,7 +78,7 @@ def check(config: Any) -> Literal["B", "C"]:
             f"actor_rollout_ref.actor.policy_loss.loss_mode is {actor.policy_loss.loss_mode!r}, which reads no "
             f"controller; set it to {LOSS_MODE}"
         )
-    tier: Literal["B", "C"] = "C" if actor.strategy in LOGITS_ENGINES and not actor.use_fused_kernels else "B"
+    tier = tier_of(actor)
     control = _control(config)
     if tier == "B" and control.reweighting is not None:
         raise ValueError(

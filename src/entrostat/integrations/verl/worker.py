@@ -40,9 +40,15 @@ except ImportError as error:
     ) from error
 
 LOSS_MODE = "entrostat_controlled"
+LOGITS_ENGINES = ("fsdp", "fsdp2")
 STATISTICS = ("entropy", "collision", "correction")
 ROWS_AT_A_TIME = 1024  # of logits, where a float32 copy of them is made
 REWARDS = ("token_level_scores", "rm_scores")
+
+
+def tier_of(actor: Any) -> Literal["B", "C"]:
+    """The tier of verl's actor configuration: "C" where its engine hands out logits."""
+    return "C" if actor.strategy in LOGITS_ENGINES and not actor.use_fused_kernels else "B"
 
 
 class _Plain(IntEnum):
