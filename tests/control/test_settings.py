@@ -37,6 +37,7 @@ from entrostat.control import (
 )
 from entrostat.control.following import CurveFollower
 from entrostat.control.part import bonus, strategy, weighting
+from entrostat.control.thermostat import Thermostat
 from entrostat.objective import ClipRule, LinearThreshold, policy_loss
 from entrostat.tokens import token_stats
 
@@ -54,7 +55,8 @@ DEFAULTS = {
         "memory": 30.0,
         "reach": 5,
     },
-    TargetWeights: {"strength": 0.5, "memory": 30.0, "reach": 5},
+    TargetWeights: {"strength": 0.9, "punished": 1.0, "by": "polarity", "reach": 5, "most_change": 0.25},
+    Thermostat: {"reach": 5, "most_change": 0.25},
     CurveFollower: {"memory": 30.0, "reach": 5},
     HighEntropyTokens: {"share": 0.2},
     ClipCov: {"share": 2e-4, "low": 1.0, "high": 5.0},
@@ -103,7 +105,13 @@ RANGES = [  # a method, what it needs besides, and per setting the values that a
     (
         TargetWeights,
         {"curve": CURVE},
-        {"strength": ([0.0, 0.999], [-1e-9, 1.0, NO]), "memory": ([1], [0.99, NO]), "reach": ([1], [0])},
+        {
+            "strength": ([0.0, 0.999], [-1e-9, 1.0, NO]),
+            "punished": ([0.0, 1.0], [-1e-9, 1.001, NO]),
+            "by": (["polarity", "logp"], ["entropy"]),
+            "reach": ([1], [0, NO]),
+            "most_change": ([1e-9, 2.0], [0.0, 2.001, NO]),
+        },
     ),
     (TargetEntropy, {"curve": CURVE}, {"memory": ([1], [0.99, NO]), "reach": ([1], [0])}),
     (Opefo, {}, {"bound": ([1e-9, 1.0], [0.0, 1.001, NO])}),

@@ -48,7 +48,7 @@ class AdaptiveBonus(Part):
                 f"AdaptiveBonus: target {target}, delta {delta}, start {start} in [{least}, {most}]; target and delta "
                 "must be positive and 0 <= least <= start <= most"
             )
-        self.curve, self.delta, self.least, self.most = curve, delta, least, most
+        self.curve, self.delta, self.least, self.most = curve.in_nats("AdaptiveBonus.target"), delta, least, most
         self._value, self._in_force = start, False
 
     @override

@@ -30,6 +30,7 @@ class Entrocraft(Part):
     _kept: str = field(default="both", init=False)
 
     def __post_init__(self) -> None:
+        self.lower.in_nats("Entrocraft.lower"), self.upper.in_nats("Entrocraft.upper")
         if not all(self.lower.at(share) < self.upper.at(share) for share in (0.0, 1.0)):
             raise ValueError(f"Entrocraft: {self}; the lower edge must lie below the upper one")
 

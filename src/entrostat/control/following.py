@@ -43,6 +43,7 @@ class CurveFollower(Resumable):
     _progress: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.curve.in_nats("curve")
         if not (self.memory >= 1 and self.reach >= 1):
             raise ValueError(f"memory {self.memory} and reach {self.reach} must be at least 1 step")
 

@@ -68,7 +68,7 @@ class PolarityAware(Part):
         self._first = entropy if self._first is None else self._first
         self._past = [*self._past, entropy][-(self.lag + 1) :]
         if self.signal == "level":
-            reference = self._first if self.reference is None else self.reference.at(step.progress)
+            reference = self._first if self.reference is None else self.reference.at(step.progress, self._first)
         else:
             reference = self._past[0] if len(self._past) > self.lag else entropy
         relative = (reference - entropy) / (self.scale * reference) if reference > 0 else 0.0

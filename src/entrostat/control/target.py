@@ -1,13 +1,13 @@
-"""Feedback control of the entropy along a curve, by clip thresholds or by polarity weights.
+"""Feedback control of the entropy along a curve, by weights of the tokens or by clip thresholds.
 
-Both methods are our own and unpublished; `CurveFollower` has the control law.
+Both methods are our own and unpublished; `Thermostat` and `CurveFollower` have their control laws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from entrostat.control.following import CurveFollower
 from entrostat.control.part import Measured, Part, Phase, State, TokenBatch, strategy, weighting
 from entrostat.control.reweighting import by_polarity
 from entrostat.control.strategies import STANDARD, Strategy
+from entrostat.control.thermostat import Thermostat
 from entrostat.entropy import polarity
 from entrostat.objective import ClipRule, LinearThreshold
 
@@ -34,7 +35,7 @@ class TargetEntropy(Strategy):
     E1-E4, raising stops the reward of likely tokens (E1: upper .1 - .1 p, 0 at p = 1) and the punishment of rare ones
     (E4: lower .01 + .3 p) as soon as their ratios move; lowering continues both (upper .5 p, lower .5) and stops the
     reward of rare ones (E2). It is limited to what clipping can do: the first optimizer step on a batch is never
-    clipped. Use more passes, or weights (`TargetWeights`). Ours, n = 5: closer to a constant than GRPO, not certainly
+    clipped. Weights do more (`TargetWeights`). Ours, n = 5: closer to a constant than GRPO, not certainly
     closer to a falling line, no closer to a rise and fall (studies/entropy-strategies).
     Raises ValueError for memory or reach below 1 and for an entropy that is not finite.
     """
@@ -86,39 +87,57 @@ class TargetEntropy(Strategy):
 @weighting("target-weights")
 @dataclass
 class TargetWeights(Part):
-    """Weights tokens by their polarity to steer the entropy towards `curve`; memory and reach as in `CurveFollower`.
+    """Weights tokens by their polarity P = A T to steer the entropy along `curve`; see `Thermostat` for the action u.
 
-    Weights: 1 + strength u on expanding tokens (P > 0), 1 - strength u on contracting ones (P < 0), u the action.
-    Raises ValueError for a strength outside [0, 1), memory or reach below 1, and an entropy that is not finite.
+        v = strength u (A > 0),  v = punished strength u (A < 0);    weight 1 + v (P > 0),  1 - v (P < 0)
+    punished: the share of the push on punished tokens, from 0 (rewarded tokens only) to 1 (both branches alike).
+    by: "logp" is for trainers that hand over ln p alone: weight 1 - sign(A) v max(ln p, -1), after the weights of
+    REPO-R (arXiv 2603.11682), limited so that they stay in [1 - strength, 1 + strength].
+    reach, most_change: as in `Thermostat`. Raises ValueError for a strength outside [0, 1), a share outside [0, 1],
+    another `by`, and what `Thermostat` refuses.
     """
 
     needs_entropy = True
 
     curve: Curve
-    strength: float = 0.5
-    memory: float = 30.0
+    strength: float = 0.9
+    punished: float = 1.0
+    by: Literal["polarity", "logp"] = "polarity"
     reach: int = 5
-    _follower: CurveFollower = field(init=False, repr=False)
+    most_change: float = 0.25
+    _thermostat: Thermostat = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength < 1:
             raise ValueError(f"TargetWeights.strength is {self.strength}; give a number in [0, 1)")
-        self._follower = CurveFollower(self.curve, self.memory, self.reach)
+        if not 0 <= self.punished <= 1:
+            raise ValueError(f"TargetWeights.punished is {self.punished}; give a share in [0, 1]")
+        if self.by not in ("polarity", "logp"):
+            raise ValueError(f"TargetWeights.by is {self.by!r}; give 'polarity' or 'logp'")
+        self._thermostat = Thermostat(self.curve, self.reach, self.most_change)
+
+    @property
+    def push(self) -> float:
+        """The action u: 1 expands the most, -1 contracts the most."""
+        return self._thermostat.action
 
     @override
     def observe(self, step: Measured) -> None:
-        self._follower.observe(step.entropy, step.progress)
+        self._thermostat.observe(step.entropy, step.progress)
 
     @override
     @torch.no_grad()
     def weights(self, batch: TokenBatch) -> Tensor:
-        push = self.strength * self._follower.action
-        return by_polarity(polarity(batch.stats, batch.advantages), 1 + push, 1 - push)
+        stats, advantages = batch.stats, batch.advantages
+        push = self.strength * self.push * torch.where(advantages < 0, self.punished, 1.0)
+        if self.by == "logp":
+            return 1 - push * advantages.sign() * stats.logp.clamp(-1, 0)
+        return by_polarity(polarity(stats, advantages), 1 + push, 1 - push)
 
     @override
     def state_dict(self) -> State:
-        return self._follower.state_dict()
+        return self._thermostat.state_dict()
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._follower.load_state_dict(state)
+        self._thermostat.load_state_dict(state)

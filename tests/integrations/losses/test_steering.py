@@ -236,6 +236,23 @@ def test_a_weighting_is_refused_by_name_where_the_host_does_not_hand_over_what_i
             parse(choice, "file", tier)
 
 
+def test_target_weights_by_logp_need_only_log_probabilities_and_the_mean_entropy():
+    chosen = {"name": "target-weights", "by": "logp", "curve": {"points": [[0, 1.0]]}}
+    control = parse({"reweighting": chosen, "total_steps": 3}, "file", "A", measured=True)
+    for step in range(3):
+        control.begin_step(step)
+        control.add(0.5, 1.0)
+    tokens = Tokens()
+    factors = control.weights(HandedOver(logp=tokens.stats.logp), tokens.advantages, tokens.mask, tokens.old)
+    rewarded = tokens.mask & (tokens.advantages > 0)
+    assert (factors[rewarded] >= 1).all()
+    assert (factors[rewarded] > 1).any()
+    with pytest.raises(ValueError, match="file: TargetWeights: needs the entropy of the tokens"):
+        parse({"reweighting": {**chosen, "by": "polarity"}, "total_steps": 3}, "file", "A", measured=True)
+    with pytest.raises(ValueError, match="TargetWeights follows the entropy, which this host does not hand over"):
+        parse({"reweighting": chosen, "total_steps": 3}, "file", "A")
+
+
 def test_what_a_host_cannot_do_is_refused_by_name():
     choice = {"bonus": {"name": "constant", "value": 0.1}, "total_steps": 3}
     with pytest.raises(ValueError, match="file: ConstantBonus is an entropy bonus, and this host's loss has none"):
