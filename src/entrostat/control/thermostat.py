@@ -52,9 +52,9 @@ class Thermostat(Resumable):
     (pure delays of 0 to 10 steps, first-order lags of 3 and 9) and each noise:
         x_{k+1} = x_k + drift + gain sum_j w_j u_{k-1-j},    ln H_k = x_k + noise
     A Kalman filter per model estimates level x, drift and gain, all of which may wander, and bounds the gain to
-    [.002, 1]. A model weighs exp(its log-likelihood, forgotten by .2 % per step). Each model chooses the constant action
-    that puts its level on the curve h = 1 + reach + (its mean delay) steps ahead, less boldly the less its gain is
-    known:
+    [.002, 1]. A model weighs exp(its log-likelihood), of which .2 % is forgotten per step. Each model chooses the
+    constant action that puts its level on the curve h = 1 + reach + (its mean delay) steps ahead, less boldly the less
+    its gain is known:
         u = (ln curve(k + h) - x(k + h | no further action)) / (sum of its response over h)
             x gain / (gain^2 + .05 var gain)
     clipped to [-1, 1]. The weighted mean over the models is the action; it moves by at most `most_change` per step.

@@ -247,7 +247,7 @@ def test_target_weights_by_logp_need_only_log_probabilities_and_the_mean_entropy
     rewarded = tokens.mask & (tokens.advantages > 0)
     assert (factors[rewarded] >= 1).all()
     assert (factors[rewarded] > 1).any()
-    with pytest.raises(ValueError, match="file: TargetWeights: needs the entropy of the tokens"):
+    with pytest.raises(ValueError, match="file: TargetWeights: needs the correction of the tokens"):
         parse({"reweighting": {**chosen, "by": "polarity"}, "total_steps": 3}, "file", "A", measured=True)
     with pytest.raises(ValueError, match="TargetWeights follows the entropy, which this host does not hand over"):
         parse({"reweighting": chosen, "total_steps": 3}, "file", "A")
