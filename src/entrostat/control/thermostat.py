@@ -143,7 +143,8 @@ class Thermostat(Resumable):
 
     def _weights(self) -> Array:
         likelihood: Array = np.exp(self._evidence - self._evidence.max())
-        return likelihood / likelihood.sum()
+        shares: Array = likelihood / likelihood.sum()
+        return shares
 
     def _wanted(self, progress: float) -> float:
         """The action that the models choose, in [-1, 1]."""
