@@ -2,10 +2,12 @@
 
 import inspect
 import math
+import re
 
 import pytest
 import torch
 from parts import measured, weights_of
+from values import dataclasses_of
 
 from entrostat.control import (
     AdaptiveBonus,
@@ -36,7 +38,8 @@ from entrostat.control import (
     token_sums,
 )
 from entrostat.control.following import CurveFollower
-from entrostat.control.part import bonus, strategy, weighting
+from entrostat.control.part import Part, Resumable, bonus, strategy, weighting
+from entrostat.control.strategies import Stage
 from entrostat.control.thermostat import Thermostat
 from entrostat.objective import ClipRule, LinearThreshold, policy_loss
 from entrostat.tokens import token_stats
@@ -242,3 +245,60 @@ def test_weights_have_no_gradient_even_where_the_statistics_have_one():
         assert not weights_of(part, stats, advantages, mask).requires_grad, name
     loss = policy_loss(stats.logp, stats.logp.detach(), advantages, mask)
     assert not token_sums(stats, advantages, loss, mask).totals.requires_grad
+
+
+NEEDED = {"skip-region": {"region": "E1"}, "target-weights": {"curve": CURVE}, "gepo": {"group_size": 1}} | {
+    "target-entropy": {"curve": CURVE},
+    "piecewise": {"stages": (Stage(1.0),)},
+    "entropic": {"target": 0.5},
+    "stare": {"share": 1.0},
+    "constant": {"value": 0.1},
+    "adaptive": {"target": 0.5},
+}
+PARTS = [(table, name) for table in (strategy, weighting, bonus) for name in table]
+
+
+def made(table, name):
+    return table.find(name)(**NEEDED.get(name, {}))
+
+
+@pytest.mark.parametrize(("table", "name"), PARTS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_part_that_does_not_need_the_entropy_decides_the_same_whatever_it_is(table, name):
+    stats = token_stats(torch.randn(2, 6, 9, generator=torch.Generator().manual_seed(0)), torch.ones(2, 6).long())
+    advantages, mask = torch.linspace(-1, 1, 12).view(2, 6), torch.ones(2, 6, dtype=torch.bool)
+    decisions = []
+    for entropies in ((1.0, 0.9, 0.05), (1.0, 1.2, 3.0)):
+        part = made(table, name)
+        for entropy in entropies:
+            part.observe(measured(entropy))
+        weights = weights_of(part, stats, advantages, mask) if part.weighs else None
+        decisions.append((part.clip(), weights if weights is None else weights.tolist(), part.bonus()))
+    assert (decisions[0] != decisions[1]) == part.needs_entropy
+
+
+@pytest.mark.parametrize(("table", "name"), PARTS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_part_shows_its_settings_and_owns_the_band_that_it_returns(table, name):
+    part = made(table, name)
+    assert not re.search(r"\b_\w+=", repr(part))
+    assert part.owns_band == (part.clip() is not None) == bool(part.bands())
+
+
+def test_the_band_of_a_part_of_ones_own_is_among_its_bands():
+    class Own(Part):
+        def clip(self):
+            return ClipRule.constant(upper=0.4)
+
+    assert Own().bands() == (ClipRule.constant(upper=0.4),)
+    assert Part().bands() == ()
+
+
+@pytest.mark.parametrize("kind", dataclasses_of("entrostat.control"), ids=lambda kind: kind.__name__)
+def test_what_is_no_part_and_has_no_state_cannot_be_changed(kind):
+    assert kind.__dataclass_params__.frozen != issubclass(kind, Resumable)
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_the_edges_of_entrocraft_must_not_cross_at_either_end(end):
+    above = Curve(((0.0, 0.9 if end == 0 else 0.1), (1.0, 0.9 if end else 0.1)))
+    with pytest.raises(ValueError, match="lower edge must lie below"):
+        Entrocraft(lower=above, upper=Curve.constant(0.5))

@@ -154,3 +154,11 @@ def test_eighty_twenty_keeps_the_two_most_uncertain_of_ten_tokens() -> None:
     mask = torch.ones(1, 10, dtype=torch.bool)
     kept = weights_of(HighEntropyTokens(), stats, torch.ones(1, 10), mask)
     assert kept.tolist() == [[0] * 8 + [1, 1]]
+
+
+def test_a_gepo_group_counts_by_its_mean_however_many_tokens_it_has() -> None:
+    """Means .9, .5 and .1 over one, four and two tokens."""
+    stats = of_entropy([[0.9, 7, 7, 7], [0.5] * 4, [0.1, 0.1, 7, 7]])
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+    weights = weights_of(Gepo(group_size=1), stats, torch.tensor([[1.0, -1, 1, -1]], dtype=F64).expand(3, 4), mask)
+    assert weights.tolist() == [[1, 0.5, 1, 0.5], [1, 1, 1, 1], [0.5, 1, 0.5, 1]]

@@ -20,7 +20,17 @@ from entrostat.objective import (
 )
 from entrostat.objective.bands import FreeRegion
 from entrostat.objective.clipping import clip_rule
-from entrostat.objective.corrections import Decoupled, Estr, IcePop, Mis, Opsm, SeqMaskTis, Tis, correction
+from entrostat.objective.corrections import (
+    Decoupled,
+    Estr,
+    IcePop,
+    Mis,
+    Opsm,
+    SampledTokens,
+    SeqMaskTis,
+    Tis,
+    correction,
+)
 from entrostat.objective.losses import aggregate, token_weights
 from entrostat.objective.regularisers import adapted_coefficient, kl_cov_penalty, kl_cov_tokens, kl_to_reference
 from entrostat.objective.surrogates import (
@@ -268,6 +278,37 @@ NAMES = [
         },
     ),
 ]
+
+
+PUBLISHED = {  # by name, with what is left out
+    "constant": ClipRule.constant(),
+    "dual-clip": DualClip(ClipRule.constant(), 3.0),
+    "clip-higher": ClipRule.constant(upper=0.28),
+    "clip-lower": ClipRule.constant(lower=0.1),
+    "dppo": DppoClip(0.2),
+    "dcpo": DcpoClip(0.16, 0.2, 10.0),
+    "abc": AbcClip(0.2, 0.2, 0.2, 0.2),
+}
+
+
+def test_a_band_is_made_by_its_published_name_with_the_published_numbers():
+    assert {name: clip_rule.find(name)() for name in PUBLISHED} == PUBLISHED
+    assert clip_rule.find("free-region")("E2") == FreeRegion("E2", ClipRule.constant())
+    for name in ("constant", "dual-clip", "free-region"):
+        own = clip_rule.find(name)(**{"region": "E1"} if name == "free-region" else {}, upper=0.3, lower=0.1)
+        assert getattr(own, "band", own) == ClipRule.constant(upper=0.3, lower=0.1)
+
+
+@pytest.mark.parametrize("name", correction)
+def test_a_correction_reads_the_entropy_only_where_it_says_so(name):
+    logp, mask = torch.full((2, 3), -1.0), torch.ones(2, 3, dtype=torch.bool)
+    tokens = SampledTokens(logp, logp - 0.1, logp - 0.2, torch.ones(2, 3), mask)
+    rule = correction.find(name)()
+    if rule.needs_entropy:
+        with pytest.raises(ValueError, match="entropy"):
+            rule(tokens)
+    else:
+        assert rule(tokens).shape == (2, 3)
 
 
 @pytest.mark.parametrize(("table", "methods"), NAMES)

@@ -27,7 +27,7 @@ class Entrocraft(Part):
 
     lower: Curve = field(default_factory=lambda: Curve.between(0.6, 0.4))
     upper: Curve = field(default_factory=lambda: Curve.between(0.7, 0.5))
-    _kept: str = field(default="both", init=False)
+    _kept: str = field(default="both", init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.lower.in_nats("Entrocraft.lower"), self.upper.in_nats("Entrocraft.upper")

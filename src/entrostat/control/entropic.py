@@ -29,7 +29,7 @@ class EntroPic(Part):
     kp: float = 1.0
     ki: float = 0.01
     bound: float = 0.9
-    _balance: float = field(default=0.0, init=False)
+    _balance: float = field(default=0.0, init=False, repr=False)
     _sum: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:

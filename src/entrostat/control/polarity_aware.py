@@ -45,7 +45,7 @@ class PolarityAware(Part):
     lag: int = 5
     graded: bool = False
     rewarded_only: bool = False
-    _phase: float = field(default=0.0, init=False)
+    _phase: float = field(default=0.0, init=False, repr=False)
     _past: list[float] = field(default_factory=list, init=False, repr=False)
     _first: float | None = field(default=None, init=False, repr=False)
 

@@ -32,7 +32,7 @@ class Stare(Part):
     adaptive: bool = False
     step: float = 0.01
     most: float = 1.5
-    _weight: float = field(default=1.0, init=False)
+    _weight: float = field(default=1.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and self.weight >= 1 and self.most >= 1):
@@ -53,8 +53,6 @@ class Stare(Part):
         rewarded = (advantages > 0).expand_as(stats.logp) & mask
         ones = torch.ones_like(stats.logp)
         count = int(self.share * int(rewarded.sum()))
-        if count == 0:
-            return ones
         surprising = (-stats.logp).masked_fill(~rewarded, float("-inf")).flatten().topk(count).indices
         return ones.flatten().index_fill(0, surprising, self._weight).view_as(ones)
 
