@@ -4,10 +4,11 @@ python benchmarks/mutation/mutate.py run --seed 1 --out benchmarks/mutation/seed
 python benchmarks/mutation/mutate.py read benchmarks/mutation/*.csv
 
 The changes are cosmic-ray's operators. A sample draws places first and then one change per place, because an arithmetic
-operator alone has eleven changes and most of them are type errors. Annotations are left out. Each mutant runs in a
-process forked from one that has torch and pytest loaded, and in those that its tests start; the source itself is never
-changed. The tests that reach the changed line run fastest first and end at the first failure. A mutant outside
-functions runs against all tests of its package.
+operator alone has eleven changes and most of them are type errors. Annotations and `@override` are left out: nothing
+reads them at run time. Each mutant runs in a process forked from one that has torch and pytest loaded, and in those
+that its tests start; the source itself is never changed. The tests that reach the changed line run a file at a time,
+the quickest file first, and end at the first failure. A mutant outside functions runs against all tests that reach its
+file, where there are any, else against all of its package.
 
 Which tests reach which line is measured once per test file and kept in build/mutation until that file or the source
 changes. `run` continues a table that it did not finish.
@@ -91,7 +92,7 @@ def sites(path: Path) -> Iterator[list[tuple[str, int, int, bool]]]:
             def visit(self, node):
                 nonlocal counted
                 for (line, column), end in operator.mutation_positions(node):  # noqa: B023
-                    if not in_annotation(node):
+                    if not in_annotation(node) and node.get_code(include_prefix=False).strip() != "@override":
                         inside = in_function(node)
                         places.setdefault((line, column, end), []).append((name, counted, line, inside))  # noqa: B023
                     counted += 1
@@ -170,17 +171,18 @@ def draw(package: str, size: int, seed: int) -> list[tuple[Mutant, bool]]:
 def described(path: Path, operator: str, occurrence: int, line: int) -> Mutant:
     old, new = path.read_text().splitlines(), mutated(path, operator, occurrence).splitlines()
     changed = next((n for n, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), line - 1)
+    before, after = old[changed].strip(), new[changed].strip()
+    if operator == "core/RemoveDecorator":
+        before, after = old[line - 1].strip(), ""
     name, where = str(path.relative_to(SOURCE)), enclosing(path, line)
-    return Mutant(
-        name, operator.removeprefix("core/"), occurrence, line, where, old[changed].strip(), new[changed].strip()
-    )
+    return Mutant(name, operator.removeprefix("core/"), occurrence, line, where, before, after)
 
 
 class Chosen:
     """pytest's plugin: keep the chosen tests, fastest first; note how each ended and how long it took."""
 
     def __init__(self, seconds: dict[str, float] | None = None) -> None:
-        self.seconds, self.taken, self.failed, self.bad = seconds, {}, None, []
+        self.seconds, self.taken, self.failed, self.bad = seconds, {}, "", []
 
     def pytest_collection_modifyitems(self, items: list) -> None:
         if self.seconds is not None:
@@ -278,12 +280,19 @@ def attempt(mutant: Mutant, tests: dict[str, float], scratch: str, answer) -> No
 
 
 def tried(tests: dict[str, float]) -> tuple[str, str]:
-    plugin = Chosen(tests)
-    try:
-        status = pytest_run(["-x", *sorted({test.split("::")[0] for test in tests})], plugin)
-    except BaseException:
-        return "caught", traceback.format_exc().splitlines()[-1]
-    return ("survived", "") if status == 0 else ("caught", plugin.failed or f"pytest ends with {status}")
+    files: dict[str, float] = {}
+    for test, seconds in tests.items():
+        file = test.partition("::")[0]
+        files[file] = files.get(file, 0.5) + seconds  # half a second to collect it
+    for file in sorted(files, key=files.__getitem__):
+        plugin = Chosen(tests)
+        try:
+            status = pytest_run(["-x", file], plugin)
+        except BaseException:
+            return "caught", traceback.format_exc().splitlines()[-1]
+        if status not in (0, 5):  # 5: none of the tests is left, as where the mutant gives them other names
+            return "caught", plugin.failed or f"pytest ends with {status}"
+    return "survived", ""
 
 
 def in_child(function, *arguments, limit: float):
@@ -319,7 +328,12 @@ def outcomes(package: str, mutants: list[tuple[Mutant, bool]]) -> Iterator[dict]
             path, start = SOURCE / mutant.file, time.monotonic()
             lines = (known["lines"].get(f"{mutant.file}:{line}", []) for line in statement(path, mutant.line))
             here = {test for names in lines for test in names}
-            tests = {test: seconds for test, seconds in known["seconds"].items() if test in here or not inside}
+            if not inside:
+                here = {
+                    test for at, names in known["lines"].items() if at.startswith(f"{mutant.file}:") for test in names
+                }
+                here = here or set(known["seconds"])
+            tests = {test: seconds for test, seconds in known["seconds"].items() if test in here}
             outcome, by = ("survived", "no test reaches it")
             if tests:
                 limit = 120 + 20 * sum(tests.values())
