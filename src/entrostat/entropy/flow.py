@@ -52,16 +52,21 @@ def entropy_flow(
     return flow_of_loss(loss, stats)
 
 
-def flow_of_loss(loss: Tensor, stats: TokenStats) -> Tensor:
+def flow_of_loss(loss: Tensor, stats: TokenStats, push: Tensor | None = None) -> Tensor:
     """Return -(dL / d ln pi) T of every token: the flow of all terms of a scalar loss that are functions of ln pi.
 
-    An entropy bonus and an exact KL depend on the whole distribution and are not included. Raises ValueError if the
-    loss does not depend on stats.logp.
+    push (...): sum_x S_x^2 of every token, by `bonus_flow`; with it -(dL / dH) push is added, the flow of an entropy
+    bonus. An exact KL depends on the whole distribution and is not included. Raises ValueError if the loss does not
+    depend on stats.logp.
     """
     (slope,) = torch.autograd.grad(loss, stats.logp, retain_graph=True, allow_unused=True)
     if slope is None:
         raise ValueError("loss does not depend on stats.logp; take both from the same forward pass")
-    return (-slope * sensitivity(stats)).where(slope != 0, 0)
+    flow = (-slope * sensitivity(stats)).where(slope != 0, 0)
+    if push is None or not stats.entropy.requires_grad:
+        return flow
+    (slope,) = torch.autograd.grad(loss, stats.entropy, retain_graph=True, allow_unused=True)
+    return flow if slope is None else flow + (-slope * push).where(slope != 0, 0)
 
 
 @torch.no_grad()

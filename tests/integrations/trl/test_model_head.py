@@ -5,6 +5,7 @@ import torch
 import transformers
 from torch import nn
 
+from entrostat.entropy import bonus_flow
 from entrostat.integrations.trl.model_head import attach_statistics
 from entrostat.tokens import TokenStats, token_stats
 
@@ -50,11 +51,14 @@ def ids():
 @pytest.mark.parametrize("kind", SERVED)
 def test_the_head_of_a_served_model_gives_the_statistics_of_its_logits(kind):
     model = build(kind, SERVED[kind])
-    expected = token_stats(model(input_ids=ids()).logits[:, 3:-1], ids()[:, 4:])
+    logits = model(input_ids=ids()).logits[:, 3:-1]
+    expected = token_stats(logits, ids()[:, 4:])
     attach_statistics(model, 1.0)
     found = TokenStats(*model(input_ids=ids(), scored_ids=ids()[:, 4:]))
     for name in ("logp", "entropy", "collision", "correction"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-6)
+    *_, push = model(input_ids=ids(), scored_ids=ids()[:, 4:], entropy_grad=True)
+    torch.testing.assert_close(push, bonus_flow(logits), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -29,6 +29,7 @@ from entrostat.control import (
     OscillatoryDecay,
     Part,
 )
+from entrostat.entropy import bonus_flow
 from entrostat.integrations.trl.checks import inert, refuse_what_bypasses
 from entrostat.integrations.trl.trainer import _RETURNS_AUX_LOSS, STATE_FILE, EntropyGRPOTrainer
 from entrostat.objective import (
@@ -188,15 +189,7 @@ def test_the_thresholds_act_in_trls_loss_as_in_our_objective(tmp_path, name):
     logp = (-3 * torch.rand(4, 6)).requires_grad_()
     moved = torch.tensor([[0.02], [-0.02], [0.001], [0.02]]) if name == "gspo" else 0.3 * torch.randn(4, 6)
     old = logp.detach() - moved
-    inputs = {
-        "prompt_ids": torch.ones(4, 2, dtype=torch.long),
-        "prompt_mask": torch.ones(4, 2, dtype=torch.long),
-        "completion_ids": torch.ones(4, 6, dtype=torch.long),
-        "completion_mask": mask.long(),
-        "advantages": torch.tensor([1.0, -0.5, 2.0, -1.5]),
-        "old_per_token_logps": old,
-        "num_items_in_batch": mask.sum(),
-    }
+    inputs = sampled(mask, old)
     entropy = torch.rand(4, 6)
     stats = TokenStats(logp, entropy, torch.rand(4, 6), -torch.rand(4, 6))
 
@@ -258,6 +251,50 @@ def test_a_bonus_is_the_mean_entropy_times_its_coefficient(tmp_path):
     expected = losses[0.0]["loss"] - 10 * losses[0.0]["entrostat/entropy"]
     assert losses[10.0]["loss"] == pytest.approx(expected, abs=1e-4)
     assert losses[10.0]["grad_norm"] != pytest.approx(losses[0.0]["grad_norm"], rel=1e-3)
+
+
+def sampled(mask, old_logp):
+    """The inputs of TRL's loss for completions whose tokens are all 1."""
+    ids = {"prompt_ids": torch.ones(4, 2, dtype=torch.long), "prompt_mask": torch.ones(4, 2, dtype=torch.long)}
+    return {
+        **ids,
+        "completion_ids": torch.ones(4, 6, dtype=torch.long),
+        "completion_mask": mask.long(),
+        "advantages": torch.tensor([1.0, -0.5, 2.0, -1.5]),
+        "old_per_token_logps": old_logp,
+        "num_items_in_batch": mask.sum(),
+    }
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+@pytest.mark.parametrize("whose", ["ours", "TRL's", "both absent"])
+def test_the_flow_of_trls_loss_is_the_change_of_the_entropy_with_a_bonus_too(tmp_path, loss_type, whose):
+    """Finite differences: a small step on each token's own logits against the flow that is recorded."""
+    if whose == "TRL's" and "entropy_coef" not in GRPOConfig.__dataclass_fields__:
+        pytest.skip("this TRL has no entropy bonus")
+    settings = {"entropy_coef": 0.4} if whose == "TRL's" else {}
+    controller = EntropyController(TRIVIAL, 2, bonus=ConstantBonus(0.4) if whose == "ours" else None)
+    run = controlled(tmp_path, controller, max_steps=2, loss_type=loss_type, temperature=0.7, **settings)
+    torch.manual_seed(0)
+    mask = torch.rand(4, 6) < 0.8
+    mask[:, 0] = True
+    logits = (2 * torch.randn(4, 6, 9)).requires_grad_()  # tempered
+    tokens = torch.ones(4, 6, dtype=torch.long)
+    stats = token_stats(logits, tokens, entropy_grad=True)
+    run._score = lambda *_: (stats, bonus_flow(logits), None)
+    recorded = []
+    counting = run._counted
+    run._counted = lambda current, steered, flow: recorded.append(flow) or counting(current, steered, flow)
+    run.current_gradient_accumulation_steps = run.args.steps_per_generation = 1
+    run.accelerator.gradient_state._set_sync_gradients(False)
+    run.model.train()
+    loss = run._compute_loss(run.model, sampled(mask, stats.logp.detach() - 0.3 * torch.randn(4, 6)))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    size = 1e-3
+    moved = [token_stats(logits.detach() - step * gradient, tokens).entropy for step in (size, -size)]
+    torch.testing.assert_close(recorded[0], (moved[0] - moved[1]) / (2 * size), rtol=2e-2, atol=2e-4)
+    assert float(recorded[0][~mask].abs().max()) == 0
+    assert (float(recorded[0].sum()) > 0.05) == (whose != "both absent")
 
 
 @pytest.mark.parametrize("rows", [2, 4])

@@ -1,4 +1,4 @@
-"""The four token statistics, computed at the output layer of a Hugging Face causal model.
+"""The token statistics, computed at the output layer of a Hugging Face causal model.
 
 A wrapper (DDP, FSDP, PEFT, accelerate's autocast) must see the forward pass of the model that it wraps, so the head is
 put inside: the model's own `forward` gets one more keyword argument, and without it is unchanged.
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from entrostat.entropy import bonus_flow
 from entrostat.tokens import fused_token_stats
 
 COMPARED = 8
+ROWS_AT_A_TIME = 1024  # of logits, where they are needed for the flow of an entropy bonus
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}  # of the largest logit; other types 2 %
 REMEDY = "set statistics='logits'"
 
@@ -24,8 +26,9 @@ REMEDY = "set statistics='logits'"
 def attach_statistics(model: Any, temperature: float, *, in_float32: bool = False) -> None:
     """Let `model(..., scored_ids=ids)` return (ln p, H, sum p^2, C) of the last tokens, each (B, T), and no logits.
 
-    ids (B, T): the last T of the input's tokens. `entropy_grad=True` lets gradients through H. temperature: logits are
-    divided by it. in_float32: compute the output layer in float32 even under autocast.
+    ids (B, T): the last T of the input's tokens. `entropy_grad=True` lets gradients through H and adds a fifth
+    statistic, sum_x S_x^2 (see `entrostat.entropy.bonus_flow`), (B, T). temperature: logits are divided by it.
+    in_float32: compute the output layer in float32 even under autocast.
     Raises ValueError for an output layer that is not a plain linear one, and where that layer over the last hidden
     state, soft-capped as the configuration says, does not give the model's own logits on a few tokens. They are
     compared now, or at the first scored pass where the weights are not there yet (on the meta device).
@@ -57,7 +60,8 @@ def attach_statistics(model: Any, temperature: float, *, in_float32: bool = Fals
             stats = fused_token_stats(
                 hidden, weight, scored_ids.to(hidden.device), bias, temperature, entropy_grad, softcap=_softcap(self)
             )
-        return stats.logp, stats.entropy, stats.collision, stats.correction
+        found = stats.logp, stats.entropy, stats.collision, stats.correction
+        return (*found, _push(hidden, weight, bias, temperature, _softcap(self))) if entropy_grad else found
 
     model.forward = types.MethodType(forward, model)
 
@@ -112,6 +116,18 @@ def refuse_other_logits(model: Any, forward: Any) -> None:
             f"statistics is 'head', but the logits of {name} are not its output layer over the last hidden state: they "
             f"differ by {gap:.3g} where the largest is {size:.3g}; {REMEDY}"
         )
+
+
+@torch.no_grad()
+def _push(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, softcap: float | None) -> Tensor:
+    """sum_x S_x^2 of every position of hidden (B, T, D), with the logits of some rows at a time in memory."""
+    rows = hidden.flatten(0, -2)
+    parts = []
+    for some in torch.split(rows, ROWS_AT_A_TIME):
+        logits = torch.nn.functional.linear(some, weight, bias).float()
+        logits = logits if softcap is None else softcap * (logits / softcap).tanh()
+        parts.append(bonus_flow(logits[None], temperature)[0])
+    return torch.cat(parts).view(hidden.shape[:-1])
 
 
 def _softcap(model: Any) -> float | None:

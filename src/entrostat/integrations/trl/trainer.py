@@ -23,7 +23,7 @@ from torch import Tensor
 
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.change import warn_of_rounding
-from entrostat.entropy import Convention, flow_of_loss
+from entrostat.entropy import Convention, bonus_flow, flow_of_loss
 from entrostat.integrations.records import scalars
 from entrostat.integrations.trl.checks import inert, refuse_band, refuse_what_bypasses
 from entrostat.integrations.trl.model_head import attach_statistics
@@ -52,10 +52,11 @@ _TRLS_OWN = ("num_images", "num_tiles")  # how TRL cuts images into chunks; no i
 
 @dataclass(frozen=True, slots=True)
 class _Steered:
-    """The statistics of a micro-batch and its weighted advantages, (B, T)."""
+    """The statistics of a micro-batch and its weighted advantages, (B, T); push: see `flow_of_loss`."""
 
     stats: TokenStats
     advantages: Tensor
+    push: Tensor | None
 
 
 @dataclass
@@ -166,11 +167,11 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._losses_seen += 1
         if self.beta:
             self._kl_reference.append(self._metrics["train"]["kl"][-1])
-        flow = flow_of_loss(loss, steered.stats)
         if coefficient := self.controller.entropy_coef() if self.controller else 0.0:
             mask = current.mask
             mean = entropy_bonus(steered.stats.entropy, mask, coefficient).sum() / mask.sum().clamp_min(1)
             loss = loss + mean / self.current_gradient_accumulation_steps
+        flow = flow_of_loss(loss, steered.stats, steered.push)
         self._sums = self._sums + self._counted(current, steered, flow)
         if self.accelerator.sync_gradients:
             self._finish_step()
@@ -210,31 +211,36 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             for ids, mask in zip(torch.split(input_ids, rows), torch.split(attention_mask, rows), strict=True)
         ]
         if self._current is not None:
-            self._steer(self._current, scored[0][0])
-        logp = torch.cat([stats.logp for stats, _ in scored])
-        entropy = torch.cat([stats.entropy for stats, _ in scored]) if compute_entropy else None
+            stats, push, _ = scored[0]
+            self._steer(self._current, stats, push)
+        logp = torch.cat([stats.logp for stats, *_ in scored])
+        entropy = torch.cat([stats.entropy for stats, *_ in scored]) if compute_entropy else None
         if not _RETURNS_AUX_LOSS:
             return logp, entropy
-        aux_losses = [aux_loss for _, aux_loss in scored if aux_loss is not None]
+        aux_losses = [aux_loss for *_, aux_loss in scored if aux_loss is not None]
         return logp, entropy, torch.stack(aux_losses).mean() if aux_losses else None
 
     def _score(
         self, model: Any, ids: Tensor, attention_mask: Tensor, kept: int, router: bool, extra: dict[str, Any]
-    ) -> tuple[TokenStats, Tensor | None]:
-        """The statistics (B, T) of the last `kept` tokens and, where `router` asks, a mixture of experts' own loss."""
+    ) -> tuple[TokenStats, Tensor | None, Tensor | None]:
+        """The statistics (B, T) of the last `kept` tokens, their push where an entropy bonus is trained and, where
+        `router` asks, a mixture of experts' own loss.
+        """
         inputs = {"input_ids": ids, "attention_mask": attention_mask, **extra}
         tokens = ids[:, -kept:]
         ours = self.controller is not None and self.controller.bonus is not None
         bonus = ours or getattr(self, "_entropy_bonus_enabled", False)
         with self.accelerator.autocast():
             if self.statistics == "head":
-                return TokenStats(*model(**inputs, scored_ids=tokens, entropy_grad=bonus)), None
+                found = model(**inputs, scored_ids=tokens, entropy_grad=bonus)
+                return TokenStats(*found[:4]), found[4] if bonus else None, None
             routing = {"output_router_logits": True} if router else {}
             out = model(**inputs, **routing, logits_to_keep=kept + 1, use_cache=False)
-        stats = token_stats(out.logits[:, -kept - 1 : -1], tokens, self.temperature, entropy_grad=bonus)
-        return stats, out.aux_loss if router else None
+        logits = out.logits[:, -kept - 1 : -1]
+        stats = token_stats(logits, tokens, self.temperature, entropy_grad=bonus)
+        return stats, bonus_flow(logits, self.temperature) if bonus else None, out.aux_loss if router else None
 
-    def _steer(self, current: _MicroBatch, stats: TokenStats) -> None:
+    def _steer(self, current: _MicroBatch, stats: TokenStats, push: Tensor | None = None) -> None:
         """Put the controller's weights and bounds where TRL's loss reads them."""
         advantages: Tensor = current.inputs["advantages"]
         advantages = advantages if advantages.dim() == 2 else advantages.unsqueeze(1)
@@ -247,7 +253,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             if controller is not None and controller.weighs:
                 known = {"old_logp": old_logp, "sampler_logp": current.sampler_logp}
                 advantages = everywhere * controller.weights(detached, everywhere, current.mask, **known)
-        current.steered = _Steered(stats, advantages)
+        current.steered = _Steered(stats, advantages, push)
         if controller is None or objective is None:
             return
         band = self._band(controller)
