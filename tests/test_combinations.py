@@ -46,6 +46,9 @@ GIVEN = {
     "clip-cov": {"share": 0.2, "low": 0.0},
     "stare": {"target": 99.0, "weight": 1.4, "share": 0.5},
     "entropic": {"target": 9.0},
+    "repo-r": {"target": 9.0, "least": 0.1, "most": 0.3},
+    "adapo": {"target": 9.0},
+    "aepo": {"low": 0.001, "high": 0.002},
     "entropy-outliers": {"limit": 0.5},
 }
 BONUS = {"constant": {"value": 0.1}, "adaptive": {"target": 9.0}}

@@ -237,9 +237,14 @@ def test_weights_have_no_gradient_even_where_the_statistics_have_one():
     logits = torch.randn(2, 6, 9, generator=torch.Generator().manual_seed(0), requires_grad=True)
     stats = token_stats(logits, torch.arange(12).view(2, 6) % 9, entropy_grad=True)
     advantages, mask = torch.linspace(-1, 1, 12).view(2, 6), torch.ones(2, 6, dtype=torch.bool)
-    needed = {"skip-region": {"region": "E1"}, "target-weights": {"curve": CURVE}, "gepo": {"group_size": 1}}
+    needed = {
+        "skip-region": {"region": "E1"},
+        "target-weights": {"curve": CURVE},
+        "gepo": {"group_size": 1},
+        "aepo": {"low": 0.1, "high": 0.5},
+    }
     for name in weighting:
-        part = weighting.find(name)(**needed.get(name, {"target": 0.5} if name == "entropic" else {}))
+        part = weighting.find(name)(**needed.get(name, {"target": 0.5} if name in ("entropic", "repo-r") else {}))
         part.observe(measured(0.9))
         part.observe(measured(0.1))
         assert not weights_of(part, stats, advantages, mask).requires_grad, name

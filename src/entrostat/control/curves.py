@@ -70,3 +70,12 @@ class Curve:
         if self.shape == "cosine":
             weight = (1 - math.cos(math.pi * weight)) / 2
         return start + weight * (end - start)
+
+
+def target_curve(target: float | Curve, name: str) -> Curve:
+    """A target entropy as a curve. Raises ValueError, with the setting's name, if it is not positive or not in nats."""
+    if isinstance(target, Curve):
+        return target.in_nats(name)
+    if not target > 0:
+        raise ValueError(f"{name} is {target}; give a positive number of nats")
+    return Curve.constant(target)

@@ -202,12 +202,16 @@ WEIGHTINGS = {  # what each registered weighting reads, so what a host has to ha
     "stare": "A, following",
     "entrocraft": "A, following",
     "entropic": "A, following",
+    "repo-r": "A, following",
+    "aepo": "A, following",
     "gepo": "none",
 }
 REQUIRED = {  # settings without a default; a group of GEPO is rollout.samples of a recipe
     "fixed": {"expanding": 2.0},
     "target-weights": {"curve": {"points": [[0, 1.0]]}},
     "entropic": {"target": 1.0},
+    "repo-r": {"target": 1.0},
+    "aepo": {"low": 0.1, "high": 0.5},
     "skip-region": {"region": "E1"},
     "gepo": {"group_size": 8},
 }
