@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from entrostat.runs import Run, RunError
 
 if TYPE_CHECKING:
     from entrostat.grading import CodeGrader
     from entrostat.recipe import Recipe
+    from entrostat.recipe.task_sets import TaskSplits
 
 RUNS = Path("runs")
 SAMPLES = 16
@@ -70,6 +73,43 @@ class Study:
                 continue
             if (path / "checkpoints").exists() and _ended(run):
                 yield run
+
+
+class MeasuredStudy(Study):
+    """A study that measures each run when it is finished (`main`'s after_run), in row.json: measured runs are skipped,
+    and what else a run wrote may be deleted. Tasks of a seed are drawn once for all conditions.
+    """
+
+    def run(self, condition: str, seed: int, grader: CodeGrader | None = None) -> Path:
+        """See `Study.run`; the CPU time of a run is its seconds.json."""
+        from entrostat.campaign.single import run_open_campaign
+        from entrostat.engine.train import open_campaign, starting_point
+
+        folder, recipe = self.folder(condition, seed), self.recipe(condition, seed)
+        if not (folder / "row.json").exists():
+            began = time.process_time()
+            start = starting_point(recipe)
+            run_open_campaign(open_campaign(recipe, _splits(recipe.tasks), cast(Any, grader), folder, start), start)
+            (folder / "seconds.json").write_text(json.dumps(time.process_time() - began))
+        return folder
+
+    def measured(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows of the measured runs of each condition, by seed."""
+        return {
+            condition: sorted(
+                (json.loads(file.read_text()) for file in self.folder(condition, 0).parent.glob("*/row.json")),
+                key=lambda row: int(row["seed"]),
+            )
+            for condition in self.conditions
+        }
+
+
+@cache
+def _splits(tasks: Any) -> TaskSplits:
+    """The tasks of a recipe, drawn once."""
+    from entrostat.recipe.task_sets import TaskSplits
+
+    return TaskSplits.of(tasks)
 
 
 def _ended(run: Run) -> bool:

@@ -168,6 +168,13 @@ def contrast_table(found: Sequence[Mapping[str, Any]], digits: int = 3) -> str:
     )
 
 
+def cost_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Runs and the CPU time of all of them, from their column `seconds`."""
+    seconds = sum(row["seconds"] for row in rows)
+    line = (len(rows), f"{seconds / len(rows):.2f}", f"{seconds / 60:.1f}", f"{seconds / 3600:.2f}")
+    return table(("runs", "CPU seconds per run", "CPU minutes in all", "core-hours"), [line])
+
+
 def differs(x: Mapping[str, Any], digits: int = 3) -> str:
     """The difference of a contrast with its interval, signs shown."""
     return f"{x['difference']:+.{digits}f} [{x['low']:+.{digits}f}, {x['high']:+.{digits}f}]"

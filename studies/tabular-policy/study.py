@@ -2,9 +2,7 @@
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,9 +10,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from common import Condition, Study, main
+from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
-from tables import cell, contrast_table, contrasts, differs, dots, draw, fill, read_rows, table, write_rows
+from tables import cell, contrast_table, contrasts, cost_table, differs, dots, draw, fill, read_rows, table, write_rows
 
 from entrostat.report.style import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE
 from entrostat.runs import Run, mean_interval
@@ -80,32 +78,7 @@ PREDICTIONS = {
 }
 
 
-class TabularStudy(Study):
-    """Draws the tasks of a seed once for all conditions, and skips runs that have been measured."""
-
-    def run(self, condition: str, seed: int, grader: Any = None) -> Path:
-        """See `Study.run`."""
-        from entrostat.campaign.single import run_open_campaign
-        from entrostat.engine.train import open_campaign, starting_point
-
-        folder, recipe = self.folder(condition, seed), self.recipe(condition, seed)
-        if not (folder / "row.json").exists():
-            began = time.process_time()
-            start = starting_point(recipe)
-            run_open_campaign(open_campaign(recipe, splits(recipe.tasks), grader, folder, start), start)
-            (folder / "seconds.json").write_text(json.dumps(time.process_time() - began))
-        return folder
-
-
-@cache
-def splits(tasks: Any) -> Any:
-    """The tasks of a recipe."""
-    from entrostat.recipe.task_sets import TaskSplits
-
-    return TaskSplits.of(tasks)
-
-
-STUDY = TabularStudy("tabular-policy", {**VALVES, **PREDICTIONS})
+STUDY = MeasuredStudy("tabular-policy", {**VALVES, **PREDICTIONS})
 
 
 def measure(folder: Path) -> None:
@@ -166,13 +139,9 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def collect() -> None:
     """results.csv, courses.csv.gz and prediction.csv from the measured runs."""
-    measured = {
-        condition: [json.loads(file.read_text()) for file in STUDY.folder(condition, 0).parent.glob("*/row.json")]
-        for condition in STUDY.conditions
-    }
     rows, courses, predictions = [], [], []
-    for condition, found in measured.items():
-        for row in sorted(found, key=lambda row: int(row["seed"])):
+    for condition, found in STUDY.measured().items():
+        for row in found:
             course = row.pop("course", None)
             if course is None:
                 predictions.append({"condition": condition, **row})
@@ -288,13 +257,6 @@ def prediction_table(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append((condition, len(own), *(cell([row[field] for row in own], 2, -1, 1) for field in fields)))
     head = ("", "n", "flow, own tokens", "flow, exact", "first order, own tokens", "first order, exact")
     return table(head, lines)
-
-
-def cost_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Runs and CPU time of all of them."""
-    seconds = sum(row["seconds"] for row in rows)
-    line = (len(rows), f"{seconds / len(rows):.2f}", f"{seconds / 60:.1f}", f"{seconds / 3600:.2f}")
-    return table(("runs", "CPU seconds per run", "CPU minutes in all", "core-hours"), [line])
 
 
 COLOURS = dict(zip(CORE, (INK, AMBER, BLUE, GREEN, ORANGE), strict=True))

@@ -254,3 +254,45 @@ def test_the_total_flow_is_the_first_order_change_of_the_entropies_of_all_states
     predicted, measured = torch.tensor(pairs, dtype=torch.float64).T
     assert float(torch.corrcoef(torch.stack([predicted, measured]))[0, 1]) > 0.999
     assert (predicted - measured).abs().max() < 0.02 * measured.abs().max()
+
+
+@pytest.mark.parametrize("rollout", [{"staleness": 3}, {"staleness": 1, "dtype": "int8"}])
+def test_a_stale_or_rounded_sampler_is_followed_and_resumes_to_the_same_trace(tmp_path, rollout):
+    made = recipe(rollout={"prompts": 4, "samples": 4, **rollout}, update={"old_logp": "recomputed"})
+    train(made, tmp_path / "whole")
+
+    def cut(line):
+        if line["step"] == 5 and "split" not in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(made, tmp_path / "cut", cut)
+    train(made, tmp_path / "cut")
+    whole = Run.open(tmp_path / "whole")
+    assert Run.open(tmp_path / "cut").trace() == whole.trace()
+    ages = [line["staleness"] for line in whole.steps()]
+    assert max(ages) == rollout["staleness"] + 1
+    assert all(line["kl_sampler"] > 0 for line in whole.steps()[2:])
+
+
+def test_the_exact_divergence_is_what_many_sampled_tokens_show_and_zero_to_itself():
+    prompts = Prompts.of(listcraft.tasks("train", 3, levels=(1, 2)), 3, 9, 0)
+    policy = TablePolicy(prompts, "phrase", 2.0, 1.0, 0)
+    other = policy.with_model(TablePolicy(prompts, "phrase", 1.0, 1.0, 0).model)
+    assert float(policy.divergence(policy)) == 0
+    number = torch.arange(3).repeat_interleave(20_000)
+    drawn = policy.sample(number, 9, seed=0)
+    theirs = token_stats(other.logits(*drawn.tensors("cpu")), drawn.completions).logp
+    sampled = (drawn.old_logp - theirs)[drawn.mask].mean()
+    assert float(policy.divergence(other)) == pytest.approx(float(sampled), rel=0.03)
+
+
+def test_a_sampled_select_split_has_noise_and_no_bias_and_the_report_split_stays_exact(tmp_path):
+    table = {"choices": 3, "sampled_select": True}
+    train(recipe(table=table, tasks={"train": 6, "select": 40, "report": 3, "levels": [1, 2]}), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    for line in run.evals("select"):
+        assert {n for _, n, _ in line["results"]} == {8}
+        counted = sum(c for _, _, c in line["results"]) / (8 * 40)
+        assert counted == pytest.approx(line["pass_at"]["1"], abs=0.1)
+    assert {n for line in run.evals("report") for _, n, _ in line["results"]} == {1_000_000}

@@ -126,7 +126,7 @@ class Trainer:
         self.policy = self._load(source.path)
         anchor = self._anchor(start.path)
         self.learner = Learner(self.policy, self.recipe, build_controller(self.recipe), anchor, plan.rate)
-        self.sampler = Sampler(cast(Policy, self.policy), self.recipe.rollout)
+        self.sampler = Sampler(self.policy, self.recipe.rollout)
         self.advantages = Advantages(self.recipe.update)
         self.done = resume.step if resume else 0
         self.carried = self.recipe.campaign.optimizer == "carried"
@@ -200,7 +200,8 @@ class Trainer:
 
     def _draw(self, tasks: Sequence[AnyTask], seed: int) -> GradedRollout:
         """Completions of the tasks by the policy that samples, graded."""
-        return sample_graded(self.sampler.policy(), self.owner.grader, tasks, Sampling.training(self.recipe), seed)
+        policy = cast(Policy, self.sampler.policy())
+        return sample_graded(policy, self.owner.grader, tasks, Sampling.training(self.recipe), seed)
 
     def _train(self) -> Iterator[dict[str, Any]]:
         """The lines of the optimizer steps, one rollout batch after another; each taken when its line is read."""

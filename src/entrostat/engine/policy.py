@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from logging import CRITICAL
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from entrostat.campaign.checkpoints import model_source
 from entrostat.engine.logits import LONGEST, pack, packed_logits, reads_packed_rows, separate_logits
@@ -58,6 +59,10 @@ class Trainable(Protocol):
         """Write it so that the engine can load it again."""
         ...
 
+    def with_model(self, model: Any) -> Self:
+        """The same policy with other weights."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -90,6 +95,10 @@ class Policy:
         """The padding token, or an end token if the tokenizer has none; masks tell the two apart."""
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else self.stop_ids[0]
+
+    def with_model(self, model: Any) -> Policy:
+        """See `Trainable.with_model`."""
+        return replace(self, model=model)
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens. With a chat template, the prompt is written as a user's turn.

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from entrostat.engine.policy import Policy
+from entrostat.engine.policy import Trainable
 from entrostat.recipe.sections import RolloutRecipe
 
 SAMPLER_FILE = "sampler.safetensors"
@@ -29,10 +28,10 @@ class Sampler:
     weights.
     """
 
-    def __init__(self, trained: Policy, settings: RolloutRecipe) -> None:
+    def __init__(self, trained: Trainable, settings: RolloutRecipe) -> None:
         self.trained, self.settings = trained, settings
         self._past: deque[dict[str, Tensor]] = deque(maxlen=settings.staleness)
-        self._copy: Policy | None = None
+        self._copy: Trainable | None = None
 
     @property
     def lag(self) -> int:
@@ -44,12 +43,12 @@ class Sampler:
         if self.settings.staleness:
             self._past.append({name: each.detach().clone() for name, each in self.trained.model.named_parameters()})
 
-    def policy(self) -> Policy:
+    def policy(self) -> Trainable:
         """The policy that samples now."""
         if not self._past and self.settings.dtype is None:
             return self.trained
         if self._copy is None:
-            self._copy = replace(self.trained, model=copy.deepcopy(self.trained.model).requires_grad_(False))
+            self._copy = self.trained.with_model(copy.deepcopy(self.trained.model).requires_grad_(False))
             if self.settings.dtype == "bfloat16":
                 self._copy.model.to(torch.bfloat16)
         weights = self._past[0] if self._past else dict(self.trained.model.named_parameters())

@@ -18,12 +18,13 @@ per phrase, that of the operation that is due; prompts share rows, so what is le
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -175,6 +176,12 @@ class TablePolicy:
         """Where the table is."""
         return self.model.table.device
 
+    def with_model(self, model: nn.Module) -> TablePolicy:
+        """The same prompts and rows with another table."""
+        other = copy.copy(self)
+        other.model = cast(_Table, model)
+        return other
+
     def logits(self, prompts: Tensor, prompt_mask: Tensor, completions: Tensor, completion_mask: Tensor) -> Tensor:  # noqa: ARG002
         """Logits (B, T, V) of completion tokens over all operations and the end; -inf for those not offered.
 
@@ -205,6 +212,19 @@ class TablePolicy:
             success=(ends * self.prompts.right[which]).sum(1),
             truncated=1 - ends.sum(1),
         )
+
+    @torch.no_grad()
+    def divergence(
+        self, other: TablePolicy, which: Sequence[int] | slice = slice(None), temperature: float = 1.0
+    ) -> Tensor:
+        """KL(self, other) in nats per token, a scalar: that of whole completions, by the expected tokens of `self`.
+
+        sum_node reach(node) KL(p(node), p_other(node)) / sum_node reach(node)      over all prompts `which`
+        """
+        logp, theirs = (policy.log_probabilities(which, temperature) for policy in (self, other))
+        p = logp.exp()
+        reach = self._reach(p)
+        return (reach * (p * (logp - theirs)).sum(-1)).sum() / reach.sum()
 
     def chances(self, which: Sequence[int] | slice = slice(None), temperature: float = 1.0) -> Tensor:
         """The probability (n, M) of each right completion; 0 at nodes whose chain is wrong."""

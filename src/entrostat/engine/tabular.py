@@ -2,12 +2,15 @@
 
 Everything but the policy is the embedded engine's: `Trainer`, the learner with its controller, losses and records, and
 the campaign loop. A completion is graded by looking it up, so no code is run. An evaluation is exact: it writes each
-task's probability of success as c of 1 000 000 samples. Each step line has the field `exact`, of the training tasks
-after the step: `token_entropy` in nats per token, `entropy` of a whole completion in nats, and `success`, pass@1.
+task's probability of success as c of 1 000 000 samples; `table.sampled_select` samples the select split instead, so
+that decisions see the noise that they see elsewhere. Each step line has the field `exact`, of the training tasks after
+the step: `token_entropy` in nats per token, `entropy` of a whole completion in nats, `success`, pass@1, and
+`kl_sampler`, KL(mu, pi) in nats per token of the policy mu that sampled the batch.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,11 +77,16 @@ class TabularTrainer(Trainer):
 
     owner: TabularEngine
     policy: TablePolicy
+    _sampled_by: TablePolicy  # the policy that drew the batch, as it was then
 
     def evaluate(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
-        """See `Host.evaluate`; exact."""
+        """See `Host.evaluate`; exact, but for a select split that is to be sampled."""
         policy = self._load(weights.path) if weights else self.policy
-        return evaluate_exactly(self.owner, policy, getattr(self.tasks, split)[part])
+        tasks = getattr(self.tasks, split)
+        found = evaluate_exactly(self.owner, policy, tasks[part])
+        if split == "select" and self.owner.settings.sampled_select:
+            found["results"] = sampled_results(self.owner, policy, tasks)[part]
+        return found
 
     def _load(self, source: str | Path) -> TablePolicy:
         return self.owner.policy(source)
@@ -92,7 +100,9 @@ class TabularTrainer(Trainer):
     def _draw(self, tasks: Sequence[AnyTask], seed: int) -> GradedRollout:
         own, share = self.recipe.rollout, self.owner.settings.random_rewards
         number = torch.tensor([self.owner.numbers[task.id] for task in tasks]).repeat_interleave(own.samples)
-        rollout = self.policy.sample(number, own.max_new_tokens, seed, own.temperature)
+        sampler = cast(TablePolicy, self.sampler.policy())
+        self._sampled_by = sampler.with_model(copy.deepcopy(sampler.model))
+        rollout = self._sampled_by.sample(number, own.max_new_tokens, seed, own.temperature)
         passed = self.policy.passes(rollout)
         random, coin = torch.rand((2, len(number)), generator=torch.Generator().manual_seed(derived_seed(seed, "coin")))
         rewarded = torch.where(random < share, coin < 0.5, passed)
@@ -101,14 +111,29 @@ class TabularTrainer(Trainer):
 
     def _update(self, experience: Experience, place: dict[str, int], batch_fields: dict[str, Any]) -> dict[str, Any]:
         line = super()._update(experience, place, batch_fields)
+        trained, temperature = slice(len(self.tasks.train)), self.recipe.rollout.temperature
         with torch.no_grad():
-            exact = self.policy.exact(slice(len(self.tasks.train)), self.recipe.rollout.temperature)
+            exact = self.policy.exact(trained, temperature)
         line["exact"] = {
             "token_entropy": float(exact.token_entropy),
             "entropy": float(exact.entropy.mean()),
             "success": float(exact.success.mean()),
+            "kl_sampler": float(self._sampled_by.divergence(self.policy, trained, temperature)),
         }
         return line
+
+
+@torch.no_grad()
+def sampled_results(owner: TabularEngine, policy: TablePolicy, tasks: Sequence[AnyTask]) -> list[list[Any]]:
+    """[task id, n, passed] of n = `evaluation.samples` completions of each task, drawn by the same random numbers each
+    time.
+    """
+    recipe, samples = owner.recipe, owner.recipe.evaluation.samples
+    number = torch.tensor([owner.numbers[task.id] for task in tasks]).repeat_interleave(samples)
+    seed = derived_seed(recipe.tasks.seed, "select")
+    drawn = policy.sample(number, recipe.rollout.max_new_tokens, seed, recipe.evaluation.temperature)
+    passed = policy.passes(drawn).view(-1, samples).sum(1).tolist()
+    return [[task.id, samples, count] for task, count in zip(tasks, passed, strict=True)]
 
 
 @torch.no_grad()

@@ -146,9 +146,10 @@ def _engine(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
     if recipe.table and recipe.engine != "tabular":
         yield f"table: given with engine {recipe.engine!r}, which has no table; remove it, or set engine to tabular"
-    for field in ("staleness", "dtype", "top_k", "top_p"):
+    followed = {"embedded": ("staleness", "dtype", "top_k", "top_p"), "tabular": ("staleness", "dtype")}
+    for field in followed["embedded"]:
         value, usual = getattr(recipe.rollout, field), _default(recipe.rollout, field)
-        if recipe.engine != "embedded" and value != usual:
+        if field not in followed.get(recipe.engine, ()) and value != usual:
             told = "null" if usual is None else usual
             yield f"rollout.{field}: got {value}, which engine {recipe.engine!r} cannot follow; set it to {told}"
     if update.optimizer == "sgd" and update.betas != _default(update, "betas"):

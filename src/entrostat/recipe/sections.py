@@ -259,6 +259,9 @@ class TableRecipe(Section):
     """Standard deviation of the first logits."""
     random_rewards: float = Field(default=0.0, ge=0, le=1)
     """Share of the training completions whose reward is a fair coin, whatever they contain."""
+    sampled_select: bool = False
+    """Evaluate the select split on `evaluation.samples` completions per task, as other engines do, so that campaign
+    rules decide under noise; the other splits stay exact."""
 
 
 class WatchRecipe(Section):

@@ -217,8 +217,8 @@ STEP_FIELDS = (
         {"exact": SHARES},
         (
             "Under `engine: tabular`, of the training tasks after the step, by enumeration: `token_entropy` in nats "
-            "per token, `entropy` of a whole completion in nats, and `success`, pass@1. See "
-            "[the tabular policy](tabular.md)."
+            "per token, `entropy` of a whole completion in nats, `success`, pass@1, and `kl_sampler`, the KL of the "
+            "policy that sampled the batch to the current one in nats per token. See [the tabular policy](tabular.md)."
         ),
     ),
     Field(
