@@ -7,8 +7,6 @@ import re
 import time
 from decimal import Decimal, InvalidOperation
 
-from entrostat import CodeGrader, ScriptTask
-
 BOX = "\\boxed{"
 
 
@@ -79,11 +77,15 @@ def sound_plain(response, target):
 
 @functools.cache
 def grader():
+    from entrostat import CodeGrader  # the other functions' processes do not wait for it
+
     return CodeGrader(workers=2, timeout=1.0)
 
 
 def sound_code(completions, answer, entry_point, **columns):
     """1 for code that the assertions in `answer` accept, else 0; None where the machine failed."""
+    from entrostat import ScriptTask
+
     said = [text if isinstance(text, str) else "" for text in completions]
     tasks = [ScriptTask("t", "", name, script) for script, name in zip(answer, entry_point, strict=True)]
     return [verdict.reward for verdict in grader().grade(zip(tasks, said, strict=True))]

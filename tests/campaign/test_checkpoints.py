@@ -8,7 +8,7 @@ import pytest
 from hostile_names import HOSTILE, filled, precious_folder, tree
 from safetensors import SafetensorError
 
-from entrostat.campaign.checkpoints import CheckpointError, CheckpointStore, Keeper, verify
+from entrostat.campaign.checkpoints import CheckpointError, CheckpointStore, Keeper, link_kept, model_source, verify
 
 
 def weights(folder: Path) -> None:
@@ -96,3 +96,44 @@ def test_a_store_makes_its_folder_and_takes_one_that_is_there(tmp_path):
     for _ in range(2):
         assert CheckpointStore(folder).tags() == {}
         assert folder.is_dir()
+
+
+def test_people_find_what_is_kept_by_a_link_in_the_run_s_folder_and_nothing_of_theirs_is_replaced(tmp_path):
+    store = CheckpointStore(tmp_path / "checkpoints")
+    kept = {"start": store.save(weights, 0), "peak": store.save(weights, 0)}
+    link_kept(tmp_path, kept)
+    assert not (tmp_path / "peak").exists()  # no run's folder
+    (tmp_path / "run.json").write_text("{}")
+    link_kept(tmp_path, kept)
+    assert (tmp_path / "peak").resolve() == kept["peak"].path.resolve()
+    assert not (tmp_path / "start").exists()
+    link_kept(tmp_path, {"end": kept["peak"]})
+    assert not (tmp_path / "peak").is_symlink()
+    assert (tmp_path / "end").resolve() == kept["peak"].path.resolve()
+    (tmp_path / "peak").mkdir()
+    link_kept(tmp_path, kept)
+    assert not (tmp_path / "peak").is_symlink()
+
+
+@pytest.mark.parametrize("tag", ["start", "peak", "end"])
+def test_what_a_run_keeps_is_a_model_by_its_name(tmp_path, tag):
+    store = CheckpointStore(tmp_path / "run" / "checkpoints")
+    saved = store.save(weights, 2)
+    for name, message in ((f"{tmp_path}/none@{tag}", "is no run folder"), (f"{tmp_path}/run@{tag}", "nothing yet")):
+        store.retag({})
+        with pytest.raises(CheckpointError, match=message):
+            model_source(name)
+    saved = store.save(weights, 2)
+    store.retag({tag: saved})
+    assert model_source(f"{tmp_path}/run@{tag}") == saved.path
+    other = "peak" if tag == "end" else "end"
+    with pytest.raises(CheckpointError, match=rf"the run keeps no {other}; there is .*run@{tag}$"):
+        model_source(f"{tmp_path}/run@{other}")
+    (saved.path / "model.safetensors").write_bytes(b"weighty")
+    with pytest.raises(CheckpointError, match="is corrupt"):
+        model_source(f"{tmp_path}/run@{tag}")
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "run/peak", "run@latest", "peak", "user@host/model"])
+def test_any_other_name_of_a_model_stays_as_it_is(name):
+    assert model_source(name) == name

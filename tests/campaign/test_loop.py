@@ -262,3 +262,11 @@ def test_folders_of_the_user_s_own_stay(tmp_path):
         (folder / "notes.txt").write_text("mine")
     train(run)
     assert [(folder / "notes.txt").read_text() for folder in own] == ["mine"] * 3
+
+
+@pytest.mark.parametrize("budget", [5, 5000])
+def test_a_campaign_is_over_at_the_step_of_its_budget(tmp_path, budget):
+    loop = CampaignLoop(record(tmp_path), Plan(budget), go_on, EACH_STEP)
+    for step, over in ((budget - 1, False), (int(str(budget)), True)):
+        loop.now = step
+        assert loop.over == over
