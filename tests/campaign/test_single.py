@@ -223,7 +223,7 @@ def test_a_shorter_plan_and_a_lesson_are_recorded(tmp_path: Path):
 @pytest.mark.parametrize("steps", [6, 7, 12])
 def test_the_second_part_takes_all_the_steps_that_are_left(tmp_path: Path, steps: int):
     left = steps - 5
-    outcome, record, rest, asked = rolled_back(tmp_path, [0.1 * step for step in range(left + 1)], steps)
+    outcome, record, _, asked = rolled_back(tmp_path, [0.1 * step for step in range(left + 1)], steps)
     assert asked == [(2, 5, left)]
     assert outcome.trace.end.step == steps
     assert outcome.parts[1].trace.end.step == left
