@@ -1,3 +1,5 @@
+import csv
+import io
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -7,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrostat.report import PANELS, NotMeasuredError, draw_panel, overview_figure, read_run, read_runs, save_figure
+from entrostat.report import (
+    PANELS,
+    PLOTS,
+    NotMeasuredError,
+    draw_panel,
+    overview_figure,
+    plot,
+    read_run,
+    read_runs,
+    save_figure,
+)
+from entrostat.report.panel import as_csv, drawn_data
 from entrostat.report.style import PALETTE, _spread, new_figure, short, svg
 
 
@@ -16,7 +29,7 @@ def panel(title: str):
 
 
 def curves(axes) -> list[tuple[list[float], list[float]]]:
-    return [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines if line.get_visible()]
 
 
 def words(figure) -> list[str]:
@@ -208,3 +221,32 @@ def test_a_label_is_short_and_drawable(text: str):
     assert label.isprintable()
     if text.isprintable() and len(text) <= 28:
         assert label == text
+
+
+@pytest.mark.parametrize("title", [each.title for each in PANELS])
+def test_the_data_of_a_panel_are_what_is_drawn_under_names(make, title):
+    run = read_run(make(strategy="id").path, "run")
+    figure = draw_panel(panel(title), run)
+    curves = drawn_data(figure)
+    assert curves
+    head, *rows = csv.reader(io.StringIO(as_csv(curves)))
+    assert head == ["step", *curves]
+    read = {
+        name: {int(row[0]): float(row[place]) for row in rows if row[place]} for place, name in enumerate(head[1:], 1)
+    }
+    assert read == curves
+    drawn = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) > 2 and line.get_visible()]
+    for line in drawn:
+        assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == pytest.approx(
+            curves[line.get_label()], rel=1e-3
+        )
+    if title == "Verdicts":
+        assert sum(values[20] for values in curves.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_figure_is_had_by_its_name(make):
+    path = make(strategy="id").path
+    for name in PLOTS:
+        assert plot(name.upper(), path).axes
+    with pytest.raises(ValueError, match="choose one of pass@1, Entropy"):
+        plot("Entrpy", path)

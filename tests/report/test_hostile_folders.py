@@ -103,6 +103,7 @@ def read_everything(folder):
     lines = run.evals()
     for split in {line["split"] for line in lines if line["results"]}:
         Trajectory.from_evals([line for line in lines if line["split"] == split and line["results"]])
+    run.samples()
     data = read_runs([folder])[0]
     summarise(data), speed(data), side_by_side(data)
     Run.create(folder, run.recipe, run.seed, run.hashes, run.versions).trace()

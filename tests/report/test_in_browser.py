@@ -8,6 +8,7 @@ import pytest
 from selenium.common.exceptions import JavascriptException
 
 from entrostat.report import build_report, read_run
+from entrostat.runs import Run
 
 from .browser import LAPTOP, PHONE, chromium, complaints, show
 from .conftest import a_finding, make_run
@@ -155,6 +156,77 @@ def test_a_drag_holds_a_range_in_every_figure_and_in_the_samples(driver, page):
     assert not all_of(driver, ".range")
 
 
+def test_a_figure_is_reached_and_read_by_keyboard(driver, page):
+    page("falls")
+    svg = driver.find_element("css selector", "figure svg")
+    assert (svg.get_attribute("tabindex"), svg.get_attribute("role")) == ("0", "img")
+    words = svg.get_attribute("aria-label")
+    assert words.startswith("pass@1. ")
+    assert re.search(r"report: [\d.]+ at step 0, [\d.]+ at step 30, between", words)
+    right, left, end, shift = "\ue014", "\ue012", "\ue010", "\ue008"
+    svg.send_keys(right, right, right)
+    assert texts(driver, "#place") == ["step 2"]
+    svg.send_keys(left)
+    assert texts(driver, "#place") == ["step 1"]
+    svg.send_keys(shift + right + right)
+    assert texts(driver, "#place") == ["steps 1\u20133"]
+    svg.send_keys(end)
+    assert texts(driver, "#place") == ["step 30"]
+
+
+KEEP_WHAT_IS_SAVED = """
+window.saved = [];
+const made = URL.createObjectURL.bind(URL);
+URL.createObjectURL = (blob) => { window.blob = blob; return made(blob); };
+HTMLAnchorElement.prototype.click = function () { window.saved.push([this.download, window.blob]); };
+"""
+READ_WHAT_IS_SAVED = """
+const done = arguments[0];
+const [name, blob] = window.saved.at(-1) ?? [null, null];
+if (!name) done(null);
+else if (blob.type === "image/png") blob.arrayBuffer().then((b) => done([name, blob.type, b.byteLength]));
+else blob.text().then((text) => done([name, blob.type, text]));
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_figure_is_saved_as_it_looks_and_with_its_data(driver, page, folders, scheme):
+    page("falls", scheme=scheme)
+    driver.execute_script(KEEP_WHAT_IS_SAVED)
+    figure = driver.find_elements("css selector", "figure[data-frame]")[1]
+    found = {}
+    for number, button in enumerate(figure.find_elements("css selector", ".save button"), 1):
+        driver.execute_script("arguments[0].click()", button)
+        for _ in range(100):
+            if driver.execute_script("return window.saved.length") == number:
+                break
+            driver.execute_async_script("setTimeout(arguments[0], 20)")
+        name, kind, content = driver.execute_async_script(READ_WHAT_IS_SAVED)
+        found[name] = (kind, content)
+    assert list(found) == ["entropy.svg", "entropy.png", "entropy.csv"]
+    assert "var(--" not in found["entropy.svg"][1]
+    assert ("#ffffff" if scheme == "light" else "#16191d") in found["entropy.svg"][1]
+    assert found["entropy.png"][1] > 5000
+    rows = found["entropy.csv"][1].splitlines()
+    logged = {line["step"]: line["entropy"] for line in read_run(folders["falls"], "").steps}
+    assert rows[0] == "step,entropy"
+    assert {int(step): float(value) for step, value in (row.split(",") for row in rows[1:])} == {
+        step: pytest.approx(value, rel=1e-3) for step, value in logged.items()
+    }
+
+
+def test_samples_are_found_by_what_they_say(driver, page, folders):
+    page("falls")
+    everything = [sample["completion"] for sample in Run.open(folders["falls"]).samples()]
+    some = next(text for text in everything if "> 3]" in text)
+    driver.find_element("id", "search").send_keys("XS IF X > 3]")
+    shown = all_of(driver, ".card")
+    assert shown
+    assert all("xs if x > 3]" in card.text.lower() for card in shown), some
+    driver.find_element("id", "search").send_keys("no sample says this")
+    assert not all_of(driver, ".card")
+
+
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
 def test_a_finding_leads_to_its_figure_and_marks_its_steps_in_all(driver, folders, tmp_path: Path, size):
     out = build_report([folders["falls"]], tmp_path / "report.html", [[a_finding("Length")]])
@@ -174,7 +246,7 @@ def test_filters_show_exactly_the_samples_that_the_run_folder_has(driver, page, 
     choose(driver, "split", "report")
     choose(driver, "verdict", "wrong")
     choose(driver, "step", "4")
-    samples = read_run(folders["falls"], "").samples
+    samples = Run.open(folders["falls"]).samples()
     wanted = [
         (sample["task"], sample["completion"].strip())
         for sample in samples
@@ -199,7 +271,7 @@ def test_two_runs_are_browsed_beside_each_other_and_can_be_exchanged(driver, pag
 def test_tokens_are_coloured_by_polarity_and_tell_their_numbers(driver, page, folders):
     page("falls")
     choose(driver, "step", "10")
-    sample = next(s for s in read_run(folders["falls"], "").samples if s["step"] == 10 and s["split"] == "train")
+    sample = next(s for s in Run.open(folders["falls"]).samples() if s["step"] == 10 and s["split"] == "train")
     polarity = [sample["advantage"] * value for value in sample["tokens"]["sensitivity"]]
     card = all_of(driver, ".card")[0]
     tokens = card.find_elements("css selector", ".token")

@@ -4,8 +4,8 @@ import pytest
 
 from entrostat.report import read_run, read_runs, summary_rows
 from entrostat.report.reading import series
-from entrostat.report.samples import side_by_side
-from entrostat.runs import RunError
+from entrostat.report.samples import browser_data, side_by_side
+from entrostat.runs import Run, RunError
 
 
 def test_a_row_tells_the_rise_and_the_fall(make):
@@ -109,3 +109,27 @@ def test_training_samples_serve_where_no_others_were_kept(make):
         run.log_samples(step, "train", [{"task": "t", "prompt": "p", "completion": "c", "outcome": "wrong"}])
     (task,) = side_by_side(read_run(run.path, "run"))
     assert [(c.moment, c.step) for c in task.completions] == [("start", 1), ("end", 3)]
+
+
+def test_a_folder_named_twice_is_one_run(make, tmp_path):
+    path = make().path
+    (tmp_path / "link").symlink_to(path)
+    assert [run.name for run in read_runs([path, tmp_path / "link", f"{path}/"])] == [path.name]
+
+
+def test_samples_stay_on_disk_until_they_are_shown(make, monkeypatch):
+    run = read_run(make(tokens=True).path, "run")
+    whole = list(run.run.samples())
+    assert sum(run.sample_counts.values()) == len(whole)
+    read = []
+    streamed = Run.iterate_samples
+
+    def counted(self, step=None, split=None):
+        for sample in streamed(self, step, split):
+            read.append((sample["step"], sample["split"], sample["task"]))
+            yield sample
+
+    monkeypatch.setattr(Run, "iterate_samples", counted)
+    kept = browser_data([run], 40_000)["runs"][0]
+    assert kept["of"] == len(whole) > len(read)
+    assert len(kept["samples"]) in (len(read), len(read) - 1)

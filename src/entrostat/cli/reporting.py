@@ -30,7 +30,8 @@ def report(
 
     Example: entrostat report runs/demo/reinforce runs/demo/grpo-id --out demo.html
     """
-    show_runs(list(dict.fromkeys(run for folder in runs for run in _runs_of(folder))), out, as_json)
+    found = {run.resolve(): run for folder in reversed(runs) for run in reversed(_runs_of(folder))}
+    show_runs(list(found.values())[::-1], out, as_json)
 
 
 def _runs_of(folder: Path) -> list[Path]:

@@ -51,20 +51,25 @@ def _samples(path: Path, step: int | None) -> list[dict[str, Any]]:
     from entrostat.report.samples import token_view
     from entrostat.runs import Run, RunError
 
-    found = [sample for sample in Run.open(path).samples() if token_view(sample)]
-    steps = sorted({int(sample["step"]) for sample in found})
+    run = Run.open(path)
+    kept = sorted({at for at, _ in run.sample_counts()})
+
+    def shown(at: int) -> list[dict[str, Any]]:
+        return [sample for sample in run.iterate_samples(at) if token_view(sample)]
+
+    for at in reversed(kept) if step is None else (step,):
+        if found := shown(at):
+            return found
+    steps = [at for at in kept if shown(at)]
     if not steps:
         raise RunError(
             f"{path}: no sample is kept token by token; an earlier version or another trainer wrote it: "
             "train again with this one"
         )
-    if step is not None and step not in steps:
-        raise RunError(
-            f"--step: got {step}, but {path} has tokens of {len(steps)} steps from {steps[0]} to {steps[-1]}; "
-            f"choose one, as {min(steps, key=lambda known: abs(known - step))}"
-        )
-    chosen = steps[-1] if step is None else step
-    return [sample for sample in found if sample["step"] == chosen]
+    raise RunError(
+        f"--step: got {step}, but {path} has tokens of {len(steps)} steps from {steps[0]} to {steps[-1]}; "
+        f"choose one, as {min(steps, key=lambda known: abs(known - (step or 0)))}"
+    )
 
 
 def _of_task(samples: Sequence[dict[str, Any]], task: str | None) -> Mapping[str, Any]:

@@ -216,9 +216,8 @@ def _log(name: str, tracker: Any, line: Line) -> None:
 def _log_samples(tracker: Any, line: Line, folder: Path) -> None:
     """The samples that the run keeps of this line's step and split, as a table."""
     split = line.get("split", "train")
-    samples = [sample for sample in Run.open(folder).samples(line["step"]) if sample["split"] == split]
-    if samples:
-        rows = [[sample[column] for column in SAMPLE] for sample in samples]
+    samples = Run.open(folder).iterate_samples(line["step"], split)
+    if rows := [[sample[column] for column in SAMPLE] for sample in samples]:
         tracker.log_table(f"samples/{split}", columns=list(SAMPLE), data=rows)
 
 

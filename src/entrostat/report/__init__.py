@@ -1,6 +1,6 @@
 """Figures and pages made from run folders."""
 
-from entrostat.report.figures import PANELS, overview_figure
+from entrostat.report.figures import PANELS, PLOTS, overview_figure, plot
 from entrostat.report.html import build_report
 from entrostat.report.panel import NotMeasuredError, Panel, draw_panel
 from entrostat.report.reading import RunData, Speed, SummaryRow, read_run, read_runs, speed, summary_rows
@@ -8,6 +8,7 @@ from entrostat.report.style import save_figure
 
 __all__ = [
     "PANELS",
+    "PLOTS",
     "NotMeasuredError",
     "Panel",
     "RunData",
@@ -16,6 +17,7 @@ __all__ = [
     "build_report",
     "draw_panel",
     "overview_figure",
+    "plot",
     "read_run",
     "read_runs",
     "save_figure",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from entrostat.report.panel import NotMeasuredError, Panel, curve, extremes, summed
-from entrostat.report.reading import RunData, roll_back_step, series
+from entrostat.report.panel import NotMeasuredError, Panel, curve, draw_panel, extremes, summed
+from entrostat.report.reading import RunData, read_run, roll_back_step, series
 from entrostat.report.style import (
     AMBER,
     BLUE,
@@ -55,9 +56,9 @@ def _pass_at_1(run: RunData) -> Figure:
     axes = figure.axes[0]
     labels = []
     if run.select is not None:
-        curve(axes, run.select.steps, run.select.pass_at_1, color=STEEL, linewidth=1, alpha=0.75)
+        curve(axes, run.select.steps, run.select.pass_at_1, "select", color=STEEL, linewidth=1, alpha=0.75)
         labels.append((run.select.end, "select", STEEL))
-    curve(axes, run.report.steps, run.report.pass_at_1, color=BLUE)
+    curve(axes, run.report.steps, run.report.pass_at_1, "report", color=BLUE)
     labels.append((run.report.end, f"report {run.report.end:.0%}", BLUE))
     axes.set_ylim(0, max(0.1, 1.22 * max(run.report.peak, run.select.peak if run.select else 0.0)))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -118,7 +119,7 @@ def _entropy(run: RunData) -> Figure:
     steps, entropy = _needed(run, "entropy")
     figure = new_figure()
     axes = figure.axes[0]
-    curve(axes, steps, entropy, color=INK)
+    curve(axes, steps, entropy, "entropy", color=INK)
     axes.set_ylim(0, 1.15 * max(entropy) or 1.0)
     axes.set_ylabel("nats per token")
     _shade_phases(axes, run)
@@ -162,7 +163,7 @@ def _region_lines(run: RunData, measure: str) -> Figure:
     figure = new_figure()
     axes = figure.axes[0]
     for name, (steps, values) in curves.items():
-        curve(axes, steps, values, color=REGION_COLOURS[name])
+        curve(axes, steps, values, name, color=REGION_COLOURS[name])
     axes.set_ylim(0, 1.08 * highest)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     label_ends(axes, [(values[-1], name, REGION_COLOURS[name]) for name, (_, values) in curves.items()])
@@ -185,8 +186,8 @@ def _bounds(run: RunData) -> Figure:
         slope = np.array([line["bounds"][f"{side}_slope"] for line in lines])
         rare, likely = 1 + sign * intercept, 1 + sign * (intercept + slope)
         axes.fill_between(steps, rare, likely, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(steps, rare, color=colour)
-        axes.plot(steps, likely, color=colour, linewidth=0.9)
+        axes.plot(steps, rare, color=colour, label=f"{side}, p = 0")
+        axes.plot(steps, likely, color=colour, linewidth=0.9, label=f"{side}, p = 1")
         if abs(rare[-1] - likely[-1]) < 0.005:
             labels.append((float(rare[-1]), side, colour))
         else:
@@ -211,7 +212,9 @@ def _flow(run: RunData) -> Figure:
     axes.fill_between(steps, up, color=ORANGE, alpha=0.3, linewidth=0)
     axes.fill_between(steps, down, color=BLUE, alpha=0.3, linewidth=0)
     axes.axhline(0.0, color=MUTED, linewidth=0.6)
-    axes.plot(steps, net, color=INK, linewidth=1.2)
+    axes.plot(steps, net, color=INK, linewidth=1.2, label="net")
+    for name, values in (("up", up), ("down", down)):
+        axes.plot(steps, values, label=name, visible=False)
     label_ends(axes, [(up[-1], "up", ORANGE), (down[-1], "down", BLUE), (net[-1], "net", INK)])
     return figure
 
@@ -228,7 +231,10 @@ def _verdicts(run: RunData) -> Figure:
     colours = [VERDICT_COLOURS.get(outcome, MUTED) for outcome in outcomes]
     figure = new_figure()
     axes = figure.axes[0]
-    axes.stackplot([lines[index]["step"] for index in shown], shares, colors=colours, alpha=0.8, linewidth=0)
+    steps = [lines[index]["step"] for index in shown]
+    axes.stackplot(steps, shares, colors=colours, alpha=0.8, linewidth=0)
+    for outcome, share in zip(outcomes, shares, strict=True):
+        axes.plot(steps, share, label=outcome, visible=False)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     middles = shares[:, -1].cumsum() - shares[:, -1] / 2
@@ -241,9 +247,9 @@ def _length(run: RunData) -> Figure:
     cut_steps, truncated = series(run.steps, "truncated")
     figure = new_figure(rows=2, height=3.0)
     panels = figure.axes
-    curve(panels[0], steps, length, color=GREEN)
+    curve(panels[0], steps, length, "tokens", color=GREEN)
     panels[0].set_ylim(0, 1.15 * max(length) or 1.0)
-    curve(panels[1], cut_steps, truncated, color=ROSE)
+    curve(panels[1], cut_steps, truncated, "truncated", color=ROSE)
     panels[1].set_ylim(0, max(0.05, 1.15 * max(truncated, default=0.0)))
     panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
     label_ends(panels[0], [(length[-1], "tokens", GREEN)])
@@ -263,7 +269,7 @@ def _warnings(run: RunData) -> Figure:
         raise NotMeasuredError("Fewer than two steps with ratio or gradient signals: nothing to watch.")
     figure = new_figure(rows=3, height=3.6)
     for axes, ((steps, values), label, colour) in zip(figure.axes, curves, strict=True):
-        curve(axes, steps, values, color=colour, linewidth=1.2)
+        curve(axes, steps, values, label, color=colour, linewidth=1.2)
         if values and min(values) >= 0:
             axes.set_ylim(bottom=0)
         if values:
@@ -300,6 +306,22 @@ PANELS: Sequence[Panel] = (
 )
 
 
+def plot(name: str, run: str | Path | RunData) -> Figure:
+    """The figure of a run by its title in the report (`PLOTS`, in any case), as a matplotlib figure.
+
+    run: a run folder, or what `read_run` made of it. ValueError: no figure has this name. NotMeasuredError: the run
+    lacks its data. RunError: the folder is no run's.
+    """
+    named = {panel.title.lower(): panel for panel in PANELS}
+    if name.lower() not in named:
+        raise ValueError(f"name is {name!r}; choose one of {', '.join(PLOTS)}")
+    return draw_panel(named[name.lower()], run if isinstance(run, RunData) else read_run(run))
+
+
+PLOTS: Sequence[str] = tuple(panel.title for panel in PANELS)
+"""The names that `plot` takes."""
+
+
 def overview_figure(runs: Sequence[RunData]) -> Figure:
     """pass@1 beside entropy, for a README. NotMeasuredError: no run measured one of them."""
     with report_style():
@@ -332,7 +354,7 @@ def _pass_at_1_of(axes: Axes, runs: Sequence[RunData]) -> None:
     for colour, run in zip(_colours(runs), runs, strict=True):
         if run.report is None:
             continue
-        curve(axes, run.report.steps, run.report.pass_at_1, color=colour)
+        curve(axes, run.report.steps, run.report.pass_at_1, run.name, color=colour)
         handed_over = roll_back_step(run)
         if handed_over in run.report.steps:
             axes.plot([handed_over], [run.report.at(handed_over)], "o", color=colour, markersize=5)
@@ -348,7 +370,7 @@ def _entropy_of(axes: Axes, runs: Sequence[RunData]) -> None:
     for colour, run in zip(_colours(runs), runs, strict=True):
         steps, entropy = series(run.steps, "entropy")
         if steps:
-            curve(axes, steps, entropy, color=colour)
+            curve(axes, steps, entropy, run.name, color=colour)
             labels.append((entropy[-1], run.name, colour))
     if not labels:
         raise NotMeasuredError("No run measured entropy: no curve to draw.")

@@ -34,22 +34,26 @@ MOST_COMPARED = 4  # runs whose recipes are compared
 
 
 def build_report(
-    runs: Sequence[str | Path], out: str | Path, findings: Sequence[Sequence[Finding]] | None = None
+    runs: Sequence[str | Path] | Sequence[RunData],
+    out: str | Path,
+    findings: Sequence[Sequence[Finding]] | None = None,
 ) -> Path:
-    """Write the page about the run folders `runs` to the file `out`, and return it.
+    """Write the page about `runs`, as folders or as `read_runs` read them, to the file `out`, and return it.
 
     findings: the findings of each run, shown at the top; None if there was no diagnosis. The page stays under 3 MB:
-    it embeds as many samples as fit, and of many runs it shows only the first sections.
+    it embeds as many samples as fit, and of many runs it shows only the first sections. A folder named twice is one
+    run.
     RunError: a folder is not a run, or `out` cannot be written. ValueError: no runs, or not one list of findings per
     run.
     """
     if not runs:
         raise ValueError("runs is empty; name at least one run folder")
-    if findings is not None and len(findings) != len(runs):
+    folders = [run for run in runs if not isinstance(run, RunData)]
+    loaded = read_runs(folders) if folders else [run for run in runs if isinstance(run, RunData)]
+    if findings is not None and len(findings) != len(loaded):
         raise ValueError(
-            f"findings are of {len(findings)} runs, runs are {len(runs)}; give one list per run, empty for none"
+            f"findings are of {len(findings)} runs, runs are {len(loaded)}; give one list per run, empty for none"
         )
-    loaded = read_runs(runs)
     script = (resources.files("entrostat.report") / "templates" / "page.js").read_text()
     render = partial(_environment().get_template("page.html").render, script=script, **_content(loaded, findings))
     policy = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
@@ -93,7 +97,7 @@ def _content(runs: Sequence[RunData], findings: Sequence[Sequence[Finding]] | No
         "pairs": pairs,
         "sections": sections,
         "left_out": left_out,
-        "has_samples": any(run.samples for run in runs),
+        "has_samples": any(run.sample_counts for run in runs),
     }
 
 
@@ -137,7 +141,7 @@ def _sections(runs: Sequence[RunData]) -> tuple[list[dict[str, Any]], list[str]]
     size = 0
     for index, run in enumerate(runs):
         section = _section(index, run, with_figures=len(runs) != 2)
-        size += sum(_size(drawing.image or "") for drawing in section["drawings"])
+        size += sum(_size((drawing.image or "") + drawing.data) for drawing in section["drawings"])
         size += sum(_size(completion.text) for task in section["tasks"] for completion in task.completions)
         if sections and size > SECTIONS_BYTES:
             return sections, [left.name for left in runs[index:]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,17 +53,51 @@ def on_one_scale(figures: Sequence[Figure]) -> None:
             place_end_labels(axes)
 
 
-def curve(axes: Axes, steps: Sequence[int], values: Sequence[float], **look: Any) -> None:
-    """A line over steps, thinned if it has more points than the panel can show."""
+def curve(axes: Axes, steps: Sequence[int], values: Sequence[float], label: str, **look: Any) -> None:
+    """A line over steps, thinned if it has more points than the panel can show. label: its name in the data."""
     if steps:
         shown = extremes(values)
-        axes.plot(np.asarray(steps)[shown], np.asarray(values)[shown], **look)
+        axes.plot(np.asarray(steps)[shown], np.asarray(values)[shown], label=label, **look)
+
+
+def drawn_data(figure: Figure) -> dict[str, dict[int, float]]:
+    """What a figure shows: the value of each named curve by step."""
+    lines = [line for axes in figure.axes for line in axes.lines if not str(line.get_label()).startswith("_")]
+    return {
+        str(line.get_label()): {
+            int(step): float(f"{value:.4g}")
+            for step, value in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True)
+        }
+        for line in lines
+    }
+
+
+def as_csv(curves: Mapping[str, Mapping[int, float]]) -> str:
+    """Curves as CSV: a column of steps, and one column for each curve, empty where it has no value."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["step", *curves])
+    for step in sorted({step for values in curves.values() for step in values}):
+        rows.writerow([step, *(values.get(step, "") for values in curves.values())])
+    return text.getvalue()
+
+
+def in_words(title: str, curves: Mapping[str, Mapping[int, float]]) -> str:
+    """What a figure shows, for readers who do not see it: where each curve begins and ends, and its extremes."""
+    told = [
+        f"{name}: {values[min(values)]:.3g} at step {min(values)}, {values[max(values)]:.3g} at step {max(values)}, "
+        f"between {min(values.values()):.3g} and {max(values.values()):.3g}"
+        for name, values in curves.items()
+        if values
+    ]
+    return f"{title}. {'; '.join(told)}."
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """A figure in the page: an SVG element, or the note in its place.
 
+    data: what it shows, as CSV. words: the same for readers who do not see it.
     frame: the position of its panels, for the page's script: left, right, top and bottom as shares of the element, with
     steps 0 ... last from left to right. anchor: the figure's name in the page, for links; empty for none.
     """
@@ -70,6 +106,8 @@ class Drawing:
     caption: str
     image: str | None
     note: str | None
+    data: str = ""
+    words: str = ""
     frame: tuple[float, ...] = ()
     last: float = 1.0
     anchor: str = ""
@@ -119,7 +157,9 @@ def _figure_or_note(panel: Panel, run: RunData) -> Figure | str:
 def _placed(title: str, caption: str, figure: Figure, salt: str) -> Drawing:
     _, last = figure.axes[0].get_xlim()
     sides = tuple(round(side, 4) for side in frame(figure))
-    return Drawing(title, caption, svg(figure, salt), None, sides, last, f"figure-{salt}")
+    curves = drawn_data(figure)
+    words = in_words(title, curves)
+    return Drawing(title, caption, svg(figure, salt), None, as_csv(curves), words, sides, last, f"figure-{salt}")
 
 
 def extremes(*curves: Sequence[float], stretches: int = STRETCHES) -> NDArray[np.intp]:

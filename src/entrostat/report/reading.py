@@ -17,6 +17,7 @@ PHASES = ("rollout", "grade", "update", "measure", "evaluate")
 class RunData:
     """A run folder, read once.
 
+    sample_counts: how many samples each (step, split) has; they stay on disk, `run.iterate_samples` reads them.
     select, report: pass@1 by step; None if the split was never evaluated. collapse: None if no step was evaluated on
     both.
     """
@@ -26,7 +27,7 @@ class RunData:
     steps: Lines
     evals: Lines
     decisions: Lines
-    samples: Lines
+    sample_counts: Mapping[tuple[int, str], int]
     select: Trajectory | None
     report: Trajectory | None
     collapse: CollapseReport | None
@@ -82,18 +83,22 @@ class Speed:
 
 
 def read_runs(paths: Sequence[str | Path]) -> list[RunData]:
-    """The run folders `paths`, in order, each with a distinct name. RunError: one is not a run folder."""
-    return [read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    """The run folders `paths`, in order, each once and with a distinct name. RunError: one is not a run folder."""
+    once = list({Path(path).resolve(): path for path in reversed(paths)}.values())[::-1]
+    return [read_run(path, name) for path, name in zip(once, _names(once), strict=True)]
 
 
-def read_run(path: str | Path, name: str) -> RunData:
-    """The run folder `path`. RunError: it is not a run folder, or a log in it is damaged."""
+def read_run(path: str | Path, name: str | None = None) -> RunData:
+    """The run folder `path`; name: as it is called in figures, the folder's if left out.
+
+    RunError: it is not a run folder, or a log in it is damaged.
+    """
     run = Run.open(path)
+    name = Path(path).resolve().name if name is None else name
     evals = run.evals()
     select, report = (_trajectory(evals, split) for split in ("select", "report"))
-    return RunData(
-        name, run, run.steps(), evals, run.decisions(), run.samples(), select, report, _collapse(evals, select, report)
-    )
+    collapse = _collapse(evals, select, report)
+    return RunData(name, run, run.steps(), evals, run.decisions(), run.sample_counts(), select, report, collapse)
 
 
 def summary_rows(paths: Sequence[str | Path]) -> list[SummaryRow]:

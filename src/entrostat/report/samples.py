@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,9 +44,9 @@ def side_by_side(run: RunData, limit: int = TASKS_SHOWN) -> list[TaskSamples]:
     if they coincide. The split is the first of report, select and train that has samples.
     """
     for split in SPLITS:
-        samples = [sample for sample in run.samples if sample["split"] == split]
-        if samples:
-            return _aligned(samples, _moments(samples, run))[:limit]
+        steps = [step for step, own in run.sample_counts if own == split]
+        if steps:
+            return _aligned(run, split, _moments(steps, run))[:limit]
     return []
 
 
@@ -57,9 +56,8 @@ def shortened(text: str) -> str:
     return text if left_out <= 0 else f"{text[:HEAD]}\n[{left_out} characters omitted]\n{text[-TAIL:]}"
 
 
-def _moments(samples: Sequence[Mapping[str, Any]], run: RunData) -> dict[int, str]:
+def _moments(steps: Sequence[int], run: RunData) -> dict[int, str]:
     """Names of the steps to show, in the order of the steps."""
-    steps = sorted({int(sample["step"]) for sample in samples})
     moments = {steps[0]: "start", steps[-1]: "end"}
     if run.collapse is not None:
         peak = run.collapse.peak_step
@@ -67,11 +65,13 @@ def _moments(samples: Sequence[Mapping[str, Any]], run: RunData) -> dict[int, st
     return dict(sorted(moments.items()))
 
 
-def _aligned(samples: Sequence[Mapping[str, Any]], moments: Mapping[int, str]) -> list[TaskSamples]:
+def _aligned(run: RunData, split: str, moments: Mapping[int, str]) -> list[TaskSamples]:
     first: dict[tuple[str, int], Mapping[str, Any]] = {}
-    for sample in samples:
-        first.setdefault((sample["task"], sample["step"]), sample)
-    tasks = list(dict.fromkeys(sample["task"] for sample in samples))
+    for step in moments:
+        for sample in run.run.iterate_samples(step, split):
+            kept = {field: sample[field] for field in ("prompt", "completion", "outcome")}
+            first.setdefault((sample["task"], step), kept)
+    tasks = list(dict.fromkeys(task for task, _ in first))
     return [
         TaskSamples(
             task,
@@ -162,7 +162,13 @@ def _run(run: RunData, size: int) -> dict[str, Any]:
         tasks.setdefault(task, len(tasks))
         kept.append(line)
     kept.sort(key=lambda line: (line["step"], line["split"], line["task"]))
-    return {"name": run.name, "values": values, "tasks": list(tasks), "samples": kept, "of": len(run.samples)}
+    return {
+        "name": run.name,
+        "values": values,
+        "tasks": list(tasks),
+        "samples": kept,
+        "of": sum(run.sample_counts.values()),
+    }
 
 
 def _values(run: RunData) -> dict[str, tuple[list[int], list[float]]]:
@@ -179,15 +185,12 @@ def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], 
 
 
 def _most_telling_first(run: RunData) -> Iterator[Mapping[str, Any]]:
-    by_step = defaultdict(list)
-    for sample in run.samples:
-        by_step[sample["step"]].append(sample)
-    steps = sorted(by_step)
+    steps = sorted({step for step, _ in run.sample_counts})
     marked = [run.collapse.peak_step] if run.collapse else []
     marked += [step for line in run.decisions for step in (line["step"], line.get("to_step")) if isinstance(step, int)]
-    first = [step for step in (*steps[:1], *steps[-1:], *marked) if step in by_step]
+    first = [step for step in (*steps[:1], *steps[-1:], *marked) if step in steps]
     for step in dict.fromkeys([*first, *_by_halving(steps)]):
-        yield from by_step[step]
+        yield from run.run.iterate_samples(step)
 
 
 def _by_halving(steps: Sequence[int]) -> list[int]:

@@ -173,11 +173,11 @@ def svg(figure: Figure, salt: str) -> str:
     return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), drawing)
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write the figure in its light colours to `path`, by its ending: .png at 2x, .svg, .pdf."""
     with report_style():
         figure.savefig(path, dpi=200)
-    return path
+    return Path(path)
 
 
 def _share_of_height(axes: Axes, y: float) -> float:

@@ -118,6 +118,15 @@ def iterate_lines(path: Path) -> Iterator[dict[str, Any]]:
         raise refusal(path, error) from error
 
 
+def count_lines(path: Path) -> int:
+    """How many whole lines the log `path` has, in little memory. RunError: it cannot be read."""
+    try:
+        with path.open("rb") as log:
+            return sum(block.count(b"\n") for block in iter(lambda: log.read(1 << 20), b""))
+    except OSError as error:
+        raise refusal(path, error) from error
+
+
 def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)

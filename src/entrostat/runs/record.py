@@ -23,7 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.runs.checks import checked
-from entrostat.runs.files import Record, RunError, append_line, atomic_write, read_lines, refusal, to_line, write_lines
+from entrostat.runs.files import (
+    Record,
+    RunError,
+    append_line,
+    atomic_write,
+    count_lines,
+    iterate_lines,
+    read_lines,
+    refusal,
+    to_line,
+    write_lines,
+)
 from entrostat.runs.notebook import Library, frame, table
 from entrostat.runs.ownership import whole_number
 from entrostat.runs.schema import DECISION, EVALUATION, HEADER, SAMPLE, STEP, under_new_names
@@ -172,8 +183,18 @@ class Run:
 
     def samples(self, step: int | None = None) -> list[dict[str, Any]]:
         """The samples kept: of one step, or of all in order of their steps."""
-        files = [file for at, file in self._sample_files() if step in (None, at)]
-        return [line for file in files for line in checked(read_lines(file), SAMPLE, file)]
+        return list(self.iterate_samples(step))
+
+    def iterate_samples(self, step: int | None = None, split: str | None = None) -> Iterator[dict[str, Any]]:
+        """`samples`, of one split or of all, one at a time: a long run's samples need not fit into memory."""
+        for at, own, file in self._sample_files():
+            if step in (None, at) and split in (None, own):
+                for line in iterate_lines(file):
+                    yield from checked([line], SAMPLE, file)
+
+    def sample_counts(self) -> dict[tuple[int, str], int]:
+        """How many samples each (step, split) has, in order of the steps, without reading what they hold."""
+        return {(at, split): lines for at, split, file in self._sample_files() if (lines := count_lines(file))}
 
     def decisions(self) -> list[dict[str, Any]]:
         """The decisions, oldest first."""
@@ -190,7 +211,7 @@ class Run:
             kept = [line for line in lines if line.get("at", line["step"]) <= step]
             if len(kept) < len(lines):
                 write_lines(log, kept)
-        for at, file in self._sample_files():
+        for at, _, file in self._sample_files():
             if at > step:
                 file.unlink()
 
@@ -206,10 +227,11 @@ class Run:
     def _decisions(self) -> Path:
         return self.path / "decisions.jsonl"
 
-    def _sample_files(self) -> list[tuple[int, Path]]:
+    def _sample_files(self) -> list[tuple[int, str, Path]]:
+        """Step, split and path of each file, in order of the steps."""
         folder = self.path / "samples"
         names = [_SAMPLE_FILE.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
-        return sorted((int(name[1]), folder / name[0]) for name in names if name)
+        return sorted((int(name[1]), name[2], folder / name[0]) for name in names if name)
 
 
 def _header(run: Run) -> dict[str, Any]:

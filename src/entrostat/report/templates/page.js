@@ -92,6 +92,74 @@
       hover(null);
     });
     svg.addEventListener("pointerleave", () => hover(null));
+
+    svg.setAttribute("role", "img");
+    svg.setAttribute("tabindex", "0");
+    svg.setAttribute("aria-label", `${figure.dataset.words} Arrow keys move the marked step, with shift they mark a range.`);
+    svg.addEventListener("keydown", (event) => {
+      const [start, end] = held ?? [null, null];
+      const moved = {
+        ArrowLeft: () => (end === null ? last : end - 1),
+        ArrowRight: () => (end === null ? 0 : end + 1),
+        Home: () => 0,
+        End: () => last,
+      }[event.key];
+      if (!moved) return;
+      event.preventDefault();
+      const step = clamp(moved(), 0, last);
+      hold(event.shiftKey && start !== null ? [Math.min(start, step), step] : [step, step]);
+    });
+    figure.append(saving(figure, svg));
+  };
+
+  // --- a figure as a file: the drawing as it looks here, and what it shows ---
+
+  const saving = (figure, svg) => {
+    const title = figure.querySelector("h3").textContent;
+    const name = title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+    const line = make("p", "save", "save as");
+    const offer = (ending, content) => {
+      const button = make("button", "", ending.toUpperCase());
+      button.type = "button";
+      button.setAttribute("aria-label", `save ${title} as ${ending.toUpperCase()}`);
+      button.addEventListener("click", async () => {
+        const link = make("a");
+        link.href = URL.createObjectURL(await content());
+        link.download = `${name}.${ending}`;
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+      });
+      line.append(button);
+    };
+    offer("svg", () => drawn(svg));
+    offer("png", () => pixels(svg));
+    offer("csv", () => new Blob([figure.dataset.csv], { type: "text/csv" }));
+    return line;
+  };
+
+  const drawn = (svg) => {
+    const copy = svg.cloneNode(true);
+    copy.querySelectorAll(".mark, .range").forEach((each) => each.remove());
+    const { width, height } = svg.viewBox.baseVal;
+    const ground = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [key, value] of Object.entries({ width, height, fill: "var(--surface)" })) ground.setAttribute(key, value);
+    copy.prepend(ground);
+    const style = getComputedStyle(document.documentElement);
+    const text = new XMLSerializer().serializeToString(copy);
+    const coloured = text.replace(/var\((--[a-z]+)\)/g, (_, variable) => style.getPropertyValue(variable).trim());
+    return new Blob([coloured], { type: "image/svg+xml" });
+  };
+
+  const pixels = async (svg) => {
+    const image = new Image();
+    image.src = URL.createObjectURL(drawn(svg));
+    await image.decode();
+    URL.revokeObjectURL(image.src);
+    const canvas = document.createElement("canvas");
+    const { width, height } = svg.viewBox.baseVal;
+    [canvas.width, canvas.height] = [3 * width, 3 * height];
+    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   };
 
   // --- the bar: what was measured at the step in view ---
@@ -160,13 +228,18 @@
 
     const nearest = (own, step) =>
       own.reduce((best, each) => (Math.abs(each - step) < Math.abs(best - step) ? each : best), own[0]);
+    const searched = (run, sample) =>
+      [...run.tasks[sample.task], sample.text ?? sample.tokens.text.join("")].join("\n").toLowerCase();
     // the samples of a run that pass the filters; of one step held, those of the step nearest to it that has any
     const chosen = (run) => {
       const outcome = outcomes[at("verdict").value];
       const split = splits[at("split").value];
+      const sought = at("search").value.toLowerCase();
       const own = run.samples.filter(
         (sample) =>
-          (outcome === undefined || sample.outcome === outcome) && (split === undefined || sample.split === split),
+          (outcome === undefined || sample.outcome === outcome) &&
+          (split === undefined || sample.split === split) &&
+          (sought === "" || searched(run, sample).includes(sought)),
       );
       if (held === null || own.length === 0) return own;
       const step = nearest([...new Set(own.map((sample) => sample.step))], held[0]);
@@ -296,6 +369,7 @@
     at("after").addEventListener("click", () => move(1));
     at("verdict").addEventListener("change", redraw);
     at("split").addEventListener("change", redraw);
+    at("search").addEventListener("input", redraw);
     at("measure").addEventListener("change", () => {
       legend();
       columns.forEach((each) => each.draw());
