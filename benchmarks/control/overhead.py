@@ -33,6 +33,8 @@ CONTROLS: dict[str, dict[str, Any]] = {
         "strategy": {"name": "target-entropy", "curve": CURVE},
         "reweighting": "polarity-aware",
     },
+    "target-weights": {"reweighting": {"name": "target-weights", "curve": CURVE}},
+    "target-weights, by logp": {"reweighting": {"name": "target-weights", "curve": CURVE, "by": "logp"}},
     "ID, Clip-Cov": {"strategy": "id", "reweighting": "clip-cov"},
     "adaptive bonus": {"bonus": {"name": "adaptive", "target": 0.3}},
 }

@@ -1,6 +1,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,6 +80,26 @@ def test_phases_are_the_background_of_entropy(make):
 
 def test_a_single_phase_needs_no_background(make):
     assert not draw_panel(panel("Entropy"), read_run(make().path, "run")).axes[0].patches
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("nats", 1.0), ("start", 0.25)])
+def test_the_curve_that_control_follows_is_drawn_beside_the_entropy(make, unit, scale):
+    run = make(steps=0)
+    drawn = {"points": [[0, 1.0], [0.5, 0.2], [1, 0.6]], "unit": unit}
+    run.recipe.update(campaign={"steps": 4}, control={"reweighting": {"name": "target-weights", "curve": drawn}})
+    for step in range(1, 5):
+        run.log_step({"step": step, "entropy": 0.25})
+    data = replace(read_run(run.path, "run"), run=run)
+    expected = [x * scale for x in (0.6, 0.2, 0.4, 0.6)]
+    assert curves(draw_panel(panel("Entropy"), data).axes[0])[1][1] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("curve", [None, {}, {"points": 3}, {"points": [[0, -1]]}, {"points": [["a", 1]]}, []])
+def test_a_curve_that_cannot_be_read_is_not_drawn(make, curve):
+    run = make()
+    run.recipe.update(campaign={"steps": 40}, control={"reweighting": {"curve": curve}})
+    data = replace(read_run(run.path, "run"), run=run)
+    assert len(curves(draw_panel(panel("Entropy"), data).axes[0])) == 1
 
 
 def test_verdict_shares_fill_the_whole(make):

@@ -28,24 +28,31 @@ class TrackerName(str, Enum):
     TRACKIO = "trackio"
 
 
-DEMO = ("reinforce", "early-stop", "grpo-id")
+PAGES = {"report": ("reinforce", "early-stop", "grpo-id"), "entropy": ("grpo", "on-a-curve")}
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the three runs and the report.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the two pages.")] = Path("runs/demo"),
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the embedded policy three times: a collapse, the same stopped in time, and GRPO at a lower rate.
+    """Train five small policies: a collapse, the same stopped in time, GRPO at a lower rate; entropy on a curve.
+
+    The first three write report.html. The last two, GRPO alone and with its entropy on a drawn curve, take seconds and
+    write entropy.html. With --json, one object for each page.
 
     Example: entrostat demo --out runs/demo --set seed=1
     """
     from entrostat.recipe import load_recipe
 
     folder = resources.files("entrostat.assets") / "demo"
-    recipes = [load_recipe(Path(str(folder / f"{name}.yaml")), overrides or ()) for name in DEMO]
-    runs = [folder for recipe in recipes for folder in _train(recipe, out / recipe.name)]
-    show_runs(runs, out / "report.html", as_json)
+    pages = {
+        page: [load_recipe(Path(str(folder / f"{name}.yaml")), overrides or ()) for name in names]
+        for page, names in PAGES.items()
+    }
+    for page, recipes in pages.items():
+        runs = [folder for recipe in recipes for folder in _train(recipe, out / recipe.name)]
+        show_runs(runs, out / f"{page}.html", as_json)
 
 
 def train(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from entrostat.control.curves import Curve, target_curve
 from entrostat.control.part import Measured, Part, State, TokenBatch, weighting
 
 
@@ -19,13 +20,15 @@ class EntroPic(Part):
     """EntroPIC: proportional-integral control of the balance between rewarded and punished tokens.
 
     e = target - H,  a = clip(kp e + ki sum e),  weights 1 - a where A > 0 and 1 + a where A < 0: below the target
-    it learns more from failures. Source: arXiv 2511.15248; kp, ki and the clip to [-bound, bound], at which the sum of
-    e stops growing, are our choice. Raises ValueError for a target <= 0, gains < 0, bound outside (0, 1].
+    it learns more from failures. target: nats, or a curve over the run. Source: arXiv 2511.15248; kp, ki and the clip
+    to [-bound, bound], at which the sum of e stops growing, are our choice. One release of the authors acts on likely
+    tokens alone, by an unclipped term of its own; a weight cannot do that, and ours acts on all tokens.
+    Raises ValueError for a target <= 0, gains < 0, bound outside (0, 1].
     """
 
     needs_entropy = True
 
-    target: float
+    target: float | Curve
     kp: float = 1.0
     ki: float = 0.01
     bound: float = 0.9
@@ -33,12 +36,13 @@ class EntroPic(Part):
     _sum: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not (self.target > 0 and self.kp >= 0 and self.ki >= 0 and 0 < self.bound <= 1):
-            raise ValueError(f"EntroPic: {self}; target must be positive, gains at least 0, bound in (0, 1]")
+        self._curve = target_curve(self.target, "EntroPic.target")
+        if not (self.kp >= 0 and self.ki >= 0 and 0 < self.bound <= 1):
+            raise ValueError(f"EntroPic: {self}; gains must be at least 0, bound in (0, 1]")
 
     @override
     def observe(self, step: Measured) -> None:
-        error = self.target - step.entropy
+        error = self._curve.at(step.progress) - step.entropy
         wanted = self.kp * error + self.ki * (self._sum + error)
         self._balance = min(max(wanted, -self.bound), self.bound)
         if wanted == self._balance or wanted * error < 0:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from entrostat.control import Curve
 from entrostat.report.panel import NotMeasuredError, Panel, curve, draw_panel, extremes, summed
 from entrostat.report.reading import RunData, read_run, roll_back_step, series
 from entrostat.report.style import (
@@ -122,9 +123,36 @@ def _entropy(run: RunData) -> Figure:
     curve(axes, steps, entropy, "entropy", color=INK)
     axes.set_ylim(0, 1.15 * max(entropy) or 1.0)
     axes.set_ylabel("nats per token")
+    _draw_aim(axes, run)
     _shade_phases(axes, run)
     label_ends(axes, [(entropy[-1], f"{entropy[-1]:.2f}", INK)])
     return figure
+
+
+def _draw_aim(axes: Axes, run: RunData) -> None:
+    """The curve that the run's control steers the entropy along, dashed; nothing if it has none."""
+    steps, entropy = series(run.steps, "entropy")
+    aim, campaign = _aim(run), run.run.recipe.get("campaign")
+    total = campaign.get("steps") if isinstance(campaign, dict) else None
+    if aim is None or not steps or not isinstance(total, int) or total < 1:
+        return
+    aims = [aim.at(min(step / total, 1.0), entropy[0]) for step in steps]
+    axes.plot(steps, aims, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+
+
+def _aim(run: RunData) -> Curve | None:
+    """The curve in the recipe; None if there is none, or none that can be read."""
+    control = run.run.recipe.get("control")
+    for key in ("reweighting", "strategy"):
+        part = control.get(key) if isinstance(control, dict) else None
+        drawn = part.get("curve") if isinstance(part, dict) else None
+        if isinstance(drawn, dict):
+            try:
+                points = tuple((float(share), float(entropy)) for share, entropy in drawn["points"])
+                return Curve(points, drawn.get("shape", "linear"), drawn.get("unit", "nats"))
+            except (KeyError, TypeError, ValueError):
+                return None
+    return None
 
 
 def _shade_phases(axes: Axes, run: RunData) -> None:
@@ -371,6 +399,7 @@ def _entropy_of(axes: Axes, runs: Sequence[RunData]) -> None:
         steps, entropy = series(run.steps, "entropy")
         if steps:
             curve(axes, steps, entropy, run.name, color=colour)
+            _draw_aim(axes, run)
             labels.append((entropy[-1], run.name, colour))
     if not labels:
         raise NotMeasuredError("No run measured entropy: no curve to draw.")
