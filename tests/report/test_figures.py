@@ -94,7 +94,18 @@ def test_the_curve_that_control_follows_is_drawn_beside_the_entropy(make, unit, 
     assert curves(draw_panel(panel("Entropy"), data).axes[0])[1][1] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("curve", [None, {}, {"points": 3}, {"points": [[0, -1]]}, {"points": [["a", 1]]}, []])
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_the_drawn_curve_is_the_controllers(make, shape):
+    points = ((0.1, 0.3), (0.5, 0.9), (0.8, 0.2))
+    run = make(steps=40)
+    drawn = {"points": [list(point) for point in points], "shape": shape}
+    run.recipe.update(campaign={"steps": 40}, control={"strategy": {"name": "target-entropy", "curve": drawn}})
+    data = replace(read_run(run.path, "run"), run=run)
+    steps, aims = curves(draw_panel(panel("Entropy"), data).axes[0])[1]
+    assert aims == pytest.approx([Curve(points, shape).at(step / 40) for step in steps])
+
+
+@pytest.mark.parametrize("curve", [None, {}, {"points": 3}, {"points": []}, {"points": [["a", 1]]}, []])
 def test_a_curve_that_cannot_be_read_is_not_drawn(make, curve):
     run = make()
     run.recipe.update(campaign={"steps": 40}, control={"reweighting": {"curve": curve}})

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from entrostat.control import Curve
 from entrostat.report.panel import NotMeasuredError, Panel, curve, draw_panel, extremes, summed
 from entrostat.report.reading import RunData, read_run, roll_back_step, series
 from entrostat.report.style import (
@@ -130,29 +129,24 @@ def _entropy(run: RunData) -> Figure:
 
 
 def _draw_aim(axes: Axes, run: RunData) -> None:
-    """The curve that the run's control steers the entropy along, dashed; nothing if it has none."""
+    """The curve in the recipe that the run's control follows, dashed; nothing if there is none that can be read."""
     steps, entropy = series(run.steps, "entropy")
-    aim, campaign = _aim(run), run.run.recipe.get("campaign")
-    total = campaign.get("steps") if isinstance(campaign, dict) else None
-    if aim is None or not steps or not isinstance(total, int) or total < 1:
+    recipe = run.run.recipe
+    try:
+        control, total = recipe["control"], float(recipe["campaign"]["steps"])
+        drawn = (control.get("reweighting") or {}).get("curve") or (control.get("strategy") or {}).get("curve")
+        shares, values = np.array(drawn["points"], dtype=float).T
+        unit, shape = drawn.get("unit"), drawn.get("shape")
+    except (AttributeError, KeyError, TypeError, ValueError):
         return
-    aims = [aim.at(min(step / total, 1.0), entropy[0]) for step in steps]
+    if not steps or not total > 0 or not len(shares):
+        return
+    places = np.arange(len(shares))
+    place = np.interp(np.array(steps) / total, shares, places)
+    if shape == "cosine":
+        place = np.floor(place) + (1 - np.cos(np.pi * (place % 1))) / 2
+    aims = np.interp(place, places, values) * (entropy[0] if unit == "start" else 1.0)
     axes.plot(steps, aims, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-
-
-def _aim(run: RunData) -> Curve | None:
-    """The curve in the recipe; None if there is none, or none that can be read."""
-    control = run.run.recipe.get("control")
-    for key in ("reweighting", "strategy"):
-        part = control.get(key) if isinstance(control, dict) else None
-        drawn = part.get("curve") if isinstance(part, dict) else None
-        if isinstance(drawn, dict):
-            try:
-                points = tuple((float(share), float(entropy)) for share, entropy in drawn["points"])
-                return Curve(points, drawn.get("shape", "linear"), drawn.get("unit", "nats"))
-            except (KeyError, TypeError, ValueError):
-                return None
-    return None
 
 
 def _shade_phases(axes: Axes, run: RunData) -> None:
