@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entrostat.control import Curve
 from entrostat.report import (
     PANELS,
     PLOTS,
