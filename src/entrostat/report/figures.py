@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -131,11 +132,11 @@ def _entropy(run: RunData) -> Figure:
 def _draw_aim(axes: Axes, run: RunData) -> None:
     """The curve in the recipe that the run's control follows, dashed; nothing if there is none that can be read."""
     steps, entropy = series(run.steps, "entropy")
-    recipe = run.run.recipe
+    recipe: Any = run.run.recipe
     try:
         control, total = recipe["control"], float(recipe["campaign"]["steps"])
-        drawn = (control.get("reweighting") or {}).get("curve") or (control.get("strategy") or {}).get("curve")
-        shares, values = np.array(drawn["points"], dtype=float).T
+        drawn: Any = (control.get("reweighting") or {}).get("curve") or (control.get("strategy") or {}).get("curve")
+        shares, values = np.array(drawn["points"], dtype=np.float64).T
         unit, shape = drawn.get("unit"), drawn.get("shape")
     except (AttributeError, KeyError, TypeError, ValueError):
         return
