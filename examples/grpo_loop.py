@@ -1,4 +1,4 @@
-"""GRPO in a loop of one's own on the policy that the package carries, its entropy held along a line: nothing but torch.
+"""GRPO in your own loop on the policy that the package carries, its entropy held along a line: nothing but torch.
 
 python examples/grpo_loop.py --steps 8
 """

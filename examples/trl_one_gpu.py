@@ -47,7 +47,7 @@ def main() -> None:
         max_steps=args.steps,
         per_device_train_batch_size=args.batch,
         num_generations=8,
-        num_iterations=2,  # two optimizer steps a batch of completions: with one, every ratio is 1
+        num_iterations=2,  # two optimizer steps per batch of completions: with one, every ratio is 1
         max_completion_length=args.length,
         learning_rate=learning_rate,
         logging_steps=1,

@@ -43,7 +43,7 @@ def main() -> None:
         max_steps=recipe.campaign.steps,
         per_device_train_batch_size=PER_GPU,
         gradient_accumulation_steps=micro_batches // update.minibatches,
-        steps_per_generation=micro_batches,  # more than the accumulation: several optimizer steps a batch
+        steps_per_generation=micro_batches,  # more than the accumulation: several optimizer steps per batch
         num_iterations=update.epochs,
         num_generations=rollout.samples,
         max_completion_length=rollout.max_new_tokens,

@@ -28,12 +28,12 @@ from entrostat.runs import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> list[CampaignOutcome]:
-    """Run the chain, or go on with it."""
+    """Run the chain, or resume it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="the folder that the first campaign starts from")
     parser.add_argument("--controller", default="es-online", help="as campaign.controller in a recipe")
     parser.add_argument("--campaigns", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=100, help="verl's training steps a campaign")
+    parser.add_argument("--steps", type=int, default=100, help="verl's training steps per campaign")
     parser.add_argument("--every", type=int, default=5, help="steps between evaluations; 0 leaves them to crest")
     parser.add_argument("--save-every", type=int, default=20, help="steps between verl's checkpoints")
     parser.add_argument("--out", type=Path, default=Path("runs/verl-chain"))

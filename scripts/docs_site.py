@@ -217,11 +217,11 @@ def recipe_page() -> str:
 
 
 def metrics_page() -> str:
-    """docs/metrics.md: what a run folder holds, from the schema, between the words of the page that stands."""
-    stands = METRICS_PAGE.read_text()
+    """docs/metrics.md: what a run folder holds, from the schema, between the hand-written parts of the page."""
+    page = METRICS_PAGE.read_text()
     before, after = (
-        stands.partition("## Optimizer steps")[0],
-        "## In the report" + stands.partition("## In the report")[2],
+        page.partition("## Optimizer steps")[0],
+        "## In the report" + page.partition("## In the report")[2],
     )
     sections = [
         ("Optimizer steps", "`steps.jsonl`, one line per optimizer step.", STEP_FIELDS),

@@ -33,7 +33,7 @@ SYMPTOMS: Mapping[str, Symptom] = {
         "become equal, their advantages 0, and exploration stops. A fall alone is no failure: a policy that learns "
         "becomes surer.",
         (
-            "The entropy is far below where it began, and goes on falling.",
+            "The entropy is far below where it began, and keeps falling.",
             "Reward or held-out score no longer rise with it.",
             "More and more groups have equal rewards (`frac_reward_zero_std` in TRL).",
             "It is an entropy: a mean over completion tokens in nats, at the sampling temperature, and not a loss "

@@ -177,7 +177,7 @@ def measure_end(folder: Path) -> None:
 
 
 def end_row(condition: str, run: Run) -> dict[str, Any]:
-    """The end of a run as a row of a table: entropy, pass@k and distinct solutions over SAMPLES samples a task."""
+    """The end of a run as a row of a table: entropy, pass@k and distinct solutions over SAMPLES samples per task."""
     line = json.loads((run.path / "end.json").read_text())
     passes = {f"pass_{k}": line["pass_at"][str(k)] for k in PASS_AT}
     return {

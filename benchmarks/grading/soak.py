@@ -2,7 +2,7 @@
 
     python benchmarks/grading/soak.py --gradings 100000 --out benchmarks/grading/soak.json
 
-A run that was cut short goes on from what its file counts, in another process; each process is a piece of the run.
+A run that was cut short resumes from what its file counts, in another process; each process is a piece of the run.
 
 Nineteen gradings in twenty are honest, right and wrong by turns; every twentieth is one of the attacks of
 tests/grading. With --kill, a process of the grader is killed at random every second. Counted before and after:

@@ -3,7 +3,7 @@
     python benchmarks/token_stats/run.py table        the methods side by side at the full sizes of the device
     python benchmarks/token_stats/run.py growth       over the vocabulary and over the tokens
 
-Names of methods after the job measure only those; --size N D V measures at one size of one's own and keeps no file.
+Names of methods after the job measure only those; --size N D V measures at a size of your own and keeps no file.
 Lines are appended to table.csv or growth.csv beside this file; what is there already of the same device is not measured
 again. A method whose package is missing gets a line that says so. Each line is also printed, as JSON.
 """

@@ -4,7 +4,7 @@
     python benchmarks/trl/side_by_side.py trl --seed 0 --steps 32
     python benchmarks/trl/side_by_side.py compare course.jsonl
 
-GRPO under ID on listcraft: 16 prompts x 8 completions of up to 48 tokens, two optimizer steps a batch, learning rate
+GRPO under ID on listcraft: 16 prompts x 8 completions of up to 48 tokens, two optimizer steps per batch, learning rate
 1e-4 after a warm-up of 3, float32, one thread. A run prints one JSON line. Tokens are sampled completion tokens;
 seconds are those of the training loop, with grading and without evaluation or start; cpu_seconds are the same loop's of
 the process, without the grader's children, for a machine that others load.

@@ -1,4 +1,4 @@
-"""Signals of a run, one value a step: each uses what was logged up to that step, and is large where danger is expected.
+"""Signals of a run, one value per step: each uses what was logged up to that step, and is large in danger.
 
 `now` is the step's own value; `held` the largest of the last four steps, a pass over each of four epochs, because a
 ratio is 1 by definition on the first pass over a batch.

@@ -22,7 +22,7 @@ def _entropies(table: Sequence[Mapping[str, Any]], condition: str) -> np.ndarray
 
 
 def courses(table: Sequence[Mapping[str, Any]], conditions: Sequence[str]) -> Figure:
-    """The entropy of the training steps: a panel a condition, a line a seed, the mean, and GRPO's mean behind."""
+    """The entropy of the training steps: one panel per condition, one line per seed, and both means."""
     columns = 4
     lines = -(-len(conditions) // columns)
     base = _entropies(table, "GRPO").mean(0)

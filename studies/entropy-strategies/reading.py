@@ -67,7 +67,7 @@ def error(steps: Sequence[Mapping[str, Any]], curve: Curve) -> float:
 
 
 def courses_of(study: Study) -> list[dict[str, Any]]:
-    """The entropy of every step of every finished run, a row a run."""
+    """The entropy of every step of every finished run, one row per run."""
     return [
         {"condition": condition, "seed": run.seed, **{str(step["step"]): step["entropy"] for step in run.steps()}}
         for condition in study.conditions
@@ -76,7 +76,7 @@ def courses_of(study: Study) -> list[dict[str, Any]]:
 
 
 def phases_of(study: Study) -> list[dict[str, Any]]:
-    """What the rule of every step was to do, in the finished runs under `TargetEntropy`, a row a run."""
+    """What the rule of every step was to do, in the finished runs under `TargetEntropy`, one row per run."""
     return [
         {"condition": condition, "seed": run.seed, **{str(step["step"]): step["phase"] for step in run.steps()}}
         for condition in study.conditions

@@ -120,7 +120,7 @@ def test_a_run_whose_entropy_turns_nan_stops_by_its_step_and_goes_on_from_its_la
 
     with monkeypatch.context() as patch:
         patch.setattr("entrostat.engine.update.token_stats", breaking)
-        with pytest.raises(TrainingError, match=rf"step 7: {where}.*the last checkpoint stands"):
+        with pytest.raises(TrainingError, match=rf"step 7: {where}.*the last checkpoint is intact"):
             train(recipe(), tmp_path / "run")
     assert [line["step"] for line in Run.open(tmp_path / "run").steps()] == list(range(1, 7))
     train(recipe(), tmp_path / "run")

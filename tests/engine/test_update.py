@@ -203,7 +203,7 @@ def test_a_gradient_that_is_not_finite_is_refused_and_the_weights_stay():
         batch = experience(one.policy)
     far = replace(batch.rollout, old_logp=batch.rollout.old_logp - 200)
     for faulty in (Experience(batch.rollout, torch.full((16,), 1e38)), Experience(far, torch.ones(16))):
-        with pytest.raises(TrainingError, match=r"step 7: .*[Nn]othing was applied, the last checkpoint stands"):
+        with pytest.raises(TrainingError, match=r"step 7: .*[Nn]othing was applied, the last checkpoint is intact"):
             one.step(7, faulty)
     for name, tensor in one.policy.model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
@@ -216,7 +216,7 @@ def test_an_entropy_that_is_not_finite_is_refused_and_weights_and_controller_sta
     before = {name: tensor.clone() for name, tensor in one.policy.model.state_dict().items()}
     state = one.controller.state_dict()
     monkeypatch.setattr("entrostat.engine.update.token_stats", _without_entropy)
-    with pytest.raises(TrainingError, match=r"step 2: entropy is nan.*Nothing was applied, the last checkpoint stands"):
+    with pytest.raises(TrainingError, match=r"step 2: entropy is nan.*Nothing was applied, the last checkpoint is intact"):
         one.step(2, batch)
     assert one.controller.state_dict() == state
     for name, tensor in one.policy.model.state_dict().items():

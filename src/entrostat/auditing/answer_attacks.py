@@ -142,7 +142,7 @@ def right_variants(example: Example, forms: Sequence[str]) -> Iterator[Attempt]:
 
 
 def mentions(text: str, answer: str) -> bool:
-    """Whether the answer stands in a text as a word or number of its own."""
+    """Whether a text contains the answer as a whole word or number."""
     return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text) is not None
 
 

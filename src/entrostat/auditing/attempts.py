@@ -64,7 +64,7 @@ FAMILIES = {
     ),
     "reasoning-only": Family(
         "warning",
-        "The answer earns the reward where it stands in the reasoning alone.",
+        "The answer earns the reward if only the reasoning contains it.",
         "cut the reasoning off first; refuse reasoning that has no end",
     ),
     "negated": Family(

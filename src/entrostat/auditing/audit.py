@@ -1,4 +1,4 @@
-"""The audit of a reward function: every attempt, what it earned, and what that comes to."""
+"""The audit of a reward function: every attempt, what it earned, and the findings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit came to.
+    """The result of an audit.
 
     false_positive: wrong completions that earned at least the threshold; false_negative: right ones that did not, white
     space and notation left out. families: the same by family. remarks: what was left out, and why.

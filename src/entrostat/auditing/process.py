@@ -23,7 +23,7 @@ STARTING = 120.0  # seconds that importing the function's module may take
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call came to.
+    """The result of one call.
 
     rewards: one per completion, None for "does not apply"; empty if the call failed. failure: the function raised, gave
     what is not a list of rewards, ended its process, or did not answer in time; detail: how. seconds: of processor

@@ -1,4 +1,4 @@
-"""`diagnose` and `watch`: what is wrong with a run, afterwards and while it goes on."""
+"""`diagnose` and `watch`: what is wrong with a run, afterwards and while it runs."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def watch(
     detector: Detectors = None,
     once: Annotated[bool, typer.Option(help="Look once and end.")] = False,
 ) -> None:
-    """Follow runs while they go on, and say what is going wrong as soon as a log shows it.
+    """Follow runs and say what is going wrong as soon as a log shows it.
 
     The status is 3 for a finding of the severity of --until and for nothing else: 0 without one, 1 for a log that is
     not read or not understood, 2 for wrong usage, 130 for an interrupt.

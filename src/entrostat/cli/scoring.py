@@ -26,7 +26,7 @@ def score(
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Measure every token of completions that any engine wrote; the same command again goes on where it stopped.
+    """Measure every token of completions that any engine wrote; the same command again resumes where it stopped.
 
     One forward pass: log-probability, entropy, sum p^2, C, sensitivity; polarity where the file has an advantage or a
     reward; the divergence from the sampler and bounds of its entropy where it has log-probabilities.

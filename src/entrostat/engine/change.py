@@ -126,5 +126,5 @@ def warn_of_rounding(optimizer: Any, remedy: str) -> None:
 
 
 def _groups(optimizer: Any) -> list[dict[str, Any]]:
-    """The parameter groups; none for a host's stand-in of an optimizer, which holds no weights."""
+    """The parameter groups; none for a host's placeholder of an optimizer, which holds no weights."""
     return list(getattr(optimizer, "param_groups", ()))

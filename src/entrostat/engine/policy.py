@@ -175,7 +175,7 @@ def load_policy(source: str | Path = EMBEDDED, dtype: str = "float32", device: s
 
 
 def _read(name: str, what: str, reader: str, **settings: Any) -> Any:
-    """What transformers reads from `name`, without output or questions. PolicyError: it cannot."""
+    """What transformers reads from `name`, without output or prompts. PolicyError: it cannot."""
     import transformers
     from transformers.utils import logging
 

@@ -1,6 +1,6 @@
 """Trainers by the names that recipes give them, `engine: embedded`.
 
-One of our own is a class or function in a file of this package with `@engine("name")`. Another package names one in its
+A built-in one is a class or function in a file of this package with `@engine("name")`. Another package names one in its
 own metadata, in the group `entrostat.engines`,
 
     [project.entry-points."entrostat.engines"]
@@ -24,7 +24,7 @@ engine: Registry[Engine] = Registry("engine", object, "entrostat.engine", group=
 
 
 class EngineMaker(Protocol):
-    """What a name stands for."""
+    """What a name denotes."""
 
     def __call__(
         self, recipe: Recipe, tasks: TaskSplits, grader: CodeGrader, listener: Listener | None = None

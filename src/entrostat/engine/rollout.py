@@ -246,7 +246,7 @@ def _complete(
     if not bool(old_logp.isfinite().all()):
         raise PolicyError(
             f"policy: the logits of {policy.source} are not finite; in training lower update.learning_rate and start "
-            "in a new folder, the checkpoints in this one stand"
+            "in a new folder, the checkpoints in this one are intact"
         )
     if len(row):
         finish(row)

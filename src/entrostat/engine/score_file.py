@@ -38,8 +38,9 @@ def score_file(
 ) -> dict[str, Any]:
     """Write the record of `score_completions` for every completion of `source` to `out`, and return their summary.
 
-    The whole of `source` is checked first. A killed run goes on at its last whole line when it is called again with
-    the same arguments, and ends with the same bytes; the settings are beside `out`, with the suffix .settings.json.
+    The whole of `source` is checked first. A killed run resumes after its last complete line when it is called
+    again with the same arguments, and ends with the same bytes; the settings are beside `out`, with the
+    suffix .settings.json.
 
     Args:
         policy: the model that scores; its tokenizer cuts whatever has no ids.
@@ -167,7 +168,7 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         sampler_entropy_low, _high        means of the bounds
         infinite                          tokens with an infinite value, which the means of that value leave out
 
-    A figure that no record has what it takes for is left out.
+    A figure for which no record has the data is left out.
     """
     columns: dict[str, list[NDArray[np.float64]]] = {}
     log_weights: list[float] = []

@@ -54,7 +54,7 @@ def score_completions(
     policy: Policy, completions: Sequence[Completion], temperature: float = 1.0, rewards: Rewards | None = None
 ) -> list[dict[str, Any]]:
     """One record per completion, in order: record, sample, id, tokens, and the statistics above as lists, one entry per
-    token, to 7 significant digits; None where a value is infinite. What the completion lacks, the record lacks.
+    token, to 7 significant digits; None where a value is infinite. What the completion lacks is left out of the record.
 
     All completions are read in one forward pass. temperature: positive. rewards: mean reward by prompt; without it
     those of these completions. The results do not depend on how a file is cut into batches, except for rounding.

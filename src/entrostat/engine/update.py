@@ -105,7 +105,7 @@ def _plain_refusal(number: int, outcome: str = "Nothing was applied") -> Iterato
         yield
     except ValueError as error:
         raise TrainingError(
-            f"step {number}: {error}. {outcome}, the last checkpoint stands; "
+            f"step {number}: {error}. {outcome}, the last checkpoint is intact; "
             "if numbers diverge, lower update.learning_rate"
         ) from error
 
@@ -256,7 +256,7 @@ class Learner:
         """Micro-batches that have a gradient, and those that are only measured.
 
         A completion of advantage 0 has none if only the objective acts on its tokens. A batch of such completions
-        alone is taught all the same: its gradient of 0 lets the optimizer continue by its momentum.
+        alone is learned from all the same: its gradient of 0 lets the optimizer continue by its momentum.
         """
         size, learns = self.settings.microbatch_rows, experience.advantages != 0
         others = entropy_grad or any(term.acts_on_tokens for term in self.terms)
@@ -380,8 +380,8 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), float("inf") if limit is None else limit)
         if not bool(norm.isfinite()):
             raise TrainingError(
-                f"step {number}: the gradient norm is {float(norm)}; nothing was applied, the last checkpoint stands. "
-                "Lower update.learning_rate, set update.max_grad_norm, or use objective clip"
+                f"step {number}: the gradient norm is {float(norm)}; nothing was applied, the last checkpoint is "
+                "intact. Lower update.learning_rate, set update.max_grad_norm, or use objective clip"
             )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(number)

@@ -29,7 +29,7 @@ _QUOTE_FENCE = re.compile(r"^(\'\'\'|\"\"\")(?=(?:python|py)\n)", re.MULTILINE)
 _DEEPEST_JSON = 3
 INDENTED = "indented"
 _DEEPEST = 3
-# After so many strings that never end, fences count wherever they stand: each such string is read to the text's end.
+# After so many strings that never end, fences count everywhere: each such string is read to the text's end.
 _MOST_ENDLESS = 4
 
 
@@ -63,7 +63,7 @@ def markdown_blocks(text: str, depth: int = _DEEPEST) -> list[Block]:
 def repaired_blocks(text: str) -> list[Block]:
     """Blocks between fences where CommonMark sees others: line by line, each with its indentation.
 
-    A closing fence may be shorter than the opening one or stand at the end of the last line of code; none counts
+    A closing fence may be shorter than the opening one or be at the end of the last line of code; none counts
     inside a string, unless the string never ends.
     """
     blocks: list[Block] = []
@@ -119,7 +119,7 @@ def without_margin(text: str) -> str:
 
 
 def with_fences_for_quotes(text: str) -> str:
-    """The text with fences for triple quotes that stand in their place: a line of them and the name of the language."""
+    """The text with fences for triple quotes that are used as fences: a line of them and the name of the language."""
     opening = _QUOTE_FENCE.search(text)
     if not opening or has_fence(text):
         return text
@@ -162,7 +162,7 @@ def has_fence(text: str) -> bool:
 
 
 def _block(content: str, info: str) -> Block:
-    """A block with its language; code that stands on the fence's own line belongs to it."""
+    """A block with its language; code on the fence's own line belongs to it."""
     language, code = "", info.strip()
     if not _CODE_ON_FENCE.match(code):
         named = _INFO.match(code)

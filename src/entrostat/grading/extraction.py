@@ -98,7 +98,7 @@ def continuation(prompt: str, completion: str) -> str:
 
 
 def _answers(text: str) -> Iterator[str]:
-    """What stands after a model's thoughts, then the whole text."""
+    """The text after a model's thoughts, then the whole text."""
     ends = [match.end() for match in _THOUGHT.finditer(text)]
     for end in dict.fromkeys((ends[-1], ends[0])) if ends else ():
         yield text[end:]
@@ -223,7 +223,7 @@ def _is_statement(line: str) -> bool:
 
 
 def _has_neighbours(line: str) -> bool:
-    """Whether two words that are no keywords stand side by side, as they do in prose and never in Python."""
+    """Whether two words that are not keywords are side by side, as they do in prose and never in Python."""
     previous_end = -1
     code = _STRING_OR_COMMENT.sub("''", line)
     for word in _WORD.finditer(code):

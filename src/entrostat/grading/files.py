@@ -28,11 +28,11 @@ class SamplesError(EntrostatError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What a samples file came to.
+    """The result of grading a samples file.
 
     verdicts: the file that holds them. counts: (n, c) of each task that has graded samples, n graded and c passed, from
-    which any pass@k with k <= n follows. outcomes: how many samples ended how. infrastructure_errors: samples without
-    a verdict; grade the file again for them. unfit: the tasks that cannot be graded by this grader, each with the
+    which any pass@k with k <= n follows. outcomes: samples per outcome. infrastructure_errors: samples without a
+    verdict; grade the file again for them. unfit: the tasks that cannot be graded by this grader, each with the
     reason; no verdict on them is kept. without_samples: the tasks that the file holds no sample of.
     """
 
@@ -162,7 +162,7 @@ def _job(where: str, record: Record, number: int, tasks: dict[str, AnyTask]) -> 
 
 
 def _read_verdicts(path: Path) -> dict[str, str]:
-    """The outcomes that the file holds, by key; a torn last line counts for nothing and is cut off.
+    """The outcomes that the file holds, by key; an incomplete last line is cut off.
 
     SamplesError, and the file stays as it is, if it is a link or holds anything else.
     """

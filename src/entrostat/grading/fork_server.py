@@ -132,7 +132,7 @@ def _charged_clock(pid: int) -> int:
 
 
 def _interpret(sandbox: Sandbox, channel: int) -> None:
-    """Seal this process, then do what the grader says until it ends it."""
+    """Isolate this process, then carry out the grader's requests until it ends the process."""
     channel, *_lent_sockets.descriptors = sandbox.keep([channel, *_lent_sockets.make()])
     conversation = Conversation(socket.socket(fileno=channel), sandbox.limits.output)
     try:

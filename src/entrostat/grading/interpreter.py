@@ -1,4 +1,4 @@
-"""Inside one grading: the interpreter that runs untrusted code, or a task's assertions, at the grader's word.
+"""Inside one grading: the interpreter that runs untrusted code, or a task's assertions, on the grader's requests.
 
 What it knows is the code and one input at a time. It knows no expected value (an interpreter that runs assertions
 does, but runs no untrusted code), so nothing that the code does to this module (walking frames, replacing functions,

@@ -2,7 +2,7 @@
 address.
 
 The server gets the code and the inputs and sends back answers; expected values stay here, and answers compare as in
-CodeGrader. Isolation is the server's: so is the word on what was its own failure, which is an infrastructure error
+CodeGrader. Isolation is the server's: so it decides what was its own failure, which is an infrastructure error
 here. One request carries all calls of a grading, so the code can see later inputs before it answers earlier ones.
 """
 

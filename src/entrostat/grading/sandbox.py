@@ -88,7 +88,7 @@ class Limits:
 
     @property
     def cpu_seconds(self) -> int:
-        """CPU time after which the kernel kills the grading, should the wall clock's kill fail."""
+        """CPU time after which the kernel kills the grading, if the kill by wall time fails."""
         return math.ceil(self.timeout) + 1
 
     def within_hard_limits(self, workers: int) -> Limits:

@@ -144,20 +144,20 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
 
 
 def _when(number: int, argument: int, body: bytes) -> bytes:
-    """For call `number`, do `body` with the argument's low half loaded; others go on with the number loaded."""
+    """For call `number`, do `body` with the argument's low half loaded; others continue with the number loaded."""
     body = _instruction(_LOAD, 16 + 8 * argument) + body
     return _instruction(_JUMP_EQUAL, number, 0, len(body) // 8) + body
 
 
 def _if_among(values: Sequence[int], answer: int) -> bytes:
-    """Return `answer` if what is loaded is one of the values, else go on."""
+    """Return `answer` if what is loaded is one of the values, else continue."""
     last = len(values) - 1
     tests = [_instruction(_JUMP_EQUAL, value, last - i, 0 if i < last else 1) for i, value in enumerate(values)]
     return b"".join(tests) + _otherwise(answer)
 
 
 def _if_any_bit(bits: int, answer: int) -> bytes:
-    """Return `answer` if what is loaded has one of the bits, else go on."""
+    """Return `answer` if what is loaded has one of the bits, else continue."""
     return _instruction(_JUMP_ANY_BIT, bits, 0, 1) + _otherwise(answer)
 
 

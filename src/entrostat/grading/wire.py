@@ -290,7 +290,7 @@ def _is_close(expected: float, answer: float, tolerance: Tolerance) -> bool:
 
 
 def _rank(tree: Any, equality: Equality) -> tuple[str, list[float]]:
-    """Orders the items of a set or dictionary so that items that differ by little stand at like places."""
+    """Orders the items of a set or dictionary so that items that differ by little get the same places."""
     numbers: list[float] = []
 
     def shape(tree: Any) -> str:

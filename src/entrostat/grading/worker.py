@@ -1,4 +1,4 @@
-"""The grader's side of a fork server: starting it, talking to the interpreters that it forks, learning how they end."""
+"""The grader's side of a fork server: starting it, talking to the interpreters that it forks, and how they end."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class Interpreter:
     def __exit__(self, *exception: object) -> None:
         if not self._ended:
             self.hang_up()
-            # What the code answered has been judged: a fork server that fails now is the next grading's trouble.
+            # What the code answered has been judged: a failure of the fork server now concerns the next grading.
             try:
                 self._worker.kill(self._key)
             except WorkerError:
@@ -353,7 +353,7 @@ _OUTCOMES = {
 
 
 def failure_of(status: str, text: str) -> Failure:
-    """What a reply other than the hoped for means; a status that untrusted code made up is a wrong answer."""
+    """What an unexpected reply means; a status that untrusted code made up is a wrong answer."""
     if status == "raised":
         return Raised(text)
     return Failure(_OUTCOMES.get(status, Outcome.WRONG), text[:500])

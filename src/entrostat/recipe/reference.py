@@ -49,7 +49,7 @@ class UnknownKeyError(EntrostatError, ValueError):
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a recipe: where it stands, what it takes, its default (or `required`), and what it means."""
+    """One key of a recipe: its path, what it takes, its default (or `required`), and what it means."""
 
     path: str
     takes: str
@@ -73,7 +73,7 @@ def find_keys(name: str) -> list[Key]:
 
 
 def schema(kind: type[BaseModel] = Recipe) -> dict[str, Any]:
-    """A JSON schema of the recipe, which editors check a YAML file with; a method may stand for its settings."""
+    """A JSON schema of the recipe, which editors check a YAML file with; a method's name may replace its settings."""
     whole = kind.model_json_schema()
     for path, table in METHODS.items() if kind is Recipe else ():
         section, _, field = path.partition(".")

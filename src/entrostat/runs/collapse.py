@@ -134,7 +134,7 @@ def noise_floor(counts: Counts, evaluations: int) -> float:
 
 
 def _expected_maximum(count: int) -> float:
-    from scipy import integrate, special  # slow to import, and seldom needed
+    from scipy import integrate, special  # slow to import and rarely needed
 
     x = np.linspace(-12.0, 12.0, 4801)
     log_density = -(x**2) / 2 - math.log(math.sqrt(2 * math.pi)) + (count - 1) * special.log_ndtr(x)

@@ -33,8 +33,8 @@ class Finding:
     kind: its name, as in `entropy-collapse`. step: the row at which the evidence sufficed. onset: where it began.
     evidence: numbers, by what they are. columns: the quantities to draw. levels: horizontal lines to draw, by their
     names, in the unit of the first column. first_step: the row at which it was first reported, where `step` may be a
-    later one with newer numbers. over: the step from which on later rows no longer showed it, None while it
-    stands. ValueError: another severity.
+    later one with newer numbers. over: the step from which on later rows no longer showed it, None while they do.
+    ValueError: another severity.
     """
 
     kind: str

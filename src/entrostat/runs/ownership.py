@@ -4,12 +4,12 @@ A text from a file becomes part of a path only after `digest` has accepted it. A
 made it. There are three proofs of that:
 
     .entrostat              a seal in the folder: the SHA-256 of its file names and sizes as we left them, or a claim,
-                            which stands while the folder is being written
+                            which is there while the folder is being written
     <digest>                the folder's name is the digest of its content (`folder_digest`); older versions set no seal
     .writing-<64 digits>    a name drawn at random, of what is being written; .freed-...: of what is being deleted;
                             older versions wrote at .writing-<process id>
 
-Whatever else lies beside or inside such folders stays where it is.
+Everything else beside or inside such folders is left in place.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def is_ours(folder: Path) -> bool:
 def remove(folder: Path) -> bool:
     """Delete the folder if it is ours; else touch nothing and return False. RunError: the disk refuses.
 
-    It loses its name first, so that a kill leaves no half of it where a whole one is looked for.
+    It is renamed first, so that a kill leaves no partly deleted folder under its name.
     """
     if not is_ours(folder):
         return False

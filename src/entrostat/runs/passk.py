@@ -19,12 +19,12 @@ from entrostat.runs.inference import Estimate, mean_interval
 
 
 class TooFewSamplesError(EntrostatError, ValueError):
-    """A k that no task has samples enough for."""
+    """A k for which no task has enough samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassScore:
-    """The mean of pass@k or pass^k over the tasks that have k samples. tasks: how many there are in all."""
+    """The mean of pass@k or pass^k over the tasks that have k samples. tasks: the number of all tasks."""
 
     name: str
     estimate: Estimate

@@ -149,7 +149,7 @@ def _first_solution(solutions: str | list[str] | None) -> str:
 
 
 def _apps_call(args: list[Any], output: Any) -> Call:
-    """One test of a function. An output may stand in a list of its own; like the set's harness, accept it both ways."""
+    """One test of a function. An output may be wrapped in a list; like the set's harness, accept it both ways."""
     expected = _with_number_keys(output)
     also = (_with_number_keys(output[0]),) if isinstance(output, list) and len(output) == 1 else ()
     return Call(tuple(_with_number_keys(arg) for arg in args), expected, also=also)

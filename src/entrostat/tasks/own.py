@@ -1,4 +1,4 @@
-"""Tasks of one's own: JSON records of three kinds, each checked field by field."""
+"""Your own tasks: JSON records of three kinds, each checked field by field."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class ProgramRecord(_TaskRecord):
 
 
 def tasks_from_jsonl(path: str | Path) -> list[Task | ScriptTask | ProgramTask]:
-    """Tasks of one's own: a JSON list, or a JSON record per line, plain or gzipped.
+    """Your own tasks: a JSON list, or a JSON record per line, plain or gzipped.
 
     A record with "script" is a ScriptTask, another one with "entry_point" a Task, any other a ProgramTask; `schema`
     lists the fields. TaskError names the file, the line, the record and the field: one that is missing, unknown or of

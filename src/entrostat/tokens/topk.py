@@ -16,7 +16,7 @@ other m tokens share the mass r = 1 - sum_known p, and none of them exceeds the 
 Schur-concave, so it is
 
     highest where the m tokens are alike              sum_known p s + r ln(m / r)
-    lowest where as many as can be stand at b         sum_known p s + n b (-ln b) + e (-ln e),  n = floor(r / b)
+    lowest where as many as possible equal b          sum_known p s + n b (-ln b) + e (-ln e),  n = floor(r / b)
 
 with s = -ln p and e = r - n b. Both are attained (the upper one as r <= m b), so no tighter bounds exist.
 """
@@ -32,7 +32,7 @@ from entrostat.tokens.checks import check_floating, first
 from entrostat.tokens.partial import FAR
 from entrostat.tokens.stats import TokenStats
 
-ROUNDING = 1e-2  # of mass, that log-probabilities as servers print them may be off by
+ROUNDING = 1e-2  # error of the mass that rounded log-probabilities may have
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def topk_entropy_bounds(topk_logprobs: Tensor, token_logprobs: Tensor, vocabular
     Args:
         topk_logprobs: (..., k), the k >= 1 highest log-probabilities, in any order, each token once.
         token_logprobs: (...), of the sampled token; below the least of the top k it counts as one more known token.
-        vocabulary: V, how many tokens there are in all; more than there are widens the upper bound only.
+        vocabulary: V, the number of tokens; too large a number widens the upper bound only.
 
     Exact for exact log-probabilities; those rounded to d nats move the bounds by about d (H + ln V).
 
