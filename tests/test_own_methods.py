@@ -114,7 +114,7 @@ def steps(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
-def test_a_recipe_names_a_clip_rule_a_part_an_objective_and_an_advantage_of_ones_own():
+def test_a_recipe_names_a_clip_rule_a_part_an_objective_and_an_advantage_from_outside():
     recipe = parse_recipe({"name": "x", **BASE, "control": OWN})
     controller = build_controller(recipe)
     assert (controller.rule().width, controller.parts[1].factor) == (0.01, 3.0)
@@ -134,7 +134,7 @@ def test_a_recipe_names_a_clip_rule_a_part_an_objective_and_an_advantage_of_ones
         parse_recipe({"name": "x", **BASE, "control": {"strategy": "our_methods:Doubled"}})
 
 
-def test_they_train_a_run_and_stand_in_its_record(tmp_path):
+def test_they_train_a_run_and_are_in_its_record(tmp_path):
     update = {**BASE["update"], "objective": "our_methods:Half", "advantage": "our_methods:centred"}
     train(parse_recipe({"name": "x", **BASE, "update": update, "control": {"parts": OWN["parts"]}}), tmp_path / "run")
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]
@@ -162,7 +162,7 @@ def test_they_train_a_chain(tmp_path):
     assert [(outcome.trace.steps_used, outcome.stopped) for outcome in watched] == [(1, True), (1, True)]
 
 
-def test_a_detector_of_ones_own_ends_a_run_and_an_unknown_one_is_refused(tmp_path):
+def test_a_detector_from_outside_ends_a_run_and_an_unknown_one_is_refused(tmp_path):
     evaluation = {**BASE["evaluation"], "every": 1}
     train(parse_recipe({"name": "x", **BASE, "evaluation": evaluation, "watch": WATCH}), tmp_path / "run")
     assert len(steps(tmp_path / "run")) == 1
