@@ -6,7 +6,7 @@ DOCS_READY := $(VENV)/.docs-ready
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 HOSTS := trl verl
-TESTS_trl := tests/integrations/trl tests/objective/test_parity_trl.py
+TESTS_trl := tests/integrations/trl tests/objective/test_parity_trl.py tests/test_own_methods.py::test_they_steer_trl
 TESTS_verl := tests/integrations/verl tests/objective/test_parity_verl.py tests/grading/test_ray_pool.py tests/engine/test_study_ray.py \
     tests/integrations/losses/test_steering_ray.py
 
