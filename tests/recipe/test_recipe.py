@@ -16,7 +16,7 @@ from entrostat.recipe.methods import BONUSES, OBJECTIVES, REWEIGHTINGS, STRATEGI
 from entrostat.recipe.task_sets import TaskSplits, task_splits
 from entrostat.tasks import TaskError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHIPPED = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src/entrostat/assets/demo").glob("*.yaml")])
 
 
