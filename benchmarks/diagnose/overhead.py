@@ -50,7 +50,7 @@ def embedded(watched: bool, steps: int) -> dict[str, Any]:
     from importlib import resources
 
     from entrostat.engine import train as training
-    from entrostat.engine.train import Watched
+    from entrostat.engine.watchdog import Watched
     from entrostat.recipe import load_recipe
     from entrostat.runs import Run
 

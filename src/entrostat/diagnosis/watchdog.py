@@ -1,4 +1,8 @@
-"""The detectors over a run, a row at a time, and which of their findings are acted on."""
+"""The detectors over a run, one row at a time, and which of their findings are acted on.
+
+What is done about them (stop, roll back) is in the trainers' own files: `engine/watchdog.py`,
+`integrations/trl/watchdog.py` and `integrations/verl/watchdog.py`.
+"""
 
 from __future__ import annotations
 

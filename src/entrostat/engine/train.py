@@ -1,27 +1,23 @@
-"""From a recipe and a folder to a finished campaign, under a watchdog that acts on the detectors' findings."""
+"""From a recipe and a folder to a finished campaign."""
 
 from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from entrostat.campaign import Campaign, CampaignOutcome, CampaignTrace, Checkpoint, Controller
+from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
 from entrostat.campaign.checkpoints import model_source
-from entrostat.campaign.engine import Line, Listener, Order, Plan, Progress, Stop
+from entrostat.campaign.engine import Listener
 from entrostat.campaign.single import AFTER_ROLL_BACK, run_open_campaign
-from entrostat.diagnosis import Finding, recognise_row
-from entrostat.diagnosis.notify import Webhook, sentence
-from entrostat.diagnosis.reading.folder import eval_row, step_row
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.registry import build_engine
+from entrostat.engine.watchdog import Watched, webhook_of
 from entrostat.grading import CodeGrader
-from entrostat.recipe import Recipe, RecipeError, build_campaign_controller
-from entrostat.recipe.sections import WatchRecipe
+from entrostat.recipe import Recipe, build_campaign_controller
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run
 from entrostat.runs.files import folder_digest
@@ -124,76 +120,3 @@ def quieten_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\b")
-
-
-def webhook_of(settings: WatchRecipe | None, run: str) -> Webhook | None:
-    """The webhook for the findings of a run. RecipeError: the environment variable that it names holds no address."""
-    if settings is None or settings.webhook is None:
-        return None
-    try:
-        return Webhook.from_environment(settings.webhook, run)
-    except ValueError as error:
-        raise RecipeError(f"watch.{error}") from error
-
-
-class Watched:
-    """A campaign rule under a watchdog, which sees what the rule sees: step lines and the select split.
-
-    Each finding is recorded with its cause; the first that triggers the action ends the campaign. After a resume the
-    watchdog sees all earlier lines again, so a killed run makes the same findings and decisions.
-    """
-
-    def __init__(self, controller: Controller, settings: WatchRecipe, record: Run, end: int) -> None:
-        self.controller, self.settings, self.record = controller, settings, record
-        self._acting = settings.acting()
-        self.watchdog = self._acting.watchdog(end)
-        self.cause: Finding | None = None
-        self._webhook = webhook_of(settings, record.path.name)
-        self._seen = (0, 0)
-
-    @property
-    def steps(self) -> int:
-        """The steps of the campaign rule."""
-        return self.controller.steps
-
-    def plan(self, history: Sequence[CampaignTrace]) -> Plan:
-        """See the campaign rule."""
-        return self.controller.plan(history)
-
-    def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:
-        """Stop at a finding that triggers the action; else the order of the campaign rule."""
-        self._look(progress.steps, progress.evals)
-        return self.controller.decide(progress, history) if self.cause is None else Stop(cause=str(self))
-
-    def hand_over(self, trace: CampaignTrace) -> Checkpoint:
-        """The peak if a finding triggered `keep-peak` or `roll-back`; else the checkpoint that the rule hands over."""
-        self._look(trace.steps, trace.evals)
-        keeps_peak = self.cause is not None and self.settings.action in ("keep-peak", "roll-back")
-        return trace.peak if keeps_peak else self.controller.hand_over(trace)
-
-    def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:
-        """See the campaign rule."""
-        return self.controller.lesson(trace, history)
-
-    def __str__(self) -> str:
-        return f"watchdog, {sentence(self.cause)}" if self.cause else str(self.controller)
-
-    def _look(self, steps: Sequence[Line], evals: Sequence[Line]) -> None:
-        """Give the watchdog the lines that it has not seen, until a finding ends the campaign."""
-        new = [*steps[self._seen[0] :], *evals[self._seen[1] :]]
-        self._seen = (len(steps), len(evals))
-        for line in sorted(new, key=lambda line: int(line["step"])):
-            row = eval_row(line) if "split" in line else step_row(line)
-            if not row or self.cause is not None:
-                continue
-            for finding in self.watchdog.observe(row["step"], recognise_row(row).values):
-                self._note(finding)
-
-    def _note(self, finding: Finding) -> None:
-        decision = {"step": finding.step, "kind": "finding", "cause": sentence(finding), "evidence": finding.evidence}
-        known = decision in self.record.decisions()
-        self.record.note_decision(decision)
-        if self._webhook and not known and (failure := self._webhook.send(finding)):
-            self.record.note_decision({"step": finding.step, "kind": "not sent", "cause": failure})
-        if self._acting.on(finding):
-            self.cause = self.cause or finding

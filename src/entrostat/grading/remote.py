@@ -298,7 +298,7 @@ class _Exchange(threading.Thread):
     def run(self) -> None:
         """Exchange; then either `reply` or `failure` is set."""
         try:
-            opener = urllib.request.build_opener(_NoRedirect, _Http(self._connections), _Https(self._connections))
+            opener = urllib.request.build_opener(_NoRedirect, _Noting(self._connections))
             with opener.open(self._request, timeout=self._seconds) as response:
                 if response.status != http.HTTPStatus.OK:
                     raise http.client.HTTPException(f"status {response.status}")
@@ -316,7 +316,7 @@ class _Exchange(threading.Thread):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
 
-class _Http(urllib.request.HTTPHandler):
+class _Noting(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     """Notes the connections that it makes."""
 
     def __init__(self, connections: list[http.client.HTTPConnection]) -> None:
@@ -324,23 +324,14 @@ class _Http(urllib.request.HTTPHandler):
         self._made = connections
 
     def http_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(functools.partial(_note, self._made, http.client.HTTPConnection), req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    """Notes the connections that it makes."""
-
-    def __init__(self, connections: list[http.client.HTTPConnection]) -> None:
-        super().__init__()
-        self._made = connections
+        return self.do_open(functools.partial(self._noted, http.client.HTTPConnection), req)
 
     def https_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(functools.partial(_note, self._made, http.client.HTTPSConnection), req)
+        return self.do_open(functools.partial(self._noted, http.client.HTTPSConnection), req)
 
-
-def _note(made: list[http.client.HTTPConnection], kind: type[http.client.HTTPConnection], *args: Any, **kw: Any) -> Any:
-    made.append(kind(*args, **kw))
-    return made[-1]
+    def _noted(self, kind: type[http.client.HTTPConnection], *args: Any, **settings: Any) -> Any:
+        self._made.append(kind(*args, **settings))
+        return self._made[-1]
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -9,7 +9,8 @@ from entrostat.campaign.engine import Progress
 from entrostat.campaign.single import AFTER_ROLL_BACK
 from entrostat.diagnosis import Acting, Detector, Finding, Watchdog
 from entrostat.engine.study import run_one
-from entrostat.engine.train import Watched, train
+from entrostat.engine.train import train
+from entrostat.engine.watchdog import Watched
 from entrostat.recipe import RecipeError, StudyRecipe, parse_recipe
 from entrostat.recipe.loading import parse_as
 from entrostat.runs import Run
