@@ -38,6 +38,9 @@ class Section(WithoutBooleansForNumbers, BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+RECOMPUTING = ("verl", "entrostat.integrations.verl.recipe:build_verl_engine")
+"""Engines that score the completions anew, so that their default of update.old_logp is recomputed."""
+
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -151,8 +154,8 @@ class UpdateRecipe(Section):
     """A penalty that keeps the policy near a reference; null for none."""
     old_logp: Literal["sampler", "recomputed"] = "sampler"
     """The log-probabilities that the ratio is taken against. `sampler`: those that the tokens were drawn with;
-    `recomputed`: those of one more forward pass when a rollout batch begins; `control.correction` and the metrics of
-    the mismatch compare them with the sampler's."""
+    `recomputed`: those of one more forward pass when a rollout batch begins, the default of `engine: verl`;
+    `control.correction` and the metrics of the mismatch compare them with the sampler's."""
     aggregate: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
     """How per-token losses are reduced to one number; `constant` divides by batch x max_new_tokens (Dr.GRPO)."""
     epochs: Positive = 2
@@ -334,6 +337,15 @@ class Recipe(Section):
     """The policy and rewards of `engine: tabular`; null for the defaults."""
     watch: WatchRecipe | None = None
     """The watchdog over the run; null for none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_has_its_own_default(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or content.get("engine") not in RECOMPUTING:
+            return content
+        update = content.get("update") or {}
+        given = isinstance(update, Mapping) and "old_logp" not in update
+        return {**content, "update": {"old_logp": "recomputed", **update}} if given else content
 
     @model_validator(mode="before")
     @classmethod

@@ -194,8 +194,8 @@ def test_the_thresholds_act_in_trls_loss_as_in_our_objective(tmp_path, name):
     stats = TokenStats(logp, entropy, torch.rand(4, 6), -torch.rand(4, 6))
 
     def model_was_run(*_, **__):
-        run._steer(run._current, stats)
-        return (logp, entropy, None) if _RETURNS_AUX_LOSS else (logp, entropy)
+        read = run._steer(run._current, stats)
+        return (read.logp, read.entropy, None) if _RETURNS_AUX_LOSS else (read.logp, read.entropy)
 
     run._get_per_token_logps_and_entropies = model_was_run
     run.current_gradient_accumulation_steps = run.args.steps_per_generation = 1

@@ -20,8 +20,8 @@ from entrostat.engine.local import LocalEngine
 from entrostat.engine.study import run_one
 from entrostat.integrations.verl import recipe as ours
 from entrostat.integrations.verl.engine import VerlEngine
-from entrostat.integrations.verl.trainer import check, controller_of, optimizer_steps
-from entrostat.recipe import RecipeError, StudyRecipe, build_controller, parse_recipe
+from entrostat.integrations.verl.trainer import check, controller_of, objective_of, optimizer_steps
+from entrostat.recipe import RecipeError, StudyRecipe, build_controller, build_objective, parse_recipe
 from entrostat.recipe.loading import parse_as
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run, atomic_write
@@ -42,7 +42,7 @@ BASE = {
     "engine_arguments": STAND_IN,
     "tasks": {"train": 4, "select": 4, "report": 4},
     "rollout": {"prompts": 4, "samples": 4},
-    "update": {"epochs": 2, "learning_rate": 1.0, "warmup_steps": 0, "old_logp": "recomputed"},
+    "update": {"epochs": 2, "learning_rate": 1.0, "warmup_steps": 0},
     "evaluation": {"samples": 4, "pass_at": [1, 4], "every": 2, "report": "peak"},
     "campaign": {"steps": 4, "checkpoint_every": 1},
     "grading": {"workers": 1},
@@ -148,7 +148,7 @@ def test_verls_configuration_follows_the_recipe(tmp_path):
     [
         (None, "threads", 2),
         ("update", "advantage", "reinforce"),
-        ("update", "objective", "cispo"),
+        ("update", "objective", "bapo"),
         ("update", "old_logp", "sampler"),
         ("update", "kl", {"kind": "fixed"}),
         ("control", "measure_change", True),
@@ -162,6 +162,39 @@ def test_what_verl_does_not_do_is_refused_by_name(section, field, value):
     name = f"{section}.{field}" if section else field
     with pytest.raises(RecipeError, match=rf"{name}: got .*engine verl"):
         ours.build_verl_engine(changed, None, None)
+
+
+OBJECTIVES = {
+    "clip": {},
+    "reinforce": {"advantage": "grpo"},
+    "cispo": {},
+    "gspo": {"aggregate": "sequence-mean"},
+    "sapo": {"aggregate": "sequence-mean"},
+    "gmpo": {"aggregate": "sequence-mean"},
+    "ce-gppo": {},
+    "nsr": {},
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_worker_gets_the_recipes_objective_and_band(tmp_path, name):
+    kl_cov = {"kl_cov": {"share": 0.1, "coefficient": 0.5}} if name == "reinforce" else {}
+    wanted = recipe(update={**BASE["update"], **OBJECTIVES[name], "objective": name, **kl_cov})
+    config = composed(wanted, tmp_path)
+    assert check(config) == "C"
+    assert objective_of(config) == (build_objective(wanted), (0.1, 0.5) if kl_cov else None)
+    assert controller_of(config, 4).rule() == build_controller(wanted).rule()
+
+
+def test_the_old_log_probabilities_are_the_engines_own_unless_the_recipe_sets_them():
+    for engine in ("verl", BASE["engine"]):
+        assert parse_recipe({"name": "x", "engine": engine}).update.old_logp == "recomputed"
+        tis = parse_recipe({"name": "x", "engine": engine, "control": {"correction": "tis"}})
+        assert parse_recipe(tis.model_dump()) == tis
+    assert parse_recipe({"name": "x", "engine": "embedded"}).update.old_logp == "sampler"
+    written = parse_recipe({"name": "x", "engine": "verl", "update": {"old_logp": "sampler"}})
+    with pytest.raises(RecipeError, match=r"update\.old_logp: got 'sampler'"):
+        ours.refuse_what_verl_cannot_do(written)
 
 
 def test_the_embedded_engine_takes_no_arguments_of_verls():

@@ -47,7 +47,24 @@ from entrostat.integrations.verl.worker import (
     EntropyActorRolloutRefWorker,
     EntropyTrainingWorker,
 )
-from entrostat.objective import ClipRule, Estr, Opsm, SampledTokens, SeqMaskTis, Tis
+from entrostat.objective import (
+    Bapo,
+    CeGppo,
+    Cispo,
+    ClipRule,
+    Estr,
+    Gmpo,
+    Gspo,
+    LinearThreshold,
+    Opsm,
+    Reinforce,
+    SampledTokens,
+    Sapo,
+    SeqMaskTis,
+    Tis,
+    aggregate,
+    policy_loss,
+)
 from entrostat.tokens import token_stats
 
 ROOT = Path(__file__).parents[3]
@@ -202,6 +219,68 @@ def test_a_trivial_controller_is_verls_own_loss(tier, mode):
     loss, ours, _ = Batch().step(controlled(tier=tier, loss_agg_mode=mode), distillation_use_topk=tier == "C")
     torch.testing.assert_close(loss, vanilla)
     torch.testing.assert_close(ours, theirs)
+
+
+WIDTHS = ("clip_ratio_low", "clip_ratio_high", "clip_ratio_c")
+OWN = {  # an objective, its band, verl's loss of that name and the same settings there
+    "gspo": (Gspo(), ClipRule.constant(0.02, 0.03), "gspo", {"clip_ratio_low": 0.02, "clip_ratio_high": 0.03}),
+    "cispo": (Cispo(), ClipRule.constant(0.2, 0.28), "cispo", {"clip_ratio_high": 0.28}),
+    "sapo": (Sapo(1.2, 1.4), ClipRule(), "sapo", {"tau_pos": 1.2, "tau_neg": 1.4}),
+    "kl-cov": (Reinforce(), ClipRule(), "kl_cov", {}),
+    "reinforce": (Reinforce(), ClipRule(), "vanilla", dict.fromkeys(WIDTHS, 1e9)),
+}
+
+
+@pytest.mark.parametrize("tier", ["B", "C"])
+@pytest.mark.parametrize("name", OWN)
+def test_verls_own_loss_of_an_objective_runs_steered(name, tier):
+    """Equal to verl's with a constant band; with a schedule's thresholds of each token, to the library's objective."""
+    objective, band, mode, settings = OWN[name]
+    kl_cov = (0.3, 0.7) if name == "kl-cov" else None
+    policy = PolicyLossConfig(loss_mode=mode, **({"kl_cov_ratio": 0.3, "ppo_kl_coef": 0.7} if kl_cov else {}))
+    theirs_config = actor(mode, loss_agg_mode="seq-mean-token-mean", **settings)
+    object.__setattr__(theirs_config, "policy_loss", policy)
+    vanilla, theirs, their_metrics = Batch().step(partial(ppo_loss, theirs_config))
+
+    def ours(rule):
+        own = actor(LOSS_MODE, loss_agg_mode="seq-mean-token-mean")
+        return ControlledLoss(
+            EntropyController(Constant(rule), 10), own, tier, objective=objective, kl_cov=kl_cov
+        ), Batch()
+
+    loss, batch = ours(band)
+    found, gradients, metrics = batch.step(loss, distillation_use_topk=tier == "C")
+    torch.testing.assert_close(found, vanilla)
+    torch.testing.assert_close(gradients, theirs)
+    assert {key: value.aggregate() for key, value in metrics.items() if key in their_metrics} == pytest.approx(
+        {key: value.aggregate() for key, value in their_metrics.items()}
+    )
+    assert ("entrostat/flow_up" in loss.finish_step()) == (tier == "C")
+    if name == "cispo":
+        sloped = ClipRule(LinearThreshold(-0.1, 0.15), LinearThreshold(-0.1, 0.15))
+        loss, batch = ours(sloped)
+        found, _, _ = batch.step(loss, distillation_use_topk=tier == "C")
+        names = ("old_log_probs", "advantages", "response_mask")
+        old, advantages, mask = (batch.data.select(one).to_padded_tensor()[one] for one in names)
+        rows = zip(batch.logits, batch.data["input_ids"].unbind(), strict=True)
+        logp = torch.nn.utils.rnn.pad_sequence(
+            [token_stats(z[PROMPT - 1 : -1].detach(), ids[PROMPT:]).logp for z, ids in rows], True
+        )
+        out = policy_loss(logp, old, advantages, mask.bool(), rule=sloped, objective=objective)
+        torch.testing.assert_close(found, aggregate(out.per_token, mask.bool(), "sequence-mean"))
+
+
+@pytest.mark.parametrize("objective", [Gmpo(), CeGppo()], ids=repr)
+def test_our_objective_runs_where_verl_has_none_however_the_step_is_cut(objective):
+    def loss():
+        own = actor(LOSS_MODE, loss_agg_mode="seq-mean-token-mean")
+        return ControlledLoss(EntropyController(Constant(ClipRule.constant(0.1, 0.1)), 10), own, objective=objective)
+
+    _, gradients, _ = Batch().step(loss(), distillation_use_topk=True)
+    parts = [Batch(rows).step(loss(), distillation_use_topk=True)[1] for rows in ([0, 1], [2], [3, 4, 5])]
+    torch.testing.assert_close(tuple(g for part in parts for g in part), gradients)
+    with pytest.raises(ValueError, match="Bapo, which compares the tokens of a whole batch"):
+        ControlledLoss(EntropyController(Constant(), 10), actor(LOSS_MODE), objective=Bapo())
 
 
 @pytest.mark.parametrize("tier", ["B", "C"])

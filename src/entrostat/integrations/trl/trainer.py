@@ -52,9 +52,15 @@ _TRLS_OWN = ("num_images", "num_tiles")  # how TRL cuts images into chunks; no i
 
 @dataclass(frozen=True, slots=True)
 class _Steered:
-    """The statistics of a micro-batch and its weighted advantages, (B, T); push: see `flow_of_loss`."""
+    """What TRL's loss reads of a micro-batch, (B, T), and where it came from.
+
+    stats: ln pi and H are copies without the model's graph, so that the flow can be had from the loss without a pass
+    through the model, whose hooks (DeepSpeed's) take every pass for the step's own. scored: the statistics with it.
+    push: see `flow_of_loss`.
+    """
 
     stats: TokenStats
+    scored: TokenStats
     advantages: Tensor
     push: Tensor | None
 
@@ -172,6 +178,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             mean = entropy_bonus(steered.stats.entropy, mask, coefficient).sum() / mask.sum().clamp_min(1)
             loss = loss + mean / self.current_gradient_accumulation_steps
         flow = flow_of_loss(loss, steered.stats, steered.push)
+        loss = _through_the_model(loss, steered)
         self._sums = self._sums + self._counted(current, steered, flow)
         if self.accelerator.sync_gradients:
             self._finish_step()
@@ -211,8 +218,8 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             for ids, mask in zip(torch.split(input_ids, rows), torch.split(attention_mask, rows), strict=True)
         ]
         if self._current is not None:
-            stats, push, _ = scored[0]
-            self._steer(self._current, stats, push)
+            ((stats, push, aux_loss),) = scored
+            scored = [(self._steer(self._current, stats, push), push, aux_loss)]
         logp = torch.cat([stats.logp for stats, *_ in scored])
         entropy = torch.cat([stats.entropy for stats, *_ in scored]) if compute_entropy else None
         if not _RETURNS_AUX_LOSS:
@@ -240,28 +247,33 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         stats = token_stats(logits, tokens, self.temperature, entropy_grad=bonus)
         return stats, bonus_flow(logits, self.temperature) if bonus else None, out.aux_loss if router else None
 
-    def _steer(self, current: _MicroBatch, stats: TokenStats, push: Tensor | None = None) -> None:
-        """Put the controller's weights and bounds where TRL's loss reads them."""
+    def _steer(self, current: _MicroBatch, scored: TokenStats, push: Tensor | None = None) -> TokenStats:
+        """Put the controller's weights and bounds where TRL's loss reads them; the statistics that it is to read."""
         advantages: Tensor = current.inputs["advantages"]
         advantages = advantages if advantages.dim() == 2 else advantages.unsqueeze(1)
-        old_logp = current.old_logp(stats.logp)
+        old_logp = current.old_logp(scored.logp)
         controller, objective = self.controller if self.model.training else None, self.objective
+        logp, entropy = scored.logp.detach(), scored.entropy.detach()
+        stats = TokenStats(logp, entropy, scored.collision, scored.correction)
         if self.model.training and bool(current.mask.any()):
-            detached = TokenStats(stats.logp.detach(), stats.entropy.detach(), stats.collision, stats.correction)
             everywhere = advantages.expand_as(stats.logp)
-            self._measure_mismatch(current, detached, everywhere, old_logp)
+            self._measure_mismatch(current, stats, everywhere, old_logp)
             if controller is not None and controller.weighs:
                 known = {"old_logp": old_logp, "sampler_logp": current.sampler_logp}
-                advantages = everywhere * controller.weights(detached, everywhere, current.mask, **known)
-        current.steered = _Steered(stats, advantages, push)
+                advantages = everywhere * controller.weights(stats, everywhere, current.mask, **known)
+        if scored.logp.requires_grad:
+            entropy = entropy.clone().requires_grad_(scored.entropy.requires_grad)
+            stats = TokenStats(logp.clone().requires_grad_(), entropy, scored.collision, scored.correction)
+        current.steered = _Steered(stats, scored, advantages, push)
         if controller is None or objective is None:
-            return
+            return stats
         band = self._band(controller)
         self.epsilon_low, self.epsilon_high = thresholds(objective, band, old_logp)
         if isinstance(objective, Cispo):
-            factor = raised_to_lower_bound(band, stats.logp.detach() - old_logp, old_logp)
+            factor = raised_to_lower_bound(band, logp - old_logp, old_logp)
             advantages = advantages if factor is None else advantages * factor
         current.inputs["advantages"] = advantages
+        return stats
 
     def _measure_mismatch(self, current: _MicroBatch, stats: TokenStats, advantages: Tensor, old_logp: Tensor) -> None:
         """Add the micro-batch to the record of sampler and trainer, if the sampler's log-probabilities are kept."""
@@ -370,3 +382,17 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 "start a new run from its weights"
             )
         self._total_steps.resumed = json.loads(file.read_text())
+
+
+def _through_the_model(loss: Tensor, steered: _Steered) -> Tensor:
+    """The loss with the same value, whose gradient also goes on from its copies of ln pi and H into the model."""
+    for copied, scored in (
+        (steered.stats.logp, steered.scored.logp),
+        (steered.stats.entropy, steered.scored.entropy),
+    ):
+        if not copied.requires_grad:
+            continue
+        (slope,) = torch.autograd.grad(loss, copied, retain_graph=True, allow_unused=True)
+        if slope is not None:
+            loss = loss + (slope * (scored - scored.detach()).where(slope != 0, 0)).sum()
+    return loss

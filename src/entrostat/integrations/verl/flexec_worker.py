@@ -12,9 +12,8 @@ from typing import Any
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from entrostat.control import EntropyController
-from entrostat.integrations.losses.steering import Overlay
 from entrostat.integrations.verl.flexec import NAME, Oscillation, Settings, done_share
-from entrostat.integrations.verl.loss import thresholds
+from entrostat.integrations.verl.loss import changed, thresholds
 from entrostat.integrations.verl.worker import LOSS_MODE, ControlledLoss, EntropyTrainingWorker, tier_of
 
 
@@ -42,7 +41,7 @@ class FlexecTrainingWorker(EntropyTrainingWorker):
         decay = Oscillation(settings, *thresholds(config), lambda: done_share(config, self.engine))
         # the part counts verl's training steps itself, so the number of optimizer steps has no effect
         controller = EntropyController(decay, total_steps=1)
-        return ControlledLoss(controller, Overlay(config, policy_loss={"loss_mode": LOSS_MODE}), tier)
+        return ControlledLoss(controller, changed(config, policy_loss={"loss_mode": LOSS_MODE}), tier)
 
 
 def install() -> None:

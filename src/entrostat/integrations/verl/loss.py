@@ -15,7 +15,9 @@ clip_ratio_c. `{low}` and `{high}` are verl's clip_ratio_low and clip_ratio_high
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -26,15 +28,19 @@ from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
 from entrostat.objective import (
     AbcClip,
     CeGppo,
+    Cispo,
     Clip,
     ClipBand,
     ClipRule,
     DcpoClip,
     DppoClip,
     DualClip,
+    Gspo,
     LinearThreshold,
     Objective,
     PolicyLoss,
+    Reinforce,
+    Sapo,
     policy_loss,
 )
 
@@ -101,6 +107,44 @@ def thresholds(config: Any) -> tuple[float, float]:
     """verl's lower and upper clip width; either falls back on clip_ratio."""
     low, high = config.clip_ratio_low, config.clip_ratio_high
     return (config.clip_ratio if low is None else low), (config.clip_ratio if high is None else high)
+
+
+AGGREGATIONS = {  # of a recipe, and verl's loss_agg_mode
+    "token-mean": "token-mean",
+    "sequence-mean": "seq-mean-token-mean",
+    "constant": "seq-mean-token-sum-norm",
+}
+NO_LIMIT = 1e9  # a clip width that no ratio reaches
+VERLS_NAMES: Mapping[type[Objective], str] = {Clip: "vanilla", Cispo: "cispo", Gspo: "gspo"}
+
+
+def verls_own(
+    objective: Objective, band: ClipBand, old_log_prob: Tensor, kl_cov: tuple[float, float] | None = None
+) -> tuple[str, dict[str, Any]] | None:
+    """verl's own loss that computes the objective under the band, and what is changed in its configuration.
+
+    The thresholds are those of every token, (B, T), or of every sequence, (B, 1). Reinforce is vanilla without limits.
+    kl_cov: (share, coefficient) of KL-Cov's term. None: verl has no such loss, and ours has to run.
+    """
+    if isinstance(objective, Reinforce):
+        if kl_cov is not None:
+            share, coefficient = kl_cov
+            return "kl_cov", {"policy_loss": SimpleNamespace(kl_cov_ratio=share, ppo_kl_coef=coefficient)}
+        return "vanilla", dict.fromkeys(("clip_ratio_low", "clip_ratio_high", "clip_ratio_c"), NO_LIMIT)
+    if isinstance(objective, Sapo):
+        return "sapo", {"tau_pos": objective.tau_rewarded, "tau_neg": objective.tau_punished}
+    if type(objective) not in VERLS_NAMES or type(band).limits is not ClipBand.limits:
+        return None
+    low, high = band.bounds(old_log_prob[:, :1] if isinstance(objective, Gspo) else old_log_prob)
+    return VERLS_NAMES[type(objective)], {"clip_ratio_low": 1 - low, "clip_ratio_high": high - 1}
+
+
+def changed(config: Any, **values: Any) -> Any:
+    """A copy of verl's configuration, which is frozen and of a class that its losses insist on, with other values."""
+    own = copy.copy(config)
+    for name, value in values.items():
+        object.__setattr__(own, name, value)
+    return own
 
 
 def verl_loss(

@@ -24,20 +24,16 @@ from entrostat.engine.train import grader_of
 from entrostat.errors import EntrostatError
 from entrostat.grading import CodeGrader
 from entrostat.integrations.verl.engine import VerlEngine, quoted
-from entrostat.recipe import Recipe, RecipeError, parse_recipe
+from entrostat.integrations.verl.loss import AGGREGATIONS, NO_LIMIT
+from entrostat.objective import ClipRule
+from entrostat.recipe import Recipe, RecipeError, build_objective, parse_recipe
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run, atomic_write
 from entrostat.tasks.sources import AnyTask
 
-AGGREGATIONS = {
-    "token-mean": "token-mean",
-    "sequence-mean": "seq-mean-token-mean",
-    "constant": "seq-mean-token-sum-norm",
-}
 SCALED = {"grpo": True, "dr-grpo": False}  # whether the advantage is divided by the group's standard deviation
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 AS_IT_IS = "{% for message in messages %}{{ message['content'] }}{% endfor %}"  # a prompt without a chat template
-NO_LIMIT = 1e9
 SOURCE = "entrostat"
 TRAIN_FILE, HELD_OUT_FILE = "train.parquet", "held-out.parquet"
 
@@ -85,6 +81,8 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
     """
     rollout, update, evaluation = recipe.rollout, recipe.update, recipe.evaluation
     control = recipe.control.model_dump(mode="json")
+    band = build_objective(recipe).rule
+    assert isinstance(band, ClipRule), "every objective's own band is constant"
     most = min(rollout.samples, update.microbatch_rows)
     at_a_time = max(rows for rows in range(1, most + 1) if rollout.samples % rows == 0)
     actor, sampler, reward = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "reward.custom_reward_function"
@@ -110,6 +108,8 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
         f"{actor}.loss_agg_mode": AGGREGATIONS[update.aggregate],
         f"{actor}.loss_scale_factor": rollout.max_new_tokens,
         f"{actor}.policy_loss.loss_mode": "entrostat_controlled",
+        f"{actor}.clip_ratio_low": band.lower.intercept,  # without a strategy
+        f"{actor}.clip_ratio_high": band.upper.intercept,
         f"{actor}.clip_ratio_c": NO_LIMIT,  # control.dual_clip is part of the controller
         f"{actor}.use_kl_loss": False,
         f"{actor}.entropy_coeff": 0.0,
@@ -131,6 +131,8 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
         "trainer.v1.trainer_mode": "entrostat",
         "+trainer.v1.entrostat": {
             **{key: value for key, value in control.items() if key not in ("measure_change", "first_order")},
+            "objective": update.objective,
+            "kl_cov": update.kl_cov and update.kl_cov.model_dump(),
             "total_steps": recipe.campaign.steps,  # a campaign may be shorter than the schedule
         },
     }
@@ -142,7 +144,6 @@ def refuse_what_verl_cannot_do(recipe: Recipe) -> None:
     allowed: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "threads": (recipe.threads, (None,)),
         "update.advantage": (update.advantage, tuple(SCALED)),
-        "update.objective": (update.objective["name"], ("clip",)),
         "update.failure_reward": (update.failure_reward, (0,)),
         "update.kl": (update.kl and update.kl.kind, (None,)),
         "update.optimizer": (update.optimizer, ("adamw",)),
@@ -155,6 +156,11 @@ def refuse_what_verl_cannot_do(recipe: Recipe) -> None:
         if value not in choices:
             wanted = " or ".join("null" if choice is None else str(choice) for choice in choices)
             raise RecipeError(f"{field}: got {value!r}, which engine verl cannot follow; set it to {wanted}")
+    if build_objective(recipe).compares:
+        raise RecipeError(
+            f"update.objective: got {update.objective['name']!r}, which compares the tokens of a whole batch, and "
+            "engine verl has one micro-batch at a time; set it to clip"
+        )
     for field, steps in (("campaign.steps", recipe.campaign.steps), ("evaluation.every", recipe.evaluation.every)):
         if steps is not None and steps % per_batch:
             raise RecipeError(

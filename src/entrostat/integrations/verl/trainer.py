@@ -5,9 +5,9 @@
         actor_rollout_ref.actor.policy_loss.loss_mode=entrostat_controlled ...
 
 Keys under trainer.v1.entrostat, with the meaning that a recipe's `control` section gives them: strategy, reweighting,
-correction, bonus, ema, regions; `extended: true` lets a run resume with another number of steps; `total_steps` is the
-length of the schedule in optimizer steps, if the run is only a part of it. Tier C with the fsdp
-and fsdp2 engines, tier B (no reweighting, no flow) with the others.
+correction, bonus, ema, regions, and `objective` and `kl_cov` with that of its section `update`; `extended: true` lets a
+run resume with another number of steps; `total_steps` is the length of the schedule in optimizer steps, if the run is
+only a part of it. Tier C with the fsdp and fsdp2 engines, tier B (no reweighting, no flow) with the others.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any, Literal
 
 from entrostat.control import EntropyController
 from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
-from entrostat.integrations.verl.loss import thresholds
+from entrostat.integrations.verl.loss import AGGREGATIONS, thresholds
 from entrostat.integrations.verl.worker import LOSS_MODE, ControlledLoss, EntropyActorRolloutRefWorker, tier_of
-from entrostat.recipe import Recipe, RecipeError, build_controller, parse_recipe
+from entrostat.objective import Objective
+from entrostat.recipe import Recipe, RecipeError, build_controller, build_objective, parse_recipe
+from entrostat.recipe.methods import OBJECTIVES, build
 
 try:
     import ray
@@ -35,7 +37,7 @@ except ImportError as error:
     ) from error
 
 MODE = "entrostat"
-RECOMPUTED = {"name": "verl", "update": {"old_logp": "recomputed"}}  # verl scores the completions anew, unless bypassed
+OF_UPDATE = ("objective", "kl_cov")  # keys that a recipe has in its section update
 
 
 @register_trainer(MODE)
@@ -63,10 +65,16 @@ class EntropyPPOTrainer(PPOTrainerSync):  # type: ignore[misc]
         steps = optimizer_steps(self.config, self.total_training_steps)
         ours = self.config.trainer.v1.get(MODE, {}) or {}
         controller = controller_of(self.config, ours.get("total_steps") or steps)
+        objective, kl_cov = objective_of(self.config)
         actor = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
         regions, extended = ours.get("regions", "surprisal"), bool(ours.get("extended", False))
-        self.actor_rollout_wg.set_loss_fn(ControlledLoss(controller, actor, self.tier, regions, extended))
-        print(f"entrostat: tier {self.tier}, {controller.strategy}, {steps} optimizer steps", flush=True)
+        self.actor_rollout_wg.set_loss_fn(
+            ControlledLoss(controller, actor, self.tier, regions, extended, objective, kl_cov)
+        )
+        print(
+            f"entrostat: tier {self.tier}, {objective}, {controller.strategy}, {steps} optimizer steps",
+            flush=True,
+        )
         super()._load_checkpoint()
 
 
@@ -79,7 +87,14 @@ def check(config: Any) -> Literal["B", "C"]:
             f"controller; set it to {LOSS_MODE}"
         )
     tier = tier_of(actor)
-    control = _control(config)
+    recipe = _recipe(config)
+    control = recipe.control
+    aggregations = [AGGREGATIONS[one] for one in build_objective(recipe).aggregations]
+    if actor.loss_agg_mode not in aggregations and len(aggregations) < len(AGGREGATIONS):
+        raise ValueError(
+            f"actor_rollout_ref.actor.loss_agg_mode is {actor.loss_agg_mode!r}, but trainer.v1.{MODE}.objective "
+            f"{recipe.update.objective['name']!r} is a mean over sequences; set it to {' or '.join(aggregations)}"
+        )
     if tier == "B" and control.reweighting is not None:
         raise ValueError(
             f"trainer.v1.{MODE}.reweighting is {control.reweighting['name']!r}, which needs the logits; set "
@@ -138,18 +153,37 @@ def controller_of(config: Any, total_steps: int) -> EntropyController:
     """The controller that trainer.v1.entrostat describes, over `total_steps` optimizer steps; without a strategy the
     constant band of verl's clip_ratio_low and clip_ratio_high.
     """
-    control = _control(config).model_dump()
-    low, high = thresholds(config.actor_rollout_ref.actor)
-    control["strategy"] = control["strategy"] or {"name": "constant", "upper": high, "lower": low}
-    return build_controller(parse_recipe({**RECOMPUTED, "campaign": {"steps": total_steps}, "control": control}))
+    return build_controller(_recipe(config, total_steps))
 
 
-def _control(config: Any) -> Any:
+def objective_of(config: Any) -> tuple[Objective, tuple[float, float] | None]:
+    """The objective that trainer.v1.entrostat describes, clip by default, and (share, coefficient) of KL-Cov's term."""
+    recipe = _recipe(config)
+    kl_cov = recipe.update.kl_cov
+    return build_objective(recipe), None if kl_cov is None else (kl_cov.share, kl_cov.coefficient)
+
+
+def _recipe(config: Any, total_steps: int | None = None) -> Recipe:
+    """The recipe of these settings. total_steps: also give an objective with a band that of verl's clip_ratio_low and
+    clip_ratio_high, unless there is a strategy. Raises ValueError, naming the key, for an invalid one.
+    """
     given = config.trainer.v1.get(MODE, {}) or {}
     plain: Mapping[str, Any] = OmegaConf.to_container(given, resolve=True) if isinstance(given, DictConfig) else given
-    control = {key: value for key, value in plain.items() if key not in ("extended", "total_steps")}
+    control = {key: value for key, value in plain.items() if key not in ("extended", "total_steps", *OF_UPDATE)}
+    update = {key: plain[key] for key in OF_UPDATE if plain.get(key) is not None}
+    choice = update.get("objective", "clip")
     try:
-        recipe: Recipe = parse_recipe({**RECOMPUTED, "control": control}, origin=f"trainer.v1.{MODE}")
+        objective = build(OBJECTIVES, choice if isinstance(choice, Mapping) else {"name": choice})
+        if total_steps is not None and objective.banded and not control.get("strategy"):
+            low, high = thresholds(config.actor_rollout_ref.actor)
+            control["strategy"] = {"name": "constant", "upper": high, "lower": low}
+        # verl scores the completions anew, unless bypassed
+        update |= {"old_logp": "recomputed", "aggregate": objective.aggregations[0]}
+        campaign = {} if total_steps is None else {"steps": total_steps}
+        return parse_recipe(
+            {"name": "verl", "campaign": campaign, "update": update, "control": control}, origin=f"trainer.v1.{MODE}"
+        )
     except RecipeError as error:
         raise ValueError(str(error)) from error
-    return recipe.control
+    except ValueError as error:
+        raise ValueError(f"trainer.v1.{MODE}.objective: {error}") from error

@@ -20,11 +20,10 @@ from torch import Tensor
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.change import warn_of_rounding
 from entrostat.entropy import Convention, bonus_flow, sensitivity
-from entrostat.integrations.losses.steering import Overlay
 from entrostat.integrations.records import scalars
 from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
-from entrostat.integrations.verl.loss import Answer, verl_loss
-from entrostat.objective import Clip, ClipBand, DualClip, PolicyLoss, entropy_bonus
+from entrostat.integrations.verl.loss import Answer, changed, verl_loss, verls_own
+from entrostat.objective import Clip, ClipBand, DualClip, Objective, PolicyLoss, entropy_bonus
 from entrostat.tokens import TokenStats, token_stats
 
 try:
@@ -88,8 +87,10 @@ class ControlledLoss:
     controller: total_steps counts optimizer steps (mini-batches). config: verl's ActorConfig with policy_loss.loss_mode
     `entrostat_controlled`. tier: "C" where the engine hands out logits, "B" where it only has the entropy.
     KL, padding and aggregation are those of verl's own `ppo_loss`. extended: a checkpoint of a run with another number
-    of steps is accepted too. Raises ValueError for a reweighting in tier B, ExclusiveExtrasError next to a TRL that
-    breaks verl.
+    of steps is accepted too. objective: computed by verl's own loss of that name where verl has it (see `verls_own`).
+    kl_cov: (share, coefficient) of KL-Cov's term, by verl's own loss, with objective Reinforce. Raises ValueError for a
+    reweighting in tier B and for an objective that compares the tokens of a batch, ExclusiveExtrasError next to a TRL
+    that breaks verl.
     """
 
     def __init__(
@@ -99,8 +100,16 @@ class ControlledLoss:
         tier: Literal["B", "C"] = "C",
         regions: Convention = "surprisal",
         extended: bool = False,
+        objective: Objective | None = None,
+        kl_cov: tuple[float, float] | None = None,
     ) -> None:
         refuse_trl_beside_verl()
+        objective = Clip() if objective is None else objective
+        if objective.compares:
+            raise ValueError(
+                f"objective is {type(objective).__name__}, which compares the tokens of a whole batch, and verl's loss "
+                "has one micro-batch at a time; choose another objective"
+            )
         if tier not in ("B", "C"):
             raise ValueError(f"tier is {tier!r}; give 'B' or 'C'")
         if regions not in get_args(Convention):
@@ -111,7 +120,7 @@ class ControlledLoss:
                 "token has a polarity; use the fsdp or fsdp2 engine, or drop the reweighting"
             )
         self.controller, self.config, self.tier, self.regions = controller, config, tier, regions
-        self.extended = extended
+        self.extended, self.objective, self.kl_cov = extended, objective, kl_cov
         self._current: _MicroBatch | None = None
         self.forget()
 
@@ -212,8 +221,8 @@ class ControlledLoss:
                 if factors is None:
                     factors = self.controller.corrected(stats, advantages, mask, old_logp=old, sampler_logp=sampler)
                 self._mismatch = self._mismatch + mismatch_sums(old, sampler, mask, factors=factors)
-        band = self.controller.rule()
-        steered = type(band).limits is ClipBand.limits
+        objective, band = self.objective, self.controller.rule()
+        dual = isinstance(objective, Clip) and type(band).limits is ClipBand.limits
         (loss, metrics), out = verl_loss(
             log_prob,
             old_log_prob,
@@ -222,17 +231,21 @@ class ControlledLoss:
             loss_agg_mode,
             config,
             rollout_is_weights,
-            Clip(),
-            DualClip(band, config.get("clip_ratio_c", 3.0)) if steered else band,
+            objective,
+            DualClip(band, config.get("clip_ratio_c", 3.0)) if dual else band,
         )
         if out is None:
             return loss, metrics
-        if steered:  # verl's own loss; ours above only counts what is clipped
-            low, high = band.bounds(old_log_prob)
-            own = Overlay(config, clip_ratio_low=1 - low, clip_ratio_high=high - 1)
-            vanilla = get_policy_loss_fn("vanilla")
-            loss, metrics = vanilla(
-                old_log_prob, log_prob, weighted, response_mask, loss_agg_mode, own, rollout_is_weights
+        if own := verls_own(objective, band, old_log_prob, self.kl_cov):  # ours above only counts what is clipped
+            name, settings = own
+            loss, metrics = get_policy_loss_fn(name)(
+                old_log_prob,
+                log_prob,
+                weighted,
+                response_mask,
+                loss_agg_mode,
+                changed(config, **settings),
+                rollout_is_weights,
             )
         if coefficient := self.controller.entropy_coef():
             assert current.verls_entropy is not None, "check() wants calculate_entropy for a bonus"
