@@ -39,7 +39,7 @@ STUDY = {
         "es-online": {"campaign.controller": {"name": "es-online", "patience": 1}},
         "crest": {
             "evaluation.every": None,
-            "campaign.controller": {"name": "crest", "votes": 1, "log_ratio": -1e-9, "spacing": 1, "block": 2},
+            "campaign.controller": {"name": "crest", "spacing": 1, "block": 2},
         },
         "care": {"campaign.controller": {"name": "care", "pilot": 2}, "campaign.optimizer": "carried"},
     },

@@ -303,13 +303,13 @@ PURPOSES: Mapping[str, Purpose] = {
         "A study: two methods, two seeds, chains of two campaigns, compared with intervals.",
         {
             "name": "study",
-            "base": {**_SMALL, "evaluation": {"every": 2, "samples": 4}, "campaign": {"steps": 10}},
+            "base": {**_SMALL, "evaluation": {"every": 5, "samples": 4}, "campaign": {"steps": 10}},
             "methods": {
                 "naive": {"update.advantage": "reinforce", "update.objective": "reinforce"},
                 "early-stop": {
                     "update.advantage": "reinforce",
                     "update.objective": "reinforce",
-                    "campaign.controller": "es-online",
+                    "campaign.controller": {"name": "es-online", "patience": 5},
                 },
             },
             "seeds": [0, 1],

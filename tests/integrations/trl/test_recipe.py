@@ -31,7 +31,7 @@ def recipe(**changes):
     return parse_recipe({"name": "x", **BASE, **changes})
 
 
-CREST = {"name": "crest", "votes": 1, "kl": 1e-12, "spacing": 1, "block": 2}
+CREST = {"name": "crest", "signals": True, "votes": 1, "kl": 1e-12, "spacing": 1, "block": 2}
 STUDY = parse_as(
     StudyRecipe,
     {

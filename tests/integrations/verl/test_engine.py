@@ -154,13 +154,13 @@ def test_an_early_stop_chain_hands_over_its_peaks(tmp_path, start):
 
 
 def test_a_crest_chain_rolls_back_and_slows_down(tmp_path, start):
-    rule = Crest(steps=8, spacing=2, window=1, block=3)
+    rule = Crest(steps=8, spacing=2, block=3, alpha=0.4, loss=0.5)
     outcomes, handed_over = chain(tmp_path / "crest", rule, start, 2, every=None)
     first, second = (outcome.trace for outcome in outcomes)
     assert (first.confirmed, first.steps_used, handed_over[0]) == (4, 6, 4)
     (late,) = [line for line in first.evals if "at" in line]
-    assert (late["step"], late["at"], late["tasks"]) == (0, 4, [0, 3])
-    assert [passed for _, _, passed in late["results"]] == [1, 1, 1]  # those of the start, though the weights were 4
+    assert (late["step"], late["at"], late["tasks"]) == (0, 2, [0, 3])
+    assert [passed for _, _, passed in late["results"]] == [1, 1, 1]  # those of the start, though the weights were 2
     assert second.steps[0]["lr"] == pytest.approx(rule.margin)
     assert (second.confirmed, handed_over) == (0, [4, 4])
 
