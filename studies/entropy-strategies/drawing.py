@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from entrostat.control import Curve
-from entrostat.report.style import BLUE, CYCLE, GRID, INK, MUTED, ORANGE
+from entrostat.report.style import BLUE, GRID, INK, MUTED, ORANGE
 
 HANDS = {"target": "TargetEntropy", "adaptive bonus": "adaptive bonus"}
 
@@ -45,31 +44,46 @@ def courses(table: Sequence[Mapping[str, Any]], conditions: Sequence[str]) -> Fi
 
 
 def passes(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], ks: Sequence[int]) -> Figure:
-    """pass@k over k at the middle and the end, the mean over seeds of each condition."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, place, title in zip(axes, ("_middle", ""), ("pass@k at the middle", "pass@k at the end"), strict=True):
-        for number, condition in enumerate(conditions):
-            own = [row for row in rows if row["condition"] == condition]
-            if own:
-                style = {"color": CYCLE[number % len(CYCLE)], "linestyle": ("-", "--")[number // len(CYCLE)]}
-                heights = [fmean(row[f"pass_{k}{place}"] for row in own) for k in ks]
-                axis.plot(ks, heights, marker="o", markersize=3, linewidth=1.3, label=condition, **style)
+    """pass@k less that of GRPO on the same seed, over k: a panel per condition, seeds at the end and the means."""
+    base = {row["seed"]: row for row in rows if row["condition"] == "GRPO"}
+    others = [condition for condition in conditions if condition != "GRPO"]
+    columns = 4
+    lines = -(-(len(others) + 1) // columns)
+    figure = Figure(figsize=(10, 1.9 * lines + 0.4), layout="constrained")
+    axes = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for axis, condition in zip(axes, others, strict=False):
+        own = [row for row in rows if row["condition"] == condition]
+        for place, colour, label in (("_middle", ORANGE, "middle"), ("", BLUE, "end")):
+            less = np.array(
+                [[row[f"pass_{k}{place}"] - base[row["seed"]][f"pass_{k}{place}"] for k in ks] for row in own]
+            )
+            if not place:
+                axis.plot(ks, less.T, color=colour, linewidth=0.5, alpha=0.4)
+            axis.plot(ks, less.mean(0), color=colour, marker="o", markersize=3, label=label)
+        axis.axhline(0, color=INK, linewidth=0.8)
         axis.set_xscale("log", base=2)
         axis.set_xticks(ks, [str(k) for k in ks])
-        axis.set_title(title)
-        axis.set_xlabel("k")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+        axis.set_title(condition)
+    for axis in axes[len(others) - columns : len(others)]:
+        axis.tick_params(labelbottom=True)
+    for axis in axes[len(others) :]:
+        axis.axis("off")
+    axes[len(others)].legend(*axes[0].get_legend_handles_labels(), loc="center", frameon=False)
+    figure.supxlabel("k", fontsize=9, color=MUTED)
+    figure.supylabel("pass@k less that of GRPO (0)", fontsize=9, color=MUTED)
     return figure
 
 
 def tracking(table: Sequence[Mapping[str, Any]], curves: Mapping[str, Curve], start: int) -> Figure:
-    """How the followers hold each curve, from the step on that the yardstick counts: mean and seeds."""
+    """How the followers hold each curve, from the step on that the yardstick counts, and GRPO without control: mean
+    and seeds.
+    """
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     axes = figure.subplots(1, len(curves), sharey=True)
     for axis, (name, curve) in zip(axes, curves.items(), strict=True):
-        for (hand, label), colour in zip(HANDS.items(), (BLUE, ORANGE), strict=True):
-            found = _entropies(table, f"{hand}, {name}")
+        followers = {label: f"{hand}, {name}" for hand, label in HANDS.items()} | {"GRPO, no control": "GRPO"}
+        for (label, condition), colour in zip(followers.items(), (BLUE, ORANGE, MUTED), strict=True):
+            found = _entropies(table, condition)
             if not len(found):
                 continue
             at = np.arange(1, found.shape[1] + 1)

@@ -191,9 +191,11 @@ def read_all(
     shown = [row for row in courses if row["condition"] in {*compared, *followers}]
     draw(here / "figure.png", shown, lambda data: drawing.courses(data, [*rivals, own[0]]))
     passes = [f"pass_{k}{place}" for k in KS for place in ("_middle", "")]
-    kept = [{name: row[name] for name in ("condition", *passes)} for row in rows if row["condition"] in compared]
+    kept = [
+        {name: row[name] for name in ("condition", "seed", *passes)} for row in rows if row["condition"] in compared
+    ]
     draw(here / "passes.png", kept, lambda data: drawing.passes(data, compared, KS))
-    shown = [row for row in courses if row["condition"] in followers]
+    shown = [row for row in courses if row["condition"] in {*followers, "GRPO"}]
     draw(here / "tracking.png", shown, lambda data: drawing.tracking(data, curves, FROM))
 
 
