@@ -169,7 +169,7 @@ class Crest(StopRule):
         """Whether a signal by its power of the learning rate is above `growth` times its median of earlier windows."""
 
         def own(end: int) -> float:
-            return self._highest(lines, end)[name] / lines[end - 1]["lr"] ** GROWS_WITH_RATE[name]
+            return self._highest(lines, end)[name] / math.pow(lines[end - 1]["lr"], GROWS_WITH_RATE[name])
 
         past = [own(end) for end in range(self.window, step - self.window + 1)]
         return not past or own(step) > self.growth * median(past)
