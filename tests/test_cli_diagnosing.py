@@ -235,7 +235,7 @@ def test_a_remedy_that_comes_again_is_told_once_and_a_guessed_end_is_said(tmp_pa
     log.write_text("".join(json.dumps(row) + "\n" for row in [*rows]))
     shown = " ".join(run("diagnose", log).stdout.split())
     assert "critical: rise-then-fall" in shown
-    assert "warning: entropy-collapse" in shown
+    assert "note: entropy-collapse" in shown
     assert "--budget STEP says it" in shown
     truncated = [{**row, "completions/clipped_ratio": min(0.03 * by, 0.9)} for row, by in zip(rows, fall, strict=True)]
     log.write_text("".join(json.dumps(row) + "\n" for row in truncated))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
 from entrostat.diagnosis.history import Series
-from entrostat.diagnosis.statistics import lasting, median, noise, once_each, rolling_mean, rolling_median
+from entrostat.diagnosis.statistics import lasting, median, noise, once_each, rolling_mean, rolling_median, student
 
 VALUES = st.lists(st.floats(-1e50, 1e50), min_size=1, max_size=80).map(np.array)
 
@@ -71,3 +72,8 @@ def test_a_reward_that_is_logged_at_each_update_of_its_batch_counts_once(rewards
 def test_a_reward_that_stands_still_at_last_keeps_its_length():
     values = np.array([0.1, 0.3, 0.2, 0.4, 0.1, 0.0, 0.0, 0.0, 0.0])
     assert once_each(Series(np.arange(9), values)).values.tolist() == values.tolist()
+
+
+@given(st.floats(2, 5000), st.floats(0.9, 1 - 1e-6))
+def test_the_quantile_of_student_is_scipys_to_the_digits_that_it_claims(freedom, level):
+    assert student(freedom, level) == pytest.approx(special.stdtrit(freedom, level), rel=1e-5 if freedom >= 3 else 6e-4)

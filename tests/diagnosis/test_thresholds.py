@@ -484,7 +484,8 @@ def score(change, n=10, late=10):
     [
         ("entropy-explosion", {"entropy": jump(1, 4)}, None, None, "warning"),
         ("entropy-explosion", {"entropy": jump(1, 6)}, None, "warning", "critical"),
-        ("clip-saturation", {"clip_low": jump(0, 0.9)}, None, "critical", "critical"),
+        ("clip-saturation", {"clip_low": jump(0.3, 0.9)}, None, "critical", "critical"),
+        ("clip-saturation", {"clip_low": jump(0, 0.9)}, "warning", "critical", "critical"),
         ("truncation", {"truncated": jump(0, 0.4)}, "warning", "warning", "warning"),
         ("truncation", {"truncated": jump(0, 0.9)}, "warning", "critical", "critical"),
         ("truncation", {"truncated": level(20, 0.9)}, None, "critical", "critical"),

@@ -71,7 +71,7 @@ def test_a_finding_is_reported_once_and_again_when_it_becomes_critical(rows):
     watchdog = Watchdog(120)
     for row in rows(**FAILURES["entropy-collapse"]):
         watchdog.observe(row["step"], recognise_row(row).values)
-    assert [f.severity for f in watchdog.findings if f.kind == "entropy-collapse"] == ["warning", "critical"]
+    assert [f.severity for f in watchdog.findings if f.kind == "entropy-collapse"] == ["note", "warning", "critical"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(allow_nan=True, allow_infinity=True)), max_size=300))
@@ -212,6 +212,33 @@ def test_a_later_onset_after_a_pause_is_a_second_failure_and_an_earlier_one_is_n
     assert (watchdog.standing()[0].onset, watchdog.standing()[0].first_step) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("script", "reported", "first", "over"),
+    [
+        ("wwwwww", [(3, "note"), (5, "warning")], 5, []),
+        ("wwww...", [(3, "note")], None, [("note", 3)]),
+        (".wwwwccc", [(4, "note"), (6, "warning"), (8, "critical")], 6, []),
+        ("ww.wwwwwww", [(6, "note"), (8, "warning")], 8, []),
+    ],
+)
+def test_a_suspicion_is_a_note_until_its_detector_believes_it(script, reported, first, over):
+    class Doubtful(Scripted):
+        def believed(self, finding, since, looks):
+            assert looks == finding.step - since + 1
+            return looks >= 5
+
+    watchdog = Watchdog(99, [Doubtful(script)])
+    found = [
+        each
+        for step, letter in enumerate(script, start=1)
+        for each in watchdog.observe(step, {"x": step} if letter else {})
+    ]
+    assert [(each.step, each.severity) for each in found] == reported
+    assert [each.summary.startswith("Suspected: ") for each in found] == [each.severity == "note" for each in found]
+    assert [each.first_step for each in watchdog.standing()] == ([first] if first else [])
+    assert [(each.severity, each.first_step) for each in watchdog.past] == over
+
+
 def test_the_worst_stands_first_and_then_the_oldest():
     made = [
         Scripted("www", onsets={3: 2}, kind="b"),
@@ -233,7 +260,7 @@ def test_the_end_that_detectors_are_told_is_never_before_the_step(end, expected)
     assert [told for _, told in detector.looks] == expected
 
 
-def test_a_long_log_is_looked_at_at_every_400th_of_its_rows_and_at_once_where_a_number_is_none():
+def test_a_long_log_is_looked_at_at_every_250th_of_its_rows_and_at_once_where_a_number_is_none():
     n = 4000
     broken = {999, 1001, 3333, 3998}
     detector = Scripted("." * n)
@@ -243,7 +270,7 @@ def test_a_long_log_is_looked_at_at_every_400th_of_its_rows_and_at_once_where_a_
             watchdog.observe(step, {part: math.nan if part == "x" and step in broken else step + 0.5})
     looks = [step for step, _ in detector.looks]
     assert broken <= set(looks)
-    assert looks[:799] == list(range(1, 800))
+    assert looks[:500] == list(range(1, 501))
     gaps = [(later, later - step) for step, later in pairwise(looks)]
-    assert all(gap <= max(1, step / 400) for step, gap in gaps)
-    assert len(looks) < 800 + 400 * math.log(n / 800) + 800 / 400 * 120
+    assert all(gap <= max(1, step / 250) for step, gap in gaps)
+    assert len(looks) < 500 + 250 * math.log(n / 500) + 2 * 120

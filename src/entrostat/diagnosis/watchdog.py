@@ -16,7 +16,7 @@ from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import with_half_the_rate
 from entrostat.runs.finding import SEVERITIES, Finding, Severity
 
-LOOKS = 400  # the detectors look at every row of a log of so many rows, and at every n / 500th of one of n
+EVERY_ROW, LOOKS = 500, 250  # the first rows are all looked at; of a log of n rows after that every n / 250th
 
 
 @dataclass
@@ -24,8 +24,8 @@ class _Case:
     """What is known of one detector's failure.
 
     recent: (step, rank of the severity found there, -1 for none) of the last looks. standing: the failure as it is now,
-    None where there is none. first: the step at which it was first reported. reported: the worst rank reported. quiet:
-    looks in a row that did not show it.
+    None where there is none. first: the step at which it was first reported at the rank `reported` or, above a note, at
+    all. quiet: looks in a row that did not show it. since, looks: from which step on, and how often in a row, it shows.
     """
 
     detector: Detector
@@ -34,6 +34,8 @@ class _Case:
     first: int = 0
     reported: int = -1
     quiet: int = 0
+    since: int = 0
+    looks: int = 0
 
     def __post_init__(self) -> None:
         self.recent = deque(maxlen=self.detector.confirm)
@@ -67,7 +69,8 @@ class Watchdog:
         self._rows += step > self.history.step
         fresh = self.history.append(step, values)
         self._fresh |= fresh
-        if self._looked < self._rows < self._looked + self._rows // LOOKS and not self._broken(step, fresh):
+        apart = self._rows // LOOKS if self._rows > EVERY_ROW else 1
+        if self._looked < self._rows < self._looked + apart and not self._broken(step, fresh):
             return []
         self._looked = self._rows
         end = max(self.end or 2 * self.history.step, self.history.step)
@@ -93,26 +96,34 @@ class Watchdog:
         finding = detector.find(self.history, end)
         if finding and recent and self._fresh.isdisjoint(finding.columns):
             return []  # what it is about is as it was at the last look
-        if recent and recent[-1][0] == step:
+        again = bool(recent) and recent[-1][0] == step
+        if again:
             recent.pop()  # the same step again, with more of its quantities
         recent.append((step, SEVERITIES.index(finding.severity) if finding else -1))
         if finding is None:
+            case.looks = 0
             if case.standing and not detector.persists(self.history, case.standing):
                 self._not_shown(case, step)
             return []
         if case.standing and case.quiet and finding.onset > case.first:
             self._end(case, max(finding.onset, case.standing.step))  # it had healed, and has come again
         case.quiet = 0
+        if not case.looks:
+            case.since = step
+        case.looks += not (again and case.looks)
         agreed = min(rank for _, rank in recent) if len(recent) == detector.confirm else -1
+        suspected = case.reported <= 0 < agreed and not detector.believed(finding, case.since, case.looks)
+        agreed = min(agreed, 0) if suspected else agreed
         if case.standing is None and agreed < 0:
             return []
         new = agreed > case.reported
         if new:
-            case.first = case.first if case.standing else step
+            case.first = case.first if case.reported > 0 else step  # a note is a remark, no failure
             case.reported = agreed
         rank = max(agreed, min(case.reported, max(rank for _, rank in recent)))
         onset = min(finding.onset, case.first)
-        case.standing = replace(finding, severity=SEVERITIES[rank], onset=onset, first_step=case.first)
+        summary = f"Suspected: {finding.summary}" if suspected else finding.summary
+        case.standing = replace(finding, severity=SEVERITIES[rank], onset=onset, first_step=case.first, summary=summary)
         return [self._fitted(case.standing)] if new else []
 
     def _not_shown(self, case: _Case, step: int) -> None:

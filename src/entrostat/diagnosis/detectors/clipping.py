@@ -25,8 +25,9 @@ class ClipSaturation(Detector):
         median of the last `window` values of a side > limit
 
     Token-level clipping at .2 cuts less than 5 % of the tokens in healthy runs of ours; a fifth on one side is far
-    outside. Sides are told apart where the log does; critical from `worse` on. No finding while the score has risen
-    with it: a rule that clips whole sequences (GSPO) cuts half of the tokens by design.
+    outside. Sides are told apart where the log does; critical from `worse` on, a warning at most while the score has
+    risen with it. No finding then where the share was high from the start: a rule that clips whole sequences (GSPO)
+    cuts half of the tokens by design.
     """
 
     columns: ClassVar = ("clip_low", "clip_high", "clip")
@@ -48,12 +49,14 @@ class ClipSaturation(Detector):
         now = shares[name]
         if now <= self.limit:
             return None
-        onset = began(history.series(name), self.limit, upwards=True)
-        if has_risen(history, onset):
+        series = history.series(name)
+        onset = began(series, self.limit, upwards=True)
+        risen = has_risen(history, onset)
+        if risen and median(series.values[: self.window]) > self.limit / 2:
             return None
         return Finding(
             kind=self.kind,
-            severity="critical" if now > self.worse else "warning",
+            severity="critical" if now > self.worse and not risen else "warning",
             step=history.step,
             onset=onset,
             summary=f"{now:.0%} of the tokens are clipped at {_side(name)}: their gradient is lost.",

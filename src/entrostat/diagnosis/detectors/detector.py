@@ -32,6 +32,13 @@ class Detector(ABC):
     def find(self, history: History, end: int) -> Finding | None:
         """The failure, if the history shows it at its last row; end: the last step that the run will take."""
 
+    def believed(self, finding: Finding, since: int, looks: int) -> bool:  # noqa: ARG002
+        """Whether a failure that has shown at the last `looks` looks, since the step `since`, is more than a suspicion.
+
+        A suspicion is reported as a note. A detector whose failures often come to nothing overrides it.
+        """
+        return True
+
     def persists(self, history: History, finding: Finding) -> bool:  # noqa: ARG002
         """Whether a failure that was reported as `finding` still stands, though `find` would not report it anew.
 

@@ -54,6 +54,12 @@ class EntropyCollapse(Detector):
     confidence: float = 0.95
     reach: float = 2.0
     """A course is trusted for twice as long as it has been seen, no longer."""
+    stood: float = 0.5
+
+    @override
+    def believed(self, finding: Finding, since: int, looks: int) -> bool:
+        """A forecast is a suspicion until it has stood for `stood` times as long as it looks ahead: falls level off."""
+        return self.stood * (finding.evidence.get("arrival", 0.0) - finding.step) <= finding.step - since
 
     @override
     def find(self, history: History, end: int) -> Finding | None:

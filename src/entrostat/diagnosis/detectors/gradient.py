@@ -24,11 +24,12 @@ EQUAL = 0.95  # share of equal groups from which on a gradient has nothing to co
 class GradientFade(Detector):
     """A gradient norm that has fallen to next to nothing, or has been exactly 0 from the start: nothing is learned.
 
-        greatest of the last `window` values <= share x median of the first `first` values that are not 0
+        second greatest of the last `window` values <= share x median of the first `first` values that are not 0
 
-    The greatest and not the median: where groups agree the gradient is exactly 0 in most steps and as large as ever in
-    the others, and then something is still learned. Gradients shrink by a factor of 3 to 5 as groups come to agree; a
-    twentieth is another order. Critical at a hundredth, where the update is smaller than the rounding of bfloat16
+    and the greatest where some of the last are 0. Not the median: where groups agree the gradient is next to 0 in most
+    steps and as large as ever in the others, and then something is still learned. Gradients shrink by a factor of 3 to
+    5 as groups come to agree; a twentieth is another order. Critical at a hundredth, where the update is smaller than
+    the rounding of bfloat16
     weights. No finding where nearly all groups agree while the score has risen: nothing is left to learn there.
     """
 
@@ -47,8 +48,8 @@ class GradientFade(Detector):
             return self._never(history, series)
         if len(values) < self.first + self.window:
             return None
-        now = float(values[-self.window :].max())
-        early = values[: self.first]
+        last, early = values[-self.window :], values[: self.first]
+        now = float(np.sort(last)[-2 if last.all() else -1])  # a spike aside
         if now > self.share * float(early.max()):
             return None
         alive = early[early > 0]

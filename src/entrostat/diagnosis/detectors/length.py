@@ -12,7 +12,7 @@ from entrostat.diagnosis.detectors.detector import Detector, detector
 from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import COLLAPSE, LENGTH, REPETITION, TRUNCATION
 from entrostat.diagnosis.score import change_since, has_risen
-from entrostat.diagnosis.statistics import began, median, noise
+from entrostat.diagnosis.statistics import began, median, noise, roughness
 from entrostat.runs.finding import Finding
 
 
@@ -21,9 +21,10 @@ from entrostat.runs.finding import Finding
 class Truncation(Detector):
     """Completions cut at the limit before they could answer, and more of them than at the start.
 
-        now = mean of the last `window` shares > limit,   now > start + rise        start = median of the first `window`
+        now = mean of the last `window` shares,   least = now - their roughness / sqrt(window)
+        least > limit,   now > start + rise                                         start = median of the first `window`
 
-    or now > always, whatever the start. A truncated completion earns nothing, so its tokens are all punished. Above
+    or least > always, whatever the start. A truncated completion earns nothing, so its tokens are all punished. Above
     `half` it is critical. While the score has risen with it, it is a warning; if it was so from the start, there is no
     finding then: where a completion earns its reward before the limit, the cut does not matter.
     """
@@ -42,11 +43,12 @@ class Truncation(Detector):
         if len(values) < self.window:
             return None
         now = float(values[-self.window :].mean())
-        if now <= self.limit:
+        least = now - roughness(values[-self.window :]) / math.sqrt(self.window)  # less its error
+        if least <= self.limit:
             return None
         start = median(values[: self.window])
         more = len(values) >= 2 * self.window and now > start + self.rise
-        if not more and now <= self.always:
+        if not more and least <= self.always:
             return None
         level = start + 0.3 * (now - start) if more else self.always
         onset = began(series, level, upwards=True)
@@ -81,14 +83,14 @@ class LengthDegeneration(Detector):
 
         now / start > growth  or  < 1 / growth          medians of the last 5 and of the first `first` values
 
-    The score is compared with what it was before the change began; one that is level since, but has risen since the run
-    began, will do. Reasoning that grows with its reward (arXiv
-    2501.12948, fig. 3), and completions that shrink because fewer of them run into the limit, are no failure; without a
-    score there is no finding.
+    The score is compared with what it was before the change began; up to growth^far, one that is level since, but has
+    risen since the run began, will do. Reasoning that grows with its reward (arXiv 2501.12948, fig. 3), and completions
+    that shrink because fewer of them run into the limit, are no failure; without a score there is no finding.
     """
 
     columns: ClassVar = ("length",)
     growth: float = 2.5
+    far: float = 1.2
     first: int = 8
 
     @override
@@ -104,7 +106,8 @@ class LengthDegeneration(Detector):
         change = change_since(history, onset)
         if change is None or change.risen:
             return None
-        if not change.fallen and has_risen(history, int(series.steps[0])):
+        far = abs(math.log(now / start)) > self.far * math.log(self.growth)
+        if not (change.fallen or far) and has_risen(history, int(series.steps[0])):
             return None
         return Finding(
             kind=self.kind,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
@@ -111,34 +113,61 @@ def fall_from_peak(
     sampling = 1 / (4 * batch) if batch else 0.0
     lasts = _noise_lasts(y, window, batch is not None) if error is None else 1.0
     sums, squares, same = _sums(y), _sums(np.diff(y) ** 2 / 2), _same(values)
-    best: tuple[float, Fall] | None = None
-    for width in _widths(window, n):
-        means = (sums[width:] - sums[:-width]) / width
-        top = int(means.argmax())
-        end = top + width
-        first = max(0, end - 1 - LOCAL)
-        for span in spans:
-            if span > n - end:
-                break
-            counted = end - 1 - first + span - 1
-            power = float(squares[end - 1] - squares[first] + squares[-1] - squares[n - span])
-            freedom = assumed + counted * DEGREES_PER_DIFFERENCE
-            variance = (assumed * design * sampling + power * DEGREES_PER_DIFFERENCE) / freedom
-            sigma = max(math.sqrt(max(variance, sampling)) * lasts, error or 0.0)
-            floor = sigma / math.sqrt(width) * expected_maximum(n / width)
-            unsure = sigma * math.sqrt(1 / width + (0.0 if 3 < span <= same else 1 / span))
-            drop = float(means[top]) - float(sums[-1] - sums[-1 - span]) / span
-            if drop - floor < LEAST_ERRORS * unsure:
-                continue
-            needed = student(max(freedom, 2.0), 1 - chance / (2 * n))
-            rank = _ratio(drop - floor, unsure) - needed
-            if best is None or rank > best[0]:
-                peak = float(total[end] - total[top]) / width
-                step, scale = int(series.steps[end - 1]), _scale(series, peak)
-                best = rank, Fall(peak, step, now[span], width, span, drop, floor, unsure, needed, scale)
-    if best is None or best[1].gap <= share * best[1].scale:
+    widths, tops = _widths(window, n), []
+    for width in widths:
+        tops.append(int(((sums[width:] - sums[:-width]) / width).argmax()))
+    top, w, k = np.array(tops)[:, None], np.array(widths)[:, None], np.array(spans)
+    end = top + w  # (widths, 1); what follows is (widths, spans)
+    first = np.maximum(end - 1 - LOCAL, 0)
+    power = squares[end - 1] - squares[first] + squares[-1] - squares[n - k]
+    counted = end - 1 - first + k - 1
+    freedom = assumed + counted * DEGREES_PER_DIFFERENCE
+    variance = (assumed * design * sampling + power * DEGREES_PER_DIFFERENCE) / freedom
+    sigma = np.maximum(np.sqrt(np.maximum(variance, sampling)) * lasts, error or 0.0)
+    floor = sigma / np.sqrt(w) * np.array([expected_maximum(n / width) for width in widths])[:, None]
+    unsure = sigma * np.sqrt(1 / w + np.where((k > 3) & (k <= same), 0.0, 1 / k))
+    drop = (sums[end] - sums[top]) / w - (sums[-1] - sums[n - k]) / k
+    seen = (k <= n - end) & (drop - floor >= LEAST_ERRORS * unsure)
+    place = _most_certain(seen, drop - floor, unsure, freedom, 1 - chance / (2 * n))
+    if place is None:
         return None
-    return best[1]
+    (row, column), needed = place
+    start, stop, width, span = tops[row], int(end[row, 0]), widths[row], spans[column]
+    peak = float(total[stop] - total[start]) / width
+    fall = Fall(
+        peak=peak,
+        peak_step=int(series.steps[stop - 1]),
+        now=now[span],
+        width=width,
+        span=span,
+        drop=float(drop[row, column]),
+        floor=float(floor[row, column]),
+        error=float(unsure[row, column]),
+        needed=needed,
+        scale=_scale(series, peak),
+    )
+    return fall if fall.gap > share * fall.scale else None
+
+
+def _most_certain(
+    seen: npt.NDArray[np.bool_], excess: Values, error: Values, freedom: Values, level: float
+) -> tuple[tuple[int, int], float] | None:
+    """Where excess / error - t is largest of what is `seen`, and Student's t there; None where nothing is seen.
+
+    t is above the normal's quantile z, so that places are left out as soon as excess / error - z is below the best.
+    """
+    best: tuple[float, tuple[int, int], float] | None = None
+    z = NormalDist().inv_cdf(level)
+    found = [
+        (_ratio(float(excess[i, j]), float(error[i, j])), int(i), int(j)) for i, j in zip(*seen.nonzero(), strict=True)
+    ]
+    for errors, i, j in sorted(found, reverse=True):
+        if best is not None and errors - z <= best[0]:
+            break
+        needed = student(max(float(freedom[i, j]), 2.0), level)
+        if best is None or errors - needed > best[0]:
+            best = errors - needed, (i, j), needed
+    return None if best is None else best[1:]
 
 
 def completions_per_batch(shares: Values) -> int | None:
@@ -150,7 +179,7 @@ def completions_per_batch(shares: Values) -> int | None:
     if len(shares) < 6:
         return None
     sizes = np.arange(2, LARGEST_BATCH + 1)
-    for some in (shares[:32], shares):  # few values rule out nearly all sizes
+    for some in (shares[:8], shares[8:40], shares):  # few values rule out nearly all sizes
         counts = sizes[:, None] * some
         close = np.minimum(6e-4 * sizes, 0.06)[:, None]
         sizes = sizes[(np.abs(counts - np.round(counts)) <= close).all(axis=1)]
@@ -227,16 +256,29 @@ class RiseThenFall(Detector):
     reward_window: int = 5
     least: int = 6
     confirm: int = 2
+    certain: float = 1.3
+    lasts: float = 0.08
+    """A fall of the reward alone is a suspicion until it is `certain` times as sure as needed, or has shown at four
+    looks in a row and for this part of the run: tasks of like difficulty that follow one another make short ones."""
 
     @override
     def find(self, history: History, end: int) -> Finding | None:
         return self._fallen(history, "heldout", self.window) or self._fallen(history, "reward", self.reward_window)
 
     @override
+    def believed(self, finding: Finding, since: int, looks: int) -> bool:
+        """A fall of the held-out score, or with the return of what had changed as the reward rose, needs no more."""
+        evidence = finding.evidence
+        alone = finding.columns == ("reward",) and not evidence["goes_back"]
+        lasts = looks >= 4 and finding.step - since >= self.lasts * finding.step
+        return not alone or lasts or evidence["certainty"] >= self.certain
+
+    @override
     def persists(self, history: History, finding: Finding) -> bool:
-        """Until half of the fall is made good."""
-        now = history.series(finding.columns[0]).values[-self.reward_window :].mean()
-        return bool(now < finding.evidence["peak"] - finding.evidence["gap"] / 2)
+        """Until half of the fall is certainly made good: by a mean that is two of its errors above it."""
+        now = history.series(finding.columns[0]).values[-self.reward_window :]
+        unsure = LEAST_ERRORS * roughness(now) / math.sqrt(len(now))
+        return float(now.mean()) - unsure < finding.evidence["peak"] - finding.evidence["gap"] / 2
 
     def _fallen(self, history: History, name: str, window: int) -> Finding | None:
         whole = history.series(name)
@@ -253,7 +295,9 @@ class RiseThenFall(Detector):
         last = max(min(window, fall.span), fall.span // 3)
         if float(series.values[-last:].mean()) > fall.peak - fall.gap / 2:
             return None  # it has come back since
-        if fall.errors <= fall.needed and not (name == "reward" and self._goes_back(history, fall)):
+        certainty = fall.errors / fall.needed
+        goes_back = certainty <= 1 and name == "reward" and self._goes_back(history, fall)
+        if certainty <= 1 and not goes_back:
             return None
         if name == "reward" and self._heldout_holds(history, fall.peak_step):
             return None
@@ -274,6 +318,8 @@ class RiseThenFall(Detector):
                 "now": fall.now,
                 "gap": fall.gap,
                 "noise_floor": fall.noise,
+                "certainty": certainty,
+                "goes_back": float(goes_back),
                 **({"phase_score": cliff.phase_score} if cliff else {}),
             },
             columns=(name,),
@@ -328,13 +374,14 @@ class Divergence(Detector):
         if len(heldout) < size + 2:
             return None
         begin, length = int(heldout.steps[-size]), float(heldout.steps[-1] - heldout.steps[-size])
-        rewards = Series(reward.steps[reward.steps >= begin], reward.values[reward.steps >= begin])
-        if len(rewards) < self.least:
+        down = _trend(Series(heldout.steps[-size:], heldout.values[-size:]))
+        fall, scale = -down.slope * length, float(rolling_mean(heldout.values, 3).max())
+        start = int(reward.steps.searchsorted(begin))
+        if fall <= self.share * scale or len(reward) - start < self.least:
             return None
-        down, up = _trend(Series(heldout.steps[-size:], heldout.values[-size:])), _trend(rewards)
-        fall, rise = -down.slope * length, up.slope * length
-        scale, spread = float(rolling_mean(heldout.values, 3).max()), float(np.ptp(reward.values))
-        if fall <= self.share * scale or rise <= self.gain * spread or up.slope_bounds(self.confidence)[0] <= 0:
+        up = _trend(Series(reward.steps[start:], reward.values[start:]))
+        rise, spread = up.slope * length, float(np.ptp(reward.values))
+        if rise <= self.gain * spread or up.slope_bounds(self.confidence)[0] <= 0:
             return None
         same_scale = reward.values.min() >= 0 and reward.values.max() <= 1
         follow = self.follow * (1.0 if same_scale else float(np.ptp(heldout.values)) / spread)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from entrostat.diagnosis.reading.steps import STEP, is_step_name
 
 By = Literal["name", "words", "map"]
 Rows = Sequence[Mapping[str, Any]]
+PLAIN = re.compile(r"-?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?")
 FULL_ENOUGH = 0.5  # a better name is passed over for one with more than twice as many values
 
 
@@ -127,12 +129,7 @@ def _values(rows: Rows, names: tuple[str, ...], text: Counter[str]) -> tuple[tup
     values: list[float | None] = []
     live: dict[str, None] = {}
     if len(names) == 1:
-        for row in rows:
-            try:
-                values.append(number(row.get(names[0])))
-            except ValueError:
-                text[names[0]] += 1
-                values.append(None)
+        values = _numbers(rows, names[0], text)
         return (names if any(value is not None for value in values) else ()), values
     for row in rows:
         own = []
@@ -147,6 +144,25 @@ def _values(rows: Rows, names: tuple[str, ...], text: Counter[str]) -> tuple[tup
                 live[name] = None
         values.append(mean(own) if own else None)
     return tuple(name for name in names if name in live), values
+
+
+def _numbers(rows: Rows, name: str, text: Counter[str]) -> list[float | None]:
+    """A column's cells as numbers; those that hold none are counted in `text`."""
+    cells: list[Any] = [row.get(name) for row in rows]
+    kinds = set(map(type, cells))
+    if kinds <= {float, type(None)}:
+        return cells
+    texts = cells if kinds == {str} else []
+    if texts and all(map(PLAIN.fullmatch, texts)):  # tables and consoles: usually text such as 0.5
+        return list(map(float, texts))
+    values: list[float | None] = []
+    for cell in cells:
+        try:
+            values.append(number(cell))
+        except ValueError:
+            text[name] += 1
+            values.append(None)
+    return values
 
 
 def _unread(rows: Rows, counts: Mapping[str, int], used: set[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from entrostat.diagnosis.columns import recognise
@@ -45,6 +46,8 @@ PAIR = re.compile(rf"(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NU
 INDEX = re.compile(r"\[\s*(?P<step>\d{1,9})\s*/\s*(?P<total>\d{1,9})\s*\]")
 SPACED = re.compile(rf"(?:^|\s)(?P<name>[A-Za-z][\w./@-]{{1,60}})\s+(?P<cell>{NUMBER})(?=[\s,;|]|$)", re.IGNORECASE)
 PIPED = re.compile(rf"^\s*(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]?\s*(?P<cell>{NUMBER})(?![\w.])", re.IGNORECASE)
+NAME = re.compile(r"\s*[A-Za-z][\w./@ +-]{0,80}")
+FLOAT = re.compile(r"\s*[-+]?\d+\.\d+(?:e[-+]?\d+)?\s*")
 BULLET = re.compile(rf"^[\s•*\-│|]*(?P<name>[A-Za-z][\w./@ +()-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NUMBER})", re.IGNORECASE)
 HEADING = re.compile(r"^\W*(?:.*\W)?(?:step|iteration|update)\W", re.IGNORECASE)
 CELLS = re.compile(r"[│┃|]")
@@ -71,7 +74,12 @@ def parse(text: str, notes: tuple[str, ...] = (), wanted: frozenset[str] = froze
 
 def _known(row: dict[str, Any], wanted: frozenset[str]) -> bool:
     """Whether a row holds a quantity besides the learning rate and times, which settings and bars have as well."""
-    return any(name in wanted or ((match := recognise(name)) and match.quantity not in SETTINGS) for name in row)
+    return not wanted.isdisjoint(row) or _any_known(tuple(row))
+
+
+@lru_cache(maxsize=1024)
+def _any_known(names: tuple[str, ...]) -> bool:
+    return any((match := recognise(name)) and match.quantity not in SETTINGS for name in names)
 
 
 def _verl(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
@@ -124,7 +132,12 @@ def _dictionaries(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int |
 
 
 def _has_step(row: dict[str, Any]) -> bool:
-    return any(is_step_name(name) for name in row)
+    return _any_step(tuple(row))
+
+
+@lru_cache(maxsize=1024)
+def _any_step(names: tuple[str, ...]) -> bool:
+    return any(is_step_name(name) for name in names)
 
 
 def _stamp(row: dict[str, Any], told: str) -> bool:
@@ -173,9 +186,9 @@ def _pairs(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, 
         if step is None:
             continue
         row: dict[str, Any] = {}
-        for pair in _line_pairs(line[step.end() :]):
-            row.setdefault(pair["name"].strip(), pair["cell"])
-        row = {name: cell for name, cell in row.items() if not STEP.fullmatch(f"{name} {cell}")}
+        for name, cell in _line_pairs(line[step.end() :]):
+            if not (_counts(name) and STEP.fullmatch(f"{name} {cell}")):
+                row.setdefault(name, cell)
         if EVALUATES.search(line[: step.end()]):
             row = as_evaluation(row)
         if _known(row, wanted):
@@ -183,11 +196,31 @@ def _pairs(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, 
     return rows, None, ()
 
 
-def _line_pairs(rest: str) -> list[re.Match[str]]:
+@lru_cache(maxsize=4096)
+def _counts(name: str) -> bool:
+    """Whether a name with a whole number behind it is a step."""
+    return STEP.fullmatch(f"{name} 1") is not None
+
+
+def _line_pairs(rest: str) -> list[tuple[str, str]]:
     """The pairs of name and number after a line's step."""
     if rest.count("|") >= 2:
-        return [pair for part in rest.split("|") if (pair := PIPED.match(part))]
-    return list(PAIR.finditer(rest)) or list(SPACED.finditer(rest))
+        return [pair for part in rest.split("|") if (pair := _piped(part))]
+    return [(pair["name"].strip(), pair["cell"]) for pair in (list(PAIR.finditer(rest)) or list(SPACED.finditer(rest)))]
+
+
+def _piped(part: str) -> tuple[str, str] | None:
+    """The name and the number between two bars; plain ones are told without the slower expression."""
+    name, mark, cell = part.partition(":")
+    if mark and FLOAT.fullmatch(cell) and _is_plain(name):
+        return name.strip(), cell.strip()
+    pair = PIPED.match(part)
+    return (pair["name"].strip(), pair["cell"]) if pair else None
+
+
+@lru_cache(maxsize=4096)
+def _is_plain(name: str) -> bool:
+    return NAME.fullmatch(name) is not None
 
 
 def _blocks(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:

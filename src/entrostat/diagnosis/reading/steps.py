@@ -47,9 +47,9 @@ def numbered(
     step gets that of the row before it. If no row has a step they are counted. clock: the columns of the step, if they
     are to be chosen by no rule.
     """
+    cells = zip(*(each.values for each in taken.values()), strict=True) if taken else ((),) * len(rows)
     values = [
-        {quantity: value for quantity, each in taken.items() if (value := each.values[index]) is not None}
-        for index in range(len(rows))
+        {quantity: value for quantity, value in zip(taken, own, strict=True) if value is not None} for own in cells
     ]
     informative = [index for index, own in enumerate(values) if own]
     names = tuple(clock) or _chosen_clock(rows, informative)
@@ -232,7 +232,8 @@ class Bars:
 
     def number(self, rows: list[dict[str, Any]]) -> tuple[str, ...]:
         """Give the rows a step each if the log tells it; returns a note on how."""
-        training = [index for index, row in enumerate(rows) if not any(name.startswith("eval") for name in row)]
+        shapes = {names: any(name.startswith("eval") for name in names) for names in set(map(tuple, rows))}
+        training = [index for index, row in enumerate(rows) if not shapes[tuple(row)]]
         for steps, how in (
             (self._by_bar(training), "the progress bar"),
             (self._by_epoch(rows, training), "the epoch and the number of updates in one"),

@@ -93,10 +93,8 @@ def console_lines(text: str) -> list[str]:
     """
     if "\x1b" in text:
         text = COLOUR.sub("", text)
-    return [
-        REPEATED.sub("", SOURCE.sub("", line[:LONGEST]))
-        for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    ]
+    lines = [SOURCE.sub("", line[:LONGEST]) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    return [REPEATED.sub("", line) if "[repeated" in line else line for line in lines]
 
 
 def _bytes(path: Path) -> tuple[bytes, tuple[str, ...]]:
