@@ -259,6 +259,9 @@ NEEDED = {"skip-region": {"region": "E1"}, "target-weights": {"curve": CURVE}, "
     "stare": {"share": 1.0},
     "constant": {"value": 0.1},
     "adaptive": {"target": 0.5},
+    "repo-r": {"target": 0.5},
+    "adapo": {"target": 0.5},
+    "aepo": {"low": 0.1, "high": 0.5},
 }
 PARTS = [(table, name) for table in (strategy, weighting, bonus) for name in table]
 

@@ -27,7 +27,7 @@ class Aepo(Part):
 
     low: float
     high: float
-    _off: bool = field(default=False, init=False)
+    _off: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high:

@@ -31,7 +31,7 @@ class RepoR(Part):
     target: float | Curve
     least: float = 1e-4
     most: float = 0.05
-    _z: float = field(default=0.0, init=False)
+    _z: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._curve = target_curve(self.target, "RepoR.target")

@@ -22,12 +22,14 @@ from trl_world import PROMPTS, policy, steps, trainer
 from entrostat.control import (
     Constant,
     ConstantBonus,
+    Curve,
     EntropyController,
     FixedWeights,
     HighEntropyTokens,
     IncreaseThenDecrease,
     OscillatoryDecay,
     Part,
+    TargetWeights,
 )
 from entrostat.entropy import bonus_flow
 from entrostat.integrations.trl.checks import inert, refuse_what_bypasses
@@ -342,18 +344,20 @@ def test_metrics_join_trls_own(tmp_path):
 
 
 def test_a_resumed_run_continues_with_the_controllers_state(tmp_path):
-    def strategy():
-        return OscillatoryDecay(h_init=None)
+    def made() -> EntropyController:
+        return EntropyController(OscillatoryDecay(h_init=None), TargetWeights(Curve.constant(0.1)), 6, ema=0.5)
 
-    whole = controlled(tmp_path / "whole", EntropyController(strategy(), 6, ema=0.5), max_steps=6)
+    whole = controlled(tmp_path / "whole", made(), max_steps=6)
     whole.train()
     half = {"save_strategy": "steps", "save_steps": 4, "max_steps": 6}
-    first = controlled(tmp_path / "cut", EntropyController(strategy(), 6, ema=0.5), **half)
+    first = controlled(tmp_path / "cut", made(), **half)
     first.train()
-    resumed = controlled(tmp_path / "cut", EntropyController(strategy(), 6, ema=0.5), **half)
+    resumed = controlled(tmp_path / "cut", made(), **half)
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
     at_four, at_six = (controller.state_dict() for controller in (first.controller, resumed.controller))
     assert at_six["parts"][0]["state"]["h_init"] == at_four["parts"][0]["state"]["h_init"]
+    assert at_six["parts"][1]["state"]["first"] == at_four["parts"][1]["state"]["first"]
+    assert -1 <= at_six["parts"][1]["state"]["action"] <= at_four["parts"][1]["state"]["action"] < 0
     assert at_six["step"] == 6
     assert steps(resumed)[-1]["entrostat/entropy_smoothed"] != steps(resumed)[-1]["entrostat/entropy"]
     assert whole.controller.state_dict()["step"] == 6

@@ -31,11 +31,13 @@ from verl.workers.utils.padding import no_padding_2_padding
 from entrostat.control import (
     Constant,
     ConstantBonus,
+    Curve,
     EntropyController,
     FixedWeights,
     IncreaseThenDecrease,
     OscillatoryDecay,
     Part,
+    TargetWeights,
     mismatch_sums,
 )
 from entrostat.entropy import entropy_push
@@ -564,7 +566,8 @@ def test_the_worker_receives_each_step_and_reports_it():
 
 
 def test_the_workers_checkpoint_brings_the_controller_back(tmp_path):
-    saved, fresh = (controlled(EntropyController(OscillatoryDecay(), 10)) for _ in range(2))
+    curve = Curve.constant(1.0)
+    saved, fresh = (controlled(EntropyController(OscillatoryDecay(), TargetWeights(curve), 10)) for _ in range(2))
     made = worker(saved)
     made.train_batch(mini_batch())
     made.save_checkpoint(str(tmp_path / "actor"))
