@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from entrostat.cli.findings import COLOURS
-from entrostat.cli.screen import AsJson, console, counting, visible
+from entrostat.cli.progress import progress
+from entrostat.cli.screen import AsJson, console, visible
 
 FOUND = 3
 
@@ -88,7 +89,7 @@ def audit(
         raise typer.BadParameter(f"{function!r}: give MODULE:NAME or FILE.py:NAME", param_hint="FUNCTION")
     if (right or wrong) and examples is None:
         raise typer.BadParameter("belong to an example; give --examples, too", param_hint="--right and --wrong")
-    with counting("auditing") as progress:
+    with progress("auditing") as tell:
         from entrostat.auditing import audit as run_audit
         from entrostat.auditing import write_page
 
@@ -100,7 +101,7 @@ def audit(
             threshold=threshold,
             timeout=timeout,
             most=most,
-            progress=progress,
+            progress=tell,
         )
         if html:
             write_page(found, html)

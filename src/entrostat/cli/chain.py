@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, refuse_missing, status
+from entrostat.cli.progress import progress, working
+from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, refuse_missing
 
 SHOWN = {  # columns of the headline table, and headings with which they fit into 80 characters
     **{name: name for name in ("method", "n", "end", "gap", "floor")},
@@ -57,7 +57,8 @@ def chain(
     folder = out or Path("runs") / study.name
     with _study_progress(study.name) as progress:
         run_study(study, folder, workers=workers, ray=ray, progress=progress)
-    page = build_study_report(folder)
+    with working(f"drawing the report of {folder}"):
+        page = build_study_report(folder)
     _show_results(folder, page, as_json)
 
 
@@ -97,26 +98,10 @@ def _show_plan(study: Any, as_json: bool) -> None:
 
 @contextmanager
 def _study_progress(name: str) -> Iterator[Any]:
-    """Progress of the whole study with the time left: a bar in a terminal, a line every tenth elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[chains]}"))
-    shown = -1
-    with Progress(
-        *columns,
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=status,
-        disable=not status.is_terminal,
-    ) as progress:
-        bar = progress.add_task(name, chains="")
+    """A listener that shows how far the whole study is."""
+    with progress(name, "step") as tell:
 
         def listen(standing: Any) -> None:
-            nonlocal shown
-            chains = f"{standing.chains_done}/{standing.chains} chains"
-            progress.update(bar, completed=standing.done, total=standing.total, chains=chains)
-            tenth = 10 * standing.done // standing.total
-            if not status.is_terminal and tenth > shown:
-                shown = tenth
-                status.print(f"{name}: step {standing.done}/{standing.total}, {chains}", markup=False)
+            tell(standing.done, standing.total, [f"{standing.chains_done}/{standing.chains} chains"])
 
         yield listen

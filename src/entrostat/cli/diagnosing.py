@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from entrostat.cli.findings import COLOURS, all_findings, past_findings
+from entrostat.cli.progress import working
 from entrostat.cli.screen import AsJson, console, refuse_missing, visible
 
 FOUND = 3  # exit status of a finding, which no error, no wrong usage and no interrupt has
@@ -74,12 +75,14 @@ def diagnose(
 
     if host is not None and host not in HOSTS:
         raise typer.BadParameter(f"{host!r}; choose one of {', '.join(HOSTS)}", param_hint="--host")
-    found = diagnose_log(read_log(log, mapped(columns)), budget, _detectors(detector))
-    parted = partings(found.log, read_log(against, mapped(columns))) if against else None
+    with working(f"reading {log}"):
+        found = diagnose_log(read_log(log, mapped(columns)), budget, _detectors(detector))
+        parted = partings(found.log, read_log(against, mapped(columns))) if against else None
     if html:
         from entrostat.diagnosis.page import write_page
 
-        write_page(found, html)
+        with working(f"drawing {html}"):
+            write_page(found, html)
     if as_json:
         answer = found.as_dict()
         typer.echo(json.dumps(answer if parted is None else {**answer, "partings": [asdict(each) for each in parted]}))

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from entrostat.cli.screen import refuse_missing_model, status
+from entrostat.cli.progress import working
+from entrostat.cli.screen import refuse_missing_model
 from entrostat.errors import EntrostatError
 
 
@@ -33,13 +34,14 @@ def export(
     checkpoint = kept_checkpoint(model)
     run, _, kept = model.rpartition("@")
     card = model_card(Path(run).expanduser(), kept, checkpoint.step, push_to_hub or out.name)
-    copy_model(checkpoint.path, out, card)
+    with working(f"copying to {out}"):
+        copy_model(checkpoint.path, out, card)
     typer.echo(f"wrote {out}")
     if push_to_hub is None:
         return
     from huggingface_hub import HfApi
 
-    with status.status(f"uploading to {push_to_hub}"):
+    with working(f"uploading to {push_to_hub}"):
         try:
             api = HfApi()
             api.create_repo(push_to_hub, exist_ok=True)

@@ -12,7 +12,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, counting, refuse_missing, refuse_missing_model, status
+from entrostat.cli.progress import progress, working
+from entrostat.cli.screen import AsJson, cell, console, refuse_missing, refuse_missing_model, status
 
 _LEAST_OUTPUT, _LEAST_DISK = 1 << 20, 16 << 20
 _MOST_NAMED = 5
@@ -185,8 +186,8 @@ def compare(
         file = out / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}.jsonl"
         sampling = {"samples": n, "max_new_tokens": max_new_tokens, "temperature": temperature}
         _sample(name, chosen, file, dtype, device, sampling, seed)
-        with how.grader(chosen) as grader, counting(f"grading {name}") as progress:
-            found[name] = grade_file(file, chosen, grader, progress=progress).counts
+        with how.grader(chosen) as grader, progress(f"grading {name}") as tell:
+            found[name] = grade_file(file, chosen, grader, progress=tell).counts
     if len(found) < 1 + len(others):
         raise typer.BadParameter("the same file or model is named twice; name each once")
     shared = [task for task in found[first] if all(task in counts for counts in found.values())]
@@ -244,9 +245,10 @@ def _sample(
     from entrostat.engine.policy import load_policy
     from entrostat.engine.rollout import Sampling
 
-    policy = load_policy(model, dtype, device)
-    with counting("sampling") as progress:
-        generate(policy, tasks, out, Sampling(**sampling, batch_rows=256), seed, progress=progress)
+    with working(f"loading {model}"):
+        policy = load_policy(model, dtype, device)
+    with progress("sampling") as tell:
+        generate(policy, tasks, out, Sampling(**sampling, batch_rows=256), seed, progress=tell)
 
 
 def _grade(samples: Path, tasks: list[Any], ks: list[int], how: Grading, as_json: bool) -> None:
@@ -256,8 +258,8 @@ def _grade(samples: Path, tasks: list[Any], ks: list[int], how: Grading, as_json
 
     drawn = sample_counts(samples, tasks)
     require_samples(drawn, ks)
-    with how.grader(tasks) as grader, counting("grading") as progress:
-        found = grade_file(samples, tasks, grader, progress=progress)
+    with how.grader(tasks) as grader, progress("grading") as tell:
+        found = grade_file(samples, tasks, grader, progress=tell)
     scores = pass_scores(found.counts, ks) if found.counts else []
     notes = [score.warning for score in scores if score.warning]
     sizes = {n for n in drawn.values() if n}

@@ -13,6 +13,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from entrostat.cli.progress import working
 from entrostat.cli.screen import AsJson, cell, console, refuse_missing_run, visible
 
 CAPTION = (
@@ -45,14 +46,18 @@ def _runs_of(folder: Path) -> list[Path]:
 def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
     """Write the report of the runs and print their headline table."""
     from entrostat.diagnosis import diagnose, read_log
-    from entrostat.report import build_report, overview_figure, read_runs, save_figure, speed, summary_rows
+    from entrostat.report import build_report, overview_figure, read_runs, save_figure, speed
+    from entrostat.report.reading import summarise
 
-    loaded = read_runs(runs)
-    found = {run.name: diagnose(read_log(path)).findings for run, path in zip(loaded, runs, strict=True)}
-    build_report(runs, page, list(found.values()))
-    if len(runs) > 1:
-        save_figure(overview_figure(loaded), page.with_name(f"{page.stem}-overview.png"))
-    rows = [asdict(row) for row in summary_rows(runs)]
+    with working(f"reading {len(runs)} runs" if len(runs) > 1 else f"reading {runs[0]}"):
+        loaded = read_runs(runs)
+    with working("looking for what is wrong"):
+        found = {run.name: diagnose(read_log(path)).findings for run, path in zip(loaded, runs, strict=True)}
+    with working(f"drawing {page}"):
+        build_report(loaded, page, list(found.values()))
+        if len(runs) > 1:
+            save_figure(overview_figure(loaded), page.with_name(f"{page.stem}-overview.png"))
+    rows = [asdict(summarise(run)) for run in loaded]
     if as_json:
         typer.echo(json.dumps({"runs": rows, "report": str(page)}))
         return

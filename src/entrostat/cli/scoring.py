@@ -11,7 +11,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from entrostat.cli.screen import AsJson, cell, console, counting, refuse_missing, refuse_missing_model, visible
+from entrostat.cli.progress import progress, working
+from entrostat.cli.screen import AsJson, cell, console, refuse_missing, refuse_missing_model, visible
 
 
 def score(
@@ -40,9 +41,10 @@ def score(
 
     refuse_output(file, out)
     refuse_numbers(temperature, batch_tokens)
-    policy = load_policy(model, dtype, device)
-    with counting("scoring") as progress:
-        found = score_file(policy, file, out, temperature=temperature, batch_tokens=batch_tokens, progress=progress)
+    with working(f"loading {model}"):
+        policy = load_policy(model, dtype, device)
+    with progress("scoring") as tell:
+        found = score_file(policy, file, out, temperature=temperature, batch_tokens=batch_tokens, progress=tell)
     if as_json:
         typer.echo(json.dumps(found))
         return

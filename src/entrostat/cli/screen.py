@@ -1,17 +1,15 @@
-"""What the commands share: the consoles, progress, cells of a table, options, and the one place that catches errors."""
+"""What the commands share: the consoles, cells of a table, options, and the one place that catches errors."""
 
 from __future__ import annotations
 
 import inspect
 import signal
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from typer.core import TyperCommand, TyperGroup
 
 from entrostat.errors import EntrostatError
@@ -24,14 +22,6 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, as in update.learning_rate=1e-4."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for a script to read.")]
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Any]:
-    """A progress bar for (done, in all)."""
-    with Progress(console=status, disable=not status.is_terminal) as progress:
-        bar = progress.add_task(what)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def cell(value: Any) -> str:

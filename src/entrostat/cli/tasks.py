@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from entrostat.cli.grading import Atol, Grading, Memory, Output, Packages, Rtol, Timeout, Workers
-from entrostat.cli.screen import AsJson, console, counting, refuse_missing
+from entrostat.cli.progress import progress
+from entrostat.cli.screen import AsJson, console, refuse_missing
 
 tasks = typer.Typer(
     help="Task files of your own: their schema, and a check of their reference solutions.\n\n"
@@ -59,11 +60,11 @@ def check(
     how = Grading(workers, timeout, packages, atol, rtol, output, memory)
     found = how.tolerant(load_task_set(kind, file))
     able = [task for task in found if task.reference]
-    with how.grader(found) as grader, counting("checking") as progress:
+    with how.grader(found) as grader, progress("checking") as tell:
         verdicts = []
         for verdict in grader.stream([(task, task.reference) for task in able]):
             verdicts.append(verdict)
-            progress(len(verdicts), len(able))
+            tell(len(verdicts), len(able))
     failed = {
         task.id: {"outcome": str(verdict.outcome), "detail": verdict.detail}
         for task, verdict in zip(able, verdicts, strict=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from entrostat.cli.progress import progress
 from entrostat.cli.reporting import show_runs
-from entrostat.cli.screen import AsJson, Overrides, note_inert_control, refuse_missing, status
+from entrostat.cli.screen import AsJson, Overrides, note_inert_control, refuse_missing
 
 
 class TrackerName(str, Enum):
@@ -100,13 +100,9 @@ def _train(recipe: Any, out: Path, track: Sequence[str] = (), project: str | Non
 
 @contextmanager
 def _live_status(recipe: Any) -> Iterator[Any]:
-    """A listener that shows one line per run: a bar in a terminal, a line every ten steps elsewhere."""
-    total = recipe.campaign.steps
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[status]}")]
-    shown: dict[str, Any] = {}
-    with Progress(*columns, *times, console=status, disable=not status.is_terminal) as progress:
-        bar = progress.add_task(f"{recipe.name:<12}", total=total, status="")
+    """A listener that shows how far a run is, with its last entropy and pass@k."""
+    shown: dict[str, float | None] = {}
+    with progress(recipe.name, "step") as tell:
 
         def listen(line: dict[str, Any]) -> None:
             if "split" in line:
@@ -114,10 +110,7 @@ def _live_status(recipe: Any) -> Iterator[Any]:
                 shown[f"pass@{k} {line['split']}"] = value
             else:
                 shown["entropy"] = line["entropy"]
-            figures = "  ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
-            progress.update(bar, completed=line["step"], status=figures)
-            last_of_step = line.get("split") == "report"
-            if not status.is_terminal and last_of_step and line["step"] % 10 == 0:
-                status.print(f"{recipe.name:<12} step {line['step']:>4}/{total}  {figures}", markup=False)
+            figures = [f"{name} {value:.2f}" for name, value in shown.items() if value is not None]
+            tell(line.get("at", line["step"]), recipe.campaign.steps, figures)
 
         yield listen
