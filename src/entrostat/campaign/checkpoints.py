@@ -9,6 +9,7 @@
     held         the step that the controller keeps
     end          the last weights; set when the campaign is over
     resume       the last resume point; resume-<tag>: what had a tag at that moment
+    extend       the same of a campaign that used all its steps, so that it can be given more
 
 A tag moves only after the folder it names is completely on disk, so a kill at any moment leaves the old or the new.
 A folder that is not ours (`entrostat.runs.ownership`) is never deleted.
@@ -30,7 +31,7 @@ from entrostat.runs import RunError
 from entrostat.runs.files import atomic_write, folder_digest, sync
 from entrostat.runs.ownership import digest, is_digest, remove_digests, scratch, seal, sweep, whole_number
 
-START, PEAK, CONFIRMED, HELD, END, RESUME = "start", "peak", "confirmed", "held", "end", "resume"
+START, PEAK, CONFIRMED, HELD, END, RESUME, EXTEND = "start", "peak", "confirmed", "held", "end", "resume", "extend"
 TAGS_FILE = "tags.json"
 STATE_FILE = "state.json"  # in a resume point
 OLDER = ("finished.json", "step-000000")  # in the checkpoints/ of older versions' campaigns of TRL and verl
@@ -136,6 +137,7 @@ class Keeper:
                 "with that version, or delete the campaign's folder to run it anew"
             )
         self._at_resume = {tag: self._tags.pop(tag) for tag in [*self._tags] if tag.startswith(RESUME)}
+        self._to_extend = {tag: self._tags.pop(tag) for tag in [*self._tags] if tag.startswith(EXTEND)}
 
     def __getitem__(self, tag: str) -> Checkpoint:
         """The checkpoint of a tag. CheckpointError: there is none."""
@@ -197,23 +199,33 @@ class Keeper:
         left without a resume point of ours: then nothing has changed since. CheckpointError: the start is not tagged.
         """
         if step is None:
-            self._tags, self._at_resume = {}, {}
+            self._tags, self._at_resume, self._to_extend = {}, {}, {}
             return
         start = self[START]
         if self.resume is not None and self.resume.step == step:
             then = {tag.removeprefix(f"{RESUME}-"): kept for tag, kept in self._at_resume.items() if tag != RESUME}
             self._tags = {START: start, **then}
 
-    def settle(self, end: Checkpoint, confirmed: bool) -> None:
-        """The campaign is over: keep the start, the peak and the end alone."""
+    def settle(self, end: Checkpoint, confirmed: bool, extendable: bool = False) -> None:
+        """The campaign is over: keep the start, the peak and the end, and its resume point if it is extendable."""
         self._tags = {START: self[START], PEAK: self[PEAK], END: end}
         if confirmed:
             self._tags[CONFIRMED] = self[PEAK]
+        if extendable:
+            self._to_extend = {EXTEND + tag.removeprefix(RESUME): kept for tag, kept in self._at_resume.items()}
         self._at_resume = {}
         self._retag()
 
+    def reopen(self) -> None:
+        """A campaign that was over continues from its resume point. CheckpointError: it has no start."""
+        if self._to_extend:
+            self._at_resume = {RESUME + tag.removeprefix(EXTEND): kept for tag, kept in self._to_extend.items()}
+            self._to_extend = {}
+            self.return_to(self._at_resume[RESUME].step)
+            self._retag()
+
     def _retag(self) -> None:
-        self.store.retag({**self._tags, **self._at_resume})
+        self.store.retag({**self._tags, **self._at_resume, **self._to_extend})
 
 
 def verify(checkpoint: Checkpoint) -> None:

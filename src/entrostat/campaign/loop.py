@@ -96,7 +96,8 @@ class SteppingHost(Host, Protocol):
 class CampaignLoop:
     """One campaign under way, new or resumed.
 
-    listener: called with every step line and evaluation line as it is written. RunError: see `Keeper`.
+    listener: called with every step line and evaluation line as it is written. extendable: keep the last resume point
+    of a campaign that used all its steps. RunError: see `Keeper`.
     """
 
     host: Host
@@ -108,8 +109,10 @@ class CampaignLoop:
         decide: Callable[[Progress], Order],
         schedule: Schedule,
         listener: Listener | None = None,
+        extendable: bool = False,
     ) -> None:
         self.record, self.plan, self.decide, self.schedule = record, plan, decide, schedule
+        self.extendable = extendable
         self.listener = listener or (lambda _: None)
         self.keeper = Keeper(CheckpointStore(record.checkpoints_dir))
         self.now = 0
@@ -193,7 +196,7 @@ class CampaignLoop:
             for split in self.host.measured:
                 if step not in {line["step"] for line in self.record.evals(split)}:
                     self._evaluate(split, step)
-        self.keeper.settle(end, confirmed is not None)
+        self.keeper.settle(end, confirmed is not None, self.extendable and self.now == self.plan.budget)
 
     def trace(self) -> CampaignTrace:
         """What a closed campaign did, and its checkpoints."""

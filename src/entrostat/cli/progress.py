@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.cells import cell_len
 from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
@@ -28,9 +29,9 @@ def fitted(name: str, done: int, total: int, left: str, figures: Sequence[str], 
     share = min(max(done / total, 0.0), 1.0) if total else 0.0
     parts = {"count": f"{unit} {done}/{total}".strip(), "left": left}
     free = width - sum(len(part) + 2 for part in parts.values() if part) + 2
-    if len(name) + 2 <= free:
+    if name and (size := cell_len(name) + 2) <= free:
         parts["name"] = name
-        free -= len(name) + 2
+        free -= size
     if free >= SHORT_BAR + 2:
         free -= SHORT_BAR + 2
         parts["bar"] = ""

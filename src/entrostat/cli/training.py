@@ -13,7 +13,7 @@ import typer
 
 from entrostat.cli.progress import progress
 from entrostat.cli.reporting import show_runs
-from entrostat.cli.screen import AsJson, Overrides, note_inert_control, refuse_missing
+from entrostat.cli.screen import AsJson, Overrides, note_inert_control, refuse_missing, status
 
 
 class TrackerName(str, Enum):
@@ -82,12 +82,15 @@ def train(
 def _train(recipe: Any, out: Path, track: Sequence[str] = (), project: str | None = None) -> list[Path]:
     """Train, and return the run's folder, with that of what followed a roll-back if there was one."""
     from entrostat.campaign.single import AFTER_ROLL_BACK
+    from entrostat.engine.extension import extension_note
     from entrostat.engine.train import quieten_libraries
     from entrostat.engine.train import train as train_recipe
     from entrostat.integrations.trackers import Trackers
 
     quieten_libraries()
     note_inert_control(recipe)
+    if note := extension_note(recipe, out):
+        status.print(f"note: {note}", style="yellow", markup=False)
     with Trackers(track, out, recipe.model_dump(mode="json"), project) as trackers, _live_status(recipe) as show:
 
         def listen(line: dict[str, Any]) -> None:

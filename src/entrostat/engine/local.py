@@ -69,7 +69,7 @@ class LocalEngine:
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
         evaluation = self.recipe.evaluation
-        loop = CampaignLoop(record, plan, decide, Schedule(evaluation.every, evaluation.report), self.listener)
+        loop = CampaignLoop(record, plan, decide, Schedule(evaluation.every, evaluation.report), self.listener, True)
         if not loop.finished:
             trainer = self.trainer(start, plan, record, loop.resume)
             loop.run(trainer, loop.resume.step if loop.resume else None)

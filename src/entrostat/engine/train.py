@@ -13,6 +13,7 @@ from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
 from entrostat.campaign.checkpoints import model_source
 from entrostat.campaign.engine import Listener
 from entrostat.campaign.single import AFTER_ROLL_BACK, run_open_campaign
+from entrostat.engine.extension import extended, reopen
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.registry import build_engine
 from entrostat.engine.watchdog import Watched, webhook_of
@@ -34,6 +35,8 @@ def train(
 
     A run whose watchdog rolls back continues from its peak as a second run, in the folder `after-roll-back` of the
     first, with the remaining steps; the outcome is that of both (see `entrostat.campaign.single`).
+    A run that has used all its steps continues if the recipe is its own with more of them (see
+    `entrostat.engine.extension`).
     grader: one that several runs share, with the verdicts that it remembers; by default one as the recipe says.
     Before anything is written raises RunError if `out` belongs to another recipe, PolicyError for an incomplete model
     folder, RecipeError for an engine that is not installed or cannot follow the recipe and for a webhook whose
@@ -41,6 +44,9 @@ def train(
     earlier files intact.
     """
     start = starting_point(recipe)
+    if longer := extended(recipe, Path(out)):
+        recipe = longer
+        reopen(Path(out), recipe)
     tasks = TaskSplits.of(recipe.tasks)
     with nullcontext(grader) if grader else judging(recipe) as judge:
         return run_open_campaign(open_campaign(recipe, tasks, judge, Path(out), start, listener), start)

@@ -33,7 +33,7 @@ def build_controller(recipe: Recipe) -> EntropyController:
     return EntropyController(
         owner if control.dual_clip is None else DualClipped(owner, control.dual_clip),
         *(build(table, choice) for table, choice in chosen if choice),
-        total_steps=recipe.campaign.steps,
+        total_steps=recipe.campaign.schedule_steps or recipe.campaign.steps,
         ema=control.ema,
     )
 

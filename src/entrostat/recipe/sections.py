@@ -237,6 +237,9 @@ class CampaignRecipe(Section):
 
     steps: Positive = 60
     """Maximum number of optimizer steps."""
+    schedule_steps: Positive | None = None
+    """Optimizer steps over which schedules run, after which they keep their last value; null: `steps`. A run that is
+    extended by `--set campaign.steps` gets here the steps that it had."""
     controller: ControllerChoice = Field(default="naive", validate_default=True)
     """The campaign rule, by its published name: what ends a campaign and which checkpoint it hands over. `naive`: run
     to the end and hand over the end; `es-online`: stop `patience` steps after the running peak of select and hand over
@@ -390,7 +393,7 @@ class Recipe(Section):
         """
         watch = self.watch or WatchRecipe()
         merged = _merged(self.model_dump(mode="json"), watch.switch)
-        merged["campaign"]["steps"] = steps
+        merged["campaign"] |= {"steps": steps, "schedule_steps": None}
         merged["watch"] = {**watch.model_dump(mode="json"), "action": "keep-peak", "switch": {}}
         return Recipe.model_validate(merged)
 

@@ -90,7 +90,7 @@ class Run:
             return run
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder}: holds something that is not a run; choose another folder with --out")
-        atomic_write(folder / "run.json", json.dumps(json.loads(header), indent=2).encode() + b"\n")
+        _write_header(folder, header)
         return cls.open(folder)
 
     @classmethod
@@ -134,6 +134,11 @@ class Run:
             except BlockingIOError as error:
                 raise RunError(f"{self.path}: another process is writing this run; wait for it or end it") from error
             yield
+
+    def change_recipe(self, recipe: Mapping[str, Any]) -> None:
+        """Let the run have another recipe from here on, as one that is extended has."""
+        header = {"recipe": recipe, "seed": self.seed, "hashes": self.hashes, "versions": self.versions}
+        _write_header(self.path, to_line(header, "run.json"))
 
     def log_step(self, line: Record) -> None:
         """Add an optimizer step. RunError: no step number, a value that is not finite or not plain, no space."""
@@ -232,6 +237,10 @@ class Run:
         folder = self.path / "samples"
         names = [_SAMPLE_FILE.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
         return sorted((int(name[1]), name[2], folder / name[0]) for name in names if name)
+
+
+def _write_header(folder: Path, line: bytes) -> None:
+    atomic_write(folder / "run.json", json.dumps(json.loads(line), indent=2).encode() + b"\n")
 
 
 def _header(run: Run) -> dict[str, Any]:

@@ -138,6 +138,7 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
     update, control = recipe.update, recipe.control
     allowed: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "engine_arguments": (recipe.engine_arguments, ((),)),
+        "campaign.schedule_steps": (recipe.campaign.schedule_steps, (None,)),
         "update.advantage": (update.advantage, tuple(SCALED_BY)),
         "update.objective": (update.objective["name"], tuple(dict.fromkeys(name for name, _ in LOSSES))),
         "update.aggregate": (

@@ -133,7 +133,8 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
             **{key: value for key, value in control.items() if key not in ("measure_change", "first_order")},
             "objective": update.objective,
             "kl_cov": update.kl_cov and update.kl_cov.model_dump(),
-            "total_steps": recipe.campaign.steps,  # a campaign may be shorter than the schedule
+            # a campaign may be shorter than the schedule
+            "total_steps": recipe.campaign.schedule_steps or recipe.campaign.steps,
         },
     }
 
