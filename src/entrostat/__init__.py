@@ -15,10 +15,10 @@ _HOMES = {
     "campaign": "CareV1 CareV2 Crest EarlyStop Naive",
     "control": """
         AdaptiveBonus ClipCov Constant ConstantBonus Corrected Curve DecreaseIncreaseDecrease DualClipped EntroPic
-        Entrocraft EntropyController EntropyOutliers FixedWeights FlowCalibration Gepo HighEntropyTokens
-        IncreaseThenDecrease Measured MismatchSums Opefo OscillatoryDecay Part Phase Piecewise PolarityAware Prediction
-        Schedule SkipRegion Stage Stare Steer Strategy TargetEntropy TargetWeights TokenBatch TokenSums
-        mismatch_sums token_sums
+        Entrocraft EntropyController EntropyOutliers EntropyRatioClip FixedWeights FlowCalibration Gepo
+        HighEntropyTokens IncreaseThenDecrease Measured MismatchSums Opefo OscillatoryDecay Part Phase Piecewise
+        PolarityAware Prediction Schedule SkipRegion Stage Stare Steer Strategy TargetEntropy TargetWeights TokenBatch
+        TokenSums mismatch_sums token_sums
     """,
     "diagnosis": "Detector Diagnosis Finding Log LogError Remedy Watchdog diagnose read_log",
     "engine.policy": "load_policy",
@@ -32,10 +32,11 @@ _HOMES = {
         CodeGrader MathGrader Outcome PuzzleGrader RayGrader RemoteGrader Verdict extract_code grade_file
     """,
     "objective": """
-        CLIP_HIGHER CLIP_LOWER AbcClip Bapo CeGppo Cispo Clip ClipBand ClipRule ClipUndetached Correction
-        DcpoClip Decoupled DppoClip DualClip Estr FreeRegion Gmpo Gspo IcePop LinearThreshold Mis Nsr
-        Objective Opsm PolicyLoss Reinforce SampledTokens Sapo SeqMaskTis Surrogate Tis Tokens
-        adapted_coefficient aggregate entropy_bonus ewc_penalty kl_cov_penalty kl_to_reference policy_loss
+        CLIP_HIGHER CLIP_LOWER AbcClip Aspo Bapo CeGppo Cispo Clip ClipBand ClipRule ClipUndetached Correction Cppo
+        DcpoClip Decoupled Dppo DppoClip Drpo DualClip Estr FreeRegion Gmpo Gspo IcePop LinearThreshold Luspo Mis Nsr
+        Objective Opsm PolicyLoss Reinforce RipoClip SampledTokens Sapo SeqMaskTis Surrogate Tis Tokens Up Vespo
+        adapted_coefficient aggregate divergence_drift entropy_bonus ewc_penalty kl_cov_penalty kl_to_reference
+        policy_loss
     """,
     "recipe": "Recipe RecipeError StudyRecipe load_recipe load_study",
     "report": "build_report",

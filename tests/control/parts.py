@@ -13,14 +13,18 @@ def measured(entropy: float, progress: float = 0.0, step: int = 1) -> Measured:
     return Measured(step, progress, entropy)
 
 
-def batch_of(stats: TokenStats, advantages: Tensor, mask: Tensor) -> TokenBatch:
-    """A batch on-policy, under the constant band and token-mean."""
-    return TokenBatch(stats, advantages, mask, stats.logp.detach(), ClipRule(), torch.ones_like(stats.logp))
+def batch_of(stats: TokenStats, advantages: Tensor, mask: Tensor, old_logp: Tensor | None = None) -> TokenBatch:
+    """A batch, on-policy by default, under the constant band and token-mean."""
+    old = stats.logp.detach() if old_logp is None else old_logp
+    ones = torch.ones_like(stats.logp)
+    return TokenBatch(stats, advantages, mask, old, ClipRule(), ones, old_entropy=stats.entropy.detach())
 
 
-def weights_of(part: Part, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+def weights_of(
+    part: Part, stats: TokenStats, advantages: Tensor, mask: Tensor, old_logp: Tensor | None = None
+) -> Tensor:
     """A part's weights for such a batch."""
-    weights = part.weights(batch_of(stats, advantages, mask))
+    weights = part.weights(batch_of(stats, advantages, mask, old_logp))
     assert weights is not None
     return weights
 

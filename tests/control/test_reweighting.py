@@ -16,6 +16,7 @@ from entrostat.control import (
     EntroPic,
     EntropyController,
     EntropyOutliers,
+    EntropyRatioClip,
     FixedWeights,
     Gepo,
     HighEntropyTokens,
@@ -75,6 +76,8 @@ EVERY = [
     lambda: ClipCov(low=0.1),
     EntropyOutliers,
     lambda: EntropyOutliers(limit=2.0, centred=True),
+    lambda: told(Stare(variant="C2"), 0.1),
+    lambda: HighEntropyTokens(divide_by_kept=False),
     lambda: SkipRegion("E1"),
 ]
 
@@ -179,28 +182,62 @@ def test_stare_lifts_the_most_surprising_tenth_of_the_rewarded_tokens_while_entr
     weights = batch.weights(told(Stare(), 0.2))
     lifted = weights > 1
     rewarded = batch.mask & (batch.advantages > 0)
-    assert int(lifted.sum()) == int(0.1 * rewarded.sum())
+    assert int(lifted.sum()) == math.ceil(0.1 * int(rewarded.sum()))
     assert not (lifted & ~rewarded).any()
     assert batch.stats.logp[lifted].max() <= batch.stats.logp[rewarded & ~lifted].min()
     torch.testing.assert_close(weights[lifted], torch.full_like(weights[lifted], 1.1))
     assert (batch.weights(told(Stare(), 0.4)) == 1).all()
 
 
-def test_adaptive_stare_moves_in_steps_of_a_hundredth_within_its_range() -> None:
-    weighting = told(Stare(adaptive=True), *[0.1] * 3)
-    assert weighting.state_dict()["weight"] == pytest.approx(1.03)
+def test_stare_lifts_at_least_one_rewarded_token_and_rounds_up() -> None:
+    batch = Batch()
+    batch.mask &= batch.mask.cumsum(-1) + 8 * torch.arange(12)[:, None] <= 13
+    rewarded = int((batch.mask & (batch.advantages > 0)).sum())
+    for share in (1e-4, 0.1, 0.5, 1.0):
+        lifted = batch.weights(told(Stare(share=share), 0.2)) > 1
+        assert int(lifted.sum()) == math.ceil(share * rewarded)
+
+
+def test_adaptive_stare_starts_at_its_weight_moves_in_steps_of_a_hundredth_and_is_gated() -> None:
+    assert told(Stare(adaptive=True), *[0.1] * 3).state_dict()["weight"] == pytest.approx(1.13)
     assert told(Stare(adaptive=True), *[0.1] * 99).state_dict()["weight"] == 1.5
-    assert told(weighting, *[0.5] * 9).state_dict()["weight"] == 1.0
+    high = told(Stare(adaptive=True), *[0.1] * 5, 0.5)
+    assert high.state_dict()["weight"] == pytest.approx(1.14)
+    assert (Batch().weights(high) == 1).all()
+    assert told(high, *[0.5] * 20).state_dict()["weight"] == 1.0
+
+
+def test_stare_c2_weighs_the_most_surprising_punished_tokens_less_as_well() -> None:
+    batch = Batch()
+    weights = batch.weights(told(Stare(variant="C2", adaptive=True), 0.2))
+    punished = batch.mask & (batch.advantages < 0)
+    lowered = weights < 1
+    assert int(lowered.sum()) == math.ceil(0.1 * int(punished.sum()))
+    assert batch.stats.logp[lowered].max() <= batch.stats.logp[punished & ~lowered].min()
+    torch.testing.assert_close(weights[lowered], torch.full_like(weights[lowered], 0.89))
+    assert (weights[batch.mask & (batch.advantages > 0)].max() - 1.11).abs() < 1e-9
 
 
 def test_steer_worked_numbers() -> None:
     stats = stats_of([0.5, 0.1, 0.9], [1.0, 1.0, 0.3])
-    adv, mask = torch.tensor([1.0, -2.0, 0.0], dtype=F64), torch.ones(3, dtype=torch.bool)
-    omega = [0.5 * (1 - math.log(2)), 2 * 0.9 * (math.log(10) - 1), 0.0]
-    linear = weights_of(Steer(), stats, adv, mask)
-    torch.testing.assert_close(linear, torch.tensor([1.2 - 0.4 * omega[0] / omega[1], 0.8, 1.2], dtype=F64))
-    exponential = weights_of(Steer(form="exponential", rate=0.5), stats, adv, mask)
-    torch.testing.assert_close(exponential, torch.tensor([math.exp(-omega[0] / 2), 0.8, 1.0], dtype=F64))
+    adv, mask = torch.tensor([1.0, -2.0, 0.5], dtype=F64), torch.ones(3, dtype=torch.bool)
+    old = stats.logp - torch.tensor([2.0, 1.0, 1.0], dtype=F64).log()  # the first token's ratio is 2
+    omega = [2 * 0.5 * (1 - math.log(2)), 2 * 0.9 * (math.log(10) - 1), 0.5 * 0.1 * (0.3 + math.log(0.9))]
+    share = (omega[0] - omega[2]) / (omega[1] - omega[2])
+    linear = weights_of(Steer(), stats, adv, mask, old_logp=old)
+    torch.testing.assert_close(linear, torch.tensor([1.2 - 0.4 * share, 0.8, 1.2], dtype=F64))
+    exponential = weights_of(Steer(form="exponential"), stats, adv, mask, old_logp=old)
+    torch.testing.assert_close(exponential, torch.tensor([0.8 ** (x / omega[1]) for x in omega], dtype=F64))
+
+
+def test_steer_falls_less_steeply_where_every_change_is_small() -> None:
+    stats = stats_of([0.5, 0.5], [0.6, 0.6])
+    adv = torch.tensor([0.02, 0.0], dtype=F64)
+    omega = 0.02 * 0.5 * (math.log(2) - 0.6)
+    weights = weights_of(Steer(form="exponential"), stats, adv, torch.ones(2, dtype=torch.bool))
+    torch.testing.assert_close(weights[0], torch.tensor(0.8 ** (omega / 0.02), dtype=F64))
+    same = weights_of(Steer(), stats, torch.ones(2, dtype=F64), torch.ones(2, dtype=torch.bool))
+    assert same.tolist() == [1.0, 1.0]
 
 
 def test_entropic_answers_low_entropy_by_learning_from_failures() -> None:
@@ -234,13 +271,39 @@ def test_entrocraft_learns_from_rewarded_tokens_above_its_falling_band_and_from_
     assert torch.equal(kept[0.551], batch.advantages > 0)
 
 
+def test_entrocraft_takes_the_rewards_themselves_where_it_has_them() -> None:
+    batch = Batch()
+    rewards = torch.where(torch.arange(12) % 3 == 0, 1.0, -1.0).to(F64)[:, None].expand(12, 20)
+    advantages = batch.advantages.masked_fill((torch.arange(12) < 4)[:, None], 0)  # a group without a difference
+    for entropy, expected in ((0.9, rewards.clamp_min(0)), (0.1, rewards.clamp_max(0)), (0.6, advantages)):
+        controller = EntropyController(Entrocraft(), total_steps=4)
+        controller.observe(1, entropy, 1.0)
+        found = controller.advantages(batch.stats, advantages, batch.mask, old_logp=batch.stats.logp, rewards=rewards)
+        assert torch.equal(found, expected)
+
+
 def test_gepo_shrinks_rewards_in_low_and_punishment_in_high_entropy_groups() -> None:
-    entropy = torch.tensor([0.1, 0.3, 0.5, 0.5, 0.9, 1.1], dtype=F64)[:, None].expand(6, 2)
-    stats = TokenStats(-entropy, entropy, entropy, entropy)
+    surprisal = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9, 1.1], dtype=F64)[:, None].expand(6, 2)
+    stats = TokenStats(-surprisal, surprisal, surprisal, surprisal)
     adv = torch.tensor([1.0, -1.0], dtype=F64).expand(6, 2)
     weights = weights_of(Gepo(group_size=2), stats, adv, torch.ones(6, 2, dtype=torch.bool))
-    expected = [[0.5, 1.0]] * 2 + [[1.0, 1.0]] * 2 + [[1.0, 0.5]] * 2
+    expected = [[0.5, 1.0]] * 2 + [[1.0, 1.0]] * 2 + [[1.0, 0.2]] * 2
     torch.testing.assert_close(weights, torch.tensor(expected, dtype=F64))
+
+
+def test_gepo_moves_its_edges_by_a_hundredth_of_the_way_per_step_and_only_when_observed() -> None:
+    def batch(level: float) -> tuple[TokenStats, Tensor, Tensor]:
+        surprisal = torch.tensor([level - 0.1, level + 0.1], dtype=F64)[:, None].expand(2, 3)
+        return TokenStats(*[-surprisal] * 1, *[surprisal] * 3), surprisal, torch.ones(2, 3, dtype=torch.bool)
+
+    weighting = Gepo(group_size=1)
+    for level, expected in ((0.5, (0.48, 0.53)), (1.5, (0.49, 0.54))):
+        for _ in range(3):
+            weights_of(weighting, *batch(level))
+        weighting.observe(measured(level, 0.0))
+        assert weighting.state_dict()["edges"] == pytest.approx(list(expected))
+    weighting.observe(measured(9.0, 0.0))
+    assert weighting.state_dict()["edges"] == pytest.approx([0.49, 0.54])
 
 
 def test_gepo_refuses_tokens_that_are_not_whole_groups() -> None:
@@ -251,8 +314,12 @@ def test_gepo_refuses_tokens_that_are_not_whole_groups() -> None:
 
 def test_high_entropy_tokens_keeps_a_fifth_of_the_tokens_and_the_most_uncertain_ones() -> None:
     batch = Batch()
-    keep = batch.weights(HighEntropyTokens()) > 0
-    assert int(keep.sum()) == pytest.approx(0.2 * int(batch.mask.sum()), abs=1)
+    weights = batch.weights(HighEntropyTokens())
+    keep, count = weights > 0, int(batch.mask.sum())
+    assert int((keep & batch.mask).sum()) == math.ceil(0.2 * count)
+    keep &= batch.mask
+    torch.testing.assert_close(weights[batch.mask].sum(), torch.tensor(float(count), dtype=F64))
+    assert set(batch.weights(HighEntropyTokens(divide_by_kept=False))[batch.mask].tolist()) == {0.0, 1.0}
     assert batch.stats.entropy[keep].min() > batch.stats.entropy[batch.mask & ~keep].max()
     assert (batch.weights(HighEntropyTokens(share=1.0)) > 0).equal(batch.mask)
 
@@ -274,16 +341,49 @@ def test_clip_cov_without_candidates_drops_nothing_and_with_some_at_least_one() 
     assert int((batch.weights(ClipCov()) == 0).sum()) == 1
 
 
-@pytest.mark.parametrize("centred", [False, True])
-def test_entropy_outliers_are_dropped_among_punished_tokens_only(centred: bool) -> None:
+def test_clip_cov_draws_no_token_that_the_band_clips() -> None:
     batch = Batch()
-    limit = 2.0
+    moved = batch.stats.logp - batch.advantages.sign() * 0.5  # every token has moved beyond the band
+    assert int((batch.weights(ClipCov(share=1.0, low=0.0)) == 0).sum()) > 10
+    assert (
+        weights_of(ClipCov(share=1.0, low=0.0), batch.stats, batch.advantages, batch.mask, old_logp=moved) == 1
+    ).all()
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_entropy_outliers_are_the_punished_tokens_that_would_lower_the_entropy(centred: bool) -> None:
+    batch = Batch()
+    limit = 1.0
     weights = batch.weights(EntropyOutliers(limit, centred))
     s = batch.stats.logp.exp() * (batch.stats.logp + batch.stats.entropy)
     gap = s - batch.stats.correction if centred else s - s[batch.mask].mean()
-    outlier = gap.abs() > limit * gap[batch.mask].std(unbiased=False)
-    assert torch.equal(weights == 0, outlier & (batch.advantages < 0))
-    assert (weights == 0).any()
+    below = (gap < -limit * gap[batch.mask].std(unbiased=False)) & (batch.advantages < 0) & batch.mask
+    assert below.any()
+    assert torch.equal((weights == 0) & batch.mask, below)
+    kept = (batch.mask & ~below).sum()
+    torch.testing.assert_close(weights[batch.mask & ~below], (batch.mask.sum() / kept).expand(kept).to(F64))
+    assert (polarity(batch.stats, batch.advantages)[below] < 0).all()
+
+
+def test_entropy_outliers_removes_at_most_its_share_and_the_furthest_first() -> None:
+    batch = Batch()
+    every = (batch.weights(EntropyOutliers(0.5)) == 0) & batch.mask
+    some = (batch.weights(EntropyOutliers(0.5, most=0.01)) == 0) & batch.mask
+    s = batch.stats.logp.exp() * (batch.stats.logp + batch.stats.entropy)
+    assert int(some.sum()) == max(int(0.01 * int(batch.mask.sum())), 1) < int(every.sum())
+    assert s[some].max() <= s[every & ~some].min()
+
+
+def test_erc_removes_tokens_whose_entropy_ratio_leaves_its_band() -> None:
+    batch = Batch()
+    factor = torch.tensor([0.9, 0.951, 1.0, 1.049, 1.1], dtype=F64).repeat(12, 4)
+    weights = EntropyController(EntropyRatioClip(), total_steps=1).weights(
+        batch.stats, batch.advantages, batch.mask, old_entropy=batch.stats.entropy / factor
+    )
+    kept = (factor > 0.94) & (factor < 1.06)
+    assert torch.equal(weights[batch.mask], kept.to(F64)[batch.mask])
+    with pytest.raises(ValueError, match="entropy of pi_old"):
+        EntropyController(EntropyRatioClip(), total_steps=1).weights(batch.stats, batch.advantages, batch.mask)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +437,13 @@ def test_the_controller_passes_its_weighting_the_smoothed_entropy_and_the_progre
         (lambda: HighEntropyTokens(share=0.0), "HighEntropyTokens"),
         (lambda: ClipCov(low=5.0), "ClipCov"),
         (lambda: EntropyOutliers(limit=0.0), "EntropyOutliers"),
+        (lambda: EntropyOutliers(most=0.0), r"EntropyOutliers\.most"),
+        (lambda: EntropyRatioClip(low=1.0), "EntropyRatioClip"),
+        (lambda: Stare(variant="O2"), r"Stare\.variant"),
+        (lambda: Stare(punished=1.1), "Stare"),
+        (lambda: Steer(least=0.0), "Steer"),
+        (lambda: Gepo(group_size=2, rate=0.0), "Gepo"),
+        (lambda: Gepo(group_size=2, punished=0.6), "punished <= rewarded"),
     ],
 )
 def test_bad_settings_are_refused(build, message: str) -> None:

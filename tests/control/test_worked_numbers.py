@@ -77,21 +77,22 @@ def test_opefo_has_the_weights_of_zero_net_flow() -> None:
 def test_stare_lifts_the_surprising_half_of_the_rewarded_tokens_below_its_target() -> None:
     assert weights(Stare(share=0.5), 0.29) == pytest.approx([1, 1.1, 1, 1])
     assert weights(Stare(share=0.5), 0.3) == [1, 1, 1, 1]
-    assert weights(Stare(share=0.5, adaptive=True), 0.2, 0.2, 0.4, 0.2) == pytest.approx([1, 1.02, 1, 1])
+    assert weights(Stare(share=0.5, adaptive=True), 0.2, 0.2, 0.4, 0.2) == pytest.approx([1, 1.12, 1, 1])
+    assert weights(Stare(share=0.5, adaptive=True), 0.2, 0.2, 0.4) == [1, 1, 1, 1]
 
 
 def test_steer_linear_runs_from_its_upper_end_to_its_lower_one() -> None:
     """abs(Omega) = abs(A) (1 - p) abs(ln p + H) = (.04, .64, .04, .32) ln 4.
 
-    In shares of the largest 1/16, 1, 1/16 and 1/2; with the published ends a weight is 1.2 - .4 x share.
+    From the smallest to the largest 0, 1, 0 and 7/15; with the published ends a weight is 1.2 - .4 x share.
     """
-    assert weights(Steer()) == pytest.approx([1.175, 0.8, 1.175, 1.0])
+    assert weights(Steer()) == pytest.approx([1.2, 0.8, 1.2, 1.2 - 0.4 * 7 / 15])
 
 
-def test_steer_exponential_has_its_lower_bound() -> None:
-    """rate 1 / ln 4: exp(-.04), exp(-.64) = .527, exp(-.04), exp(-.32) = .726; the floor is .7."""
-    steer = Steer(form="exponential", rate=1 / LN4, low=0.7)
-    assert weights(steer) == pytest.approx([math.exp(-0.04), 0.7, math.exp(-0.04), math.exp(-0.32)])
+def test_steer_exponential_ends_at_its_lower_bound() -> None:
+    """In shares of the largest 1/16, 1, 1/16 and 1/2: .7 to the power of the share."""
+    expected = [0.7**share for share in (1 / 16, 1, 1 / 16, 1 / 2)]
+    assert weights(Steer(form="exponential", low=0.7)) == pytest.approx(expected)
 
 
 def test_entropic_adds_the_error_and_its_sum() -> None:
@@ -132,28 +133,27 @@ def gepo(gepo: Gepo, entropy: list[list[float]], mask: Tensor | None = None) -> 
     return weights_of(gepo, stats, advantages, torch.ones(len(entropy), 2).bool() if mask is None else mask).tolist()
 
 
-def test_gepo_takes_its_thresholds_from_quantiles_between_the_groups_entropies() -> None:
-    """Groups of entropy .1, .2, .3, .4: quantiles .1 + .75 x .1 = .175 and .3 + .25 x .1 = .325."""
+def test_gepo_takes_its_thresholds_from_mean_and_deviation_of_the_groups_entropies() -> None:
+    """Groups of entropy .1, .2, .3, .4: mean .25, deviation .1118, thresholds .2276 and .2835."""
     entropy = [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3], [0.4, 0.4]]
-    assert gepo(Gepo(group_size=1), entropy) == [[0.5, 1], [1, 1], [1, 1], [1, 0.5]]
-    # the quantiles .4 and .6 are .22 and .28: two groups on either side
-    both = [[0.5, 1], [0.5, 1], [1, 0.5], [1, 0.5]]
-    assert gepo(Gepo(group_size=1, low=0.4, high=0.6), entropy) == both
+    assert gepo(Gepo(group_size=1), entropy) == [[0.5, 1], [0.5, 1], [1, 0.2], [1, 0.2]]
+    # half a deviation below and one above: .1941 and .3618
+    wide = [[0.5, 1], [1, 1], [1, 1], [1, 0.2]]
+    assert gepo(Gepo(group_size=1, below=0.5, above=1.0), entropy) == wide
 
 
 def test_a_gepo_groups_entropy_is_the_mean_over_its_unmasked_tokens_not_over_its_rows() -> None:
     """Group 0 has .9 once and .1 twice, mean .367 (over rows .5); group 1 has .4 everywhere and so is the higher."""
     entropy = [[0.9, 7.0], [0.1, 0.1], [0.4, 0.4], [0.4, 0.4]]
     mask = torch.tensor([[True, False], [True, True], [True, True], [True, True]])
-    found = gepo(Gepo(group_size=2, low=0.4, high=0.6), entropy, mask)
-    assert found == [[0.5, 1], [0.5, 1], [1, 0.5], [1, 0.5]]
+    assert gepo(Gepo(group_size=2), entropy, mask) == [[0.5, 1], [0.5, 1], [1, 0.2], [1, 0.2]]
 
 
 def test_eighty_twenty_keeps_the_two_most_uncertain_of_ten_tokens() -> None:
     stats = of_entropy([[0.1 * i for i in range(10)]])
     mask = torch.ones(1, 10, dtype=torch.bool)
     kept = weights_of(HighEntropyTokens(), stats, torch.ones(1, 10), mask)
-    assert kept.tolist() == [[0] * 8 + [1, 1]]
+    assert kept.tolist() == [[0] * 8 + [5, 5]]
 
 
 def test_a_gepo_group_counts_by_its_mean_however_many_tokens_it_has() -> None:
@@ -161,4 +161,4 @@ def test_a_gepo_group_counts_by_its_mean_however_many_tokens_it_has() -> None:
     stats = of_entropy([[0.9, 7, 7, 7], [0.5] * 4, [0.1, 0.1, 7, 7]])
     mask = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]).bool()
     weights = weights_of(Gepo(group_size=1), stats, torch.tensor([[1.0, -1, 1, -1]], dtype=F64).expand(3, 4), mask)
-    assert weights.tolist() == [[1, 0.5, 1, 0.5], [1, 1, 1, 1], [0.5, 1, 0.5, 1]]
+    assert weights.tolist() == [[1, 0.2, 1, 0.2], [1, 1, 1, 1], [0.5, 1, 0.5, 1]]

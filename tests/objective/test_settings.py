@@ -10,11 +10,29 @@ from values import dataclasses_of
 
 from entrostat.objective import (
     AbcClip,
+    Aspo,
+    Bapo,
+    CeGppo,
+    Cispo,
+    Clip,
     ClipRule,
+    ClipUndetached,
+    Cppo,
     DcpoClip,
+    Dppo,
     DppoClip,
+    Drpo,
     DualClip,
+    Gmpo,
+    Gspo,
     LinearThreshold,
+    Luspo,
+    Nsr,
+    Reinforce,
+    RipoClip,
+    Sapo,
+    Up,
+    Vespo,
     advantages,
     policy_loss,
 )
@@ -33,30 +51,32 @@ from entrostat.objective.corrections import (
 )
 from entrostat.objective.losses import aggregate, token_weights
 from entrostat.objective.regularisers import adapted_coefficient, kl_cov_penalty, kl_cov_tokens, kl_to_reference
-from entrostat.objective.surrogates import (
-    Bapo,
-    CeGppo,
-    Cispo,
-    Clip,
-    ClipUndetached,
-    Gmpo,
-    Gspo,
-    Nsr,
-    Reinforce,
-    Sapo,
-    named,
-    objective,
-)
+from entrostat.objective.surrogates import named, objective
 
 STANDARD = ClipRule(LinearThreshold(0.0, 0.2), LinearThreshold(0.0, 0.2))
 DEFAULTS = {
-    ClipRule: {"upper": STANDARD.upper, "lower": STANDARD.lower},
+    ClipRule: {"upper": STANDARD.upper, "lower": STANDARD.lower, "least": 0.0, "most": None},
     DualClip: {"band": STANDARD, "cap": 3.0},
-    DppoClip: {"delta": 0.2},
+    DppoClip: {"delta": 0.15},
+    RipoClip: {"delta": 0.05, "low": 0.5, "high": 10.0},
+    Dppo: {"divergence": "tv", "delta": 0.15, "cap": 20.0, "direction": "ratio"},
+    Cppo: {"delta": 0.15, "budget": 0.015, "least": 0.8, "adaptive": False},
+    Drpo: {"epsilon": 12.5},
+    Aspo: {"cap": 3.0},
+    Vespo: {"k_rewarded": 2.0, "lambda_rewarded": 3.0, "k_punished": 3.0, "lambda_punished": 2.0},
     DcpoClip: {"lower": 0.16, "upper": 0.2, "cap": 10.0},
     AbcClip: {"e1": 0.2, "e2": 0.2, "e3": 0.2, "e4": 0.2},
     FreeRegion: {"band": STANDARD},
-    Bapo: {"low": 0.6, "low_max": 0.9, "high": 1.2, "high_max": 3.0, "share": 0.5, "step": 0.02},
+    Bapo: {
+        "low": 0.6,
+        "low_max": 0.9,
+        "high": 1.2,
+        "high_max": 3.0,
+        "share": 0.5,
+        "step": 0.05,
+        "form": "paper",
+        "cap": 3.0,
+    },
     Sapo: {"tau_rewarded": 1.0, "tau_punished": 1.05},
     CeGppo: {"punished": 0.75, "rewarded": 1.0},
     Nsr: {"width": 0.1, "keep": 0.5},
@@ -98,6 +118,38 @@ REWARDS, LOGP, MASK = torch.tensor([[0.0, 1.0]]), torch.tensor([-1.0, -2.0]), to
 RANGES = [  # a method, what it needs besides, and per setting the values that are accepted and refused
     (DualClip, {}, {"cap": ([1.001], [1.0, NO])}),
     (DppoClip, {}, {"delta": ([1e-9, 0.999], [0.0, 1.0, NO])}),
+    (ClipRule, {}, {"least": ([0.0, 9.0], [-1e-9, NO]), "most": ([0.0, None], [-1e-9, NO])}),
+    (
+        RipoClip,
+        {},
+        {"delta": ([1e-9], [0.0, NO]), "low": ([0.0, 1.0], [-1e-9, 1.001]), "high": ([1.0], [0.999, NO])},
+    ),
+    (
+        Dppo,
+        {},
+        {
+            "delta": ([1e-9, 0.999], [0.0, 1.0, NO]),
+            "cap": ([1.001], [1.0, NO]),
+            "divergence": (["kl"], ["js"]),
+            "direction": (["predicted"], ["none"]),
+        },
+    ),
+    (
+        Cppo,
+        {},
+        {
+            "delta": ([1e-9, 0.999], [0.0, 1.0, NO]),
+            "budget": ([0.0], [-1e-9, NO]),
+            "least": ([1e-9, 1.0], [0.0, 1.001, NO]),
+        },
+    ),
+    (Drpo, {}, {"epsilon": ([1e-9], [0.0, NO])}),
+    (Aspo, {}, {"cap": ([1.001], [1.0, NO])}),
+    (
+        Vespo,
+        {},
+        {name: ([0.0], [-1e-9, NO]) for name in ("k_rewarded", "lambda_rewarded", "k_punished", "lambda_punished")},
+    ),
     (DcpoClip, {}, {"lower": ([0.0], [-1e-9, NO]), "upper": ([0.0], [-1e-9, NO]), "cap": ([1.0], [0.999, NO])}),
     (
         AbcClip,
@@ -120,6 +172,8 @@ RANGES = [  # a method, what it needs besides, and per setting the values that a
             "high_max": ([1.2], [1.199]),
             "share": ([1e-9, 0.999], [0.0, 1.0]),
             "step": ([1e-2], [0.0]),
+            "form": (["code"], ["README"]),
+            "cap": ([1.001], [1.0, NO]),
         },
     ),
     (Sapo, {}, {"tau_rewarded": ([1e-9], [0.0, NO]), "tau_punished": ([1e-9], [0.0, NO])}),
@@ -175,6 +229,7 @@ def test_a_setting_is_accepted_within_its_range_and_refused_by_name_outside(meth
         ("free-region", {"region": "E2"}, FreeRegion("E2", STANDARD)),
         ("free-region", {"region": "E2", "upper": 0.3}, FreeRegion("E2", ClipRule.constant(upper=0.3))),
         *[("dppo", {}, DppoClip()), ("dcpo", {}, DcpoClip()), ("abc", {}, AbcClip()), ("linear", {}, ClipRule())],
+        ("ripo", {}, RipoClip()),
     ],
 )
 def test_a_band_is_found_by_its_name(name, settings, band):
@@ -185,21 +240,23 @@ def test_only_a_band_that_depends_on_the_old_probability_is_per_token():
     flat = [ClipRule(), AbcClip(), DualClip(), DualClip(AbcClip())]
     sloped = [ClipRule(LinearThreshold(0.1, 0.2)), ClipRule(lower=LinearThreshold(0.1, 0.2)), DppoClip(), DcpoClip()]
     assert not any(band.per_token for band in flat)
-    assert all(band.per_token for band in [*sloped, DualClip(DppoClip()), FreeRegion("E1")])
+    assert all(band.per_token for band in [*sloped, DualClip(DppoClip()), FreeRegion("E1"), RipoClip()])
+    assert not ClipRule(LinearThreshold(0.1, 0.2), least=0.2, most=0.2).per_token
 
 
 SLOPED = ClipRule(LinearThreshold(-0.25, 0.5), LinearThreshold(-0.13, 0.3))
-BANDS = {"flat": ClipRule(), "sloped": SLOPED, "dual": DualClip(), "dppo": DppoClip()}
+NARROW = ClipRule(LinearThreshold(-5e-4, 1e-3), LinearThreshold(-2.6e-4, 6e-4))
+BANDS = {"flat": ClipRule(), "sloped": SLOPED, "dual": DualClip(), "dppo": DppoClip(), "narrow": NARROW}
 
 
 @pytest.mark.parametrize(
     ("name", "usable"),
     [
-        *[(name, set(BANDS)) for name in ("clip", "ce-gppo", "nsr", "gmpo")],
-        *[(name, set()) for name in ("reinforce", "sapo", "bapo")],
-        ("clip-undetached", {"sloped"}),
-        ("cispo", {"flat", "sloped", "dppo"}),
-        ("gspo", {"flat", "dual"}),
+        *[(name, set(BANDS)) for name in ("clip", "ce-gppo", "nsr", "gmpo", "up")],
+        *[(name, set()) for name in ("reinforce", "sapo", "bapo", "dppo", "cppo", "drpo", "vespo")],
+        ("clip-undetached", {"sloped", "narrow"}),
+        *[(name, {"flat", "sloped", "dppo", "narrow"}) for name in ("cispo", "aspo")],
+        *[(name, {"narrow"}) for name in ("gspo", "luspo")],
     ],
 )
 def test_an_objective_says_which_bands_it_cannot_use(name, usable):
@@ -217,10 +274,16 @@ def test_the_undetached_clip_can_use_a_schedule_between_flat_and_sloped_rules():
 
 
 def test_each_objective_names_the_aggregations_it_is_defined_for():
+    every = ("token-mean", "sequence-mean", "sequence-sum", "constant")
+    only = dict.fromkeys(("sapo", "gspo", "gmpo"), ("sequence-mean",)) | {"luspo": ("sequence-sum",)}
     for name in objective:
-        only = ("sequence-mean",) if name in ("sapo", "gspo", "gmpo") else ("token-mean", "sequence-mean", "constant")
-        assert named(name).aggregations == only
+        assert named(name).aggregations == only.get(name, every)
         assert named(name).compares == (name == "bapo")
+
+
+def test_what_is_defined_around_the_sampler_says_so():
+    assert {name for name in objective if named(name).anchored} == {"dppo", "cppo", "drpo"}
+    assert {name for name in clip_rule if getattr(clip_rule[name], "anchored", False)} == {"dppo"}
 
 
 @pytest.mark.parametrize("kind", dataclasses_of("entrostat.objective"), ids=lambda kind: kind.__name__)
@@ -253,6 +316,13 @@ NAMES = [
             "nsr": Nsr,
             "gspo": Gspo,
             "gmpo": Gmpo,
+            "luspo": Luspo,
+            "dppo": Dppo,
+            "cppo": Cppo,
+            "drpo": Drpo,
+            "up": Up,
+            "aspo": Aspo,
+            "vespo": Vespo,
         },
     ),
     (

@@ -49,12 +49,13 @@ GIVEN = {
     "repo-r": {"target": 9.0, "least": 0.1, "most": 0.3},
     "adapo": {"target": 9.0},
     "aepo": {"low": 0.001, "high": 0.002},
-    "entropy-outliers": {"limit": 0.5},
+    "entropy-outliers": {"limit": 0.2},
+    "erc": {"low": 0.999, "high": 1.001},
 }
 BONUS = {"constant": {"value": 0.1}, "adaptive": {"target": 9.0}}
 STRATEGY = [None, *STRATEGIES]
 REWEIGHTING = [None, *REWEIGHTINGS]
-AGGREGATE = ["token-mean", "sequence-mean", "constant"]
+AGGREGATE = ["token-mean", "sequence-mean", "sequence-sum", "constant"]
 ADVANTAGE = ["reinforce", "grpo", "dr-grpo", "qae", "w-reinforce"]
 BASELINE = ["none", "batch-mean", "ema", "leave-one-out"]
 KL = [None, {"kind": "fixed"}, {"kind": "adaptive"}, {"kind": "fisher"}]
@@ -72,6 +73,7 @@ FIELDS = {
     "bonus": [None, *BONUSES],
     "correction": [None, *CORRECTIONS],
     "old_logp": ["sampler", "recomputed"],
+    "epochs": [1, 2],
 }
 IN_CONTROL = ("strategy", "reweighting", "bonus", "correction")
 
@@ -137,7 +139,15 @@ def one_step(recipe):
     controller = build_controller(recipe)
     controller.observe(1, 0.4, 1.0, pass_rate=0.5, kl_old=0.1, kl_sampler=0.0)
     rule, objective = controller.rule(), build_objective(recipe)
-    weighted = advantages * controller.weights(stats, advantages, mask, old_logp=old, sampler_logp=sampler)
+    weighted = controller.advantages(
+        stats,
+        advantages,
+        mask,
+        old_logp=old,
+        sampler_logp=sampler,
+        old_entropy=1.02 * stats.entropy.detach(),
+        rewards=torch.tensor([1.0, -1.0, -1.0, 1.0]).reshape(4, 1).expand(4, 6),
+    )
     per_token = policy_loss(stats.logp, old, weighted, mask, rule=rule, objective=objective).per_token
     per_token = per_token + entropy_bonus(stats.entropy, mask, controller.entropy_coef())
     if term := recipe.update.kl_cov:
@@ -164,7 +174,13 @@ ALL_PAIRS = [
 def beside(chosen):
     """What a choice needs of settings that were not chosen, so that a refusal is about those that were."""
     objective = chosen.get("objective", "reinforce" if chosen.get("kl_cov") else "clip")
-    needed = {"objective": objective, "aggregate": aggregate_of(objective), "old_logp": "recomputed"}
+    anchored = OBJECTIVES[objective].anchored or chosen.get("strategy") == "dppo" or chosen.get("reweighting") == "erc"
+    needed = {
+        "objective": objective,
+        "aggregate": aggregate_of(objective),
+        "old_logp": "sampler" if anchored and not chosen.get("correction") else "recomputed",
+        "epochs": 1 if chosen.get("reweighting") == "opefo" else 2,
+    }
     if objective == "clip-undetached":
         needed["strategy"] = "id"
     if chosen.get("advantage") == "w-reinforce":
@@ -206,6 +222,13 @@ def test_every_pair_of_settings_runs_a_step_or_is_refused_by_both_their_names():
         ("advantage", "baseline"),
         ("advantage", "failure_reward"),
         ("correction", "old_logp"),
+        ("objective", "correction"),
+        ("objective", "old_logp"),
+        ("strategy", "correction"),
+        ("strategy", "old_logp"),
+        ("reweighting", "correction"),
+        ("reweighting", "old_logp"),
+        ("reweighting", "epochs"),
     }
 
 

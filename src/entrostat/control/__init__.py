@@ -2,18 +2,22 @@
 
 from entrostat.control.bonus import AdaptiveBonus, ConstantBonus
 from entrostat.control.calibration import FlowCalibration, Prediction
+from entrostat.control.clip_cov import ClipCov
 from entrostat.control.controller import EntropyController
 from entrostat.control.curves import Curve
 from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.control.entrocraft import Entrocraft
 from entrostat.control.entropic import EntroPic
+from entrostat.control.entropy_dynamics import EntropyOutliers
+from entrostat.control.erc import EntropyRatioClip
 from entrostat.control.gepo import Gepo
-from entrostat.control.masking import ClipCov, EntropyOutliers, HighEntropyTokens, SkipRegion
+from entrostat.control.high_entropy import HighEntropyTokens
 from entrostat.control.mismatch import Corrected, MismatchSums, mismatch_sums
 from entrostat.control.opefo import Opefo
 from entrostat.control.part import Measured, Part, Phase, TokenBatch
 from entrostat.control.polarity_aware import PolarityAware
 from entrostat.control.reweighting import FixedWeights
+from entrostat.control.skip_region import SkipRegion
 from entrostat.control.stare import Stare
 from entrostat.control.steer import Steer
 from entrostat.control.strategies import (
@@ -42,6 +46,7 @@ __all__ = [
     "Entrocraft",
     "EntropyController",
     "EntropyOutliers",
+    "EntropyRatioClip",
     "FixedWeights",
     "FlowCalibration",
     "Gepo",

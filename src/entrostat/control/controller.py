@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -158,15 +159,29 @@ class EntropyController:
         sampler_logp: Tensor | None = None,
         token_weights: Tensor | None = None,
         sequences: Tensor | None = None,
+        old_entropy: Tensor | None = None,
     ) -> Tensor:
         """Factors >= 0 for the advantages of the next optimizer step, (...), detached; 1 outside the mask.
 
         mask (...): the tokens that count in the statistics of the batch, all by default. old_logp: ln pi_old, by
         default stats.logp; the others as in `TokenBatch`. Raises ValueError for a correction without sampler_logp.
         """
-        weighing = [part for part in self.parts if part.weighs]
         batch = self._batch(stats, advantages, mask, old_logp, sampler_logp, token_weights, sequences)
-        return _product(weighing, batch)
+        return _product(self.parts, replace(batch, old_entropy=old_entropy))
+
+    def advantages(self, stats: TokenStats, advantages: Tensor, mask: Tensor, **given: Tensor | None) -> Tensor:
+        """The advantages of the next optimizer step (...): those that a part sets from the rewards, times `weights`.
+
+        given: the fields of `TokenBatch` that the trainer has; old_logp is one of them. For trainers that have the
+        rewards; the others multiply by `weights`.
+        """
+        token_weights = given.pop("token_weights", None)
+        ones = torch.ones_like(stats.logp) if token_weights is None else token_weights
+        batch = TokenBatch(stats, advantages, mask, rule=self.rule(), token_weights=ones, **given)  # type: ignore[arg-type]
+        for part in self.parts:
+            own = part.advantages(batch)
+            batch = batch if own is None else replace(batch, advantages=own)
+        return batch.advantages * _product(self.parts, batch)
 
     def corrected(
         self,
@@ -258,7 +273,7 @@ class EntropyController:
 def _product(parts: Sequence[Part], batch: TokenBatch) -> Tensor:
     """The product of the parts' weights, 1 outside the mask."""
     factors = torch.ones_like(batch.stats.logp)
-    for part in parts:
+    for part in (part for part in parts if part.weighs):
         weights = part.weights(batch)
         if weights is not None:
             factors = factors * weights

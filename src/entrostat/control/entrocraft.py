@@ -1,4 +1,4 @@
-"""Entrocraft: rewarded or punished tokens are dropped while the entropy is outside a band."""
+"""Entrocraft: outside a band of the entropy, only the rewards of one sign teach."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from entrostat.control.part import Measured, Part, State, TokenBatch, weighting
 @weighting("entrocraft")
 @dataclass
 class Entrocraft(Part):
-    """Entrocraft: with entropy above a band only rewarded tokens learn, below it only punished ones, inside it all.
+    """Entrocraft: with entropy above a band A = max(R, 0), below it A = min(R, 0), inside it the recipe's advantages.
 
-    Source: arXiv 2604.26326, a band whose edges fall during the run: .6 to .4 and .7 to .5. Raises ValueError if the
-    lower edge is not below the upper one at the start and at the end.
+    R: the reward -1/+1 itself (RAFT++ above the band, NSR below it), so groups that are all right or all wrong teach
+    too. Source: arXiv 2604.26326, a band whose edges fall during the run: .6 to .4 and .7 to .5; lblaoke/entrocraft,
+    verl/trainer/ppo/core_algos.py, compute_grpo_range_linear_outcome_advantage. Departs: the entropy is that of the
+    last step, not of the batch before its first; a trainer that gives no rewards keeps the advantages of one sign
+    instead, so there such groups teach nothing.
+    Raises ValueError if the lower edge is not below the upper one at the start and at the end.
     """
 
     needs_entropy = True
@@ -42,11 +46,18 @@ class Entrocraft(Part):
             self._kept = "punished" if step.entropy < self.lower.at(step.progress) else "both"
 
     @override
+    def advantages(self, batch: TokenBatch) -> Tensor | None:
+        if batch.rewards is None or self._kept == "both":
+            return None
+        return batch.rewards.clamp_min(0) if self._kept == "rewarded" else batch.rewards.clamp_max(0)
+
+    @override
     @torch.no_grad()
     def weights(self, batch: TokenBatch) -> Tensor:
-        stats, advantages = batch.stats, batch.advantages
-        keep = {"both": advantages == advantages, "rewarded": advantages > 0, "punished": advantages < 0}[self._kept]
-        return keep.to(stats.logp.dtype).expand_as(stats.logp)
+        ones = torch.ones_like(batch.stats.logp)
+        if batch.rewards is not None or self._kept == "both":
+            return ones
+        return ones * (batch.advantages > 0 if self._kept == "rewarded" else batch.advantages < 0)
 
     @override
     def state_dict(self) -> State:

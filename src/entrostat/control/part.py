@@ -70,7 +70,8 @@ class TokenBatch:
     mask: the tokens that count; statistics of the batch are over them. rule: the band in force. token_weights: the
     weight that the aggregation gives each token in the loss, relative to token-mean, where it is 1. sampler_logp: ln mu
     of the policy that sampled, None where the trainer does not have it. sequences: the number of each token's sequence,
-    for packed tokens (N,).
+    for packed tokens (N,). old_entropy: H of pi_old at the token's position, nats, and rewards: the completion's reward
+    before it became an advantage, -1/+1 where it is 0/1; both None where the trainer does not give them.
     """
 
     stats: TokenStats
@@ -81,6 +82,8 @@ class TokenBatch:
     token_weights: Tensor
     sampler_logp: Tensor | None = None
     sequences: Tensor | None = None
+    old_entropy: Tensor | None = None
+    rewards: Tensor | None = None
 
     @cached_property
     def ratio(self) -> Tensor:
@@ -103,9 +106,15 @@ class TokenBatch:
 
 
 class Part(Resumable):
-    """One part of a controller; see the module. needs_entropy: whether `observe` reads the entropy."""
+    """One part of a controller; see the module.
+
+    needs_entropy: whether `observe` reads the entropy. needs_old_entropy: whether `weights` reads that of pi_old.
+    on_policy: whether it is defined for one optimizer step per rollout batch only.
+    """
 
     needs_entropy: ClassVar[bool] = False
+    needs_old_entropy: ClassVar[bool] = False
+    on_policy: ClassVar[bool] = False
     progress: float = 0.0
     """Completed share of the run; the controller keeps it up to date."""
 
@@ -114,6 +123,10 @@ class Part(Resumable):
 
     def clip(self) -> ClipBand | None:
         """The band of the next step; only the part that owns the band returns one."""
+        return None
+
+    def advantages(self, batch: TokenBatch) -> Tensor | None:  # noqa: ARG002
+        """Advantages (...) in place of the batch's, before any weights, for parts that read `rewards`; None: keep."""
         return None
 
     def weights(self, batch: TokenBatch) -> Tensor | None:  # noqa: ARG002

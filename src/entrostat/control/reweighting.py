@@ -36,6 +36,17 @@ class FixedWeights(Part):
         return by_polarity(polarity(batch.stats, batch.advantages), self.expanding, self.contracting)
 
 
+def kept_alone(keep: Tensor, batch: TokenBatch) -> Tensor:
+    """Weights that leave the loss to the tokens in `keep`, as if there were no others; 0 for the rest.
+
+    The kept tokens weigh (sum of the aggregation's weights) / (that of the kept), N / kept under token-mean.
+    """
+    shares = batch.token_weights * batch.mask
+    scale = shares.sum() / (shares * keep).sum().clamp_min(torch.finfo(shares.dtype).tiny)
+    weights: Tensor = keep * scale.to(batch.stats.logp.dtype)
+    return weights
+
+
 def by_polarity(polarity: Tensor, expanding: float | Tensor, contracting: float | Tensor) -> Tensor:
     """`expanding` where the polarity is positive, `contracting` where it is negative, 1 where it is 0."""
     one = torch.ones_like(polarity)

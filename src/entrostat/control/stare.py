@@ -1,10 +1,11 @@
-"""STARE: more weight on the most surprising rewarded tokens while the entropy is low."""
+"""STARE: other weights for the most surprising tokens while the entropy is low."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +17,16 @@ from entrostat.control.part import Measured, Part, State, TokenBatch, weighting
 @weighting("stare")
 @dataclass
 class Stare(Part):
-    """STARE: while the last entropy is below `target`, the `share` of the rewarded tokens (A > 0) with the largest
-    surprisal weigh `weight`; all others weigh 1.
+    """STARE: while the last entropy is below `target`, the most surprising of the rewarded tokens (A > 0) weigh
+    `weight`: ceil(share n) of n, at least one. All others weigh 1.
 
-    adaptive: the weight starts at 1 and changes by `step` per step, up below the target, down otherwise, within
-    [1, most]. Source: arXiv 2606.19236; taking the share of the rewarded tokens, not of all, is our reading.
-    Raises ValueError for a share outside (0, 1] and a weight or most below 1.
+    variant "C2": those of the punished tokens (A < 0) weigh `punished` as well; "O1": they do not.
+    adaptive: both weights start at their settings; at each step below the target `weight` rises by `step` up to `most`
+    and `punished` falls by it down to `least`, above it the reverse, never past 1. The target gates them all the same.
+    Source: arXiv 2606.19236, section 4; hp-luo/STARE, verl/trainer/ppo/core_algos.py, STAREController and
+    compute_stare_token_weights. Departs: the gate compares the entropy of the last step, not of the batch before its
+    first step, and is closed until one is measured.
+    Raises ValueError for a share outside (0, 1], weights on the wrong side of 1, and another variant.
     """
 
     needs_entropy = True
@@ -32,34 +37,57 @@ class Stare(Part):
     adaptive: bool = False
     step: float = 0.01
     most: float = 1.5
+    variant: Literal["O1", "C2"] = "O1"
+    punished: float = 0.9
+    least: float = 0.5
+    _open: bool = field(default=False, init=False, repr=False)
     _weight: float = field(default=1.0, init=False, repr=False)
+    _punished: float = field(default=1.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not (0 < self.share <= 1 and self.weight >= 1 and self.most >= 1):
-            raise ValueError(f"Stare: {self}; share must be in (0, 1], weight and most at least 1")
+        if not (0 < self.share <= 1 and 1 <= self.weight <= self.most and 0 <= self.least <= self.punished <= 1):
+            raise ValueError(
+                f"Stare: {self}; share must be in (0, 1], 1 <= weight <= most and 0 <= least <= punished <= 1"
+            )
+        if self.variant not in ("O1", "C2"):
+            raise ValueError(f"Stare.variant is {self.variant!r}; give 'O1' or 'C2'")
+        self._weight, self._punished = self.weight, self.punished
 
     @override
     def observe(self, step: Measured) -> None:
-        low = step.entropy < self.target
-        if self.adaptive:
-            self._weight = min(max(self._weight + (self.step if low else -self.step), 1.0), self.most)
-        else:
-            self._weight = self.weight if low else 1.0
+        self._open = step.entropy < self.target
+        if self.adaptive and step.entropy != self.target:
+            move = math.copysign(self.step, self.target - step.entropy)
+            self._weight = min(max(self._weight + move, 1.0), self.most)
+            self._punished = min(max(self._punished - move, self.least), 1.0)
 
     @override
     @torch.no_grad()
     def weights(self, batch: TokenBatch) -> Tensor:
-        stats, advantages, mask = batch.stats, batch.advantages, batch.mask
-        rewarded = (advantages > 0).expand_as(stats.logp) & mask
-        ones = torch.ones_like(stats.logp)
-        count = int(self.share * int(rewarded.sum()))
-        surprising = (-stats.logp).masked_fill(~rewarded, float("-inf")).flatten().topk(count).indices
-        return ones.flatten().index_fill(0, surprising, self._weight).view_as(ones)
+        weights = torch.ones_like(batch.stats.logp)
+        if not self._open:
+            return weights
+        advantages = batch.advantages.expand_as(weights)
+        weights = weights.masked_fill(self._surprising(batch, advantages > 0), self._weight)
+        if self.variant == "C2":
+            weights = weights.masked_fill(self._surprising(batch, advantages < 0), self._punished)
+        return weights
+
+    def _surprising(self, batch: TokenBatch, among: Tensor) -> Tensor:
+        """The share of the tokens `among` with the largest surprisal."""
+        among = among & batch.mask
+        count = math.ceil(self.share * int(among.sum()) - 1e-6)
+        found = torch.zeros_like(among)
+        if count == 0:
+            return found
+        largest = (-batch.stats.logp).masked_fill(~among, -math.inf).flatten().topk(count).indices
+        return found.flatten().index_fill(0, largest, True).view_as(found)
 
     @override
     def state_dict(self) -> State:
-        return {"weight": self._weight}
+        return {"open": self._open, "weight": self._weight, "punished": self._punished}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._weight = state["weight"]
+        self._open = state.get("open", state["weight"] > 1)
+        self._weight, self._punished = state["weight"], state.get("punished", self.punished)

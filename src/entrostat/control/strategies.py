@@ -141,6 +141,8 @@ class _TwoPhases(Schedule):
     With k the step and K = split T:
         first phase    k <= K    lambda = 1 - k/K
         second phase   k >  K    w = 1 - (k - K)/(T - K),  E+ set by the subclass,  E- = w lower + (1 - w) eps_std
+    least, most: limits of both thresholds at every p (see `ClipRule`). scale: factor on all thresholds; for GSPO, whose
+    .0004 takes the place of the .2, it is .002.
     Raises ValueError for a split outside (0, 1) and for thresholds that form no valid clip rule.
     """
 
@@ -148,21 +150,28 @@ class _TwoPhases(Schedule):
     lower: LinearThreshold = LOWER
     eps_std: float = 0.2
     split: float = 0.5
+    least: float = 0.0
+    most: float | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.split < 1:
             raise ValueError(f"split is {self.split}; the first phase needs a share of the steps in (0, 1)")
-        ClipRule(self.upper, self.lower)
-        ClipRule(self.standard, self.standard)
+        self.banded(self.upper, self.lower)
+        self.banded(self.standard, self.standard)
 
     @property
     def standard(self) -> LinearThreshold:
         """eps_std as a threshold."""
         return LinearThreshold.constant(self.eps_std)
 
+    def banded(self, upper: LinearThreshold, lower: LinearThreshold) -> ClipRule:
+        """The rule of two thresholds, scaled and within the limits."""
+        return scaled(upper, lower, self.scale, self.least, self.most)
+
     @override
     def bands(self) -> Sequence[ClipRule]:
-        return ClipRule(self.upper, self.standard), ClipRule(self.standard, self.lower)
+        return self.banded(self.upper, self.standard), self.banded(self.standard, self.lower)
 
     def fade(self, done: float) -> tuple[bool, float]:
         """Whether it is the first phase, and the weight that falls from 1 to 0 in the current phase: lambda or w."""
@@ -185,8 +194,8 @@ class IncreaseThenDecrease(_TwoPhases):
     def at(self, done: float) -> ClipRule:
         first, weight = self.fade(done)
         if first:
-            return ClipRule(self.upper.mix(self.standard, weight), self.standard)
-        return ClipRule(self.standard, self.lower.mix(self.standard, weight))
+            return self.banded(self.upper.mix(self.standard, weight), self.standard)
+        return self.banded(self.standard, self.lower.mix(self.standard, weight))
 
     @override
     def phase_at(self, done: float) -> Phase:
@@ -207,8 +216,8 @@ class DecreaseIncreaseDecrease(_TwoPhases):
     def at(self, done: float) -> ClipRule:
         first, weight = self.fade(done)
         if first:
-            return ClipRule(self.standard.mix(self.upper, weight), self.standard)
-        return ClipRule(self.upper, self.lower.mix(self.standard, weight))
+            return self.banded(self.standard.mix(self.upper, weight), self.standard)
+        return self.banded(self.upper, self.lower.mix(self.standard, weight))
 
     @override
     def phase_at(self, done: float) -> Phase:
@@ -225,7 +234,8 @@ class OscillatoryDecay(Strategy):
         H_min = h_min_ratio H_init,  tau_low = H_min,  tau_high(k) = H_min + (H_init - H_min)(1 - k/T)
     Hysteresis: boost from the step with entropy <= tau_low until the step with entropy > tau_high; suppress otherwise,
     and at the start. Boost: (E+, E-) = (upper, eps_std). Suppress: (eps_std, lower).
-    h_init: H_init in nats; None takes the first measured entropy. Source: arXiv 2602.09782.
+    h_init: H_init in nats; None takes the first measured entropy. least, most, scale: as in ID.
+    Source: arXiv 2602.09782; Tencent/IterSynth sets h_init .5 and the limits .05 and .6, which its slopes never reach.
     Raises ValueError for h_init <= 0, h_min_ratio outside (0, 1), invalid thresholds, and an entropy that
     is not finite.
     """
@@ -237,6 +247,9 @@ class OscillatoryDecay(Strategy):
     eps_std: float = 0.2
     h_init: float | None = None
     h_min_ratio: float = 0.2
+    least: float = 0.0
+    most: float | None = None
+    scale: float = 1.0
     _boost: bool = field(default=False, init=False, repr=False)
     _h_init: float | None = field(default=None, init=False, repr=False)
 
@@ -247,7 +260,10 @@ class OscillatoryDecay(Strategy):
             raise ValueError(f"h_min_ratio is {self.h_min_ratio}; give a number in (0, 1)")
         self._h_init = self.h_init
         standard = LinearThreshold.constant(self.eps_std)
-        self._boosting, self._suppressing = ClipRule(self.upper, standard), ClipRule(standard, self.lower)
+        self._boosting, self._suppressing = (
+            scaled(upper, lower, self.scale, self.least, self.most)
+            for upper, lower in ((self.upper, standard), (standard, self.lower))
+        )
 
     @override
     def observe(self, step: Measured) -> None:
@@ -284,6 +300,16 @@ class OscillatoryDecay(Strategy):
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._boost, self._h_init = bool(state["boost"]), state["h_init"]
+
+
+def scaled(
+    upper: LinearThreshold, lower: LinearThreshold, scale: float, least: float = 0.0, most: float | None = None
+) -> ClipRule:
+    """The rule of two thresholds, each times `scale` and then within [least, most]; ValueError for scale <= 0."""
+    if not scale > 0:
+        raise ValueError(f"scale is {scale}; give a factor above 0 on the thresholds")
+    up, down = (LinearThreshold(scale * each.slope, scale * each.intercept) for each in (upper, lower))
+    return ClipRule(up, down, least, most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from entrostat.engine.terms import EntropyBonus, KlCovTerm, Piece, Term
 from entrostat.entropy import entropy_flow, flow_by_rule
 from entrostat.errors import EntrostatError
 from entrostat.objective import ClipBand, Objective, aggregate, policy_loss
+from entrostat.objective.advantages import signed
 from entrostat.objective.losses import settled, token_weights
 from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
@@ -88,13 +89,13 @@ class _Pass:
 
 @dataclass(slots=True)
 class _Whole:
-    """What is decided on the whole batch before it is cut: the objective, the rule, and for each piece its weights and,
-    by term, the tokens that the term acts on. Without weights or tokens, a piece decides by itself.
+    """What is decided on the whole batch before it is cut: the objective, the rule, and for each piece its advantages
+    and, by term, the tokens that the term acts on. Without advantages or tokens, a piece decides by itself.
     """
 
     objective: Objective
     rule: ClipBand
-    weights: list[Tensor] | None = None
+    advantages: list[Tensor] | None = None
     chosen: dict[Term, list[Tensor]] = field(default_factory=dict)
 
 
@@ -215,7 +216,7 @@ class Learner:
         whole = self._decide(experience, taught + silent)
         for i, part in enumerate(taught + silent):
             with torch.set_grad_enabled(i < len(taught)):
-                piece = self._piece(part, entropy_grad, whole.weights[i] if whole.weights else None)
+                piece = self._piece(part, entropy_grad, whole.advantages[i] if whole.advantages else None)
             stats, mask = piece.stats, piece.mask
             if first_order:
                 first_order.add(stats.entropy[mask].sum())
@@ -265,14 +266,13 @@ class Learner:
         taught, silent = (experience.rows(rows.nonzero().squeeze(1)).cut(size) for rows in (learns, ~learns))
         return list(taught), list(silent)
 
-    def _piece(self, part: Experience, entropy_grad: bool = False, weights: Tensor | None = None) -> Piece:
-        """A micro-batch, read by the policy; weights (B, T): factors of its advantages, by default its own."""
+    def _piece(self, part: Experience, entropy_grad: bool = False, decided: Tensor | None = None) -> Piece:
+        """A micro-batch, read by the policy; decided (B, T): its advantages under the controller, else its own."""
         logits = self._logits(part.rollout)
         mask, old_logp = (x.to(logits.device) for x in (part.rollout.mask, part.old_logp))
         stats = self._statistics_of(logits, part.rollout, entropy_grad)
-        advantages = part.advantages.to(logits.device).unsqueeze(1).expand(mask.shape)
-        factors = self._weights(stats, advantages, mask, part) if weights is None else weights
-        return Piece(part.rollout, logits, stats, advantages * factors, old_logp, mask)
+        advantages = self._advantages(stats, mask, part) if decided is None else decided
+        return Piece(part.rollout, logits, stats, advantages, old_logp, mask)
 
     @torch.no_grad()
     def _decide(self, experience: Experience, parts: Sequence[Experience]) -> _Whole:
@@ -289,17 +289,15 @@ class Learner:
             for column in fields(TokenStats)
         )
         stats = TokenStats(*(torch.cat(pieces) for pieces in padded))
-        advantages = experience.advantages.to(mask.device).unsqueeze(1).expand(mask.shape)
         old_logp = experience.old_logp.to(mask.device)
 
         def cut(x: Tensor) -> list[Tensor]:
             pieces = torch.split(x, self.settings.microbatch_rows)
             return [piece[:, : part.rollout.mask.shape[1]] for piece, part in zip(pieces, parts, strict=True)]
 
+        advantages = self._advantages(stats, mask, experience)
         if self.controller.weighs:
-            weights = self._weights(stats, advantages, mask, experience)
-            advantages = advantages * weights
-            whole.weights = cut(weights)
+            whole.advantages = cut(advantages)
         whole.chosen = {term: cut(term.choose(stats, advantages, mask)) for term in choosing}
         whole.objective, whole.rule = settled(self.objective, stats.logp, old_logp, advantages, mask, whole.rule)
         return whole
@@ -317,14 +315,24 @@ class Learner:
         )
         return mismatch_sums(piece.old_logp, sampler_logp, mask, factors=factors)
 
-    def _weights(self, stats: TokenStats, advantages: Tensor, mask: Tensor, experience: Experience) -> Tensor:
-        """The controller's factors for the advantages."""
+    def _advantages(self, stats: TokenStats, mask: Tensor, experience: Experience) -> Tensor:
+        """The advantages (B, T) under the controller."""
+
+        def per_token(x: Tensor) -> Tensor:
+            return x.to(mask.device).unsqueeze(1).expand(mask.shape)
+
+        advantages = per_token(experience.advantages)
         if not self.controller.weighs:
-            return torch.ones_like(stats.logp)
-        old_logp, sampler_logp = (x.to(mask.device) for x in (experience.old_logp, experience.rollout.old_logp))
-        shares = self._token_weights(mask, self._denominator(mask), float(mask.sum()))
-        return self.controller.weights(
-            stats, advantages, mask, old_logp=old_logp, sampler_logp=sampler_logp, token_weights=shares
+            return advantages * torch.ones_like(stats.logp)
+        return self.controller.advantages(
+            stats,
+            advantages,
+            mask,
+            old_logp=experience.old_logp.to(mask.device),
+            sampler_logp=experience.rollout.old_logp.to(mask.device),
+            token_weights=self._token_weights(mask, self._denominator(mask), float(mask.sum())),
+            old_entropy=None if experience.recomputed is not None else experience.rollout.entropy.to(mask.device),
+            rewards=None if experience.rewards is None else per_token(signed(experience.rewards).nan_to_num(nan=0.0)),
         )
 
     def _token_weights(self, mask: Tensor, denominator: float, count: float) -> Tensor | None:
@@ -372,7 +380,7 @@ class Learner:
         if self.settings.aggregate == "token-mean":
             return float(mask.sum())
         rows = len(mask)
-        return float(rows if self.settings.aggregate == "sequence-mean" else rows * self.max_new_tokens)
+        return float(rows * self.max_new_tokens if self.settings.aggregate == "constant" else rows)
 
     def _apply(self, number: int) -> float:
         """Clip the gradient, refuse one that is not finite, step; returns the norm before clipping."""

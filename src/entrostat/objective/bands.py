@@ -37,6 +37,12 @@ class DualClip(ClipBand):
 
     @property
     @override
+    def anchored(self) -> bool:  # type: ignore[override]
+        """As the band's own."""
+        return self.band.anchored
+
+    @property
+    @override
     def per_token(self) -> bool:
         return self.band.per_token
 
@@ -48,87 +54,6 @@ class DualClip(ClipBand):
     def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
         low, high = self.band.limits(old_logp, advantages)
         return low, torch.where(advantages < 0, self.cap, high)
-
-
-@clip_rule("dppo")
-@dataclass(frozen=True)
-class DppoClip(ClipBand):
-    """DPPO with the binary total variation: the probability may change by delta, abs(pi - q) <= delta.
-
-    As a ratio: 1 - delta/q <= r <= 1 + delta/q, wide for rare tokens. Source: arXiv 2602.04879.
-    Raises ValueError for a delta outside (0, 1).
-    """
-
-    delta: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not 0 < self.delta < 1:
-            raise ValueError(f"DppoClip.delta is {self.delta}; give a change of probability in (0, 1)")
-
-    @override
-    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
-        width = self.delta * (-old_logp).exp()
-        return (1 - width).clamp_min(0), 1 + width
-
-
-@clip_rule("dcpo")
-@dataclass(frozen=True)
-class DcpoClip(ClipBand):
-    """DCPO: .5 + .5 sqrt(max(1 - 4 lower/q, 0)) <= r <= min(.5 + .5 sqrt(1 + 4 upper/q), cap).
-
-    Source: arXiv 2509.02333. Raises ValueError for a negative threshold and a cap below 1.
-    """
-
-    lower: float = 0.16
-    upper: float = 0.2
-    cap: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not (self.lower >= 0 and self.upper >= 0 and self.cap >= 1):
-            raise ValueError(f"DcpoClip: {self}; lower and upper must be at least 0 and cap at least 1")
-
-    @override
-    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
-        inverse = 4 * (-old_logp).exp()
-        low = 0.5 + 0.5 * (1 - self.lower * inverse).clamp_min(0).sqrt()
-        high = 0.5 + 0.5 * (1 + self.upper * inverse).sqrt()
-        return low, high.clamp_max(self.cap)
-
-
-@clip_rule("abc")
-@dataclass(frozen=True)
-class AbcClip(ClipBand):
-    """ABC-GRPO: a closed band for each sign, without the pessimistic minimum.
-
-    A > 0: clip(r, 1 - e2, 1 + e1);  A <= 0: clip(r, 1 - e4, 1 + e3); `bounds` is the wider of the two. Source: arXiv
-    2601.03895, all four .2. Raises ValueError for a negative threshold, or e2, e4 above 1.
-    """
-
-    e1: float = 0.2
-    e2: float = 0.2
-    e3: float = 0.2
-    e4: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not (min(self.e1, self.e3) >= 0 and 0 <= self.e2 <= 1 and 0 <= self.e4 <= 1):
-            raise ValueError(f"AbcClip: {self}; e1 and e3 must be at least 0, e2 and e4 in [0, 1]")
-
-    @property
-    @override
-    def per_token(self) -> bool:
-        return False
-
-    @override
-    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
-        one = torch.ones_like(old_logp)
-        return (1 - max(self.e2, self.e4)) * one, (1 + max(self.e1, self.e3)) * one
-
-    @override
-    def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
-        one = torch.ones_like(old_logp)
-        rewarded = advantages > 0
-        low = torch.where(rewarded, 1 - self.e2, (1 - self.e4) * one)
-        return low, torch.where(rewarded, 1 + self.e1, (1 + self.e3) * one)
 
 
 @dataclass(frozen=True, slots=True)

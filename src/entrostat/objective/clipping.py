@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +18,12 @@ from entrostat.registry import Registry
 
 
 class ClipBand(ABC):
-    """A band of ratios around 1. A new rule is a small class with `bounds`; one that clips unlike PPO adds `limits`."""
+    """A band of ratios around 1. A new rule is a small class with `bounds`; one that clips unlike PPO adds `limits`.
+
+    anchored: whether the band is around the policy that sampled, so that pi_old must be that policy.
+    """
+
+    anchored: ClassVar[bool] = False
 
     @property
     def per_token(self) -> bool:
@@ -86,14 +92,20 @@ class ClipRule(ClipBand):
     Solved for r, it depends on the old probability q alone, so the band is detached by construction:
         r <= 1 + a p + b  <=>  r <= (1 + b) / (1 - a q)        upper: slope a, intercept b
         r >= 1 - a p - b  <=>  r >= (1 - b) / (1 + a q)        lower; a bound below 0 (b > 1) becomes 0: no clip
-    The defaults are the constant .2 of PPO and GRPO. Source: arXiv 2602.09782; the lower form is derived here.
-    Raises ValueError when a denominator is not positive or a threshold is negative at some q in [0, 1].
+    least, most: limits of both thresholds at every p (most None: no limit), so that the bounds stay between 1 - most
+    and 1 - least, and between 1 + least and 1 + most. The defaults are the constant .2 of PPO and GRPO.
+    Source: arXiv 2602.09782; the lower form and that of the limits are derived here. Raises ValueError when a
+    denominator is not positive, a threshold is negative at some q in [0, 1], or not 0 <= least <= most.
     """
 
     upper: LinearThreshold = PPO_THRESHOLD
     lower: LinearThreshold = PPO_THRESHOLD
+    least: float = 0.0
+    most: float | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.least <= self._most:
+            raise ValueError(f"ClipRule: least is {self.least} and most {self.most}; give 0 <= least <= most")
         for name, threshold, slope in (
             ("upper", self.upper, self.upper.slope),
             ("lower", self.lower, -self.lower.slope),
@@ -113,7 +125,11 @@ class ClipRule(ClipBand):
     @property
     def per_token(self) -> bool:
         """Whether a threshold has a slope."""
-        return bool(self.upper.slope or self.lower.slope)
+        return bool(self.upper.slope or self.lower.slope) and self.least < self._most
+
+    @property
+    def _most(self) -> float:
+        return math.inf if self.most is None else self.most
 
     @classmethod
     def constant(cls, lower: float = 0.2, upper: float = 0.2) -> ClipRule:
@@ -121,12 +137,14 @@ class ClipRule(ClipBand):
         return cls(upper=LinearThreshold.constant(upper), lower=LinearThreshold.constant(lower))
 
     def mix(self, other: ClipRule, weight: float) -> ClipRule:
-        """weight * self + (1 - weight) * other in both thresholds; a mixture of valid rules is valid."""
-        return ClipRule(self.upper.mix(other.upper, weight), self.lower.mix(other.lower, weight))
+        """weight * self + (1 - weight) * other in both thresholds, within the limits of self; valid if both are."""
+        mixed = (self.upper.mix(other.upper, weight), self.lower.mix(other.lower, weight))
+        return ClipRule(*mixed, self.least, self.most)
 
     def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
         """(low, high) in closed form; see the class."""
         q = old_logp.exp()
         low = (1 - self.lower.intercept) / (1 + self.lower.slope * q)
         high = (1 + self.upper.intercept) / (1 - self.upper.slope * q)
+        low, high = low.clamp(1 - self._most, 1 - self.least), high.clamp(1 + self.least, 1 + self._most)
         return low.clamp_min(0), high

@@ -8,8 +8,8 @@ Values outside the mask are never read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from entrostat.objective.clipping import ClipBand
 from entrostat.objective.corrections import Correction, SampledTokens, correction_named
 from entrostat.objective.sequences import sequence_count, sequence_sum
-from entrostat.objective.surrogates import Objective, Tokens, named
+from entrostat.objective.surrogates import Aggregation, Objective, Tokens, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ def policy_loss(
     correction: Correction | str | None = None,
     sampler_logp: Tensor | None = None,
     entropy: Tensor | None = None,
+    drift: Tensor | None = None,
 ) -> PolicyLoss:
     """The loss of every token under an objective and a clip rule, before aggregation.
 
@@ -61,13 +62,14 @@ def policy_loss(
     sequences: the sequence number of each token, for packed tokens under an objective or a correction over sequences;
     padded (B, T) tokens need none. correction: its name or an object; it multiplies every token's loss and gradient by
     factors (see `corrections.py`) from sampler_logp, the ln mu (...) of the policy that sampled, and for "estr" from
-    entropy (...). Half precision is computed in float32.
+    entropy (...). drift: (...), the change of KL(mu, pi) by the token's update, for `dppo` with a predicted direction
+    (`divergence_drift`). Half precision is computed in float32.
     Raises ValueError for shapes that do not match, an empty mask, a number inside the mask that is not finite, and a
     correction without sampler_logp or the reverse.
     """
     chosen = named(objective) if isinstance(objective, str) else objective
     tokens = _tokens(logp.detach(), old_logp, advantages, mask, rule or chosen.rule, sequences)
-    surrogate = chosen(tokens)
+    surrogate = chosen(tokens if drift is None else replace(tokens, drift=drift.detach()))
     moving = logp.to(tokens.logp.dtype).where(tokens.mask, 0)
     factors = _factors(tokens, correction, sampler_logp, entropy)
     value, slope = surrogate.value, surrogate.slope
@@ -123,7 +125,7 @@ def settled(
 
 def token_weights(
     mask: Tensor,
-    mode: Literal["token-mean", "sequence-mean", "constant"] = "token-mean",
+    mode: Aggregation = "token-mean",
     *,
     denominator: float | None = None,
     tokens: float | None = None,
@@ -131,7 +133,8 @@ def token_weights(
 ) -> Tensor:
     """The weight of each token under `aggregate`, relative to token-mean: N d loss / d per_token (...).
 
-    1 under token-mean, N/(sequences x length) under sequence-mean, 0 outside the mask. tokens: N, that of the batch if
+    1 under token-mean, N/(sequences x length) under sequence-mean, N/sequences under sequence-sum, 0 outside the mask.
+    tokens: N, that of the batch if
     `denominator` counts the whole batch; by default, that of the mask. Raises ValueError as `aggregate` does.
     """
     mask = _checked_mask(mask, mask, mask)
@@ -147,7 +150,7 @@ def token_weights(
 def aggregate(
     per_token: Tensor,
     mask: Tensor,
-    mode: Literal["token-mean", "sequence-mean", "constant"] = "token-mean",
+    mode: Aggregation = "token-mean",
     *,
     denominator: float | None = None,
     sequences: Tensor | None = None,
@@ -155,6 +158,7 @@ def aggregate(
     """The scalar loss: a sum of the masked tokens over a denominator.
         token-mean      sum of tokens / number of tokens (DAPO)
         sequence-mean   sum over sequences of the mean over their tokens / number of sequences with a token (GRPO)
+        sequence-sum    sum of tokens / number of sequences with a token (LUSPO)
         constant        sum of tokens / denominator, which is required: sequences x longest length (Dr.GRPO)
     With a denominator that counts the whole batch, micro-batches and ranks add up to the loss of the undivided batch.
     sequences: the number of each token's sequence, from 0, for packed tokens. Raises ValueError for an empty mask, a
@@ -164,8 +168,8 @@ def aggregate(
     kept = per_token.where(mask, 0)
     if mode == "sequence-mean":
         kept = kept / sequence_sum(mask.to(kept.dtype), sequences).clamp_min(1)
-    elif mode not in ("token-mean", "constant"):
-        raise ValueError(f"mode is {mode!r}; give 'token-mean', 'sequence-mean' or 'constant'")
+    elif mode not in get_args(Aggregation):
+        raise ValueError(f"mode is {mode!r}; give {', '.join(map(repr, get_args(Aggregation)))}")
     if denominator is None:
         if mode == "constant":
             raise ValueError(

@@ -8,13 +8,13 @@ an objective by `Objective.refuses`, `aggregations` and `banded`, a band by `Cli
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from entrostat.control import Corrected, FixedWeights, Gepo
-from entrostat.objective import DualClip
+from entrostat.objective import ClipBand, DualClip, Objective
 from entrostat.recipe.methods import (
     CORRECTIONS,
     OBJECTIVES,
@@ -60,8 +60,31 @@ def _objective_and_band(recipe: Recipe) -> Iterator[str]:
             yield f"control.dual_clip: got {control.dual_clip}, but update.objective {name!r} {reason}; set it to null"
     if recipe.update.aggregate not in objective.aggregations:
         yield (
-            f"update.aggregate: got {recipe.update.aggregate!r}, but update.objective {name!r} is a mean over "
+            f"update.aggregate: got {recipe.update.aggregate!r}, but update.objective {name!r} is defined over "
             f"sequences; set {' or '.join(objective.aggregations)}"
+        )
+    if objective.needs_drift:
+        yield (
+            f"update.objective: got {name!r} with a predicted direction, which needs the sampler's whole distribution, "
+            "and no engine keeps it; set direction to ratio (policy_loss takes the drift)"
+        )
+    yield from _anchored(recipe, objective, bands)
+
+
+def _anchored(recipe: Recipe, objective: Objective, bands: Sequence[ClipBand]) -> Iterator[str]:
+    """Trust regions around the policy that sampled."""
+    if recipe.update.old_logp == "sampler":
+        return
+    remedy = "with update.old_logp 'recomputed' the ratio is against another policy; set update.old_logp to sampler"
+    if objective.anchored:
+        yield (
+            f"update.objective: got {recipe.update.objective['name']!r}, whose trust region is around the policy that "
+            f"sampled, but {remedy}"
+        )
+    elif recipe.control.strategy and any(band.anchored for band in bands):
+        yield (
+            f"control.strategy: got {recipe.control.strategy['name']!r}, whose band is around the policy that sampled, "
+            f"but {remedy}"
         )
 
 
@@ -118,6 +141,22 @@ def _reweighting(recipe: Recipe) -> Iterator[str]:
         yield (
             f"control.reweighting.group_size: got {weighting.group_size}, but a group has rollout.samples = "
             f"{recipe.rollout.samples} completions; set one to the other"
+        )
+    name, steps = recipe.control.reweighting["name"], recipe.update.steps_per_batch
+    if weighting.on_policy and steps > 1:
+        yield (
+            f"control.reweighting: got {name!r}, which is defined for one optimizer step per rollout batch, with "
+            f"update.epochs x update.minibatches = {steps}; set update.epochs and update.minibatches to 1"
+        )
+    if weighting.needs_old_entropy and recipe.update.old_logp == "recomputed":
+        yield (
+            f"control.reweighting: got {name!r}, which compares with the entropy of pi_old, kept for update.old_logp "
+            "'sampler' alone; set update.old_logp to sampler"
+        )
+    if weighting.needs_old_entropy and recipe.engine not in ("embedded", "tabular"):
+        yield (
+            f"control.reweighting: got {name!r}, which compares with the entropy of pi_old, and engine "
+            f"{recipe.engine!r} does not give it; set engine to embedded, or another reweighting"
         )
     if isinstance(weighting, FixedWeights) and weighting.expanding == weighting.contracting == 1:
         yield "control.reweighting: got 'fixed' with both factors 1, which has no effect; set expanding or contracting"

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from entrostat.diagnosis import Acting
 from entrostat.diagnosis.notify import require_variable
+from entrostat.objective.surrogates import Aggregation
 from entrostat.recipe.combinations import faults
 from entrostat.recipe.methods import (
     OBJECTIVES,
@@ -156,8 +157,10 @@ class UpdateRecipe(Section):
     """The log-probabilities that the ratio is taken against. `sampler`: those that the tokens were drawn with;
     `recomputed`: those of one more forward pass when a rollout batch begins, the default of `engine: verl`;
     `control.correction` and the metrics of the mismatch compare them with the sampler's."""
-    aggregate: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
-    """How per-token losses are reduced to one number; `constant` divides by batch x max_new_tokens (Dr.GRPO)."""
+    aggregate: Aggregation = "token-mean"
+    """How per-token losses are reduced to one number: their mean over all tokens, or over each completion and then all
+    (`sequence-mean`); `sequence-sum` divides by the completions (LUSPO), `constant` by batch x max_new_tokens
+    (Dr.GRPO)."""
     epochs: Positive = 2
     """Passes over a rollout batch."""
     minibatches: Positive = 1
