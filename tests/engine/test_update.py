@@ -114,7 +114,12 @@ def test_completions_of_advantage_0_are_measured_without_a_graph_and_all_else_st
 
 @pytest.mark.parametrize(
     "settings",
-    [{"name": "opefo"}, {"name": "80/20"}, {"name": "gepo", "group_size": 4}, {"name": "clip-cov", "low": 0.1}],
+    [
+        {"name": "opefo", "off_policy": True},
+        {"name": "80/20"},
+        {"name": "gepo", "group_size": 4},
+        {"name": "clip-cov", "low": 0.1},
+    ],
     ids=lambda settings: settings["name"],
 )
 def test_micro_batches_do_not_change_what_a_reweighting_compares(settings):
@@ -137,18 +142,21 @@ def test_micro_batches_do_not_change_what_a_reweighting_compares(settings):
     [
         *(
             ("control", "reweighting", {"name": name})
-            for name in ("polarity-aware", "80/20", "clip-cov", "opefo", "steer")
+            for name in ("polarity-aware", "80/20", "clip-cov", "entropy-outliers", "erc", "entrocraft", "steer")
         ),
         ("control", "reweighting", {"name": "gepo", "group_size": 8}),
         ("control", "bonus", {"name": "constant", "value": 0.01}),
         ("control", "strategy", {"name": "target-entropy", "curve": {"points": [[0, 0.3]]}}),
-        *(("control", "strategy", {"name": name}) for name in ("id", "dual-clip", "dppo", "dcpo", "abc")),
+        ("control", "reweighting", {"name": "opefo", "off_policy": True}),
+        *(("control", "strategy", {"name": name}) for name in ("id", "dual-clip", "dppo", "dcpo", "abc", "ripo")),
         *(("update", "objective", {"name": name}) for name in ("cispo", "gspo", "gmpo", "sapo", "ce-gppo", "nsr")),
+        *(("update", "objective", {"name": name}) for name in ("luspo", "dppo", "cppo", "drpo", "up", "aspo", "vespo")),
     ],
     ids=lambda value: value.get("name") if isinstance(value, dict) else None,
 )
 def test_every_method_of_a_recipe_moves_the_policy_and_stays_finite(section, key, settings):
-    mode = "sequence-mean" if settings["name"] in ("gspo", "gmpo", "sapo") else "token-mean"
+    on_sequences = dict.fromkeys(("gspo", "gmpo", "sapo"), "sequence-mean") | {"luspo": "sequence-sum"}
+    mode = on_sequences.get(settings["name"], "token-mean")
     recipe = parse_recipe(
         {"name": "step", "update": {"aggregate": mode}, section: {key: settings}}
         | ({"update": {"aggregate": mode, key: settings}} if section == "update" else {})

@@ -355,7 +355,8 @@ PUBLISHED = {  # by name, with what is left out
     "dual-clip": DualClip(ClipRule.constant(), 3.0),
     "clip-higher": ClipRule.constant(upper=0.28),
     "clip-lower": ClipRule.constant(lower=0.1),
-    "dppo": DppoClip(0.2),
+    "dppo": DppoClip(0.15),
+    "ripo": RipoClip(0.05, 0.5, 10.0),
     "dcpo": DcpoClip(0.16, 0.2, 10.0),
     "abc": AbcClip(0.2, 0.2, 0.2, 0.2),
 }

@@ -19,6 +19,7 @@ from entrostat.engine.terms import reference_term
 from entrostat.engine.update import Experience, Learner
 from entrostat.objective import (
     Clip,
+    Gspo,
     aggregate,
     entropy_bonus,
     ewc_penalty,
@@ -42,6 +43,8 @@ GIVEN = {
     "target-weights": {"curve": CURVE},
     "fixed": {"expanding": 1.3, "contracting": 0.7},
     "gepo": {"group_size": 4},
+    "dual-clip": {"cap": 2.0},
+    "mai": {"target": 9.0},
     "skip-region": {"region": "E1"},
     "clip-cov": {"share": 0.2, "low": 0.0},
     "stare": {"target": 99.0, "weight": 1.4, "share": 0.5},
@@ -52,11 +55,13 @@ GIVEN = {
     "entropy-outliers": {"limit": 0.2},
     "erc": {"low": 0.999, "high": 1.001},
 }
+NARROW = {"constant": {"upper": 0.001, "lower": 0.002}, **{key: {"scale": 0.002} for key in ("id", "did", "od")}}
+ON_SEQUENCES = ("gspo", "luspo")
 BONUS = {"constant": {"value": 0.1}, "adaptive": {"target": 9.0}}
 STRATEGY = [None, *STRATEGIES]
 REWEIGHTING = [None, *REWEIGHTINGS]
 AGGREGATE = ["token-mean", "sequence-mean", "sequence-sum", "constant"]
-ADVANTAGE = ["reinforce", "grpo", "dr-grpo", "qae", "w-reinforce"]
+ADVANTAGE = ["reinforce", "grpo", "dr-grpo", "qae", "w-reinforce", "maxrl", "grpo-dropout"]
 BASELINE = ["none", "batch-mean", "ema", "leave-one-out"]
 KL = [None, {"kind": "fixed"}, {"kind": "adaptive"}, {"kind": "fisher"}]
 KL_COV = [None, {"share": 0.1}]
@@ -80,8 +85,9 @@ IN_CONTROL = ("strategy", "reweighting", "bonus", "correction")
 
 def content(**chosen):
     """A recipe of a small run with these choices; a method comes with settings that differ from the neutral ones."""
+    given = {**GIVEN, **(NARROW if chosen.get("objective") in ON_SEQUENCES else {})}
     named = {
-        key: {"name": value, **(BONUS[value] if key == "bonus" else GIVEN.get(value, {}))}
+        key: {"name": value, **(BONUS[value] if key == "bonus" else given.get(value, {}))}
         for key, value in chosen.items()
         if key in IN_CONTROL and value
     }
@@ -134,7 +140,7 @@ def one_step(recipe):
     old = stats.logp.detach() + 0.4 * torch.randn(4, 6, generator=draw)
     recomputed = recipe.update.old_logp == "recomputed"
     sampler = old + 0.4 * torch.randn(4, 6, generator=draw) if recomputed else old
-    earned = Advantages(recipe.update)([[1.0, 0.0, 0.0, 1.0]])
+    earned = Advantages(recipe.update)([[1.0, 0.0, 0.0, 1.0]], torch.tensor([0.4, 0.9, 0.3, 0.7]))
     advantages = earned.reshape(4, 1).expand(4, 6)
     controller = build_controller(recipe)
     controller.observe(1, 0.4, 1.0, pass_rate=0.5, kl_old=0.1, kl_sampler=0.0)
@@ -175,10 +181,11 @@ def beside(chosen):
     """What a choice needs of settings that were not chosen, so that a refusal is about those that were."""
     objective = chosen.get("objective", "reinforce" if chosen.get("kl_cov") else "clip")
     anchored = OBJECTIVES[objective].anchored or chosen.get("strategy") == "dppo" or chosen.get("reweighting") == "erc"
+    weighs_old = bool(chosen.get("correction")) and CORRECTIONS[chosen["correction"]].of_old
     needed = {
         "objective": objective,
         "aggregate": aggregate_of(objective),
-        "old_logp": "sampler" if anchored and not chosen.get("correction") else "recomputed",
+        "old_logp": "sampler" if anchored and not weighs_old else "recomputed",
         "epochs": 1 if chosen.get("reweighting") == "opefo" else 2,
     }
     if objective == "clip-undetached":
@@ -264,7 +271,8 @@ def gradient(recipe):
         reference = load_policy()
         anchor = reference_term(recipe, reference, lambda n: sample(reference, ["a prompt"] * n, Sampling(1, 12), 0))
     learner = Learner(policy, recipe, build_controller(recipe), anchor)
-    batch = Experience(rollout, Advantages(recipe.update)([[1.0, 0.0, 0.0, None]]))
+    surprisals = torch.tensor([0.4, 0.9, 0.3, 0.7])
+    batch = Experience(rollout, Advantages(recipe.update)([[1.0, 0.0, 0.0, None]], surprisals))
     for step in (1, 2):
         torch.manual_seed(step)
         line = learner.step(step, batch)
@@ -295,7 +303,8 @@ def pull(objective, rule):
     """The gradient of an objective at 600 stale tokens of 20 sequences under a rule."""
     draw = torch.Generator().manual_seed(0)
     old = -3 * torch.rand(20, 30, generator=draw)
-    logp = (old + 0.5 * torch.randn(20, 30, generator=draw)).requires_grad_()
+    spread = 0.005 if isinstance(objective, Gspo) else 0.5
+    logp = (old + spread * torch.randn(20, 30, generator=draw)).requires_grad_()
     advantages = torch.randn(20, 1, generator=draw)
     torch.manual_seed(0)
     policy_loss(logp, old, advantages, torch.ones(20, 30), rule=rule, objective=objective).per_token.sum().backward()
@@ -320,7 +329,7 @@ def test_what_reads_no_band_takes_no_strategy_and_what_reads_one_takes_some():
     takers = {objective for objective, _ in PAIRS}
     assert takers == {name for name, objective in OBJECTIVES.items() if objective.banded}
     assert {objective for objective, strategy in PAIRS if strategy == "id"} == {
-        "clip", "clip-undetached", "cispo", "gmpo", "ce-gppo", "nsr"
+        "clip", "clip-undetached", "cispo", "gmpo", "ce-gppo", "nsr", "up", "aspo", *ON_SEQUENCES
     }  # fmt: skip
     assert ("clip-undetached", "dppo") not in PAIRS
     assert ("gspo", "constant") in PAIRS
@@ -328,7 +337,8 @@ def test_what_reads_no_band_takes_no_strategy_and_what_reads_one_takes_some():
 
 @pytest.mark.parametrize("name", REWEIGHTINGS)
 def test_every_reweighting_changes_the_gradient(name):
-    assert not torch.equal(gradient(accepted(reweighting=name)), plain("clip", "token-mean"))
+    epochs = 1 if name == "opefo" else 2
+    assert not torch.equal(gradient(accepted(reweighting=name, epochs=epochs)), plain("clip", "token-mean"))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -345,18 +355,23 @@ def test_the_aggregations_have_different_gradients():
 
 def test_every_accepted_advantage_baseline_and_failure_reward_gives_other_advantages():
     groups = [[1.0, 0.0, 0.0, None], [1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    surprisals = torch.tensor([0.4, 0.9, 0.3, 0.7] * 3)
     found = []
     for advantage, baseline, failure in product(ADVANTAGE, BASELINE, (0, -1)):
         recipe = accepted(advantage=advantage, baseline=baseline, failure_reward=failure)
         if recipe:
             judge = Advantages(recipe.update)
-            judge(groups[::-1])  # an EMA baseline begins with its first batch's own mean
-            judge([[0.0] * 4])
-            found.append(((advantage, baseline, failure), judge(groups)))
+            judge(groups[::-1], surprisals)  # an EMA baseline begins with its first batch's own mean
+            judge([[0.0] * 4], surprisals[:4])
+            found.append(((advantage, baseline, failure), judge(groups, surprisals)))
     assert {name for (name, _, _), _ in found} == set(ADVANTAGE)
     for i, (one, a) in enumerate(found):
         for other, b in found[:i]:
-            inert = one[0] == other[0] and one[0] in ("grpo", "qae")  # the reward's scale: they divide by its deviation
+            inert = one[0] == other[0] and one[0] in (
+                "grpo",
+                "qae",
+                "grpo-dropout",
+            )  # the reward's scale: they divide by its deviation
             if inert:
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
             else:
@@ -393,5 +408,5 @@ def test_a_weighting_that_does_nothing_or_does_not_fit_the_groups_is_refused(giv
 
 def test_all_faults_are_told_at_once():
     with pytest.raises(RecipeError) as caught:
-        parse_recipe(content(objective="gspo", strategy="id", aggregate="token-mean", baseline="ema"))
+        parse_recipe(content(objective="gspo", strategy="clip-higher", aggregate="token-mean", baseline="ema"))
     assert len(str(caught.value).splitlines()) == 3

@@ -200,6 +200,8 @@ REQUIRED = {
 }
 BESIDE = {
     **{name: {"update": {"aggregate": "sequence-mean"}} for name in ("gspo", "gmpo", "sapo")},
+    "luspo": {"update": {"aggregate": "sequence-sum"}},
+    "opefo": {"update": {"epochs": 1}},
     "clip-undetached": {"control": {"strategy": "id"}},
 }
 PLACES = {

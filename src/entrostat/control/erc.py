@@ -39,8 +39,8 @@ class EntropyRatioClip(Part):
     def weights(self, batch: TokenBatch) -> Tensor:
         if batch.old_entropy is None:
             raise ValueError(
-                "EntropyRatioClip compares with the entropy of pi_old, which this trainer does not give (old_entropy); "
-                "take another reweighting, or the embedded engine"
+                "EntropyRatioClip needs the entropy of pi_old, which this trainer does not give (old_entropy); take "
+                "another reweighting, or the embedded engine"
             )
         ratio = (batch.stats.entropy + SMALL) / (batch.old_entropy + SMALL)
         return ((ratio > self.low) & (ratio < self.high)).to(batch.stats.logp.dtype)

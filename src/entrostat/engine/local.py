@@ -35,7 +35,7 @@ from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader, Verdict
 from entrostat.objective.advantages import EmaBaseline, reward_tensor, signed
 from entrostat.recipe import Recipe, RecipeError, UpdateRecipe, build_controller
-from entrostat.recipe.methods import build_advantage
+from entrostat.recipe.methods import build_advantage, takes_surprisals
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run
 from entrostat.tasks.sources import AnyTask
@@ -89,10 +89,17 @@ class Advantages:
         baseline = self.ema if settings.baseline == "ema" else settings.baseline
         self.judge = build_advantage(settings.advantage, baseline)
 
-    def __call__(self, groups: Sequence[Sequence[float | None]]) -> Tensor:
-        """Advantages (B,) of rewards 0/1 given group by group, None for a completion without a reward."""
+    def __call__(self, groups: Sequence[Sequence[float | None]], surprisals: Tensor | None = None) -> Tensor:
+        """Advantages (B,) of rewards 0/1 given group by group, None for a completion without a reward.
+
+        surprisals (B,): mean of -ln pi_old over the tokens of each completion, for an advantage that reads them.
+        """
         rewards = reward_tensor(groups)
-        values: Tensor = self.judge(signed(rewards) if self.settings.failure_reward == -1 else rewards)
+        rewards = signed(rewards) if self.settings.failure_reward == -1 else rewards
+        if takes_surprisals(self.settings.advantage) and surprisals is not None:
+            values: Tensor = self.judge(rewards, surprisals=surprisals.reshape(rewards.shape))
+        else:
+            values = self.judge(rewards)
         if values.shape != rewards.shape or not bool(values.isfinite().all()):
             raise ValueError(
                 f"update.advantage {self.settings.advantage!r} made {tuple(values.shape)} of rewards "
@@ -244,7 +251,9 @@ class Trainer:
         }
         recomputed = self.learner.recomputed(rollout) if self.recipe.update.old_logp == "recomputed" else None
         earned = torch.tensor([math.nan if reward is None else reward for reward in rewards])
-        experience = Experience(rollout, self.advantages(groups), recomputed, earned)
+        old_logp = rollout.old_logp if recomputed is None else recomputed
+        surprisals = -(old_logp * rollout.mask).sum(1) / rollout.lengths.clamp_min(1)
+        experience = Experience(rollout, self.advantages(groups, surprisals), recomputed, earned)
         self._log_samples(tasks[:4], experience, verdicts)
         return experience, fields
 

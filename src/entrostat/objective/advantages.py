@@ -39,7 +39,7 @@ def reward_tensor(groups: Sequence[Sequence[float | None]]) -> Tensor:
         if not group:
             raise ValueError(f"rewards: group {index} is empty; every prompt needs at least one completion")
     rows = [[float("nan") if r is None else float(r) for r in group] for group in groups]
-    return _checked(torch.tensor([row + [float("nan")] * (width - len(row)) for row in rows], dtype=torch.float32))
+    return checked(torch.tensor([row + [float("nan")] * (width - len(row)) for row in rows], dtype=torch.float32))
 
 
 def signed(rewards: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def signed(rewards: Tensor) -> Tensor:
 
 def group_counts(rewards: Tensor) -> GroupCounts:
     """Counts of groups, of degenerate groups (fewer than two distinct rewards) and of missing rewards."""
-    missing = _checked(rewards).isnan()
+    missing = checked(rewards).isnan()
     lowest = rewards.masked_fill(missing, float("inf")).amin(-1)
     highest = rewards.masked_fill(missing, float("-inf")).amax(-1)
     degenerate = int((lowest >= highest).sum())
@@ -99,7 +99,7 @@ def reinforce(
     Without a baseline, a group of equal rewards still has an effect; this is part of the method.
     Sources: Williams 1992; RLOO arXiv 2402.14740.
     """
-    rewards = _checked(rewards)
+    rewards = checked(rewards)
     if isinstance(baseline, EmaBaseline):
         return _zero_where_missing(rewards - baseline.judge(rewards))
     match baseline:
@@ -109,7 +109,7 @@ def reinforce(
             return _zero_where_missing(rewards - rewards.nanmean())
         case "leave-one-out":
             count = _count(rewards)
-            return _centred(rewards) * count / (count - 1).clamp_min(1)
+            return centred(rewards) * count / (count - 1).clamp_min(1)
         case _:
             raise ValueError(f"baseline is {baseline!r}; give 'none', 'batch-mean', 'leave-one-out' or an EmaBaseline")
 
@@ -117,30 +117,35 @@ def reinforce(
 @advantage("grpo")
 def grpo(rewards: Tensor, epsilon: float = 1e-6) -> Tensor:
     """GRPO: A = (R - mean) / (std + epsilon) over the group, std over n - 1. Source: arXiv 2402.03300."""
-    rewards = _checked(rewards)
+    rewards = checked(rewards)
     std = _std(rewards)
-    return (_centred(rewards) / (std + epsilon)).where(std > 0, 0)
+    return (centred(rewards) / (std + epsilon)).where(std > 0, 0)
 
 
 @advantage("dr-grpo")
 def dr_grpo(rewards: Tensor) -> Tensor:
     """Dr.GRPO: A = R - mean over the group, without the std (and aggregate by "constant"). Source: arXiv 2503.20783."""
-    return _centred(_checked(rewards))
+    return centred(checked(rewards))
 
 
 @advantage("qae")
-def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tensor:
+def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6, interpolated: bool = False) -> Tensor:
     """QAE: A = (R - Q) / (std + epsilon), 0 in a degenerate group. Q is the `level`-quantile of the group: its lowest
     reward with at least the share `level` of the group at or below it.
 
     With rewards 0/1 and a success rate up to 1 - level, Q is 0, so that only the rare successes of the group
-    count; above it, Q is 1, so that only its rare failures count. Source: arXiv 2509.22611.
+    count; above it, Q is 1, so that only its rare failures count. Source: arXiv 2509.22611, equation 4; junkangwu/QAE,
+    verl/trainer/ppo/core_algos.py. Departs: the authors' code interpolates between two rewards, so a group whose
+    success rate is next to 1 - level has a Q between 0 and 1 and both kinds count: interpolated does the same.
     Raises ValueError for a level outside (0, 1).
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; give a quantile in (0, 1)")
-    rewards = _checked(rewards)
+    rewards = checked(rewards)
     count, std = _count(rewards), _std(rewards)
+    if interpolated:
+        baseline = rewards.nanquantile(level, dim=-1, keepdim=True)
+        return _zero_where_missing((rewards - baseline) / (std + epsilon)).where(std > 0, 0)
     rank = (level * count.double() - 1e-9).ceil().long().clamp_min(1) - 1
     baseline = rewards.sort(-1).values.gather(-1, rank)
     return _zero_where_missing((rewards - baseline) / (std + epsilon)).where(std > 0, 0)
@@ -150,11 +155,12 @@ def quantile(rewards: Tensor, level: float = 0.4, epsilon: float = 1e-6) -> Tens
 def w_reinforce(rewards: Tensor, weight: float = 0.1) -> Tensor:
     """W-REINFORCE: A = weight R where R > 0, else R, with rewards -1/+1, which learns mostly from failures.
 
-    Source: arXiv 2506.01347. Raises ValueError for a negative weight.
+    Source: arXiv 2506.01347; TianHongZXY/RLVR-Decomposed, verl/trainer/ppo/core_algos.py,
+    compute_psr_nsr_outcome_advantage. Departs: none. Raises ValueError for a negative weight.
     """
     if not weight >= 0:
         raise ValueError(f"weight is {weight}; give the weight of the rewarded samples, at least 0")
-    rewards = _checked(rewards)
+    rewards = checked(rewards)
     return _zero_where_missing(rewards.where(rewards <= 0, weight * rewards))
 
 
@@ -164,10 +170,10 @@ def _count(rewards: Tensor) -> Tensor:
 
 def _std(rewards: Tensor) -> Tensor:
     """The standard deviation of the group over n - 1; 0 for a single reward."""
-    return (_centred(rewards).square().sum(-1, keepdim=True) / (_count(rewards) - 1).clamp_min(1)).sqrt()
+    return (centred(rewards).square().sum(-1, keepdim=True) / (_count(rewards) - 1).clamp_min(1)).sqrt()
 
 
-def _centred(rewards: Tensor) -> Tensor:
+def centred(rewards: Tensor) -> Tensor:
     """R - mean of the group; exactly 0 where all rewards of the group are equal, despite rounding of the mean."""
     highest = rewards.nan_to_num(nan=float("-inf")).amax(-1, keepdim=True)
     below = rewards - highest
@@ -178,7 +184,8 @@ def _zero_where_missing(advantages: Tensor) -> Tensor:
     return advantages.nan_to_num(nan=0.0)
 
 
-def _checked(rewards: Tensor) -> Tensor:
+def checked(rewards: Tensor) -> Tensor:
+    """The rewards as floating point. Raises ValueError for an empty group and an infinite reward."""
     if rewards.numel() == 0:
         raise ValueError(f"rewards: shape {tuple(rewards.shape)} has an empty group; every prompt needs a completion")
     if bool(rewards.isinf().any()):

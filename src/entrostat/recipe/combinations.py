@@ -8,13 +8,13 @@ an objective by `Objective.refuses`, `aggregations` and `banded`, a band by `Cli
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from entrostat.control import Corrected, FixedWeights, Gepo
-from entrostat.objective import ClipBand, DualClip, Objective
+from entrostat.objective import DualClip
 from entrostat.recipe.methods import (
     CORRECTIONS,
     OBJECTIVES,
@@ -24,6 +24,7 @@ from entrostat.recipe.methods import (
     build,
     build_advantage,
     takes_baseline,
+    takes_surprisals,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 def faults(recipe: Recipe) -> Iterator[str]:
     """The combinations in a recipe that do not work, one line per fault."""
     yield from _objective_and_band(recipe)
+    yield from _anchored(recipe)
     yield from _advantage(recipe)
     yield from _penalties(recipe)
     yield from _reweighting(recipe)
@@ -68,30 +70,44 @@ def _objective_and_band(recipe: Recipe) -> Iterator[str]:
             f"update.objective: got {name!r} with a predicted direction, which needs the sampler's whole distribution, "
             "and no engine keeps it; set direction to ratio (policy_loss takes the drift)"
         )
-    yield from _anchored(recipe, objective, bands)
 
 
-def _anchored(recipe: Recipe, objective: Objective, bands: Sequence[ClipBand]) -> Iterator[str]:
-    """Trust regions around the policy that sampled."""
-    if recipe.update.old_logp == "sampler":
-        return
-    remedy = "with update.old_logp 'recomputed' the ratio is against another policy; set update.old_logp to sampler"
-    if objective.anchored:
-        yield (
-            f"update.objective: got {recipe.update.objective['name']!r}, whose trust region is around the policy that "
-            f"sampled, but {remedy}"
-        )
-    elif recipe.control.strategy and any(band.anchored for band in bands):
-        yield (
-            f"control.strategy: got {recipe.control.strategy['name']!r}, whose band is around the policy that sampled, "
-            f"but {remedy}"
-        )
+def _anchored(recipe: Recipe) -> Iterator[str]:
+    """Methods for which pi_old must be the policy that sampled."""
+    control = recipe.control
+    found = []
+    if build(OBJECTIVES, recipe.update.objective).anchored:
+        found.append(f"update.objective: got {recipe.update.objective['name']!r}, whose trust region is around")
+    if control.strategy and any(band.anchored for band in build(STRATEGIES, control.strategy).bands()):
+        found.append(f"control.strategy: got {control.strategy['name']!r}, whose band is around")
+    if control.reweighting and build(REWEIGHTINGS, control.reweighting).needs_old_entropy:
+        found.append(f"control.reweighting: got {control.reweighting['name']!r}, which reads the entropy of")
+    correction = build(CORRECTIONS, control.correction) if control.correction else None
+    for each in found:
+        if recipe.update.old_logp == "recomputed":
+            yield (
+                f"{each} the policy that sampled, but with update.old_logp 'recomputed' pi_old is another; set "
+                "update.old_logp to sampler"
+            )
+        if control.correction and correction and correction.of_old:
+            yield (
+                f"{each} the policy that sampled, so that pi_old is that policy and every factor of control.correction "
+                f"{control.correction['name']!r} 1; set one of the two to null, or to another"
+            )
 
 
 def _advantage(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
-    if update.advantage == "w-reinforce" and update.failure_reward != -1:
+    name = update.advantage if isinstance(update.advantage, str) else update.advantage["name"]
+    if name == "w-reinforce" and update.failure_reward != -1:
         yield "update.failure_reward: got 0, but update.advantage w-reinforce learns from failures; set it to -1"
+    if update.failure_reward == -1 and name == "maxrl":
+        yield "update.failure_reward: got -1, but update.advantage maxrl divides by the mean reward; set it to 0"
+    if takes_surprisals(update.advantage) and recipe.engine != "embedded":
+        yield (
+            f"update.advantage: got {name!r}, which reads the completions' log-probabilities, and engine "
+            f"{recipe.engine!r} does not give them; set engine to embedded, or another advantage"
+        )
     if update.baseline != "none" and not takes_baseline(update.advantage):
         yield (
             f"update.baseline: got {update.baseline!r}, which update.advantage {update.advantage!r} does not subtract; "
@@ -107,6 +123,8 @@ def _advantage(recipe: Recipe) -> Iterator[str]:
 def _teaches_alone(recipe: Recipe) -> bool:
     """Whether the only completion of a group can have an advantage other than 0."""
     baseline = "none" if recipe.update.baseline == "ema" else recipe.update.baseline
+    if takes_surprisals(recipe.update.advantage):
+        return False
     return bool(build_advantage(recipe.update.advantage, baseline)(torch.tensor([[1.0], [-1.0]])).any())
 
 
@@ -146,12 +164,7 @@ def _reweighting(recipe: Recipe) -> Iterator[str]:
     if weighting.on_policy and steps > 1:
         yield (
             f"control.reweighting: got {name!r}, which is defined for one optimizer step per rollout batch, with "
-            f"update.epochs x update.minibatches = {steps}; set update.epochs and update.minibatches to 1"
-        )
-    if weighting.needs_old_entropy and recipe.update.old_logp == "recomputed":
-        yield (
-            f"control.reweighting: got {name!r}, which compares with the entropy of pi_old, kept for update.old_logp "
-            "'sampler' alone; set update.old_logp to sampler"
+            f"update.epochs x update.minibatches = {steps}; set both to 1, or its off_policy to true"
         )
     if weighting.needs_old_entropy and recipe.engine not in ("embedded", "tabular"):
         yield (

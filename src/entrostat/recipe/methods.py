@@ -123,6 +123,9 @@ CORRECTIONS = correction
 ADVANTAGES = advantage
 CONTROLLERS = campaign_rule
 
+NOT_SETTINGS = ("rewards", "baseline", "surprisals")
+"""Arguments of an advantage that the trainer gives."""
+
 GIVEN = ("steps",)
 """Arguments that are not settings of a method, because the recipe has them elsewhere."""
 
@@ -137,7 +140,7 @@ def build(table: Table[Method], choice: Mapping[str, Any], **given: Any) -> Meth
 
 def build_advantage(choice: str | Mapping[str, Any], baseline: Any = "none") -> Any:
     """The function of rewards that a resolved choice names; baseline: what it subtracts, if it takes one."""
-    method, settings = _method_and_settings(ADVANTAGES, _named(choice), ("rewards", "baseline"))
+    method, settings = _method_and_settings(ADVANTAGES, _named(choice), NOT_SETTINGS)
     given = _fields(settings)
     if takes_baseline(choice):
         given["baseline"] = baseline
@@ -149,12 +152,17 @@ def takes_baseline(choice: str | Mapping[str, Any]) -> bool:
     return "baseline" in inspect.signature(ADVANTAGES.find(_named(choice)["name"])).parameters
 
 
+def takes_surprisals(choice: str | Mapping[str, Any]) -> bool:
+    """Whether an advantage reads the completions' surprisals."""
+    return "surprisals" in inspect.signature(ADVANTAGES.find(_named(choice)["name"])).parameters
+
+
 def _advantage(choice: Any) -> str | dict[str, Any]:
     """Only the name if every setting has its default, else all settings."""
     choice = _named(choice)
     if not isinstance(choice, Mapping):
         raise ValueError(f"name: got {choice!r}; give a name, or a mapping with `name`")
-    _, settings = _method_and_settings(ADVANTAGES, choice, ("rewards", "baseline"))
+    _, settings = _method_and_settings(ADVANTAGES, choice, NOT_SETTINGS)
     name = str(choice["name"])
     return {"name": name, **settings.model_dump(mode="json")} if settings != type(settings)() else name
 

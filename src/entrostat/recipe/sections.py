@@ -141,7 +141,8 @@ class UpdateRecipe(Section):
 
     advantage: AdvantageChoice = "grpo"
     """`reinforce`: reward minus `baseline` (with leave-one-out: RLOO); `grpo`: group mean and standard deviation;
-    `dr-grpo`: group mean alone; `qae`: group quantile; `w-reinforce`: failures at full weight, successes at a tenth.
+    `dr-grpo`: group mean alone; `maxrl`: over the group's mean; `qae`: group quantile; `w-reinforce`: failures at full
+    weight, successes at a tenth; `grpo-dropout`: without likely successes.
     A name, or `{name: qae, level: .3}`."""
     baseline: Literal["none", "batch-mean", "ema", "leave-one-out"] = "none"
     """What `reinforce` subtracts; the group-relative advantages have their own."""

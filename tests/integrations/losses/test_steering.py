@@ -205,6 +205,7 @@ WEIGHTINGS = {  # what each registered weighting reads, so what a host has to ha
     "repo-r": "A, following",
     "aepo": "A, following",
     "gepo": "none",
+    "erc": "none",
 }
 REQUIRED = {  # settings without a default; a group of GEPO is rollout.samples of a recipe
     "fixed": {"expanding": 2.0},
