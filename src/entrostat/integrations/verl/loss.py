@@ -112,6 +112,7 @@ def thresholds(config: Any) -> tuple[float, float]:
 AGGREGATIONS = {  # of a recipe, and verl's loss_agg_mode
     "token-mean": "token-mean",
     "sequence-mean": "seq-mean-token-mean",
+    "sequence-sum": "seq-mean-token-sum",
     "constant": "seq-mean-token-sum-norm",
 }
 NO_LIMIT = 1e9  # a clip width that no ratio reaches
