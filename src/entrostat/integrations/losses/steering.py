@@ -259,7 +259,9 @@ def parse(
         raise ValueError(f"{origin}: extended is {settings['extended']!r}; give true or false")
     control = {key: settings[key] for key in PARTS if settings.get(key) is not None}
     try:
-        update = {"old_logp": "recomputed"}  # what a host compares with its sampler is its own affair
+        # whose log-probabilities a host takes and how often it steps on a batch is its own affair: nothing is refused
+        corrected = bool(control.get("correction") or control.get("parts"))
+        update = {"old_logp": "recomputed" if corrected else "sampler", "epochs": 1}
         whole = {"name": "host", "campaign": {"steps": steps}, "update": update, "control": control}
         recipe = parse_recipe(whole, origin=origin)
     except RecipeError as error:

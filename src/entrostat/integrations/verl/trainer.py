@@ -178,7 +178,7 @@ def _recipe(config: Any, total_steps: int | None = None) -> Recipe:
             low, high = thresholds(config.actor_rollout_ref.actor)
             control["strategy"] = {"name": "constant", "upper": high, "lower": low}
         # verl scores the completions anew, unless bypassed
-        update |= {"old_logp": "recomputed", "aggregate": objective.aggregations[0]}
+        update |= {"old_logp": "recomputed", "aggregate": objective.aggregations[0], "epochs": 1}
         campaign = {} if total_steps is None else {"steps": total_steps}
         return parse_recipe(
             {"name": "verl", "campaign": campaign, "update": update, "control": control}, origin=f"trainer.v1.{MODE}"
