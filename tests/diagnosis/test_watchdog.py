@@ -260,10 +260,11 @@ def test_the_end_that_detectors_are_told_is_never_before_the_step(end, expected)
     assert [told for _, told in detector.looks] == expected
 
 
-def test_a_long_log_is_looked_at_at_every_250th_of_its_rows_and_at_once_where_a_number_is_none():
+def test_a_long_log_is_looked_at_more_often_while_something_shows_and_at_once_where_a_number_is_none():
     n = 4000
     broken = {999, 1001, 3333, 3998}
-    detector = Scripted("." * n)
+    script = "".join("w" if 2000 <= step < 2100 else "." for step in range(1, n + 1))
+    detector = Scripted(script)
     watchdog = Watchdog(n, [detector])
     for step in range(1, n + 1):
         for part in ("x", "y"):  # two rows of one step
@@ -271,6 +272,7 @@ def test_a_long_log_is_looked_at_at_every_250th_of_its_rows_and_at_once_where_a_
     looks = [step for step, _ in detector.looks]
     assert broken <= set(looks)
     assert looks[:500] == list(range(1, 501))
-    gaps = [(later, later - step) for step, later in pairwise(looks)]
-    assert all(gap <= max(1, step / 250) for step, gap in gaps)
-    assert len(looks) < 500 + 250 * math.log(n / 500) + 2 * 120
+    assert all(later - step <= max(1, step / 80) for step, later in pairwise(looks))
+    shown = [step for step in looks if 2000 <= step < 2100]
+    assert max(np.diff(shown[:3])) <= 2100 / 250
+    assert len(looks) < 500 + 80 * math.log(n / 500) + 2 * 80

@@ -16,7 +16,8 @@ from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import with_half_the_rate
 from entrostat.runs.finding import SEVERITIES, Finding, Severity
 
-EVERY_ROW, LOOKS = 500, 250  # the first rows are all looked at; of a log of n rows after that every n / 250th
+EVERY_ROW = 500  # the first rows are all looked at
+LOOKS, CLOSE_LOOKS = 80, 250  # after n rows every n / 80th, and every n / 250th while something shows unreported
 
 
 @dataclass
@@ -39,6 +40,11 @@ class _Case:
 
     def __post_init__(self) -> None:
         self.recent = deque(maxlen=self.detector.confirm)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a failure showed at the last look that is not reported yet, or is over before long."""
+        return (self.looks > 0 and self.reported < 1 and self.recent[-1][1] > 0) or self.quiet > 0
 
 
 class Watchdog:
@@ -69,7 +75,9 @@ class Watchdog:
         self._rows += step > self.history.step
         fresh = self.history.append(step, values)
         self._fresh |= fresh
-        apart = self._rows // LOOKS if self._rows > EVERY_ROW else 1
+        apart = 1
+        if self._rows > EVERY_ROW:
+            apart = self._rows // (CLOSE_LOOKS if any(case.pending for case in self._cases) else LOOKS)
         if self._looked < self._rows < self._looked + apart and not self._broken(step, fresh):
             return []
         self._looked = self._rows

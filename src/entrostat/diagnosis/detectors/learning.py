@@ -49,10 +49,11 @@ class NeverLearned(Detector):
         first = values[: max(8, len(values) // 10)]
         low, high = _range(history, values)
         enough = self.share * (high - low)
+        parts = (values[third:-third], values[-third:])
+        if mean(parts[1]) >= (low + high) / 2 or any(mean(part) - mean(first) >= enough for part in parts):
+            return None
         gain = error = 0.0
-        for later in (values[third:-third], values[-third:]):
-            if mean(later) - mean(first) >= enough or mean(values[-third:]) >= (low + high) / 2:
-                return None
+        for later in parts:
             gain, error = _gain(first, later)
             if gain + 2 * error >= enough:
                 return None
