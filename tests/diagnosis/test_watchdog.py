@@ -272,7 +272,7 @@ def test_a_long_log_is_looked_at_more_often_while_something_shows_and_at_once_wh
     looks = [step for step, _ in detector.looks]
     assert broken <= set(looks)
     assert looks[:500] == list(range(1, 501))
-    assert all(later - step <= max(1, step / 80) for step, later in pairwise(looks))
+    assert all(later - step <= max(1, later / 80) for step, later in pairwise(looks))
     shown = [step for step in looks if 2000 <= step < 2100]
     assert max(np.diff(shown[:3])) <= 2100 / 250
     assert len(looks) < 500 + 80 * math.log(n / 500) + 2 * 80
