@@ -87,6 +87,8 @@ EXAMPLES: Mapping[tuple[str, str], dict[str, Any]] = {
 # What an objective needs of the rest of a recipe.
 BESIDE: Mapping[str, dict[str, dict[str, Any]]] = {
     **{name: {"update": {"aggregate": "sequence-mean"}} for name in ("gspo", "gmpo", "sapo")},
+    "luspo": {"update": {"aggregate": "sequence-sum"}},
+    "opefo": {"update": {"epochs": 1}},
     "clip-undetached": {"control": {"strategy": "id"}},
     **{name: {"update": {"old_logp": "recomputed"}} for name in methods.CORRECTIONS if name not in ("opsm", "estr")},
 }

@@ -6,12 +6,15 @@ import json
 import textwrap
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from entrostat.cli.screen import AsJson, console
 from entrostat.errors import EntrostatError
+
+if TYPE_CHECKING:
+    from entrostat.recipe.reference import Purpose
 
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
@@ -32,6 +35,9 @@ def init(
     out: Annotated[
         Path | None, typer.Option(help="The file to write, which must not exist; printed if left out.")
     ] = None,
+    published: Annotated[
+        str | None, typer.Option(help="A published method's recipe with its authors' settings; `methods` lists them.")
+    ] = None,
 ) -> None:
     """Write a commented recipe to begin with.
 
@@ -39,8 +45,8 @@ def init(
     """
     from entrostat.recipe.reference import PURPOSES, commented
 
-    chosen = PURPOSES[purpose.value]
-    file = out or Path(f"{purpose.value}.yaml")
+    chosen, name = (_published(published), published) if published else (PURPOSES[purpose.value], purpose.value)
+    file = out or Path(f"{name}.yaml")
     head = f"{chosen.about} Run it: entrostat {chosen.command} {file}. Every key: entrostat recipe."
     text = commented(chosen.settings, head, chosen.kind)
     if out is None:
@@ -52,6 +58,18 @@ def init(
     except FileExistsError as error:
         raise EntrostatError(f"{out}: exists already; give another name, or remove it first") from error
     typer.echo(f"wrote {out}; run it with: entrostat {chosen.command} {out}")
+
+
+def _published(name: str) -> Purpose:
+    """The recipe of a published method. Raises EntrostatError, naming all, if there is none."""
+    from entrostat.recipe.published import PUBLISHED
+    from entrostat.recipe.reference import Purpose
+
+    if name not in PUBLISHED:
+        raise EntrostatError(f"--published: got {name!r}; give one of {', '.join(sorted(PUBLISHED))}")
+    found = PUBLISHED[name]
+    ours = f" Ours, because the source leaves it open: {found.chosen}." if found.chosen else ""
+    return Purpose(f"{found.about} The authors' settings (docs/papers.md).{ours}", found.settings)
 
 
 def recipe(
@@ -124,4 +142,8 @@ def methods(
         else:
             console.print(f"  {each}\n" + textwrap.indent(inspect.cleandoc(source.__doc__ or ""), "    "), **PLAIN)
     if name is None:
+        from entrostat.recipe.published import PUBLISHED
+
+        console.print("\nrecipes with their authors' settings: entrostat init --published NAME", style="bold", **PLAIN)
+        console.print(wrapped(", ".join(sorted(PUBLISHED)), "  "), **PLAIN)
         typer.echo("\nentrostat methods NAME shows the equation, the source and the settings of one.")

@@ -29,7 +29,7 @@ class Bapo(Objective):
                        `cap` in the loss
     The sums are over the tokens given; `settled` takes them over a whole batch. The caller's rule is not used.
     Source: arXiv 2510.18927, algorithm 1; WooooDyy/BAPO, recipe/bapo/policy_loss.py, whose step of .05 is ours for both
-    forms. Departs: the code's file of settings stops at .8 and 2, its README and the paper at .9 and 3, our defaults;
+    forms. Departs: the code's configuration stops at .8 and 2, its README and the paper at .9 and 3, our defaults;
     pos/neg >= t in the code is share t / (1 + t) here.
     Raises ValueError for another form, bounds out of order, and a cap of 1 or less.
     """

@@ -16,9 +16,9 @@ class CeGppo(Objective):
 
     A < 0, r < low: f = punished low r / sg[r];  A > 0, r > high: f = rewarded high r / sg[r];  r inside as in `Clip`.
     Where a rule clips another side too, such as a dual clip's A < 0, r > cap, the gradient is 0, as in `Clip`.
-    Source: arXiv 2509.20712; punished .75 at 7B (.5 elsewhere), rewarded 1; Kwai-Klear/CE-GPPO, verl/trainer/ppo/
-    core_algos.py, compute_gppo_loss_general_beta. Departs: the authors always have a dual clip, of 3 by default; here
-    it is `control.dual_clip`. Raises ValueError for a negative factor.
+    Source: arXiv 2509.20712; punished .75 at 7B (.5 elsewhere), rewarded 1; Kwai-Klear/CE-GPPO,
+    verl/trainer/ppo/core_algos.py, compute_gppo_loss_general_beta. Departs: the authors always have a dual clip, of 3
+    by default; here it is `control.dual_clip`. Raises ValueError for a negative factor.
     """
 
     punished: float = 0.75

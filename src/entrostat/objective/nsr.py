@@ -17,7 +17,8 @@ class Nsr(Objective):
     unclipped f = r with the probability `keep`, drawn from torch's global generator.
 
     Outside is r < low for A < 0 and r > high for A > 0; tokens beyond another limit, such as a dual clip's cap, stay
-    clipped. Source: arXiv 2605.22703 for the rule; width and keep are our choice, because we found no published values.
+    clipped. Source: arXiv 2605.22703 for the rule. Departs: width and keep are our choice, because we found no
+    published values; the authors' code was not to be had.
     Raises ValueError for a negative width and a probability outside [0, 1].
     """
 

@@ -43,7 +43,9 @@ def kl_cov_penalty(
 
     chosen: those tokens, if they were chosen from more tokens than are given here. The term belongs to the objective
     "reinforce", r A without a clip, and is inert on-policy. All tensors (...); the gradient flows through `logp`.
-    Source: arXiv 2505.22617. Raises ValueError for a share outside (0, 1] and an empty mask.
+    Source: arXiv 2505.22617; PRIME-RL/Entropy-Mechanism-of-RL, verl/trainer/ppo/core_algos.py,
+    compute_policy_loss_kl_cov, a share of 2e-3 at 7B and 2e-4 at 32B. Departs: none.
+    Raises ValueError for a share outside (0, 1] and an empty mask.
     """
     mask = mask.bool()
     if chosen is None:

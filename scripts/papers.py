@@ -1,0 +1,97 @@
+"""Write docs/papers.md: every published method with its equation, recipe, source, what it was compared with, and why
+it departs.
+
+    python scripts/papers.py            print the page
+    python scripts/papers.py --write    write it
+
+All of it is read from the registries' docstrings, the published recipes and benchmarks/methods/parity.csv.
+"""
+
+import argparse
+import csv
+import inspect
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from entrostat.objective.regularisers import kl_cov_penalty
+from entrostat.recipe.methods import ADVANTAGES, BONUSES, CORRECTIONS, OBJECTIVES, REWEIGHTINGS, STRATEGIES
+from entrostat.recipe.published import PUBLISHED
+
+ROOT = Path(__file__).parent.parent
+PAGE, PARITY = ROOT / "docs" / "papers.md", ROOT / "benchmarks" / "methods" / "parity.csv"
+TABLES = {
+    "update.objective": OBJECTIVES,
+    "control.strategy": STRATEGIES,
+    "control.reweighting": REWEIGHTINGS,
+    "control.bonus": BONUSES,
+    "control.correction": CORRECTIONS,
+    "update.advantage": ADVANTAGES,
+}
+HEAD = """# Published methods
+
+What a recipe calls by an author's name, where the rule comes from, and how ours was held against theirs. Every row is
+read from the method's docstring (`entrostat methods NAME` has all of it), and the differences from
+`scripts/method_parity.py`, which runs the authors' own function on the same float32 tokens: the largest difference of
+the gradient, whose entries are about .1. Where no public code was to be had, the tests in `tests/objective` and
+`tests/control` hold the method against its formula. `entrostat init --published NAME` writes the recipe with the
+authors' settings; the list under the table says what is ours in it. `scripts/papers.py --write` makes this page.
+
+| method | rule | recipe | source | compared with | largest difference | departs |
+|---|---|---|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [row for key, table in TABLES.items() for row in _rows(key, table)]
+    chosen = [
+        f"* `{name}`: {each.about} Ours: {each.chosen}." if each.chosen else f"* `{name}`: {each.about}"
+        for name, each in sorted(PUBLISHED.items())
+    ]
+    return HEAD + "\n".join(lines) + "\n\n## Recipes\n\n" + "\n".join(chosen) + "\n"
+
+
+def _rows(key: str, table: object) -> Iterator[str]:
+    listed = [(name, table[name]) for name in table]  # type: ignore[index,attr-defined]
+    if key == "update.objective":
+        listed.append(("kl-cov", kl_cov_penalty))
+    for name, method in listed:
+        source = method.func if isinstance(method, partial) else method
+        text = " ".join(inspect.cleandoc(source.__doc__ or "").split())
+        found = re.search(r"Sources?: (.*?)(?= Departs:| Raises? | ValueError|$)", text)
+        if not found or "arXiv" not in found[1]:
+            continue
+        departs = re.search(r"Departs: (.*?)(?= Raises? ValueError|$)", text)
+        recipes = ", ".join(f"`{recipe}`" for recipe, each in PUBLISHED.items() if each.method == name)
+        compared, difference = _parity(name)
+        rule = text[: found.start()].strip().partition(". ")[0].rstrip(".:")
+        cells = (f"`{name}`<br>{key}", rule, recipes, found[1].rstrip(". "), compared, difference)
+        yield "| " + " | ".join(_cell(each) for each in (*cells, departs[1].rstrip(". ") if departs else "")) + " |"
+
+
+def _parity(name: str) -> tuple[str, str]:
+    """What a method was compared with, and the largest difference of the gradient."""
+    with PARITY.open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["method"] == name]
+    places = dict.fromkeys(f"{row['repository']}:{row['file']}" for row in rows)
+    return ", ".join(places), f"{max(float(row['gradient']) for row in rows):.0e}" if rows else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("&lt;br>", "<br>")
+
+
+def main() -> None:
+    """Print or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write docs/papers.md")
+    if parser.parse_args().write:
+        PAGE.write_text(page(), encoding="utf-8")
+    else:
+        print(page(), end="")
+
+
+if __name__ == "__main__":
+    main()
