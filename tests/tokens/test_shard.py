@@ -1,7 +1,6 @@
 """A vocabulary spread over ranks gives, on each rank, what one process computes."""
 
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,13 @@ def run_rank(rank: int, ranks: int, folder: str) -> None:
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_agree_with_one_process(ranks: int, tmp_path: Path) -> None:
-    commands = ([sys.executable, __file__, str(rank), str(ranks), str(tmp_path)] for rank in range(ranks))
-    processes = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(timeout=120) for process in processes] == [0] * ranks
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+    processes = [context.Process(target=run_rank, args=(rank, ranks, str(tmp_path))) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * ranks
     whole = work(None, slice(None))
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks)]
     for part in parts:
@@ -72,10 +75,6 @@ def test_ranks_agree_with_one_process(ranks: int, tmp_path: Path) -> None:
     for name in ("d_weight", "d_logits"):
         torch.testing.assert_close(torch.cat([p[name] for p in parts]), whole[name], rtol=1e-10, atol=1e-13)
     assert [p["complaint"].partition(" is ")[0] for p in parts] == ["logits[0]"] * (ranks - 1) + ["logits[0, 1002]"]
-
-
-if __name__ == "__main__":
-    run_rank(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
 
 
 def test_a_group_of_one_holds_the_whole_vocabulary() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from entrostat.auditing.attempts import Rate
-from entrostat.auditing.audit import Audit
+from entrostat.auditing.findings import Audit
 from entrostat.runs import atomic_write
 
 
