@@ -1,16 +1,15 @@
 """The embedded engine: a killed run goes on to the same trace, and the report split decides nothing."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import yaml
+from processes import killed
 
 from entrostat.engine.train import train
 from entrostat.engine.update import TrainingError
@@ -52,20 +51,11 @@ def test_same_seed_same_trace_and_another_seed_another(finished, tmp_path):
 def test_a_run_killed_at_random_moments_resumes_to_the_same_trace_and_weights(finished, tmp_path):
     out, file = tmp_path / "killed", tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(RECIPE))
-    command = [sys.executable, "-m", "entrostat", "train", str(file), "--out", str(out), "--json"]
-    kills = 0
     for lines in (2, 9, 17):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
-        while process.poll() is None and _lines(out) < lines:
-            time.sleep(0.002)
-        if process.poll() is None:
-            kills += 1
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
+        assert killed(partial(train, recipe(), out), lambda lines=lines: _lines(out) >= lines)
+    command = [sys.executable, "-m", "entrostat", "train", str(file), "--out", str(out), "--json"]
     last = subprocess.run(command, capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
-    assert kills == 3
     assert Run.open(out).trace() == Run.open(finished).trace()
     assert _tags(out) == _tags(finished)
 

@@ -1,12 +1,12 @@
 """A vocabulary spread over ranks gives, on each rank, what one process computes."""
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from processes import CONTEXT
 from torch import Tensor
 
 from entrostat.tokens import TokenStats, VocabShard, fused_token_stats, token_stats
@@ -60,8 +60,7 @@ def run_rank(rank: int, ranks: int, folder: str) -> None:
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_agree_with_one_process(ranks: int, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
-    processes = [context.Process(target=run_rank, args=(rank, ranks, str(tmp_path))) for rank in range(ranks)]
+    processes = [CONTEXT.Process(target=run_rank, args=(rank, ranks, str(tmp_path))) for rank in range(ranks)]
     for process in processes:
         process.start()
     for process in processes:
