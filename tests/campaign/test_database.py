@@ -17,7 +17,9 @@ SOME = {"pass_at": {"2": 0.5}, "distinct": 1.5, "hard": 0.25, "entropy": 0.3, "l
 
 
 class Written(Counting):
-    """Four steps that are written down beforehand, with the peak at step 2."""
+    """Four steps that are written down beforehand, with the peak at step 2; confirmed: whether the rule chose it."""
+
+    confirmed = None
 
     def run(self, start, plan, decide, record):
         for step, counts in enumerate(zip(SELECT, REPORT, strict=True)):
@@ -31,7 +33,7 @@ class Written(Counting):
         first, peak, last = (Checkpoint(self.save(record, before + step), step) for step in (0, 2, 4))
         select, report = (Trajectory(range(5), [c / 10 for c in counts]) for counts in (SELECT, REPORT))
         lines = {"steps": record.steps(), "evals": record.evals("select")}
-        return CampaignTrace(select, report, first, peak, last, **lines)
+        return CampaignTrace(select, report, first, peak, last, confirmed=self.confirmed, **lines)
 
 
 @pytest.fixture
@@ -165,3 +167,22 @@ def test_the_mean_of_the_tasks_is_that_of_their_shares(study):
     *_, last = (row for row in read_results(study, "evaluations") if row["method"] == "care")
     assert last["pass_at_1"] == pytest.approx(statistics.fmean([0.5, 1.0, 0.25]))
     assert (last["split"], last["entropy"], json.loads(last["pass_at_k"])) == ("ood", None, {})
+
+
+def test_a_course_that_was_evaluated_where_the_rule_asked_has_no_cliff(tmp_path):
+    class Chosen(Written):
+        confirmed = 2
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("0")
+
+    def opened(place, _):
+        recipe = {"method": "crest", "tasks": {"select": 4}}
+        return Campaign(Chosen(), EarlyStop(steps=4), Run.create(place, recipe, 0, {}, {}))
+
+    run_chain([opened], Checkpoint(tmp_path / "model", 0), chain_folder(tmp_path / "study", "crest", 0))
+    write_results(tmp_path / "study", [("crest", 0)])
+    [row] = read_results(tmp_path / "study", "campaigns")
+    for name in ("phase_score", "onset", "decisions_left", "trace_oracle"):
+        assert row[name] is None
+    assert row["gap"] == pytest.approx(0.4)
