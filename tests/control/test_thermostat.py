@@ -252,3 +252,51 @@ def test_by_logp_needs_only_log_probabilities_and_favours_rare_tokens_when_rewar
 def test_settings_out_of_range_are_refused(chosen, message) -> None:
     with pytest.raises(ValueError, match=message):
         TargetWeights(CONSTANT, **chosen)
+
+
+def plain_actions(curve: Curve, entropies: list[float], reach: int, most: float) -> list[float]:
+    """The actions by the formulas of the class, one model and one number at a time."""
+    shapes = [np.eye(32)[delay] for delay in (0, 2, 4, 6, 8, 10)]
+    shapes += [np.exp(-np.arange(32) / lag) / np.exp(-np.arange(32) / lag).sum() for lag in (3, 9)]
+    models = [(w, noise) for w in shapes for noise in (0.02, 0.07, 0.25)]
+    means = [np.array([math.log(entropies[0]), 0.0, 0.05]) for _ in models]
+    covariances = [np.diag([noise**2, 0.03**2, 0.1**2]) for _, noise in models]
+    evidence, past, actions = np.zeros(len(models)), [0.0] * 33, []
+    for k, entropy in enumerate(entropies):
+        wanted = []
+        for i, (w, noise) in enumerate(models):
+            m, p = means[i], covariances[i]
+            if k:
+                step = np.array([[1, 1, sum(w[j] * past[1 + j] for j in range(32))], [0, 1, 0], [0, 0, 1]])
+                m, p = step @ m, step @ p @ step.T + np.diag([0.02**2, 0.002**2, 0.001**2])
+                if p[2, 2] > 0.1**2:
+                    limited = np.diag([1, 1, 0.1 / math.sqrt(p[2, 2])])
+                    p = limited @ p @ limited
+                surprise, variance = math.log(entropy) - m[0], p[0, 0] + noise**2
+                m = m + p[:, 0] / variance * surprise
+                m[2] = min(max(m[2], 0.002), 1.0)
+                p = p - np.outer(p[:, 0], p[0]) / variance
+                evidence[i] = 0.998 * evidence[i] - (math.log(variance) + surprise**2 / variance) / 2
+                means[i], covariances[i] = m, p
+            ahead = 1 + reach + math.ceil(sum(j * w[j] for j in range(32)) - 1e-9)
+            aim = math.log(curve.at(min(k / 40 + ahead * (1 / 40 if k else 0.0), 1.0)))
+            still = sum((w[: age + ahead].sum() - w[:age].sum()) * past[age] for age in range(32))
+            effect = sum(w[:s].sum() for s in range(ahead))
+            u = (aim - m[0] - ahead * m[1] - m[2] * still) / effect * m[2] / (m[2] ** 2 + 0.05 * p[2, 2])
+            wanted.append(min(max(u, -1.0), 1.0))
+        weights = np.exp(evidence - evidence.max())
+        chosen = float(weights @ wanted / weights.sum())
+        chosen = min(max(chosen, past[0] - most), past[0] + most)
+        actions.append(min(max(chosen, -1.0), 1.0))
+        past = [actions[-1], *past[:-1]]
+    return actions
+
+
+@pytest.mark.parametrize(("reach", "most"), [(5, 0.25), (1, 2.0), (9, 0.1)])
+def test_the_action_is_what_the_formulas_say(reach: int, most: float) -> None:
+    rng = np.random.default_rng(0)
+    entropies = (1.0 * np.exp(-0.02 * np.arange(40) + 0.05 * rng.normal(size=40))).tolist()
+    for curve in (Curve.between(1.0, 0.6), Curve.between(0.8, 1.5, "cosine")):
+        thermostat = Thermostat(curve, reach=reach, most_change=most)
+        found = [thermostat.observe(entropy, k / 40) for k, entropy in enumerate(entropies)]
+        assert found == pytest.approx(plain_actions(curve, entropies, reach, most), rel=1e-6, abs=1e-9)
