@@ -7,8 +7,8 @@ The changes are cosmic-ray's operators. A sample draws places first and then one
 operator alone has eleven changes and most of them are type errors. Annotations and `@override` are left out: nothing
 reads them at run time. Each mutant runs in a process forked from one that has torch and pytest loaded, and in those
 that its tests start; the source itself is never changed. The tests that reach the changed line run a file at a time,
-the quickest file first, and end at the first failure. A mutant outside functions runs against all tests that reach its
-file, where there are any, else against all of its package.
+the quickest file first, and end at the first failure. A mutant outside functions runs against all tests of its package,
+those that reach its file first.
 
 Which tests reach which line is measured once per test file and kept in build/mutation until that file or the source
 changes. `run` continues a table that it did not finish.
@@ -326,21 +326,27 @@ def outcomes(package: str, mutants: list[tuple[Mutant, bool]]) -> Iterator[dict]
     with tempfile.TemporaryDirectory() as scratch:
         for mutant, inside in mutants:
             path, start = SOURCE / mutant.file, time.monotonic()
-            lines = (known["lines"].get(f"{mutant.file}:{line}", []) for line in statement(path, mutant.line))
-            here = {test for names in lines for test in names}
-            if not inside:
-                here = {
-                    test for at, names in known["lines"].items() if at.startswith(f"{mutant.file}:") for test in names
-                }
-                here = here or set(known["seconds"])
+            lines = {line: names for line, names in known["lines"].items() if line.startswith(f"{mutant.file}:")}
+            if inside:
+                lines = {at: lines.get(at, []) for at in (f"{mutant.file}:{n}" for n in statement(path, mutant.line))}
+            here = {test for names in lines.values() for test in names}
             tests = {test: seconds for test, seconds in known["seconds"].items() if test in here}
+            rest = {} if inside else {test: s for test, s in known["seconds"].items() if test not in here}
             outcome, by = ("survived", "no test reaches it")
-            if tests:
-                limit = 120 + 20 * sum(tests.values())
-                outcome, by = in_child(attempt, mutant, tests, scratch, limit=limit) or ("caught", "time limit")
+            for some in filter(None, (tests, rest)):
+                limit = 120 + 20 * sum(some.values())
+                outcome, by = in_child(attempt, mutant, some, scratch, limit=limit) or ("caught", "time limit")
+                if outcome == "caught":
+                    break
             seconds, change = time.monotonic() - start, f"{mutant.before}  ->  {mutant.after}"
             print(f"{outcome:9}{seconds:6.1f} s {mutant.file}:{mutant.line} {change}", flush=True)
-            yield {"package": package, **mutant._asdict(), "tests": len(tests), "outcome": outcome, "by": by}
+            yield {
+                "package": package,
+                **mutant._asdict(),
+                "tests": len(tests) + len(rest),
+                "outcome": outcome,
+                "by": by,
+            }
 
 
 def write(path: Path, rows: Iterator[dict], seed: int) -> None:

@@ -39,7 +39,7 @@ from entrostat.control import (
 )
 from entrostat.control.following import CurveFollower
 from entrostat.control.part import Part, Resumable, bonus, strategy, weighting
-from entrostat.control.strategies import Stage
+from entrostat.control.strategies import Schedule, Stage, Strategy
 from entrostat.control.thermostat import Thermostat
 from entrostat.objective import ClipRule, LinearThreshold, policy_loss
 from entrostat.tokens import token_stats
@@ -322,3 +322,10 @@ def test_the_edges_of_entrocraft_must_not_cross_at_either_end(end):
     above = Curve(((0.0, 0.9 if end == 0 else 0.1), (1.0, 0.9 if end else 0.1)))
     with pytest.raises(ValueError, match="lower edge must lie below"):
         Entrocraft(lower=above, upper=Curve.constant(0.5))
+
+
+@pytest.mark.parametrize(("kind", "lacking"), [(Strategy, {"clip"}), (Schedule, {"at"})])
+def test_a_strategy_that_lacks_its_band_is_not_made(kind, lacking):
+    assert kind.__abstractmethods__ == lacking
+    with pytest.raises(TypeError, match="abstract"):
+        kind()

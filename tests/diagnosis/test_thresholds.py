@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from entrostat.diagnosis import DETECTORS
+from entrostat.diagnosis import DETECTORS, Detector
 from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import COLLAPSE, COLLAPSE_BY_PUNISHMENT
 from entrostat.diagnosis.statistics import noise
@@ -765,3 +765,8 @@ def test_the_change_of_a_standing_reward_is_given_with_its_standard_error():
         errors = [max(part.std(), noise(part)) / len(part) ** 0.5 for part in (first, last)]
         assert evidence["gain"] == pytest.approx(last.mean() - first.mean())
         assert evidence["gain_error"] == pytest.approx(math.hypot(*errors))
+
+
+def test_a_detector_that_cannot_find_is_not_made():
+    with pytest.raises(TypeError, match="abstract"):
+        Detector()

@@ -15,8 +15,10 @@ from entrostat.objective import (
     CeGppo,
     Cispo,
     Clip,
+    ClipBand,
     ClipRule,
     ClipUndetached,
+    Correction,
     Cppo,
     DcpoClip,
     Dppo,
@@ -28,6 +30,7 @@ from entrostat.objective import (
     LinearThreshold,
     Luspo,
     Nsr,
+    Objective,
     Reinforce,
     RipoClip,
     Sapo,
@@ -386,3 +389,12 @@ def test_a_correction_reads_the_entropy_only_where_it_says_so(name):
 def test_a_method_is_found_by_its_published_name(table, methods):
     for name, method in methods.items():
         assert table.find(name) is method
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacking"), [(ClipBand, {"bounds"}), (Objective, {"__call__"}), (Correction, {"__call__"})]
+)
+def test_a_method_that_lacks_what_every_one_has_is_not_made(kind, lacking):
+    assert kind.__abstractmethods__ == lacking
+    with pytest.raises(TypeError, match="abstract"):
+        kind()
