@@ -103,7 +103,7 @@ def on_config(config: Any) -> Any:
         "Symptoms": [{symptom.title: f"symptoms/{name}.md"} for name, symptom in SYMPTOMS.items()],
         "Methods": [{title: f"methods/{name}.md"} for name, (title, *_) in TABLES.items()],
         "Studies": [*_titled("studies"), *_titled("benchmarks")],
-        "Project": [{path.stem.capitalize(): str(path)} for path in map(Path, PROJECT_PAGES)],
+        "Project": [{path.stem.capitalize(): str(path)} for path in map(Path, [*PROJECT_PAGES, "development.md"])],
     }
     for section in config.nav:
         ((title, pages),) = section.items()
@@ -126,6 +126,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Let links that lead from docs/ to the repository lead to the page made of their target."""
+    for page, file in PROJECT_PAGES.items():
+        markdown = markdown.replace(f"](../{file}", f"]({page}")
     return re.sub(r"\]\(\.\./(?=studies/|benchmarks/)", "](", markdown)
 
 
