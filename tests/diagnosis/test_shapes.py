@@ -47,8 +47,24 @@ SHAPES = {
     "logger's arrows": lines("[INFO|2025-01-02 10:00:00] log.py:157 >> {{'loss': 0.1, 'reward': '{r}', 'step': {i}}}"),
     "in a fence": "My log:\n```\n" + lines("{{'loss': 0.1, 'reward': {r}, 'step': {i}}}") + "```\nWhat is wrong?\n",
     "decimal commas": "Step;Reward\n" + lines("{i};{r}").replace(".", ","),
+    "Keras": lines("{i}/400 - 3s - loss: 0.1000 - reward: {r}"),
+    "arrows": lines("[Step {i}] loss -> 0.1, reward -> {r}"),
+    "a step in brackets": lines("I1130 10:00:00.123456 1401 logging_writer.py:48] [{i}] kl=0.1, reward={r}"),
+    "the step last": lines("reward: {r} kl: 0.1 step: {i}"),
+    "single blanks": "step reward kl\n" + lines("{i} {r} 0.1"),
+    "lists of one": "".join(json.dumps({"step": i, "reward": [reward(i)], "texts": ["a", "b"]}) + "\n" for i in STEPS),
+    "headings and lists": json.dumps([["step", "reward"], *([i, reward(i)] for i in STEPS)]),
+    "pandas, split": json.dumps({"columns": ["step", "reward"], "data": [[i, reward(i)] for i in STEPS]}),
     "settings first": "Config: {'kl': 0.1, 'max_length': 512}\n" + lines("{{'loss': 0.1, 'reward': {r}, 'step': {i}}}"),
 }  # fmt: skip
+
+
+def test_steps_with_commas_between_thousands_are_read(tmp_path):
+    file = tmp_path / "log"
+    file.write_text("".join(f"Step {1000 * i:,}/400,000 - reward: {reward(i)}, kl: 0.1\n" for i in STEPS))
+    log = read_log(file)
+    assert [(step, values["reward"]) for step, values in log.rows] == [(1000 * i, reward(i)) for i in STEPS]
+    assert log.end == 400_000
 
 
 @pytest.mark.parametrize("name", SHAPES)

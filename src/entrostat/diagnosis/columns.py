@@ -117,13 +117,15 @@ def number(value: Any) -> float | None:
     """`value` as a number, NaN and infinities included; None where nothing was logged.
 
     Text such as "0.5", "0,5", "nan", "12%" (.12), "1,234" (a thousand and more) or "np.float64(0.5)" is read as the
-    number that it names.
+    number that it names, and a list of one number as that number.
     ValueError: it names none.
     """
     if value is None or type(value) is float:
         return value
     if isinstance(value, str):
         return _number_of_text(value.strip())
+    if isinstance(value, list) and len(value) == 1:
+        return number(value[0])
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{value!r} is no number")
     try:

@@ -37,13 +37,14 @@ NUMBER = (
 )
 STEP = re.compile(
     r"\b(?P<what>global[ _]?step|train(?:ing)?[ _]?step|optim(?:izer)?[ _]?step|step|rollout|perf|passrate"
-    r"|eval(?:uation)?|iter(?:ation)?|update|batch|episode)s?\b(?: step| at step)?\s*[:=#]?\s*(?P<step>\d{1,12})"
-    r"(?:\s*(?:/|of)\s*(?P<total>\d{1,12}))?(?![\d.])",
+    r"|eval(?:uation)?|iter(?:ation)?|update|batch|episode)s?\b(?: step| at step)?\s*[:=#]?\s*"
+    r"(?P<step>[1-9]\d{0,2}(?:,\d{3})+|\d{1,12})(?:\s*(?:/|of)\s*(?P<total>\d{1,3}(?:,\d{3})+|\d{1,12}))?(?![\d.])",
     re.IGNORECASE,
 )
 EVALUATES = re.compile(r"\b(eval|evaluat\w*|val|validation)\b", re.IGNORECASE)
-PAIR = re.compile(rf"(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NUMBER})(?![\w.])", re.IGNORECASE)
-INDEX = re.compile(r"\[\s*(?P<step>\d{1,9})\s*/\s*(?P<total>\d{1,9})\s*\]")
+PAIR = re.compile(rf"(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*(?:[:=]|->)\s*(?P<cell>{NUMBER})(?![\w.])", re.IGNORECASE)
+INDEX = re.compile(r"\[\s*(?P<step>\d{1,9})\s*(?:/\s*(?P<total>\d{1,9})\s*\]|\](?=\s*[A-Za-z][\w./]*=))")
+START = re.compile(r"^\s*(?P<step>\d{1,9})/(?P<total>\d{1,9})\s+[-|:]\s")  # Keras
 SPACED = re.compile(rf"(?:^|\s)(?P<name>[A-Za-z][\w./@-]{{1,60}})\s+(?P<cell>{NUMBER})(?=[\s,;|]|$)", re.IGNORECASE)
 PIPED = re.compile(rf"^\s*(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]?\s*(?P<cell>{NUMBER})(?![\w.])", re.IGNORECASE)
 NAME = re.compile(r"\s*[A-Za-z][\w./@ +-]{0,80}")
@@ -179,14 +180,14 @@ def _shares_a_shape(row: dict[str, Any], shapes: Counter[frozenset[str]]) -> boo
 
 
 def _pairs(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
-    """Lines with a step, or with `[12/400]`, and a quantity: `name: number`, `name=number`, `name number`."""
+    """Lines with a step, `[12/400]`, or `[12]`, and a quantity: `name: number`, `name=number`, `name number`."""
     rows: Rows = []
     for line in lines:
-        step = STEP.search(line) or INDEX.search(line)
+        step = STEP.search(line) or INDEX.search(line) or START.match(line)
         if step is None:
             continue
         row: dict[str, Any] = {}
-        for name, cell in _line_pairs(line[step.end() :]):
+        for name, cell in _line_pairs(line[step.end() :]) or _line_pairs(line[: step.start()]):
             if not (_counts(name) and STEP.fullmatch(f"{name} {cell}")):
                 row.setdefault(name, cell)
         if EVALUATES.search(line[: step.end()]):

@@ -41,16 +41,14 @@ def parse_trainer_state(text: str, notes: tuple[str, ...]) -> RawLog:
 def parse_list(text: str, notes: tuple[str, ...]) -> RawLog:
     """The rows of a JSON list of objects, up to where it is cut off or damaged."""
     rows, whole = _rows(text, text.index("[") + 1)
+    rows = rows or next((own for _, own in _tables(_loaded(text), "", 1)), [])
     notes = notes if whole else (*notes, f"cut off or damaged after {len(rows)} rows")
     return RawLog("JSON list", kinds_apart(rows), notes=notes)
 
 
 def parse_document(text: str, notes: tuple[str, ...]) -> RawLog | None:
     """The longest list of rows, or set of columns, in a JSON object; None for another text."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    value = _loaded(text)
     if not isinstance(value, dict):
         return None
     found = max(_tables(value, "", DEPTH), key=lambda table: len(table[1]), default=None)
@@ -60,12 +58,32 @@ def parse_document(text: str, notes: tuple[str, ...]) -> RawLog | None:
     return RawLog("JSON", kinds_apart(rows), notes=(*notes, f"the rows stand under {where}") if where else notes)
 
 
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _under(headings: Any, body: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a list of headings and a list of lists as long; none for anything else."""
+    if isinstance(headings, list) and len(headings) > 1 and all(isinstance(name, str) for name in headings):
+        for cells in body if isinstance(body, list) else ():
+            if isinstance(cells, list) and len(cells) == len(headings):
+                yield dict(zip(headings, cells, strict=True))
+
+
 def _tables(value: Any, where: str, depth: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(path, rows) of every list of objects, of every object of equally long lists, and of every object by steps."""
+    """(path, rows) of every list of objects, of every object of equally long lists, and of every object by steps.
+
+    So also of headings with lists of cells below them, and of `columns` with `data` (pandas).
+    """
     if not depth:
         return
     if isinstance(value, list):
-        rows = [flatten(row) for row in value if isinstance(row, dict)]
+        rows = [flatten(row) for row in value if isinstance(row, dict)] or list(
+            _under(value[:1] and value[0], value[1:])
+        )
         if rows:
             yield where, rows
     elif isinstance(value, dict):
@@ -73,6 +91,7 @@ def _tables(value: Any, where: str, depth: int) -> Iterator[tuple[str, list[dict
         lengths = {len(own) for own in columns.values()}
         if len(columns) > 1 and len(lengths) == 1:
             yield where, [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        yield where, list(_under(value.get("columns"), value.get("data")))
         yield where, _series(value)
         by_step = {str(name): own for name, own in value.items() if str(name).isdecimal() and isinstance(own, dict)}
         if len(by_step) > 1 and len(by_step) == len(value):

@@ -97,6 +97,7 @@ def _heading_mark(line: str, following: Sequence[str]) -> str | None:
     if not line.strip() or RULE.fullmatch(line):
         return None
     marks = [mark for mark in DELIMITERS if mark in line] + (["  "] if GAP.search(line.strip()) else [])
+    marks = marks or ([" "] if _are_columns(line, following) else [])
     below = next((line for line in following if line.strip() and not RULE.fullmatch(line)), "")
     for mark in sorted(marks, key=lambda mark: -len(_cells(line, mark))):
         names = [_plain(cell) for cell in _cells(line, mark)]
@@ -110,11 +111,24 @@ def _heading_mark(line: str, following: Sequence[str]) -> str | None:
     return None
 
 
+def _are_columns(line: str, following: Sequence[str]) -> bool:
+    """Whether single blanks part the names of a line, one of them known, and as many numbers on each of the next."""
+    names = line.split()
+    rows = [below.split() for below in following if below.strip()]
+    return (
+        any(is_step_name(name) or recognise(name) for name in names)
+        and len(rows) > 1
+        and all(len(cells) == len(names) and all(map(_is_number, cells)) for cells in rows)
+    )
+
+
 def _belongs(line: str, mark: str) -> bool:
     return mark in line if mark != "  " else bool(GAP.search(line.strip())) or RULE.fullmatch(line) is not None
 
 
 def _cells(line: str, mark: str) -> list[str]:
+    if mark == " ":
+        return line.split()
     if mark == "  ":
         return GAP.split(INNER_BLANKS.sub("/", line.strip()))
     if mark == "|":
@@ -127,7 +141,7 @@ def _cells(line: str, mark: str) -> list[str]:
 
 def _read(lines: list[str], mark: str, notes: tuple[str, ...]) -> RawLog:
     headings = _cells(lines[0], mark)
-    if mark in "|" or mark == "  ":
+    if mark == "|" or not mark.strip(" "):
         body = [_cells(line, mark) for line in lines[1:] if line.strip() and not RULE.fullmatch(line)]
         return rows_of(headings, body, notes)
     reader = csv.reader(io.StringIO("\n".join(lines[1:])), delimiter=mark)
