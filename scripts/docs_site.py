@@ -18,6 +18,7 @@ from typing import Any
 
 import typer
 import yaml
+from equations import set_in_html, set_in_markdown
 from symptoms import SYMPTOMS, symptom_page
 
 import entrostat
@@ -125,10 +126,15 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Let links that lead from docs/ to the repository lead to the page made of their target."""
+    """Let links from docs/ to the repository lead to the page made of their target; set equations as mathematics."""
     for page, file in PROJECT_PAGES.items():
         markdown = markdown.replace(f"](../{file}", f"]({page}")
-    return re.sub(r"\]\(\.\./(?=studies/|benchmarks/)", "](", markdown)
+    return set_in_markdown(re.sub(r"\]\(\.\./(?=studies/|benchmarks/)", "](", markdown))
+
+
+def on_page_content(content: str, page: Any, **_: Any) -> str:
+    """Set the equations of docstrings as mathematics."""
+    return set_in_html(content) if page.file.src_uri.startswith("api/") else content
 
 
 # --- pages ---
