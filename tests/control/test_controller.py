@@ -352,3 +352,58 @@ def test_two_controllers_may_share_a_schedule() -> None:
     assert behind.rule() == shared.rule(0, 8)
     assert ahead.rule() == shared.rule(6, 8)
     assert (ahead.phase, behind.phase) == ("decrease", "increase")
+
+
+class Given(Part):
+    """A part that keeps the batch that it is given, and weighs nothing."""
+
+    def weights(self, batch):
+        self.batch = batch
+
+
+def given_batch():
+    stats = token_stats(torch.randn(2, 5, 9, generator=torch.Generator().manual_seed(0)), torch.ones(2, 5).long())
+    return stats, torch.linspace(-1, 1, 10).view(2, 5), torch.arange(10).view(2, 5) % 3 > 0
+
+
+def test_a_part_is_given_what_the_trainer_passes() -> None:
+    stats, advantages, mask = given_batch()
+    passed = {
+        name: torch.full((2, 5), float(i))
+        for i, name in enumerate(("old_logp", "sampler_logp", "token_weights", "sequences", "old_entropy"))
+    }
+    for ask in ("weights", "advantages"):
+        part = Given()
+        getattr(EntropyController(part, total_steps=4), ask)(stats, advantages, mask, **passed)
+        assert part.batch.stats is stats
+        assert torch.equal(part.batch.mask, mask)
+        assert torch.equal(part.batch.advantages, advantages)
+        assert part.batch.rule == ClipRule()
+        for name, value in passed.items():
+            assert torch.equal(getattr(part.batch, name), value), name
+
+
+def test_what_the_trainer_does_not_pass_is_on_policy_unmasked_and_weighed_alike() -> None:
+    stats, advantages, mask = given_batch()
+    part = Given()
+    controller = EntropyController(part, total_steps=4)
+    assert torch.equal(controller.weights(stats, advantages), torch.ones(2, 5))
+    assert torch.equal(part.batch.old_logp, stats.logp)
+    assert part.batch.mask.all()
+    assert torch.equal(part.batch.token_weights, torch.ones(2, 5))
+    assert part.batch.sampler_logp is part.batch.sequences is part.batch.old_entropy is None
+    assert torch.equal(controller.advantages(stats, advantages, mask, old_logp=stats.logp), advantages)
+    assert torch.equal(part.batch.token_weights, torch.ones(2, 5))
+
+
+def test_advantages_that_a_part_sets_are_weighed_by_the_others() -> None:
+    class Doubled(Part):
+        def advantages(self, batch):
+            return 2 * batch.advantages
+
+        def weights(self, batch):
+            return torch.full_like(batch.advantages, 3.0)
+
+    stats, advantages, mask = given_batch()
+    found = EntropyController(Doubled(), total_steps=4).advantages(stats, advantages, mask, old_logp=stats.logp)
+    assert torch.equal(found, torch.where(mask, 6 * advantages, 2 * advantages))

@@ -467,3 +467,12 @@ def test_skipping_an_exact_region_moves_the_flow_as_its_name_predicts(region, ri
     flow = polarity(batch.stats, batch.advantages)
     change = (flow * batch.weights(SkipRegion(region, "exact"))).sum() - flow.sum()
     assert bool(change > 0) == rises
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_graded_weights_go_from_none_to_the_whole_push_however_few_tokens_there_are(count: int) -> None:
+    batch = Batch()
+    batch.mask = torch.zeros_like(batch.mask)
+    batch.mask.view(-1)[: 9 * count : 9] = True
+    push = (batch.weights(told(PolarityAware(graded=True), 1.0, 0.1))[batch.mask] - 1).abs()
+    assert sorted(push.tolist()) == pytest.approx([0.5 * i / max(count - 1, 1) for i in range(count)])
