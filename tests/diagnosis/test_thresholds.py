@@ -545,7 +545,7 @@ def test_an_exponential_fall_is_forecast_to_the_step_once_half_is_gone_and_it_ha
     assert look("entropy-collapse", falling(rate, rows), end=math.ceil(arrival)) is not None
     assert look("entropy-collapse", falling(rate, rows), end=math.floor(arrival)) is None
     assert (
-        f"by {1 - math.exp(-rate / EVERY):.1%} a step and reaches 5% of its start at step {arrival:.0f}"
+        f"by {1 - math.exp(-rate / EVERY):.1%} per step and reaches 5% of its start at step {arrival:.0f}"
         in finding.summary
     )
     assert not DETECTOR["entropy-collapse"].persists(recorded(falling(rate, rows)), finding)

@@ -17,7 +17,7 @@ SCHEMA = 2  # of as_dict(): a number that grows when a key changes its meaning o
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Diagnosis:
-    """findings: what is true of the run at its last row, the worst first. over: what was found and no longer stands,
+    """findings: what is true of the run at its last row, the worst first. over: what was found and is over,
     with the step from which on. end: the last step that the forecasts looked to, None for as long again. detectors:
     those that looked."""
 
@@ -56,7 +56,7 @@ class Diagnosis:
         return {each.kind: each.columns for each in self.detectors if not self._seen(each)}
 
     def at_least(self, severity: str) -> Iterator[Finding]:
-        """The findings that stand, of this severity or a worse one."""
+        """The current findings, of this severity or a worse one."""
         least = SEVERITIES.index(severity)
         return (each for each in self.findings if SEVERITIES.index(each.severity) >= least)
 

@@ -1,6 +1,6 @@
 """What our studies measured of a setting that is proposed as a remedy: the difference it made, with n and interval.
 
-`evidence.csv` is made by `make studies` from the studies' own data. A row stands for one setting, one outcome and one
+`evidence.csv` is made by `make studies` from the studies' own data. A row is one setting, one outcome and one
 comparison; a remedy without a row was not studied.
 """
 

@@ -1,4 +1,4 @@
-"""What a run has logged so far: a series a quantity, growing by a row at a time."""
+"""What a run has logged so far: one series per quantity, growing row by row."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Webhook:
         try:
             return cls(address, run)
         except ValueError as error:
-            raise ValueError(f"{error}; it stands in the environment variable {variable}") from None
+            raise ValueError(f"{error}; it is in the environment variable {variable}") from None
 
     def send(self, finding: Finding) -> str | None:
         """Send the finding; returns what went wrong, or None, within `TIMEOUT` seconds.

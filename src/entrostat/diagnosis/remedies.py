@@ -297,7 +297,7 @@ SLOW = (
 )
 STALLED = (
     Remedy(
-        action="look whether the process is alive and where it stands, with py-spy dump --pid PID",
+        action="look whether the process is alive and where it waits, with py-spy dump --pid PID",
         reason="a rank that waits for another, a sandbox that does not return and a full disk raise nothing",
         source="no study of ours",
     ),

@@ -40,7 +40,7 @@ class Detector(ABC):
         return True
 
     def persists(self, history: History, finding: Finding) -> bool:  # noqa: ARG002
-        """Whether a failure that was reported as `finding` still stands, though `find` would not report it anew.
+        """Whether a failure that was reported as `finding` still holds, though `find` would not report it anew.
 
         A detector whose `find` compares with a reference that moves overrides it.
         """

@@ -146,7 +146,7 @@ class EntropyCollapse(Detector):
             step=history.step,
             onset=onset,
             summary=(
-                f"Entropy falls by {1 - math.exp(whole.slope):.1%} a step and reaches {self.floor_share:.0%} of its "
+                f"Entropy falls by {1 - math.exp(whole.slope):.1%} per step and reaches {self.floor_share:.0%} of its "
                 f"start at step {arrival:.0f} [{soonest:.0f}, {latest:.0f}], before the end at {end}.{_blame(history)}"
             ),
             evidence={

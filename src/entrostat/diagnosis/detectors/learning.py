@@ -97,7 +97,7 @@ class NeverLearned(Detector):
 @detector("plateau")
 @dataclass(frozen=True, kw_only=True)
 class Plateau(Detector):
-    """A score that has risen and stands still, with entropy left: a note, for many good runs end so.
+    """A score that has risen and is flat, with entropy left: a note, because many good runs end like this.
 
     Over the last half of the values, at least `least`: |gain of its second half over its first| + 2 errors <
     share x scale, while the entropy is above `fuel` of its start. Score: the held-out one if it was evaluated often

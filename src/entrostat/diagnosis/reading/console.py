@@ -1,4 +1,4 @@
-"""What trainers print to the console, among progress bars, warnings and whatever else stands there.
+"""What trainers print to the console, among progress bars, warnings and other output.
 
 Five shapes, of which the first that gives a few rows is read:
 
@@ -89,7 +89,7 @@ def _verl(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, t
 
 
 def _verl_rows(lines: list[str]) -> tuple[list[dict[str, Any]], int | None, tuple[str, ...]]:
-    """The rows among whatever else stands there, the last step if it is announced, and a note on torn entries."""
+    """The rows among other output, the last step if it is announced, and a note on torn entries."""
     found: list[dict[str, Any]] = []
     torn, end = 0, None
     for line in lines:
