@@ -114,7 +114,7 @@ def watch(
         typer.Option(
             "--exec",
             metavar="COMMAND",
-            help="Run this at each finding (with --until: of that severity), which stands in ENTROSTAT_FINDING.",
+            help="Run this at each finding (with --until: of that severity), which is in ENTROSTAT_FINDING.",
         ),
     ] = None,
     webhook: Annotated[

@@ -121,7 +121,7 @@ class Commands(TyperGroup):
             raise typer.Exit(143 if ended == "terminated" else 130) from None
         except EntrostatError as error:
             _end(str(error).splitlines(), error)
-        except BrokenPipeError:  # who read our output has stopped reading: no error of ours
+        except BrokenPipeError:  # the reader of our output closed the pipe: not our error
             raise
         except OSError as error:
             named = f"{error.filename}: " if error.filename else ""
