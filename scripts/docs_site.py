@@ -19,6 +19,7 @@ from typing import Any
 import typer
 import yaml
 from equations import set_in_html, set_in_markdown
+from parameters import add_tables
 from symptoms import SYMPTOMS, symptom_page
 
 import entrostat
@@ -133,8 +134,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
-    """Set the equations of docstrings as mathematics."""
-    return set_in_html(content) if page.file.src_uri.startswith("api/") else content
+    """In the API: set the equations of docstrings as mathematics, and put the parameters into tables."""
+    return add_tables(set_in_html(content)) if page.file.src_uri.startswith("api/") else content
 
 
 # --- pages ---

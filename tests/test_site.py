@@ -1,4 +1,4 @@
-"""Equations of pages and docstrings: every sign stays, code and commands are left alone."""
+"""What the site makes of docstrings: equations with every sign, and tables of parameters."""
 
 import html
 import importlib.util
@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("equations", ROOT / "scripts" / "equations.py")
-equations = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(equations)
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+equations, parameters = script("equations"), script("parameters")
 
 
 def plain(typeset: str) -> str:
@@ -81,3 +88,30 @@ def test_code_commands_and_folders_are_no_equations(text):
 def test_fenced_code_stays():
     page = "a\n\n```\n\n    x = 1\n```\n\n    y = x²\n"
     assert equations.set_in_markdown(page).startswith("a\n\n```\n\n    x = 1\n```\n\n<div")
+
+
+def test_a_parameter_is_explained_by_its_name_and_a_colon():
+    text = """One line.
+
+    logp, old_logp: ln pi, nats; old_logp gets no gradient. mask: (...), true where
+    a token counts. rule: "clip" or: another. Raises ValueError for an empty mask.
+    """
+    found = parameters.meanings(inspect.cleandoc(text), ["logp", "old_logp", "mask", "rule", "other"])
+    assert found == {
+        "logp": "ln pi, nats; old_logp gets no gradient",
+        "old_logp": "ln pi, nats; old_logp gets no gradient",
+        "mask": "(...), true where a token counts",
+        "rule": '"clip" or: another',
+    }
+
+
+def test_tables_name_every_parameter_of_a_function_and_escape_what_they_show():
+    import entrostat
+
+    heading = '<h2 id="entrostat.policy_loss" class="doc doc-heading">x</h2>'
+    heading += '<div class="doc doc-contents "><p>text</p></div>'
+    page = parameters.add_tables(heading)
+    names = re.findall(r"<tr><td><code>([*\w]+)</code>", page)
+    assert names == list(inspect.signature(entrostat.policy_loss).parameters)
+    assert "ln pi and ln pi_old of the sampled tokens, nats, shape (...)" in page
+    assert "<p>text</p>" in page
