@@ -8,7 +8,7 @@ from values import dataclasses_of
 
 from entrostat.campaign import Care, CareV1, CareV2, Crest, EarlyStop, Naive
 from entrostat.campaign.loop import Schedule
-from entrostat.campaign.stopping import campaign_rule
+from entrostat.campaign.stopping import StopRule, campaign_rule
 
 DEFAULTS = {
     Naive: {"steps": 20},
@@ -128,3 +128,8 @@ def test_a_rule_is_found_by_its_published_name():
         "crest": Crest(),
     }
     assert {name: campaign_rule.find(name)() for name in made} == made
+
+
+def test_every_rule_has_a_name():
+    made = {kind for kind in dataclasses_of("entrostat.campaign") if issubclass(kind, StopRule)}
+    assert {kind.__name__ for kind in made - {type(campaign_rule.find(name)()) for name in campaign_rule}} == set()

@@ -1,7 +1,9 @@
 """Settings of parts: those that are left out, and the least and greatest that are accepted."""
 
+import importlib
 import inspect
 import math
+import pkgutil
 import re
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from parts import measured, weights_of
 from values import dataclasses_of
 
+from entrostat import control
 from entrostat.control import (
     AdaptiveBonus,
     ClipCov,
@@ -329,3 +332,18 @@ def test_a_strategy_that_lacks_its_band_is_not_made(kind, lacking):
     assert kind.__abstractmethods__ == lacking
     with pytest.raises(TypeError, match="abstract"):
         kind()
+
+
+def test_every_part_has_a_name_but_those_that_others_make():
+    """A recipe reaches a part by its name; a constant band, a dual clip and corrections have settings."""
+    modules = [
+        importlib.import_module(f"entrostat.control.{each.name}") for each in pkgutil.iter_modules(control.__path__)
+    ]
+    parts = {
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and issubclass(kind, Part) and not inspect.isabstract(kind)
+    }
+    named = {table.find(name) for table in (strategy, weighting, bonus) for name in table}
+    assert {kind.__name__ for kind in parts - named} == {"Part", "Constant", "DualClipped", "Corrected"}

@@ -398,3 +398,10 @@ def test_a_method_that_lacks_what_every_one_has_is_not_made(kind, lacking):
     assert kind.__abstractmethods__ == lacking
     with pytest.raises(TypeError, match="abstract"):
         kind()
+
+
+@pytest.mark.parametrize(("kind", "table"), [(Objective, objective), (Correction, correction)])
+def test_every_method_has_a_name(kind, table):
+    made = {each for each in dataclasses_of("entrostat.objective") if issubclass(each, kind) and each is not kind}
+    named = {table.find(name) for name in table}
+    assert {each.__name__ for each in made - named} == set()
