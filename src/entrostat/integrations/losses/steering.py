@@ -27,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from entrostat.control import Constant, EntropyController, Part, TokenBatch
+from entrostat.integrations.comparing import warn_of_cut_batches
 from entrostat.objective import ClipBand, ClipRule
 from entrostat.recipe import RecipeError, build_controller, parse_recipe
 from entrostat.recipe.loading import read_mapping
@@ -81,6 +82,7 @@ class Steering:
         refuse_bands((controller.rule(), *controller.strategy.bands()))
         for part in controller.parts:
             self._refuse(part)
+        warn_of_cut_batches("this host", self.controller.parts)
         self.step: int | None = None
         self._sums = torch.zeros(2, dtype=torch.float64)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.change import warn_of_rounding
 from entrostat.entropy import Convention, bonus_flow, flow_of_loss
+from entrostat.integrations.comparing import warn_of_cut_batches
 from entrostat.integrations.records import scalars
 from entrostat.integrations.trl.checks import inert, refuse_band, refuse_what_bypasses
 from entrostat.integrations.trl.model_head import attach_statistics
@@ -141,6 +142,9 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             attach_statistics(model, self.temperature, in_float32=getattr(self.args, "cast_lm_head_to_fp32", False))
         if reason := inert(self):
             warnings.warn(reason, stacklevel=2)
+        whole = self.args.gradient_accumulation_steps == self.accelerator.num_processes == 1
+        if controller is not None and not whole:
+            warn_of_cut_batches("TRL", controller.parts)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         plain = super()._get_train_sampler(dataset)

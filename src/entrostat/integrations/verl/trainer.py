@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from entrostat.control import EntropyController
+from entrostat.integrations.comparing import warn_of_cut_batches
 from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
 from entrostat.integrations.verl.loss import AGGREGATIONS, thresholds
 from entrostat.integrations.verl.worker import LOSS_MODE, ControlledLoss, EntropyActorRolloutRefWorker, tier_of
@@ -113,6 +114,8 @@ def check(config: Any) -> Literal["B", "C"]:
         )
     if config.get("distillation", {}).get("enabled", False):
         raise ValueError("distillation.enabled is true; a distillation loss and a controller exclude each other")
+    if not _whole(config):
+        warn_of_cut_batches("verl", build_controller(recipe).parts)
     if updates_per_batch(config) == 1 and control.strategy is not None:
         warnings.warn(
             "data.train_batch_size equals actor.ppo_mini_batch_size and ppo_epochs is 1: every ratio is 1, so clip "
@@ -136,6 +139,14 @@ def _check_correction(config: Any, name: str) -> None:
             raise ValueError(
                 f"{where} beside algorithm.rollout_correction.{key} {theirs.get(key)!r}; keep one of the two"
             )
+
+
+def _whole(config: Any) -> bool:
+    """Whether one micro-batch of one rank has all completions of an optimizer step."""
+    actor = config.actor_rollout_ref.actor
+    ranks = int(config.trainer.n_gpus_per_node) * int(config.trainer.nnodes)
+    rows = int(actor.ppo_mini_batch_size) * int(config.actor_rollout_ref.rollout.n)
+    return ranks == 1 and not actor.use_dynamic_bsz and (actor.ppo_micro_batch_size_per_gpu or 0) >= rows
 
 
 def updates_per_batch(config: Any) -> int:
