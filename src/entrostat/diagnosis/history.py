@@ -68,25 +68,33 @@ _EMPTY = Series(np.empty(0, np.int64), np.empty(0))
 
 
 class _Column:
-    """Two arrays that double when they are full."""
+    """Two arrays that double when they are full, and what came since they were last looked at."""
 
     def __init__(self) -> None:
-        self.size = 0
-        self.steps = np.empty(64, np.int64)
-        self.values = np.empty(64)
+        self.last = -(2**62)
+        self._new: list[tuple[int, float]] = []
+        self._size = 0
+        self._steps = np.empty(64, np.int64)
+        self._values = np.empty(64)
 
     def append(self, step: int, value: float) -> bool:
-        if self.size and step <= self.steps[self.size - 1]:
-            grown = step == self.steps[self.size - 1] and value != self.values[self.size - 1]
-            if grown:
-                self.values[self.size - 1] = value
-            return bool(grown)
-        if self.size == len(self.steps):
-            self.steps = np.concatenate([self.steps, np.empty_like(self.steps)])
-            self.values = np.concatenate([self.values, np.empty_like(self.values)])
-        self.steps[self.size], self.values[self.size] = step, value
-        self.size += 1
-        return True
+        if step > self.last:
+            self.last = step
+            self._new.append((step, value))
+            return True
+        steps, values = self.series()
+        grown = step == steps[-1] and value != values[-1]
+        if grown:
+            values[-1] = value
+        return bool(grown)
 
     def series(self) -> Series:
-        return Series(self.steps[: self.size], self.values[: self.size])
+        if self._new:
+            first, self._size = self._size, self._size + len(self._new)
+            if self._size > len(self._steps):
+                more = max(self._size, 2 * len(self._steps)) - first
+                self._steps = np.concatenate([self._steps[:first], np.empty(more, np.int64)])
+                self._values = np.concatenate([self._values[:first], np.empty(more)])
+            self._steps[first : self._size], self._values[first : self._size] = zip(*self._new, strict=True)
+            self._new.clear()
+        return Series(self._steps[: self._size], self._values[: self._size])

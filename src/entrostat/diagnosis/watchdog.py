@@ -65,6 +65,7 @@ class Watchdog:
         self._cases = [_Case(detector) for detector in detectors]
         self._rows = 0
         self._looked = 0
+        self._next = 0  # the row of the next look
         self._fresh: set[str] = set()  # quantities that have a new value since the last look
 
     def observe(self, step: int, values: Mapping[str, float]) -> list[Finding]:
@@ -75,10 +76,7 @@ class Watchdog:
         self._rows += step > self.history.step
         fresh = self.history.append(step, values)
         self._fresh |= fresh
-        apart = 1
-        if self._rows > EVERY_ROW:
-            apart = self._rows // (CLOSE_LOOKS if any(case.pending for case in self._cases) else LOOKS)
-        if self._looked < self._rows < self._looked + apart and not self._broken(step, fresh):
+        if self._looked < self._rows < self._next and not self._broken(step, fresh):
             return []
         self._looked = self._rows
         end = max(self.end or 2 * self.history.step, self.history.step)
@@ -87,6 +85,8 @@ class Watchdog:
             if not self._fresh.isdisjoint(case.detector.columns):
                 new += self._look(case, step, end)
         self._fresh.clear()
+        looks = CLOSE_LOOKS if any(case.pending for case in self._cases) else LOOKS
+        self._next = self._rows + (max(self._rows // looks, 1) if self._rows >= EVERY_ROW else 1)
         self.findings += new
         return new
 

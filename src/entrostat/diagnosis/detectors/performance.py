@@ -111,7 +111,6 @@ def fall_from_peak(
     batch = completions_per_batch(values) if bounded else None
     assumed = prior if batch else 0.0
     sampling = 1 / (4 * batch) if batch else 0.0
-    lasts = _noise_lasts(y, window, batch is not None) if error is None else 1.0
     sums, squares, same = _sums(y), _sums(np.diff(y) ** 2 / 2), _same(values)
     widths, tops = _widths(window, n), []
     for width in widths:
@@ -123,11 +122,15 @@ def fall_from_peak(
     counted = end - 1 - first + k - 1
     freedom = assumed + counted * DEGREES_PER_DIFFERENCE
     variance = (assumed * design * sampling + power * DEGREES_PER_DIFFERENCE) / freedom
-    sigma = np.maximum(np.sqrt(np.maximum(variance, sampling)) * lasts, error or 0.0)
+    sigma = np.maximum(np.sqrt(np.maximum(variance, sampling)), error or 0.0)
     floor = sigma / np.sqrt(w) * np.array([expected_maximum(n / width) for width in widths])[:, None]
     unsure = sigma * np.sqrt(1 / w + np.where((k > 3) & (k <= same), 0.0, 1 / k))
     drop = (sums[end] - sums[top]) / w - (sums[-1] - sums[n - k]) / k
     seen = (k <= n - end) & (drop - floor >= LEAST_ERRORS * unsure)
+    if error is None and seen.any():  # a reward; how long its noise lasts takes a while to tell
+        lasts = _noise_lasts(y, window, batch is not None)
+        floor, unsure = lasts * floor, lasts * unsure
+        seen &= drop - floor >= LEAST_ERRORS * unsure
     place = _most_certain(seen, drop - floor, unsure, freedom, 1 - chance / (2 * n))
     if place is None:
         return None
