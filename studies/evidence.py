@@ -20,6 +20,8 @@ OUTCOMES = {
 }
 # study, table: (condition, the condition it is compared with): (setting, what it is compared with)
 CLIFF = "REINFORCE with four unclipped passes at a climbing rate"
+STALE_NETWORK = "completions 8 updates old that are taken for fresh"
+STALE_TABLE = "completions 16 updates old that are taken for fresh, in a table of logits"
 SETTINGS = {
     ("what-makes-the-cliff", "contrasts"): {
         ("one pass per batch", "as in the demo"): ("update.epochs=1", CLIFF),
@@ -60,6 +62,30 @@ SETTINGS = {
             "STEER": "control.reweighting=steer",
             "EntroPIC": "control.reweighting=entropic",
         }.items()
+    },
+    ("staleness", "contrasts"): {
+        **{
+            (f"network, {condition}", "network, 8 updates old"): (setting, STALE_NETWORK)
+            for condition, setting in {
+                "fresh": "rollout.staleness=0",
+                "ratio clipped at .2": "update.objective=clip",
+                "OPSM": "control.correction=opsm",
+            }.items()
+        },
+        **{
+            (condition, "16 updates old"): (setting, STALE_TABLE)
+            for condition, setting in {
+                "fresh": "rollout.staleness=0",
+                "ratio clipped at .2": "update.objective=clip",
+                "TIS, token": "control.correction=tis",
+                "MIS, token": "control.correction=mis",
+                "IcePop": "control.correction=icepop",
+                "seq-mask-TIS": "control.correction=seq-mask-tis",
+                "decoupled": "control.correction=decoupled",
+                "OPSM": "control.correction=opsm",
+                "ESTR": "control.correction=estr",
+            }.items()
+        },
     },
     ("rise-and-collapse", "contrasts"): {
         (method, "naive"): (setting, "a chain of campaigns without a remedy")

@@ -19,6 +19,7 @@ SHOWN = (ROOT / "docs" / "shown.md").read_text()
 CLIFF, STRATEGIES, CHAINS = "what-makes-the-cliff/results", "entropy-strategies/results", "rise-and-collapse/campaigns"
 PREDICTION = "polarity-prediction/results"
 TABLE, TABLE_PREDICTION = "tabular-policy/results", "tabular-policy/prediction"
+STALE_NETWORK = "staleness/network"
 BRANCHES, CONTROL, REGIONS = "polarity-branches/results", "polarity-control/results", "regions/results"
 
 # table, column, condition, and the condition that it is less than, if any; digits
@@ -70,6 +71,12 @@ CLAIMS = [
     (CHAINS, "handed_over", "crest", None, 3),
     (CHAINS, "handed_over", "es-online", None, 3),
     (CHAINS, "handed_over", "crest", "es-online", 3),
+    *(
+        (STALE_NETWORK, "pass_1", f"network, {name}", "network, 8 updates old", 3)
+        for name in ("OPSM", "ratio clipped at .2")
+    ),
+    (STALE_NETWORK, "pass_1", "network, fresh", None, 2),
+    ("staleness/table", "train_end", "TIS, token", "16 updates old", 2),
     *((TABLE, "entropy_middle", f"{name}, 1", "GRPO, 1", 3) for name in ("ID", "DID", "OD")),
     *((TABLE, "entropy_end", f"{name}, 0", "GRPO, 0", 3) for name in ("ID", "DID", "OD", "clip-higher")),
     *((TABLE_PREDICTION, "flow_sampled", f"SGD, {states}", None, 2) for states in ("prefix", "phrase")),

@@ -37,6 +37,7 @@ def test_every_setting_is_one_that_a_recipe_has():
         override = f"update.kl.kind={value}" if key == "update.kl" else f"{key}={rest.get(setting, value)}"
         whole = ["update.aggregate=sequence-mean"] if value in ("gspo", "sapo") else []
         whole += ["update.advantage=reinforce"] if key == "update.baseline" else []
+        whole += ["update.old_logp=recomputed"] if key == "control.correction" else []
         assert parse_recipe({"name": "x"}, [*whole, override])
 
 
