@@ -20,6 +20,7 @@ CLIFF, STRATEGIES, CHAINS = "what-makes-the-cliff/results", "entropy-strategies/
 PREDICTION = "polarity-prediction/results"
 TABLE, TABLE_PREDICTION = "tabular-policy/results", "tabular-policy/prediction"
 STALE_NETWORK = "staleness/network"
+THERMOSTAT, ON_CURVE, LET_GO = "thermostat/results", "target-weights, up and down", "target-weights, hold, let go"
 BRANCHES, CONTROL, REGIONS = "polarity-branches/results", "polarity-control/results", "regions/results"
 
 # table, column, condition, and the condition that it is less than, if any; digits
@@ -79,6 +80,9 @@ CLAIMS = [
     ("staleness/table", "train_end", "TIS, token", "16 updates old", 2),
     *((TABLE, "entropy_middle", f"{name}, 1", "GRPO, 1", 3) for name in ("ID", "DID", "OD")),
     *((TABLE, "entropy_end", f"{name}, 0", "GRPO, 0", 3) for name in ("ID", "DID", "OD", "clip-higher")),
+    *((THERMOSTAT, "error_up and down", name, None, 3) for name in (ON_CURVE, "GRPO", "adaptive bonus, up and down")),
+    *((THERMOSTAT, "pass_1", name, "GRPO", 3) for name in ("target-weights, constant", ON_CURVE, LET_GO)),
+    (THERMOSTAT, "distinct", ON_CURVE, "GRPO", 3),
     *((TABLE_PREDICTION, "flow_sampled", f"SGD, {states}", None, 2) for states in ("prefix", "phrase")),
 ]
 
