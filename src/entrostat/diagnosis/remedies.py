@@ -93,7 +93,7 @@ _ENTROPY_HELD = Remedy(
     reason="weights by polarity raise the entropy where it is below a curve of yours, and lower it where it is above",
     evidence=(
         "on a table of logits it held a constant entropy within 3 % [3, 4] (n = 10; without control 81 % [79, 83]), "
-        "at a lower pass@1 (-.27 [-.31, -.23] against GRPO); an adaptive bonus, which TRL has, follows a curve as closely"
+        "with less pass@1 than GRPO (-.27 [-.31, -.23]); an adaptive bonus, which TRL has, follows a curve as closely"
     ),
     source="studies/thermostat; Skywork-OR1, arXiv 2505.22312, section 4, for the bonus",
     settings={
