@@ -67,7 +67,7 @@ def measure(control: dict[str, Any], steps: int) -> tuple[np.ndarray, np.ndarray
     recipe = parse_recipe({"name": "overhead", "update": {"epochs": 8}, "control": control})
     policy, watch = load_policy(), Stopwatch()
     controller = build_controller(recipe)
-    for name in ("observe", "rule", "weights", "entropy_coef"):
+    for name in ("observe", "rule", "advantages", "entropy_coef"):
         setattr(controller, name, watch.around(getattr(controller, name)))
     learner = Learner(policy, recipe, controller)
     prompts = [task.prompt for task in listcraft.tasks("train", 8)]

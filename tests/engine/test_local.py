@@ -134,3 +134,27 @@ def test_the_report_split_changes_no_decision_and_no_weight(tmp_path):
     assert one.trace.select == other.trace.select
     assert one.handed_over.path.name == other.handed_over.path.name
     assert one.trace.report != other.trace.report
+
+
+SHAPED = {
+    "rollout": {"prompts": 4, "samples": 2, "resample": 3, "overlong_buffer": 8, "overlong_penalty": 0.5},
+    "update": {
+        **RECIPE["update"],
+        "kl": {"coefficient": 0.1, "estimate": "k3", "place": "reward", "reference": "base"},
+        "advantage": "dr-grpo",
+        "baseline": "none",
+    },
+    "campaign": {"steps": 8, "checkpoint_every": 1},
+}
+
+
+def test_dynamic_sampling_fills_a_batch_with_mixed_groups_and_repeats_exactly(tmp_path):
+    plain = {**SHAPED, "rollout": {"prompts": 4, "samples": 2}, "update": {**SHAPED["update"], "kl": None}}
+    for name, changes in (("shaped", SHAPED), ("again", SHAPED), ("plain", plain)):
+        train(recipe(**changes), tmp_path / name)
+    shaped, again, usual = (Run.open(tmp_path / name) for name in ("shaped", "again", "plain"))
+    assert shaped.trace() == again.trace()
+    drawn = [line["tokens"]["rollout"] for line in shaped.steps() if line["tokens"]["rollout"]]
+    assert sum(drawn) > sum(line["tokens"]["rollout"] for line in usual.steps())
+    assert all(line["kl_reference"] >= 0 for line in shaped.steps())
+    assert all(line["tokens"]["update"] > 0 for line in shaped.steps())

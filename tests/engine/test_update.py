@@ -10,7 +10,7 @@ import torch
 from entrostat.control import EntropyController, Part
 from entrostat.engine.policy import load_policy
 from entrostat.engine.rollout import Sampling, sample
-from entrostat.engine.terms import reference_term
+from entrostat.engine.terms import Piece, reference_term
 from entrostat.engine.update import Experience, Learner, TrainingError
 from entrostat.entropy import entropy_flow
 from entrostat.objective import aggregate, entropy_bonus, policy_loss
@@ -67,7 +67,11 @@ def test_what_compares_tokens_compares_those_of_the_whole_batch_however_it_is_cu
 
 
 @pytest.mark.parametrize("mode", ["sequence-mean", "constant"])
-@pytest.mark.parametrize("rest", [{}, {"kl": {"coefficient": 0.5}}], ids=["objective", "with KL"])
+@pytest.mark.parametrize(
+    "rest",
+    [{}, *({"kl": {"coefficient": 0.5, "estimate": how}} for how in ("exact", "k1", "k2", "k3"))],
+    ids=["objective", "with KL", "with k1", "with k2", "with k3"],
+)
 def test_the_flow_of_a_step_is_that_of_the_scalar_loss(mode, rest):
     one = learner(aggregate=mode, **rest)
     recipe = parse_recipe({"name": "x", "update": {"aggregate": mode, **rest}, "control": {"bonus": BONUS}})
@@ -84,7 +88,8 @@ def test_the_flow_of_a_step_is_that_of_the_scalar_loss(mode, rest):
     per_token = policy_loss(stats.logp, rollout.old_logp, advantages, mask).per_token
     per_token = per_token + entropy_bonus(stats.entropy, mask, BONUS["value"])
     if anchor:
-        per_token = per_token + 0.5 * anchor.kl(logits, rollout)[0].where(mask, 0)
+        piece = Piece(rollout, logits, stats, advantages, rollout.old_logp, mask)
+        per_token = per_token + 0.5 * anchor.kl(piece)[0].where(mask, 0)
     loss = aggregate(per_token, mask, mode, denominator=one._denominator(mask))
     flow = entropy_flow(stats, advantages, loss, logits=logits, temperature=one.temperature).sum()
     line = one.step(1, batch)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from entrostat.objective import adapted_coefficient, entropy_bonus, ewc_penalty, kl_cov_penalty, kl_to_reference
+from entrostat.objective.regularisers import kl_estimate, overlong_shaping
 
 
 def test_the_bonus_rewards_the_entropy_of_masked_tokens() -> None:
@@ -113,3 +114,31 @@ def test_tokens_outside_the_mask_take_no_part_in_kl_cov(outside: float) -> None:
     term.sum().backward()
     torch.testing.assert_close(term, torch.tensor([0.1, 1.0, 0.5, 0.0]))
     torch.testing.assert_close(logp.grad, torch.tensor([1.0, -1.0, 1.0, 0.0]))
+
+
+def test_the_estimates_of_the_kl_have_its_mean_and_the_gradients_that_they_promise() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, generator=draw, dtype=torch.float64).requires_grad_()
+    reference = torch.randn(7, generator=draw, dtype=torch.float64)
+    logp, known = logits.log_softmax(-1), reference.log_softmax(-1)
+    p = logp.detach().exp()
+    exact = kl_to_reference(logits, reference)
+    for name in ("k1", "k3"):
+        torch.testing.assert_close((p * kl_estimate(logp, known, name)).sum(), exact.to(torch.float64))
+    gradients = {
+        name: torch.autograd.grad((p * kl_estimate(logp, known, name)).sum(), logits, retain_graph=True)[0]
+        for name in ("k1", "k2", "k3")
+    }
+    (of_kl,) = torch.autograd.grad((logp.exp() * (logp - known)).sum(), logits, retain_graph=True)
+    (of_reverse,) = torch.autograd.grad((known.exp() * (known - logp)).sum(), logits)
+    torch.testing.assert_close(gradients["k1"], torch.zeros(7, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(gradients["k2"], of_kl)
+    torch.testing.assert_close(gradients["k3"], of_reverse)
+    with pytest.raises(ValueError, match="give 'k1'"):
+        kl_estimate(logp, known, "k4")
+
+
+def test_overlong_shaping_falls_over_the_buffer_and_not_before() -> None:
+    found = overlong_shaping(torch.tensor([1, 60, 70, 80, 100]), longest=100, buffer=40, penalty=2.0)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.0, -0.5, -1.0, -2.0]))
+    assert overlong_shaping(torch.tensor([5, 100]), 100, 0).tolist() == [0.0, 0.0]

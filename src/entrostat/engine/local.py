@@ -14,6 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -28,12 +29,13 @@ from entrostat.campaign.loop import CampaignLoop, Schedule
 from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_metrics, sample_lines, token_records
 from entrostat.engine.policy import Policy, Trainable, load_policy
 from entrostat.engine.registry import engine
-from entrostat.engine.rollout import GradedRollout, Rollout, Sampling, derived_seed, sample, sample_graded
+from entrostat.engine.rollout import GradedRollout, Rollout, Sampling, concatenate, derived_seed, sample, sample_graded
 from entrostat.engine.sampler import Sampler
-from entrostat.engine.terms import Term, reference_term
+from entrostat.engine.terms import KlTerm, Term, reference_term
 from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader, Verdict
 from entrostat.objective.advantages import EmaBaseline, reward_tensor, signed
+from entrostat.objective.regularisers import overlong_shaping
 from entrostat.recipe import Recipe, RecipeError, UpdateRecipe, build_controller
 from entrostat.recipe.methods import build_advantage, takes_surprisals
 from entrostat.recipe.task_sets import TaskSplits
@@ -89,13 +91,20 @@ class Advantages:
         baseline = self.ema if settings.baseline == "ema" else settings.baseline
         self.judge = build_advantage(settings.advantage, baseline)
 
-    def __call__(self, groups: Sequence[Sequence[float | None]], surprisals: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        groups: Sequence[Sequence[float | None]],
+        surprisals: Tensor | None = None,
+        shaping: Tensor | None = None,
+    ) -> Tensor:
         """Advantages (B,) of rewards 0/1 given group by group, None for a completion without a reward.
 
         surprisals (B,): mean of -ln pi_old over the tokens of each completion, for an advantage that reads them.
+        shaping (B,): what is added to the rewards.
         """
         rewards = reward_tensor(groups)
         rewards = signed(rewards) if self.settings.failure_reward == -1 else rewards
+        rewards = rewards if shaping is None else rewards + shaping.reshape(rewards.shape)
         if takes_surprisals(self.settings.advantage) and surprisals is not None:
             values: Tensor = self.judge(rewards, surprisals=surprisals.reshape(rewards.shape))
         else:
@@ -117,6 +126,21 @@ class Advantages:
         self.ema.load_state_dict(state)
         if "own" in state:
             self.judge.load_state_dict(state["own"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What was drawn for one rollout batch, which may be more than it takes; waited as in `GradedRollout`."""
+
+    tasks: list[AnyTask]
+    rollout: Rollout
+    verdicts: list[Verdict]
+    waited: float
+
+
+def _mixed(group: Sequence[float | None]) -> bool:
+    """Whether a group's completions neither all pass nor all fail."""
+    return len({reward > 0 for reward in group if reward is not None}) == 2
 
 
 class Trainer:
@@ -234,28 +258,69 @@ class Trainer:
 
     def _collect(self, batch: int) -> tuple[Experience, dict[str, Any]]:
         """Draw and grade one rollout batch; its completions, and the fields of the step line that describe it."""
-        samples, tasks = self.recipe.rollout.samples, self._prompts(batch)
+        samples = self.recipe.rollout.samples
         started = time.perf_counter()
-        drawn = self._draw(tasks, derived_seed(self.recipe.seed, "rollout", batch))
+        drawn = self._fill(batch)
         seconds = time.perf_counter() - started
-        rollout, verdicts = drawn.rollout, drawn.verdicts
-        rewards = [verdict.reward for verdict in verdicts]
+        rollout, rewards = drawn.rollout, [verdict.reward for verdict in drawn.verdicts]
         graded = [reward for reward in rewards if reward is not None]
         groups = [rewards[i : i + samples] for i in range(0, len(rewards), samples)]
         fields = {
             "reward": sum(graded) / len(graded) if graded else None,
             "groups": group_metrics(groups),
-            **completion_metrics(rollout, verdicts),
+            **completion_metrics(rollout, drawn.verdicts),
             "tokens": {"rollout": rollout.token_count},
             "seconds": {"rollout": seconds - drawn.waited, "grade": drawn.waited},
         }
+        kept = self._kept(groups)
+        rows = (kept.unsqueeze(1) * samples + torch.arange(samples)).flatten()
+        rollout, verdicts = rollout.rows(rows), [drawn.verdicts[row] for row in rows.tolist()]
+        groups, tasks = [groups[group] for group in kept.tolist()], [drawn.tasks[group] for group in kept.tolist()]
         recomputed = self.learner.recomputed(rollout) if self.recipe.update.old_logp == "recomputed" else None
-        earned = torch.tensor([math.nan if reward is None else reward for reward in rewards])
+        earned = torch.tensor([math.nan if reward is None else reward for group in groups for reward in group])
         old_logp = rollout.old_logp if recomputed is None else recomputed
         surprisals = -(old_logp * rollout.mask).sum(1) / rollout.lengths.clamp_min(1)
-        experience = Experience(rollout, self.advantages(groups, surprisals), recomputed, earned)
+        advantages = self.advantages(groups, surprisals, self._shaping(rollout, old_logp))
+        experience = Experience(rollout, advantages, recomputed, earned)
         self._log_samples(tasks[:4], experience, verdicts)
         return experience, fields
+
+    def _fill(self, batch: int) -> _Drawn:
+        """Draw and grade batches of prompts until enough of their groups are mixed, at most `rollout.resample`."""
+        own, parts, waited = self.recipe.rollout, [], 0.0
+        for attempt in range(own.resample):
+            tasks = self._prompts(batch * own.resample + attempt)
+            drawn = self._draw(tasks, derived_seed(self.recipe.seed, "rollout", batch, *([attempt] if attempt else [])))
+            parts.append((tasks, drawn.rollout, drawn.verdicts))
+            waited += drawn.waited
+            verdicts = [verdict for part in parts for verdict in part[2]]
+            rewards = [verdict.reward for verdict in verdicts]
+            mixed = [_mixed(rewards[i : i + own.samples]) for i in range(0, len(rewards), own.samples)]
+            if sum(mixed) >= own.prompts:
+                break
+        rollouts = [part[1] for part in parts]
+        whole = rollouts[0] if len(rollouts) == 1 else concatenate(rollouts, cast(Policy, self.policy).pad_id)
+        return _Drawn([task for part in parts for task in part[0]], whole, verdicts, waited)
+
+    def _kept(self, groups: Sequence[Sequence[float | None]]) -> Tensor:
+        """The groups of the batch, in the order drawn: the mixed ones first where there are more than it takes."""
+        size = self.recipe.rollout.prompts
+        if len(groups) == size:
+            return torch.arange(size)
+        order = sorted(range(len(groups)), key=lambda group: not _mixed(groups[group]))
+        return torch.tensor(sorted(order[:size]))
+
+    def _shaping(self, rollout: Rollout, old_logp: Tensor) -> Tensor | None:
+        """What the length and a KL in the reward add to the rewards (B,); None for nothing."""
+        own, kl = self.recipe.rollout, self.recipe.update.kl
+        shaping = None
+        if own.overlong_buffer:
+            longest, buffer = own.max_new_tokens, own.overlong_buffer
+            shaping = overlong_shaping(rollout.lengths, longest, buffer, own.overlong_penalty)
+        if kl and kl.place == "reward" and isinstance(self.learner.anchor, KlTerm):
+            lost = self.learner.anchor.in_reward(rollout, old_logp, self.recipe.update.microbatch_rows)
+            shaping = -lost if shaping is None else shaping - lost
+        return shaping
 
     def _log_samples(self, tasks: Sequence[AnyTask], experience: Experience, verdicts: Sequence[Verdict]) -> None:
         """Record the first completion of each of the `tasks`, the first of the batch, token by token."""

@@ -18,7 +18,7 @@ from entrostat.engine.policy import Trainable
 from entrostat.engine.rollout import Rollout
 from entrostat.entropy import bonus_flow, kl_flow, sensitivity
 from entrostat.objective import adapted_coefficient, entropy_bonus, ewc_penalty, kl_cov_penalty, kl_to_reference
-from entrostat.objective.regularisers import kl_cov_tokens
+from entrostat.objective.regularisers import kl_cov_tokens, kl_estimate
 from entrostat.recipe import Recipe
 from entrostat.recipe.sections import KlCovRecipe, KlRecipe
 from entrostat.tokens import TokenStats, token_stats
@@ -132,39 +132,67 @@ class KlCovTerm(Term):
 
 
 class KlTerm(Term):
-    """coefficient x KL(pi || reference) of every token, exact.
+    """coefficient x KL(pi || reference) of every token, exact or estimated, in the loss or in the reward.
 
     The kind `adaptive` adapts the coefficient after each step.
     """
 
-    acts_on_tokens = True
-
     def __init__(self, settings: KlRecipe, reference: Trainable, temperature: float) -> None:
         self.settings, self.reference, self.temperature = settings, reference, temperature
         self.coefficient = settings.coefficient
-        self._sum = 0.0
+        self._sum = self._mean = 0.0
 
     def begin(self) -> None:
         """Forget the KL of the last step."""
         self._sum = 0.0
 
-    def kl(self, logits: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
+    @property
+    def acts_on_tokens(self) -> bool:
+        """Unless the penalty is in the reward."""
+        return self.settings.place == "loss"
+
+    def kl(self, piece: Piece) -> tuple[Tensor, Tensor]:
         """The KL of every completion token in nats and its entropy flow, both (B, T), without the coefficient."""
         with torch.no_grad():
-            reference = self.reference.logits(*rollout.tensors(self.reference.device))
-        flow = kl_flow(logits.detach(), reference, self.temperature)
-        return kl_to_reference(logits, reference, self.temperature), flow
+            reference = self.reference.logits(*piece.rollout.tensors(self.reference.device))
+        if self.settings.estimate == "exact":
+            flow = kl_flow(piece.logits.detach(), reference, self.temperature)
+            return kl_to_reference(piece.logits, reference, self.temperature), flow
+        known = self._logp(reference, piece.rollout)
+        estimate = kl_estimate(piece.stats.logp, known, self.settings.estimate)
+        moved = piece.stats.logp.detach() - known
+        slope = {"k1": torch.ones_like(moved), "k2": moved, "k3": -torch.expm1(-moved)}[self.settings.estimate]
+        return estimate, -slope * sensitivity(piece.stats)
 
     def on_tokens(self, piece: Piece, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """The penalty and its flow; the KL is added up for the record."""
-        kl, flow = self.kl(piece.logits, piece.rollout)
+        kl, flow = self.kl(piece)
         kl = kl.where(chosen, 0)
         self._sum += float(kl.detach().double().sum())
         return self.coefficient * kl, self.coefficient * flow
 
+    @torch.no_grad()
+    def in_reward(self, rollout: Rollout, old_logp: Tensor, size: int) -> Tensor:
+        """What completions lose of their reward (B,): coefficient x the sum of the estimate over their tokens.
+
+        old_logp (B, T): ln pi_old. size: completions per forward pass of the reference.
+        """
+        totals = torch.zeros(len(rollout.texts))
+        for index in torch.split(torch.arange(len(rollout.texts)), size):
+            part = rollout.rows(index)
+            known = self._logp(self.reference.logits(*part.tensors(self.reference.device)), part).cpu()
+            own = old_logp[index, : part.mask.shape[1]]
+            totals[index] = kl_estimate(own, known, self.settings.estimate).where(part.mask, 0).sum(1)  # type: ignore[arg-type]
+        self._mean = float(totals.double().sum()) / rollout.token_count
+        return self.coefficient * totals
+
+    def _logp(self, logits: Tensor, rollout: Rollout) -> Tensor:
+        """ln pi_ref (B, T) of the completions' tokens."""
+        return token_stats(logits, rollout.completions.to(logits.device), temperature=self.temperature).logp
+
     def record(self, tokens: int) -> dict[str, float]:
         """kl_reference, the mean KL in nats per token, and the coefficient that was in force."""
-        mean = self._sum / tokens
+        mean = self._sum / tokens if self.acts_on_tokens else self._mean
         fields = {"kl_reference": mean, "kl_coefficient": self.coefficient}
         if self.settings.kind == "adaptive":
             self.coefficient = adapted_coefficient(self.coefficient, mean, self.settings.target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -74,6 +75,35 @@ def kl_to_reference(logits: Tensor, reference: Tensor, temperature: float = 1.0)
     empty = outside.all(-1, keepdim=True)
     logp = (logits.float() / temperature).masked_fill(empty, 0).log_softmax(-1).masked_fill(outside, 0)
     return (logp.exp() * (logp - logq.masked_fill(outside, 0))).masked_fill(outside, 0).sum(-1)
+
+
+def kl_estimate(logp: Tensor, reference_logp: Tensor, estimate: Literal["k1", "k2", "k3"] = "k3") -> Tensor:
+    """Schulman's estimate of KL(pi || pi_ref) from the sampled tokens, nats (...); the gradient flows through `logp`.
+
+        d = ln pi - ln pi_ref;    k1: d    k2: d^2 / 2    k3: exp(-d) - 1 + d
+    For tokens drawn from pi the means of k1 and k3 are the KL. As a loss, k1 has the gradient 0 on average, k2 that of
+    KL(pi || pi_ref), k3 that of KL(pi_ref || pi) to first order. Source: Schulman, "Approximating KL divergence"; verl,
+    kl_penalty. Departs: verl limits d to 20 and k3 to 10. Raises ValueError for another estimate.
+    """
+    moved = logp - reference_logp.detach()
+    if estimate == "k1":
+        return moved
+    if estimate == "k2":
+        return moved.square() / 2
+    if estimate == "k3":
+        return torch.expm1(-moved) + moved
+    raise ValueError(f"estimate is {estimate!r}; give 'k1', 'k2' or 'k3'")
+
+
+def overlong_shaping(lengths: Tensor, longest: int, buffer: int, penalty: float = 1.0) -> Tensor:
+    """What DAPO adds to the rewards of long completions, <= 0, for each of `lengths` (B,):
+
+        -penalty clip((length - (longest - buffer)) / buffer, 0, 1),    0 without a buffer
+    Source: arXiv 2503.14476, section 3.4, equation 13. Departs: none, as no completion is longer than `longest`.
+    """
+    if buffer == 0:
+        return torch.zeros(lengths.shape)
+    return -penalty * ((lengths - (longest - buffer)) / buffer).clamp(0, 1)
 
 
 def adapted_coefficient(

@@ -142,6 +142,16 @@ def _penalties(recipe: Recipe) -> Iterator[str]:
         )
     if update.kl_cov and update.kl_cov.coefficient == 0:
         yield "update.kl_cov.coefficient: got 0, which adds nothing; raise it, or set update.kl_cov to null"
+    if update.kl and update.kl.kind == "fisher" and (update.kl.estimate, update.kl.place) != ("exact", "loss"):
+        yield (
+            f"update.kl.estimate: got {update.kl.estimate!r} in the {update.kl.place}, but update.kl.kind 'fisher' is "
+            "a penalty on the weights; remove estimate and place, or set kind to fixed"
+        )
+    elif update.kl and update.kl.place == "reward" and update.kl.estimate == "exact":
+        yield (
+            "update.kl.place: got 'reward' with update.kl.estimate 'exact', and a reward has an estimate from the "
+            "sampled tokens; set estimate to k1, k2 or k3, or place to loss"
+        )
     if update.kl:
         for field, kind in (("target", "adaptive"), ("fisher_samples", "fisher")):
             if update.kl.kind != kind and getattr(update.kl, field) != _default(update.kl, field):
@@ -198,12 +208,30 @@ def _engine(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
     if recipe.table and recipe.engine != "tabular":
         yield f"table: given with engine {recipe.engine!r}, which has no table; remove it, or set engine to tabular"
-    followed = {"embedded": ("staleness", "dtype", "top_k", "top_p"), "tabular": ("staleness", "dtype")}
+    shaped = ("resample", "overlong_buffer", "overlong_penalty")
+    followed = {"embedded": ("staleness", "dtype", "top_k", "top_p", *shaped), "tabular": ("staleness", "dtype")}
     for field in followed["embedded"]:
         value, usual = getattr(recipe.rollout, field), _default(recipe.rollout, field)
         if field not in followed.get(recipe.engine, ()) and value != usual:
             told = "null" if usual is None else usual
             yield f"rollout.{field}: got {value}, which engine {recipe.engine!r} cannot follow; set it to {told}"
+    if recipe.rollout.overlong_buffer > recipe.rollout.max_new_tokens:
+        yield (
+            f"rollout.overlong_buffer: got {recipe.rollout.overlong_buffer}, more than rollout.max_new_tokens "
+            f"{recipe.rollout.max_new_tokens}; lower it"
+        )
+    if not recipe.rollout.overlong_buffer and recipe.rollout.overlong_penalty != _default(
+        recipe.rollout, "overlong_penalty"
+    ):
+        yield (
+            f"rollout.overlong_penalty: got {recipe.rollout.overlong_penalty} with rollout.overlong_buffer 0, which "
+            "has no penalty; set overlong_buffer, or remove it"
+        )
+    if update.kl and recipe.engine == "tabular" and (update.kl.estimate != "exact" or update.kl.place != "loss"):
+        yield (
+            f"update.kl.estimate: got {update.kl.estimate!r} in the {update.kl.place}, and engine 'tabular' has the "
+            "exact KL in the loss; remove estimate and place, or set engine to embedded"
+        )
     if update.optimizer == "sgd" and update.betas != _default(update, "betas"):
         yield f"update.betas: got {list(update.betas)} with optimizer sgd, which has no moments; remove it"
 

@@ -91,8 +91,18 @@ PUBLISHED: Mapping[str, Published] = {
     "od": _flexible("od"),
     "dapo": Published(
         "clip-higher",
-        "DAPO without its dynamic sampling and overlong reward: clip-higher and token-mean.",
-        _run("dapo", "Qwen/Qwen2.5-32B", 512, 16, 16, 20480, update={"warmup_steps": 320}, control=DUAL),
+        "DAPO: clip-higher, token-mean, dynamic sampling and the overlong reward.",
+        _run(
+            "dapo",
+            "Qwen/Qwen2.5-32B",
+            512,
+            16,
+            16,
+            20480,
+            update={"warmup_steps": 320, "failure_reward": -1},
+            control=DUAL,
+            rollout={"resample": 10, "overlong_buffer": 4096},
+        ),
     ),
     "dr-grpo": Published(
         "dr-grpo",

@@ -108,6 +108,14 @@ class RolloutRecipe(Section):
     """Draw among so many likeliest tokens only; null for all."""
     top_p: Share = 1.0
     """Draw among the likeliest tokens that together have this probability."""
+    resample: Positive = 1
+    """DAPO's dynamic sampling: at most so many batches of `prompts` are drawn to fill one with groups whose completions
+    do not all pass or all fail; what is then missing is filled up with other groups. 1: every group is kept."""
+    overlong_buffer: int = Field(default=0, ge=0)
+    """DAPO's overlong reward shaping: over the last so many tokens before max_new_tokens, the reward falls linearly by
+    `overlong_penalty`; 0 for none."""
+    overlong_penalty: float = Field(default=1.0, gt=0)
+    """What a completion of max_new_tokens loses of its reward."""
 
 
 class KlCovRecipe(Section):
@@ -130,6 +138,12 @@ class KlRecipe(Section):
     """Weight of the term; for `adaptive`, its initial weight."""
     target: float = Field(default=0.02, gt=0)
     """Mean KL in nats per token that `adaptive` maintains."""
+    estimate: Literal["exact", "k1", "k2", "k3"] = "exact"
+    """`exact`: over the whole vocabulary; Schulman's estimates from the sampled token's d = ln pi - ln pi_ref: `k1` d,
+    `k2` d^2/2, `k3` exp(-d) - 1 + d. As a loss k1 has no gradient on average and k2 that of the KL."""
+    place: Literal["loss", "reward"] = "loss"
+    """`loss`: a term of the loss; `reward`: coefficient x the sum of an estimate over the completion's tokens, under
+    the policy of the rollout, is taken from its reward."""
     reference: Literal["start", "base"] = "start"
     """`start`: the checkpoint that the campaign starts from; `base`: the recipe's own policy.path."""
     fisher_samples: Positive = 64
