@@ -165,7 +165,7 @@ STEP_FIELDS = (
     Field(
         dict.fromkeys(("kl_reference", "kl_coefficient", "ewc"), MEASURED),
         (
-            "Under `update.kl`: KL(π, reference) in nats per token, exact over the vocabulary, and the factor that "
+            "Under `update.kl`: KL(π, reference) in nats per token, by `update.kl.estimate`, and the factor that "
             "it was weighted with; or the Fisher-weighted penalty. In TRL and verl `kl_reference` is what the "
             "trainer logs of its own KL term."
         ),
