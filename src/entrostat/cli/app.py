@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from entrostat import __version__
 from entrostat.cli.auditing import audit
 from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
@@ -32,6 +31,8 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from entrostat import __version__
+
         typer.echo(f"entrostat {__version__}")
         raise typer.Exit
 

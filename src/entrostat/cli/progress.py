@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.cells import cell_len
-from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
 from entrostat.cli.screen import status, visible
@@ -58,8 +58,12 @@ def progress(name: str, unit: str = "") -> Iterator[Tell]:
     In a terminal one line that follows its width; elsewhere a line at each tenth of the way, but no two within two
     seconds of each other, and one a minute.
     """
+    from rich.progress import Progress, TextColumn
+
     name = visible(name)
-    with Progress(_Line(name, unit), console=status, disable=not status.is_terminal, transient=False) as shown:
+    with Progress(
+        _line_of(TextColumn, name, unit), console=status, disable=not status.is_terminal, transient=False
+    ) as shown:
         bar = shown.add_task(name, total=None, figures=())
         began = told = time.monotonic()
         first: int | None = None
@@ -105,21 +109,21 @@ def working(what: str) -> Iterator[None]:
         spinner.stop()
 
 
-class _Line(ProgressColumn):
-    """The whole line of a task, as `fitted` makes it for the terminal's present width."""
+def _line_of(base: Any, name: str, unit: str) -> Any:
+    """A column with the whole line of a task, as `fitted` makes it for the terminal's present width.
 
-    def __init__(self, name: str, unit: str) -> None:
-        super().__init__()
-        self.name, self.unit = name, unit
+    base: rich's column, whose module takes as long to import as all of an error.
+    """
 
-    def render(self, task: Task) -> Text:
-        """See `ProgressColumn`."""
-        if task.total is None:
-            return Text(self.name)
-        left = "" if task.finished else _left(task.time_remaining)
-        return fitted(
-            self.name, int(task.completed), int(task.total), left, task.fields["figures"], self.unit, status.width - 1
-        )
+    class Line(base):  # type: ignore[misc]
+        def render(self, task: Any) -> Text:
+            if task.total is None:
+                return Text(name)
+            left = "" if task.finished else _left(task.time_remaining)
+            width, figures = status.width - 1, task.fields["figures"]
+            return fitted(name, int(task.completed), int(task.total), left, figures, unit, width)
+
+    return Line("")
 
 
 def _left(seconds: float | None) -> str:

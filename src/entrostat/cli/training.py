@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +42,8 @@ def demo(
 
     Example: entrostat demo --out runs/demo --set seed=1
     """
+    from importlib import resources
+
     from entrostat.recipe import load_recipe
 
     folder = resources.files("entrostat.assets") / "demo"
