@@ -44,7 +44,7 @@ class _Finder:
         """The usual kind of module."""
 
     def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
-        return None if current_name(fullname) == fullname else ModuleSpec(fullname, self)
+        return None if current_name(fullname) == fullname else ModuleSpec(fullname, self)  # type: ignore[arg-type]
 
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__
@@ -84,4 +84,4 @@ def _warned(old: str) -> str:
 
 def install() -> None:
     """Let Python find the old paths, before it looks for files: a file would be loaded a second time."""
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder())
