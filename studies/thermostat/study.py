@@ -265,7 +265,7 @@ def of(rows: Sequence[Mapping[str, Any]], condition: str, field: str) -> list[fl
 def errors_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The error of every method on every curve it was run on, and of GRPO."""
     lines = []
-    for method in (STANDARD, *METHODS):
+    for method in (STANDARD, "target-weights", "half on punished", *list(METHODS)[1:]):
         values = []
         for curve in CURVES:
             own = of(rows, method if method == STANDARD else f"{method}, {curve}", f"error_{curve}")
@@ -289,7 +289,7 @@ def ends_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def tuning_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The mean error of each value that was tried, the chosen one in bold."""
+    """The mean error of each value that was tried, and the chosen one."""
     lines = []
     for method, (_, setting, values) in METHODS.items():
         tried = [[row["error"] for row in rows if (row["method"], row["value"]) == (method, value)] for value in values]
