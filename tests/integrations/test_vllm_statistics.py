@@ -1,9 +1,15 @@
-"""The logits processor for vLLM, held on the interface that vLLM calls: no vLLM is needed."""
+"""The logits processor for vLLM, on the interface that vLLM calls: that of the vLLM source (a checkout, or an unpacked
+wheel) that VLLM_SOURCE names, else stand-ins with the same fields.
+"""
 
 import json
+import os
 import sys
 from enum import Enum, auto
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from inspect import signature
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -11,38 +17,58 @@ import torch
 
 from entrostat import token_stats
 
+INTERFACE = "vllm.v1.sample.logits_processor"
+SOURCE = os.environ.get("VLLM_SOURCE")
+
 
 class Direction(Enum):
     UNIDIRECTIONAL = auto()
     SWAP = auto()
 
 
+def interface():
+    """vLLM's module of the interface, without the rest of vLLM."""
+    for name in ("vllm", "vllm.v1", "vllm.v1.sample", INTERFACE):
+        sys.modules[name] = ModuleType(name)
+    sys.modules["vllm"].SamplingParams = SimpleNamespace
+    if SOURCE is None:
+        return SimpleNamespace(LogitsProcessor=type("LogitsProcessor", (), {}), BatchUpdate=SimpleNamespace)
+    file = Path(SOURCE, *INTERFACE.split("."), "interface.py")
+    spec = spec_from_file_location(f"{INTERFACE}.interface", file)
+    sys.modules[spec.name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def build(monkeypatch, tmp_path):
     """Build the processor as vLLM does, of a class that is a vLLM LogitsProcessor."""
-    for name in ("vllm", "vllm.v1", "vllm.v1.sample", "vllm.v1.sample.logits_processor"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    base = type("LogitsProcessor", (), {})
-    sys.modules["vllm.v1.sample.logits_processor"].LogitsProcessor = base
-    monkeypatch.delitem(sys.modules, "entrostat.integrations.vllm_statistics", raising=False)
+    held = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "vllm"}
+    vllm = interface()
+    sys.modules[INTERFACE].LogitsProcessor = vllm.LogitsProcessor
+    sys.modules.pop("entrostat.integrations.vllm_statistics", None)
     monkeypatch.setenv("ENTROSTAT_TOKENS", str(tmp_path))
     kind = import_module("entrostat.integrations.vllm_statistics").TokenStatistics
-    assert issubclass(kind, base)
+    assert issubclass(kind, vllm.LogitsProcessor)
 
     def made(rank=0, replica=0):
         config = SimpleNamespace(parallel_config=SimpleNamespace(rank=rank, data_parallel_rank=replica))
         return kind(config, torch.device("cpu"), False)
 
+    made.BatchUpdate, made.Direction = vllm.BatchUpdate, getattr(vllm, "MoveDirectionality", Direction)
     yield made
+    for name in [name for name in sys.modules if name.partition(".")[0] == "vllm"]:
+        del sys.modules[name]
     sys.modules.pop("entrostat.integrations.vllm_statistics", None)
+    sys.modules.update(held)
 
 
 def params(name=None, temperature=1.0, n=1):
     return SimpleNamespace(extra_args=None if name is None else {"entrostat": name}, temperature=temperature, n=n)
 
 
-def update(removed=(), added=(), moved=()):
-    return SimpleNamespace(batch_size=4, removed=removed, added=added, moved=moved)
+def update(build, removed=(), added=(), moved=()):
+    return build.BatchUpdate(batch_size=4, removed=removed, added=added, moved=moved)
 
 
 def lines(tmp_path, replica=0):
@@ -68,11 +94,14 @@ def test_every_token_of_a_named_request_is_measured_wherever_its_row_goes(build,
                 outputs[name].append(row)
 
     added = [(row, params(name), [1], outputs[name]) for row, name in enumerate("abc")]
-    step("abc", update(added=added))
+    step("abc", update(build, added=added))
     step("abc", None)
-    step("bac", update(moved=[(0, 1, Direction.SWAP)]))
-    step("cax", update(removed=[0], added=[(3, params(), [1], [])], moved=[(2, 0, Direction.UNIDIRECTIONAL)]))
-    step("cab", update(added=[(2, params("b"), [1], outputs["b"])]))  # started again, with what it had
+    step("bac", update(build, moved=[(0, 1, build.Direction.SWAP)]))
+    step(
+        "cax",
+        update(build, removed=[0], added=[(3, params(), [1], [])], moved=[(2, 0, build.Direction.UNIDIRECTIONAL)]),
+    )
+    step("cab", update(build, added=[(2, params("b"), [1], outputs["b"])]))  # started again, with what it had
     found = lines(tmp_path)
     assert [(line["request"], line["position"]) for line in found] == [(name, at) for name, at, *_ in expected]
     for line, (_, _, stats, row) in zip(found, expected, strict=True):
@@ -82,7 +111,7 @@ def test_every_token_of_a_named_request_is_measured_wherever_its_row_goes(build,
 
 def test_an_unnamed_request_costs_nothing_and_nothing_is_argmax(build, tmp_path):
     processor = build()
-    processor.update_state(update(added=[(0, params(), [1], [])]))
+    processor.update_state(update(build, added=[(0, params(), [1], [])]))
     processor.apply(torch.full((1, 3), torch.nan))  # not even looked at
     assert lines(tmp_path) == []
     assert processor.is_argmax_invariant()
@@ -91,7 +120,7 @@ def test_an_unnamed_request_costs_nothing_and_nothing_is_argmax(build, tmp_path)
 def test_one_rank_writes_and_every_replica_has_its_file(build, tmp_path):
     for rank, replica in ((0, 0), (1, 0), (0, 1)):
         processor = build(rank, replica)
-        processor.update_state(update(added=[(0, params("a"), [1], [])]))
+        processor.update_state(update(build, added=[(0, params("a"), [1], [])]))
         processor.apply(torch.randn(1, 5))
     assert len(lines(tmp_path, 0)) == len(lines(tmp_path, 1)) == 1
 
@@ -111,7 +140,8 @@ def test_requests_that_cannot_be_measured_are_refused(build, request_params, mes
 
 
 def test_others_are_let_through(build):
-    build().validate_params(params(temperature=0.0, n=4))
+    build().validate_params(params(temperature=0.0))
+    build().validate_params(params(n=4))
     build().validate_params(params("a"))
 
 
@@ -119,3 +149,11 @@ def test_a_folder_must_be_named(build, monkeypatch):
     monkeypatch.delenv("ENTROSTAT_TOKENS")
     with pytest.raises(Exception, match="ENTROSTAT_TOKENS is not set"):
         build()
+
+
+@pytest.mark.skipif(SOURCE is None, reason="VLLM_SOURCE names no vLLM")
+def test_the_signatures_are_those_of_vllms_interface(build):
+    made, base = type(build()), sys.modules[INTERFACE].LogitsProcessor
+    assert not made.__abstractmethods__
+    for name in (*base.__abstractmethods__, "validate_params"):
+        assert list(signature(getattr(made, name)).parameters) == list(signature(getattr(base, name)).parameters)

@@ -592,3 +592,10 @@ def test_a_correction_without_a_sampler_or_beside_trls_own_is_refused_by_name(tm
     plain.args.vllm_importance_sampling_correction = True
     with pytest.raises(ValueError, match="vllm_importance_sampling_correction"):
         refuse_what_bypasses(plain)
+
+
+def test_a_deepspeed_that_accelerate_would_leave_out_is_refused(tmp_path):
+    run = controlled(tmp_path)
+    run.args.deepspeed = "zero.json"
+    with pytest.raises(ValueError, match=r"deepspeed is 'zero\.json', and accelerate trains without it"):
+        refuse_what_bypasses(run)

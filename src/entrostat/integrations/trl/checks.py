@@ -24,6 +24,11 @@ def refuse_what_bypasses(trainer: Any) -> None:
         raise ValueError(
             "use_liger_kernel is True, and this TRL then computes Liger's loss instead of its own; set it to False"
         )
+    if getattr(args, "deepspeed", None) and str(trainer.accelerator.distributed_type.value) != "DEEPSPEED":
+        raise ValueError(
+            f"deepspeed is {args.deepspeed!r}, and accelerate trains without it (it does so with use_cpu=True); set "
+            "use_cpu=False, or deepspeed=None"
+        )
     if trainer.statistics == "head" and (reason := _head_out_of_reach(trainer)):
         raise ValueError(f"statistics is 'head', but {reason}; set statistics='logits'")
     if controller is None:
