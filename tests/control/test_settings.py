@@ -1,5 +1,6 @@
 """Settings of parts: those that are left out, and the least and greatest that are accepted."""
 
+import dataclasses
 import importlib
 import inspect
 import math
@@ -318,6 +319,7 @@ def test_the_band_of_a_part_of_ones_own_is_among_its_bands():
 @pytest.mark.parametrize("kind", dataclasses_of("entrostat.control"), ids=lambda kind: kind.__name__)
 def test_what_is_no_part_and_has_no_state_cannot_be_changed(kind):
     assert kind.__dataclass_params__.frozen != issubclass(kind, Resumable)
+    assert not any(each.repr for each in dataclasses.fields(kind) if each.name.startswith("_"))
 
 
 @pytest.mark.parametrize("end", [0.0, 1.0])

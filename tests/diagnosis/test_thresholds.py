@@ -641,7 +641,7 @@ def test_at_a_threshold_that_is_met_exactly_nothing_is_found(kind, fields, colum
 
 
 MOST_OF_THE_LAST = {  # columns whose last rows are x, and of how many rows more than half have to be
-    "entropy-explosion": (3, lambda k: {"entropy": jump(1, 4, 30 - k, k)}),
+    "entropy-explosion": (3, lambda k: {"entropy": jump(1, 9, 30 - k, k)}),
     "entropy-collapse": (3, lambda k: {"entropy": jump(1, 0.01, 30 - k, k)}),
     "kl-runaway": (5, lambda k: {"kl": jump(0.01, 0.6, 30 - k, k)}),
     "sampler-mismatch": (5, lambda k: {"kl_sampler": jump(0.01, 0.6, 30 - k, k)}),
