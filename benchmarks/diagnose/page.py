@@ -35,6 +35,7 @@ from tables import draw, fill, read_rows, table
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "diagnose.md"
 PUBLIC, REAL, MADE, EARLY = (HERE / name for name in ("public.csv", "real.csv.gz", "made.csv.gz", "early.csv"))
+LEFT_OUT = HERE / "left_out.csv.gz"
 OVERHEAD, LONG, FIGURE = HERE / "overhead.csv", HERE / "long_log.csv", HERE / "figure.png"
 
 ALONE = ("entropy alone", "score alone")
@@ -55,6 +56,7 @@ def read() -> None:
             "public logs": log_table(real, on_real, "public"),
             "own logs": log_table(real, on_real, "own"),
             "sources": source_table(real[OURS, PLAIN]),
+            "left out": left_out_table(read_rows(LEFT_OUT)),
             "severity": severity_table(made, on_made),
             "trade-off": trade_off_table(made),
             "sound": sound_table(made[OURS, PLAIN]),
@@ -78,6 +80,31 @@ def sum_table(real: Results, on_real: dict[str, Choice], made: Results, on_made:
             lines.append((tool, cells[0], cells[2], cells[4], cells[6], share(point.clear), share(point.alarmed)))
     logs = ("public logs", "own logs", "made to order")
     return table(("tool", *(f"{name}: {part}" for name in logs for part in ("found", "alarmed"))), lines)
+
+
+# --- thresholds set without the logs that judge them ---
+
+
+def left_out_table(rows: list[Row]) -> str:
+    """By rule and in sum: what is found and alarmed on logs of a source without which thresholds were set."""
+    lines = []
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        own = of(rows, rule=rule)
+        used = sorted({row["strictness"] for row in own})
+        chosen = f"{used[0]:g}" if len(used) == 1 else f"{used[0]:g} to {used[-1]:g}"
+        right, others = of(own, true=1), of(own, true=0)
+        cells = [share(row[name] for row in part) for part in (right, others) for name in ("found", "as_is")]
+        lines.append((rule, chosen, *cells))
+    logs: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        logs.setdefault((row["collection"], row["log"]), []).append(row)
+    failing = [own for own in logs.values() if own[0]["label"] == "collapsed"]
+    healthy = [own for own in logs.values() if own[0]["label"] == "healthy"]
+    hits = [share(any(row[name] and row["names"] for row in own) for own in failing) for name in ("found", "as_is")]
+    false = [share(any(row[name] and not row["true"] for row in own) for own in healthy) for name in ("found", "as_is")]
+    lines.append(("any, by its right name; healthy logs", "", *hits, *false))
+    parts = (f"{part}, {how}" for part in ("found", "alarmed") for how in ("left out", "as it is"))
+    return table(("rule", "strictness", *parts), lines)
 
 
 # --- real logs ---
@@ -290,5 +317,11 @@ def cost_table(overhead: list[Row]) -> str:
 def long_log_table(rows: list[Row]) -> str:
     """CPU seconds over a long log."""
     seconds = ("read_seconds", "detect_seconds", "command_seconds")
-    head = ("run", "rows", "reading", "detecting", "the whole command")
-    return table(head, ((x["run"], x["rows"], *(f"{x[name]:.2f} s" for name in seconds)) for x in rows))
+    head = ("log", "rows", "reading", "detecting", "the whole command", "times `import numpy`")
+    return table(
+        head,
+        (
+            (x["log"], x["rows"], *(f"{x[name]:.2f} s" for name in seconds), f"{x['times_import_numpy']:.1f}")
+            for x in rows
+        ),
+    )

@@ -40,7 +40,7 @@ def shown(real: Results, on_real: dict[str, Choice], made: Results, on_made: dic
                 own = [found_made(row, choice.critical) for row in of(rows, severity=severity)]
                 curves[kind].setdefault(name_of(tool), []).append([severity, sum(own), len(own)])
     points = [
-        [name_of(p.tool), p.choice.critical, sum(p.alarmed), len(p.alarmed), sum(p.clear), len(p.clear)]
+        [name_of(p.tool), p.choice.critical, sum(p.alarmed), len(p.alarmed), sum(p.clear), len(p.clear), sum(p.live)]
         for p in trade_off(made)
     ]
     logs = []
@@ -111,10 +111,12 @@ def _legend(axes: Axes) -> None:
 
 def _trade_off(axes: Axes, points: list[list[Any]]) -> None:
     for tool in dict.fromkeys(point[0] for point in points):
-        own = [(alarmed / n, hits / m, critical) for name, critical, alarmed, n, hits, m in points if name == tool]
+        own = [(alarmed / n, hits / m, critical) for name, critical, alarmed, n, hits, m, _ in points if name == tool]
         colour = COLOURS[tool]
         if tool in (OURS, CONTROL):
             line = [(x, y) for x, y, critical in own if not critical]
+            live = [(at / n, hits / m) for name, critical, _, n, hits, m, at in points if name == tool and not critical]
+            axes.plot(*zip(*live, strict=True), marker=".", linestyle=":", color=colour, markersize=3, alpha=0.8)
             axes.plot(
                 *zip(*line, strict=True),
                 marker="o",
@@ -125,7 +127,7 @@ def _trade_off(axes: Axes, points: list[list[Any]]) -> None:
             axes.plot(*line[len(line) // 2], "o", color=colour, markersize=9, fillstyle="none")
         else:
             axes.plot(*zip(*(point[:2] for point in own), strict=True), "o", color=colour, markersize=4.5, alpha=0.85)
-    axes.set_title("made to order: thresholds and settings varied (○ defaults)")
+    axes.set_title("made to order, thresholds varied (○ defaults; dotted: at some time)")
     axes.set_xlabel("share of sound logs alarmed")
     axes.set_ylabel("share of clear failures found")
     axes.set_xlim(-0.03, 1.03)

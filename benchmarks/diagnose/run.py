@@ -4,6 +4,7 @@
     python benchmarks/diagnose/run.py real --public FOLDER            # real logs alone
     python benchmarks/diagnose/run.py synthetic --seed S              # logs made to order alone
     python benchmarks/diagnose/run.py early                           # studies/early-warning alone
+    python benchmarks/diagnose/run.py left-out --public FOLDER        # thresholds set without each source in turn
     python benchmarks/diagnose/run.py read                            # tables of README.md and figure.png from the data
 
 FOLDER holds public logs with a `labels.csv`; without it the figures of public logs stay as they are. So do the figures
@@ -25,6 +26,7 @@ sys.path.append(str(Path(__file__).parents[2] / "studies"))
 
 import curves
 import early
+import left_out
 import page
 import real
 import rivals
@@ -84,7 +86,7 @@ def synthetic_logs(seed: int, each: int, only: str | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["all", "real", "synthetic", "early", "read"])
+    parser.add_argument("what", choices=["all", "real", "synthetic", "early", "left-out", "read"])
     parser.add_argument("--public", type=Path, help="A folder of public logs with a labels.csv.")
     parser.add_argument("--seed", type=int, default=0, help="Of the logs made to order: one that nobody has looked at.")
     parser.add_argument("--each", type=int, default=10, help="Logs made to order per failure and severity.")
@@ -95,6 +97,8 @@ def main() -> None:
         real_logs(chosen.public, chosen.only)
     if chosen.what in ("all", "early"):
         write_rows(page.EARLY, early.early_rows())
+    if chosen.what in ("all", "left-out") and chosen.public:
+        write_rows(page.LEFT_OUT, left_out.left_out_rows([*real.own(), *real.public(chosen.public)]))
     if chosen.what in ("all", "synthetic"):
         synthetic_logs(chosen.seed, chosen.each, chosen.only)
     if chosen.what in ("all", "read"):

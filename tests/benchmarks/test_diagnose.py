@@ -26,7 +26,7 @@ def module(name: str):
         sys.path.remove(str(FOLDER))
 
 
-tools, real, synthetic = module("tools"), module("real"), module("synthetic")
+tools, real, synthetic, left_out = module("tools"), module("real"), module("synthetic"), module("left_out")
 Report = tools.Report
 
 
@@ -190,3 +190,26 @@ def test_the_pages_claim_what_the_data_say(page: str):
     (public, quiet), (own, calm) = counts["public"], counts["own"]
     text = " ".join((ROOT / page).read_text().split())
     assert f"{public} failing public logs found, {quiet} healthy ones alarmed; of our own {own} and {calm}" in text
+
+
+def test_a_rule_is_set_by_the_other_sources_alone(monkeypatch: pytest.MonkeyPatch):
+    """Two sources of which each needs another strictness: each is judged by the other's."""
+    names = ("file", "source", "label", "kind", "also", "onset")
+
+    def log(name: str, source: str, failing: bool):
+        label = ("collapsed", "gradient-fade") if failing else ("healthy", "")
+        row = dict(zip(names, (name, source, *label, "", ""), strict=True))
+        return real.Labelled("public", row, real.Log(name, "made", [], {}, None), "")
+
+    logs = [log("a1", "a", True), log("a2", "a", False), log("b1", "b", True), log("b2", "b", False)]
+    least = {"a1": 0.6, "a2": 0.5, "b1": 2.0, "b2": 1.4}  # up to which strictness the rule finds something
+    verdicts = {
+        (each.name, kind, m): kind == "gradient-fade" and m <= least[each.name]
+        for each in logs
+        for kind in left_out.KINDS
+        for m in left_out.GRID
+    }
+    monkeypatch.setattr(left_out, "_verdicts", lambda logs: verdicts)
+    rows = [row for row in left_out.left_out_rows(logs) if row["rule"] == "gradient-fade"]
+    assert {row["log"]: row["strictness"] for row in rows} == {"a1": 2.0, "a2": 2.0, "b1": 0.6, "b2": 0.6}
+    assert {row["log"]: row["found"] for row in rows} == {"a1": 0, "a2": 0, "b1": 1, "b2": 1}
