@@ -14,6 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from entrostat.cli.progress import fitted, progress, working
 
@@ -102,3 +105,21 @@ def test_what_takes_long_says_what_it_is(monkeypatch, capsys):
     with working("this is quick"):
         pass
     assert capsys.readouterr().err == "reading runs/x\n"
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+def test_a_table_that_does_not_fit_becomes_lines_and_loses_nothing(monkeypatch, capsys, width):
+    from entrostat.cli import screen
+
+    table = Table(caption="what it is")
+    rows = [["a-run", "0.206", "0.272@40", "1.287"], ["other [1]", "-", "0.300@5", "12.5"]]
+    for heading in ("run", "start", "peak@", "H start"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    monkeypatch.setattr(screen, "console", Console(width=width))
+    screen.print_table(table)
+    text = capsys.readouterr().out
+    assert all(value in text for row in rows for value in row)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text

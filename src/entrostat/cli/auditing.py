@@ -15,7 +15,7 @@ from rich.table import Table
 
 from entrostat.cli.findings import COLOURS
 from entrostat.cli.progress import progress
-from entrostat.cli.screen import AsJson, console, visible
+from entrostat.cli.screen import AsJson, console, print_table, visible
 
 FOUND = 3
 
@@ -145,7 +145,7 @@ def _show(found: Any) -> None:
         table.add_column(heading, justify="right")
     for name, rate in rates(found):
         table.add_row(name, str(rate.count), str(rate.n), share(rate), escape(interval(rate)))
-    console.print(table)
+    print_table(table)
     for finding in found.findings:
         console.print(f"{finding.severity} {finding.kind}", style=COLOURS[finding.severity], markup=False)
         console.print(f"  {visible(finding.summary)}", markup=False)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from entrostat.cli.progress import progress, working
-from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, refuse_missing
+from entrostat.cli.screen import AsJson, Overrides, console, note_inert_control, print_table, refuse_missing
 
 SHOWN = {  # columns of the headline table, and headings with which they fit into 80 characters
     **{name: name for name in ("method", "n", "end", "gap", "floor")},
@@ -74,7 +74,7 @@ def _show_results(folder: Path, page: Path, as_json: bool) -> None:
         table.add_column(heading, justify="left" if name == "method" else "right", no_wrap=name == "end")
     for row in rows:
         table.add_row(*(escape(str(row[name])) for name in SHOWN))
-    console.print(table)
+    print_table(table)
     console.print(f"report: {page}", style="bold", markup=False, soft_wrap=True)
 
 
@@ -93,7 +93,7 @@ def _show_plan(study: Any, as_json: bool) -> None:
     for row in rows:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row.values()))
     console.print(f"{study.name}: {len(study.methods)} methods x {len(study.seeds)} seeds", markup=False)
-    console.print(table)
+    print_table(table)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from entrostat.cli.progress import progress, working
-from entrostat.cli.screen import AsJson, cell, console, refuse_missing, refuse_missing_model, status
+from entrostat.cli.screen import AsJson, cell, console, print_table, refuse_missing, refuse_missing_model, status
 
 _LEAST_OUTPUT, _LEAST_DISK = 1 << 20, 16 << 20
 _MOST_NAMED = 5
@@ -314,7 +314,7 @@ def _grade(samples: Path, tasks: list[Any], ks: list[int], how: Grading, as_json
 
 
 def _show(table: Table, notes: list[str]) -> None:
-    console.print(table)
+    print_table(table)
     for note in notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from entrostat.cli.progress import working
-from entrostat.cli.screen import AsJson, cell, console, refuse_missing_run, visible
+from entrostat.cli.screen import AsJson, cell, console, print_table, refuse_missing_run, visible
 
 CAPTION = (
     "pass@1 on the report split; peak@: where the select split peaked; floor: the gap that evaluation noise alone "
@@ -69,7 +69,7 @@ def show_runs(runs: list[Path], page: Path, as_json: bool) -> None:
         peak = "-" if row["peak"] is None else f"{row['peak']:.3f}@{row['peak_step']}"
         rest = ("end", "gap", "noise_floor", "handed_over", "entropy_start", "entropy_end", "steps")
         table.add_row(escape(visible(row["run"])), cell(row["start"]), peak, *(cell(row[field]) for field in rest))
-    console.print(table)
+    print_table(table)
     for run in loaded:
         console.print(_speed_line(visible(run.name), speed(run)), style="dim", markup=False)
     for name, findings in found.items():

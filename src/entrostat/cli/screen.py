@@ -37,6 +37,30 @@ def cell(value: Any) -> str:
             return str(value)
 
 
+def print_table(table: Any) -> None:
+    """Print a rich table; where its columns do not fit, each row as lines of `heading value`, so that none is cut."""
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if wanted <= console.width:
+        console.print(table)
+        return
+    headings = [Text.from_markup(str(column.header)).plain for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        line = ""
+        for heading, value in zip(headings, row, strict=True):
+            part = f"{heading} {Text.from_markup(str(value)).plain}".strip()
+            if line and len(line) + 2 + len(part) > console.width:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+                line = "  " + part
+            else:
+                line = f"{line}  {part}" if line else part
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if table.caption:
+        console.print(str(table.caption), markup=False, highlight=False)
+
+
 def note_inert_control(recipe: Any) -> None:
     """Tell where the clip rule of a recipe can do nothing, and why."""
     if reason := recipe.inert_control():
