@@ -1,6 +1,7 @@
 """The embedded engine: one campaign in this process, from rollout to checkpoint, resumable at any moment.
 
-The training step, in the order in which it is read: `Trainer._train` here; `rollout.py`, how completions are drawn and
+The training step, in the order in which it is read: `Trainer._train` here, which calls `_collect` (one rollout batch:
+drawn, graded, given advantages) and `_update` (one optimizer step); `rollout.py`, how completions are drawn and
 graded; `update.py`, one optimizer step; `terms.py`, what the loss has besides the objective; and the objective in
 `entrostat.objective.losses`.
 

@@ -1,7 +1,8 @@
-"""The watchdog over a campaign: where a detector's finding becomes a stop or a roll-back.
+"""The watchdog over a campaign: where a detector's finding ends it, and hands its peak over.
 
 It is a campaign rule around another one: it gives every line to `entrostat.diagnosis.watchdog.Watchdog`, which only
-reports, and orders what the recipe's section `watch` says. TRL and verl have their own: `integrations/trl/watchdog.py`
+reports, and orders what the recipe's section `watch` says. After a roll-back `campaign/single.py` trains on from the
+peak, as `again` of `open_campaign` in `engine/train.py` says. TRL and verl have their own: `integrations/trl/watchdog.py`
 and `integrations/verl/watchdog.py`.
 """
 

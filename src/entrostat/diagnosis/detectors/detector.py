@@ -1,4 +1,21 @@
-"""What a detector is, and how one gets its name."""
+"""What a detector is, and how one gets its name.
+
+A detector of one's own is one class; `pace.py` is a short one to copy. The quantities that it may read, such as
+`entropy` or `reward`, are the names in `entrostat.runs.metrics`.
+
+    @detector("entropy-at-zero")
+    @dataclass(frozen=True, kw_only=True)
+    class EntropyAtZero(Detector):
+        columns: ClassVar = ("entropy",)
+
+        def find(self, history, end):
+            series = history.series("entropy")
+            if not len(series) or series.values[-1] > 0.001:
+                return None
+            return Finding(kind=self.kind, severity="critical", step=history.step, onset=history.step,
+                           summary="The entropy is zero.", evidence={"entropy": series.values[-1]},
+                           columns=self.columns)
+"""
 
 from __future__ import annotations
 
