@@ -2,8 +2,8 @@
 
 It is a campaign rule around another one: it gives every line to `entrostat.diagnosis.watchdog.Watchdog`, which only
 reports, and orders what the recipe's section `watch` says. After a roll-back `campaign/single.py` trains on from the
-peak, as `again` of `open_campaign` in `engine/train.py` says. TRL and verl have their own: `integrations/trl/watchdog.py`
-and `integrations/verl/watchdog.py`.
+peak, as `again` of `open_campaign` in `engine/train.py` says. TRL and verl have their own:
+`integrations/trl/watchdog.py` and `integrations/verl/watchdog.py`.
 """
 
 from __future__ import annotations
