@@ -82,7 +82,7 @@ CLAIMS = [
     *((TABLE, "entropy_end", f"{name}, 0", "GRPO, 0", 3) for name in ("ID", "DID", "OD", "clip-higher")),
     *((THERMOSTAT, "error_up and down", name, None, 3) for name in (ON_CURVE, "GRPO", "adaptive bonus, up and down")),
     *((THERMOSTAT, "pass_1", name, "GRPO", 3) for name in ("target-weights, constant", ON_CURVE, LET_GO)),
-    (THERMOSTAT, "distinct", ON_CURVE, "GRPO", 3),
+    *((THERMOSTAT, "distinct", name, "GRPO", 3) for name in (ON_CURVE, LET_GO)),
     *((TABLE_PREDICTION, "flow_sampled", f"SGD, {states}", None, 2) for states in ("prefix", "phrase")),
 ]
 

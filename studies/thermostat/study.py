@@ -266,13 +266,14 @@ def of(rows: Sequence[Mapping[str, Any]], condition: str, field: str) -> list[fl
 def errors_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The error of every method on every curve it was run on, and of GRPO."""
     lines = []
-    for method in (STANDARD, "target-weights", "half on punished", *list(METHODS)[1:]):
-        values = []
-        for curve in CURVES:
-            own = of(rows, method if method == STANDARD else f"{method}, {curve}", f"error_{curve}")
-            values.append(cell(own, 3, 0) if own else "")
-        n = len(of(rows, method if method == STANDARD else f"{method}, {TUNED_ON}", "seed"))
-        lines.append((method, n, *values))
+    for passes in ("", ", one pass"):
+        for method in (STANDARD, "target-weights", "half on punished", *list(METHODS)[1:]):
+            whole = method if method == STANDARD else f"{method}, {TUNED_ON}"
+            n = len(of(rows, whole + passes, "seed"))
+            if n:
+                names = [method if method == STANDARD else f"{method}, {curve}" for curve in CURVES]
+                found = [of(rows, name + passes, f"error_{curve}") for name, curve in zip(names, CURVES, strict=True)]
+                lines.append((method + passes, n, *(cell(values, 3, 0) if values else "" for values in found)))
     return table(("method", "n", *CURVES), lines)
 
 
