@@ -199,7 +199,7 @@ def compare(
     usable = [task for task in shared if all(counts[task][0] >= k for counts in found.values())]
     rates = {name: [pass_at_k(*counts[task], k) for task in usable] for name, counts in found.items()}
     contrasts = planned_contrasts({name: (rates[name], rates[first]) for name in others})
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             f"pass@{k}": sum(values) / len(values),
@@ -220,13 +220,15 @@ def compare(
         return
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption=f"difference to {first}, paired over {len(usable)} tasks; 95 % interval; p: paired t, Holm-corrected",
+        caption=f"difference to {first}, paired over {len(usable)} tasks; 95 % interval, not corrected; "
+        "p: paired t, Holm-corrected",
         caption_justify="left",
     )
     for heading in rows[0]:
         table.add_column(heading, justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*(cell(value) for value in row.values()))
+        tiny = row["p"] is not None and row["p"] < 0.001
+        table.add_row(*("< .001" if tiny and key == "p" else cell(value) for key, value in row.items()))
     _show(table, notes)
 
 

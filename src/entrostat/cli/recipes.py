@@ -126,7 +126,12 @@ def methods(
     found = reference.find_methods(name)
     if as_json:
         entries = [
-            {"key": key, "name": each, "docstring": inspect.cleandoc(source.__doc__ or "")}
+            {
+                "key": key,
+                "name": each,
+                "object": f"{source.__module__}.{source.__qualname__}",
+                "docstring": inspect.cleandoc(source.__doc__ or ""),
+            }
             for key, each, source in found
         ]
         typer.echo(json.dumps(entries, indent=1))
@@ -140,7 +145,11 @@ def methods(
             lines = textwrap.wrap(reference.summary(source), max(console.width - 20, 40))
             console.print(f"  {each:<17} " + ("\n" + 20 * " ").join(lines), **PLAIN)
         else:
-            console.print(f"  {each}\n" + textwrap.indent(inspect.cleandoc(source.__doc__ or ""), "    "), **PLAIN)
+            console.print(
+                f"  {each}: {source.__module__}.{source.__qualname__}\n"
+                + textwrap.indent(inspect.cleandoc(source.__doc__ or ""), "    "),
+                **PLAIN,
+            )
     if name is None:
         from entrostat.recipe.published import PUBLISHED
 

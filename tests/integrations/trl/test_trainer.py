@@ -416,10 +416,14 @@ def test_a_mixture_of_experts_keeps_its_auxiliary_loss(tmp_path):
         ({"loss_type": "sapo", **SEQUENCE}, {}, "'sapo' with importance_sampling_level 'sequence'"),
         ({"loss_type": "sapo"}, {"strategy": IncreaseThenDecrease()}, "'sapo' .* which uses no clip band; .* leave it"),
         ({"loss_type": "sapo"}, {"strategy": Constant(ClipRule.constant(0.1))}, "which uses no clip band"),
-        (SEQUENCE, {"strategy": IncreaseThenDecrease()}, "clips a sequence's ratio, not a token's; .* same for every"),
         (
             SEQUENCE,
-            {"reweighting": FixedWeights()},
+            {"strategy": IncreaseThenDecrease()},
+            "a sequence's ratio, which a band of 0.48 never.* same for every",
+        ),
+        (
+            SEQUENCE,
+            {"strategy": Constant(ClipRule.constant(3e-4, 4e-4)), "reweighting": FixedWeights()},
             "FixedWeights could not weight them; set",
         ),
         ({}, {"strategy": Constant(AbcClip())}, "AbcClip clips differently from TRL's losses"),
