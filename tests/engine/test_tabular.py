@@ -131,6 +131,7 @@ GIVEN = {
     "target-entropy": {"curve": {"points": [[0, 0.3]]}},
     "target-weights": {"curve": {"points": [[0, 0.3]]}},
     "fixed": {"expanding": 1.3, "contracting": 0.7},
+    "opefo": {"off_policy": True},
     "gepo": {"group_size": 4},
     "skip-region": {"region": "E1"},
     "stare": {"target": 9.0},

@@ -5,12 +5,13 @@ import torch
 
 from entrostat.engine.policy import load_policy
 from entrostat.engine.rollout import Sampling, sample
-from entrostat.engine.terms import FisherTerm, KlTerm, diagonal_fisher
+from entrostat.engine.terms import FisherTerm, KlTerm, Piece, diagonal_fisher
 from entrostat.engine.train import train
 from entrostat.objective import kl_to_reference
 from entrostat.recipe import parse_recipe
 from entrostat.recipe.sections import KlRecipe
 from entrostat.runs import Run
+from entrostat.tokens import token_stats
 
 PROMPTS = ["# square every number\n", "# sort the list\n"]
 RECIPE = {
@@ -41,10 +42,17 @@ def test_kl_is_zero_at_the_reference_and_positive_away_from_it():
     rollout = sample(reference, PROMPTS, Sampling(2, 24), seed=0)
     anchor = KlTerm(KlRecipe(), reference, 1.0)
     tensors = rollout.prompts, rollout.prompt_mask, rollout.completions, rollout.mask
+
+    def kl():
+        logits = policy.logits(*tensors)
+        stats = token_stats(logits, rollout.completions)
+        piece = Piece(rollout, logits, stats, torch.ones_like(stats.logp), rollout.old_logp, rollout.mask)
+        return anchor.kl(piece)[0][rollout.mask]
+
     with torch.no_grad():
-        assert anchor.kl(policy.logits(*tensors), rollout)[0][rollout.mask].abs().max() < 1e-5
+        assert kl().abs().max() < 1e-5
         nudge(policy, 0.01)
-        assert anchor.kl(policy.logits(*tensors), rollout)[0][rollout.mask].mean() > 1e-4
+        assert kl().mean() > 1e-4
 
 
 def test_the_ewc_penalty_is_the_kl_to_second_order():

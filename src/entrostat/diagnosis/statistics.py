@@ -188,7 +188,7 @@ def _maximum(count: float) -> float:
 
 
 def student(freedom: float, level: float) -> float:
-    """The quantile of Student's t at `level`, above .9, for 2 or more degrees of freedom: to 5e-4, from 3 on to 1e-5.
+    """The quantile of Student's t at `level`, above .9, for 2 or more degrees of freedom: to 5e-4, from 3 on to 2e-5.
 
     Source: Hill (1970), algorithm 396 of the ACM. SciPy is exact, but its import takes longer than a log.
     """

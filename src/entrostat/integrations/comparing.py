@@ -13,7 +13,7 @@ from entrostat.control import Measured, Part, TokenBatch
 from entrostat.objective import ClipRule
 from entrostat.tokens import TokenStats, token_stats
 
-TOKENS = 600
+TOKENS = 6000  # enough for some that are far from the mean
 ENTROPIES = (1.0, 0.2, 2.0)  # that the part observes in turn, in nats
 STATISTICS = ("logp", "entropy", "collision", "correction")
 
@@ -58,7 +58,7 @@ def _weights(part: Part, batch: TokenBatch) -> torch.Tensor:
 
 
 def _batch() -> TokenBatch:
-    logits = torch.logspace(-1, 1, TOKENS)[:, None, None] * torch.randn(TOKENS, 1, 16)
+    logits = torch.logspace(-1, 2, TOKENS)[:, None, None] * torch.randn(TOKENS, 1, 16)
     stats = token_stats(logits, torch.randint(16, (TOKENS, 1)))  # from flat to sharp
     old_logp = stats.logp + 0.3 * torch.randn(TOKENS, 1)
     ones = torch.ones(TOKENS, 1)
