@@ -10,7 +10,7 @@ from scipy.stats import binom
 from entrostat.diagnosis import DETECTORS, Detector
 from entrostat.diagnosis.detectors.performance import SPANS
 from entrostat.diagnosis.history import History
-from entrostat.diagnosis.remedies import COLLAPSE, COLLAPSE_BY_PUNISHMENT
+from entrostat.diagnosis.remedies import ALL_RIGHT, ALL_WRONG, COLLAPSE, COLLAPSE_BY_PUNISHMENT
 from entrostat.diagnosis.statistics import noise
 
 DETECTOR = {detector.kind: detector for detector in DETECTORS}
@@ -574,6 +574,23 @@ def test_an_entropy_within_a_quarter_of_the_one_asked_for_is_no_collapse(target,
     entropy = jump(1, 0.01)
     assert bool(look("entropy-collapse", {"entropy": entropy, "entropy_target": entropy * target})) == found
     assert look("entropy-collapse", {"entropy": entropy, "entropy_target": entropy[-7:] * target}) is not None
+
+
+@pytest.mark.parametrize(("right", "remedies"), [(0.6, ALL_RIGHT), (0.4, ALL_WRONG)])
+def test_the_remedies_for_equal_groups_are_those_of_the_commoner_kind(right, remedies):
+    finding = look("degenerate-groups", {"all_right": level(10, right), "all_wrong": level(10, 0.96 - right)})
+    assert finding.remedies == remedies
+
+
+@pytest.mark.parametrize(
+    ("score", "named"), [("reward", "The reward has stood"), ("heldout", "The held-out score has")]
+)
+def test_a_plateau_names_the_score_that_stands(score, named):
+    columns = standing()
+    columns[score] = columns.pop("reward")
+    finding = look("plateau", columns)
+    assert finding.summary.startswith(named)
+    assert finding.columns == (score, "entropy")
 
 
 def test_the_two_kinds_of_equal_groups_are_those_of_the_last_ten_rows():
