@@ -198,6 +198,11 @@ def test_piecewise_contains_id_and_did(step: int) -> None:
     assert by_id.phase_at(min(step / 400, 1)) == IncreaseThenDecrease(split=0.3).phase_at(min(step / 400, 1))
 
 
+def test_the_bands_of_stages_are_all_their_rules() -> None:
+    narrow, wide = ClipRule.constant(upper=0.1), ClipRule.constant(upper=0.28)
+    assert Piecewise((Stage(0.5, narrow, wide), Stage(1.0, wide))).bands() == [narrow, wide, wide]
+
+
 def test_a_stage_without_an_end_keeps_its_rule() -> None:
     wide = ClipRule.constant(upper=0.28)
     strategy = Piecewise((Stage(0.5), Stage(1.0, wide)))
