@@ -20,6 +20,7 @@ CLIFF, STRATEGIES, CHAINS = "what-makes-the-cliff/results", "entropy-strategies/
 PREDICTION = "polarity-prediction/results"
 TABLE, TABLE_PREDICTION = "tabular-policy/results", "tabular-policy/prediction"
 STALE_NETWORK = "staleness/network"
+EMBEDDED = "thermostat-embedded/results"
 THERMOSTAT, ON_CURVE, LET_GO = "thermostat/results", "target-weights, up and down", "target-weights, hold, let go"
 BRANCHES, CONTROL, REGIONS = "polarity-branches/results", "polarity-control/results", "regions/results"
 
@@ -83,6 +84,8 @@ CLAIMS = [
     *((THERMOSTAT, "error_up and down", name, None, 3) for name in (ON_CURVE, "GRPO", "adaptive bonus, up and down")),
     *((THERMOSTAT, "pass_1", name, "GRPO", 3) for name in ("target-weights, constant", ON_CURVE, LET_GO)),
     *((THERMOSTAT, "distinct", name, "GRPO", 3) for name in (ON_CURVE, LET_GO)),
+    *((EMBEDDED, "error_up and down", name, None, 3) for name in (ON_CURVE, "GRPO")),
+    (EMBEDDED, "pass_1", ON_CURVE, "GRPO", 3),
     *((TABLE_PREDICTION, "flow_sampled", f"SGD, {states}", None, 2) for states in ("prefix", "phrase")),
 ]
 
