@@ -42,7 +42,7 @@ PACKAGES = {
     "objective": ["objective"],
     "control": ["control"],
     "campaign": ["campaign"],
-    "detectors": ["diagnosis/detectors", "diagnosis/watchdog.py"],
+    "detectors": ["diagnosis/detectors", "diagnosis/falls.py", "diagnosis/watchdog.py"],
 }
 TESTS = {"detectors": "diagnosis/test_[dfstw]*.py"}  # those of reading, exporting and telling are about other files
 LIBRARIES = ("torch", "numpy", "scipy.stats", "pytest", "hypothesis", "transformers", "matplotlib", "pydantic", "yaml")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from entrostat.diagnosis import DETECTORS, Watchdog
-from entrostat.diagnosis.detectors.performance import SPANS, completions_per_batch, fall_from_peak
+from entrostat.diagnosis.falls import SPANS, completions_per_batch, fall_from_peak
 from entrostat.diagnosis.history import Series
 from entrostat.diagnosis.statistics import correlated, lasting
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from entrostat.diagnosis import DETECTORS, Detector
-from entrostat.diagnosis.detectors.performance import SPANS
+from entrostat.diagnosis.falls import SPANS
 from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import ALL_RIGHT, ALL_WRONG, COLLAPSE, COLLAPSE_BY_PUNISHMENT
 from entrostat.diagnosis.statistics import noise
