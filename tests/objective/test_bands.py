@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from entrostat.control.mai import CircuitBreaker
 from entrostat.objective import (
     CLIP_HIGHER,
     CLIP_LOWER,
@@ -17,10 +18,12 @@ from entrostat.objective import (
     DppoClip,
     DualClip,
     FreeRegion,
+    LinearThreshold,
     policy_loss,
 )
 
 F64 = torch.float64
+SLOPE = LinearThreshold(-0.1, 0.3)
 RULES = [CLIP_HIGHER, CLIP_LOWER, DualClip(), DppoClip(), DcpoClip(), AbcClip()]
 steady = settings(deadline=None, max_examples=50)
 
@@ -134,3 +137,19 @@ def test_a_free_region_never_clips_its_own_tokens_and_every_other_as_its_band_do
 def test_bad_settings_are_refused(build, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    "inner", [ClipRule.constant(), ClipRule(SLOPE, SLOPE), DppoClip()], ids=["even", "sloped", "dppo"]
+)
+@pytest.mark.parametrize(
+    "change",
+    [DualClip, lambda band: FreeRegion("E1", band), lambda band: CircuitBreaker(band, 0.1, 5.0)],
+    ids=["dual", "free", "breaker"],
+)
+def test_a_changed_band_keeps_what_it_does_not_change(inner, change):
+    changed, old_logp = change(inner), torch.linspace(-3, -0.1, 7)
+    assert changed.anchored == inner.anchored
+    assert changed.per_token == (inner.per_token or isinstance(changed, FreeRegion))
+    for ours, theirs in zip(changed.bounds(old_logp), inner.bounds(old_logp), strict=True):
+        assert torch.equal(ours, theirs)

@@ -14,10 +14,11 @@ from entrostat.control.curves import Curve, target_curve
 from entrostat.control.part import Measured, Phase, State, strategy
 from entrostat.control.strategies import Strategy
 from entrostat.objective import ClipBand, ClipRule
+from entrostat.objective.clipping import ChangedBand
 
 
 @dataclass(frozen=True, slots=True)
-class CircuitBreaker(ClipBand):
+class CircuitBreaker(ChangedBand):
     """Another band, plus no gradient outside [least, most] for either sign of A: r is clip(r, least, most) in both
     branches of min(r A, clip(r) A). Raises ValueError unless 0 <= least < 1 < most.
     """
@@ -29,15 +30,6 @@ class CircuitBreaker(ClipBand):
     def __post_init__(self) -> None:
         if not 0 <= self.least < 1 < self.most:
             raise ValueError(f"CircuitBreaker: [{self.least}, {self.most}]; give 0 <= least < 1 < most")
-
-    @property
-    @override
-    def per_token(self) -> bool:
-        return self.band.per_token
-
-    @override
-    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
-        return self.band.bounds(old_logp)
 
     @override
     def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from entrostat.objective.clipping import ClipBand, ClipRule, clip_rule
+from entrostat.objective.clipping import ChangedBand, ClipBand, ClipRule, clip_rule
 
 CLIP_HIGHER = ClipRule.constant(lower=0.2, upper=0.28)
 CLIP_LOWER = ClipRule.constant(lower=0.1, upper=0.2)
@@ -22,7 +22,7 @@ PPO_CLIP = ClipRule.constant()
 
 
 @dataclass(frozen=True, slots=True)
-class DualClip(ClipBand):
+class DualClip(ChangedBand):
     """Dual clip: another band, plus no gradient above the ratio `cap` for A < 0: max(min(r A, clip(r) A), cap A).
 
     Source: arXiv 1912.09729. Raises ValueError for a cap of 1 or less.
@@ -35,21 +35,6 @@ class DualClip(ClipBand):
         if not self.cap > 1:
             raise ValueError(f"DualClip.cap is {self.cap}; give a ratio above 1; the published value is 3")
 
-    @property
-    @override
-    def anchored(self) -> bool:  # type: ignore[override]
-        """As the band's own."""
-        return self.band.anchored
-
-    @property
-    @override
-    def per_token(self) -> bool:
-        return self.band.per_token
-
-    @override
-    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
-        return self.band.bounds(old_logp)
-
     @override
     def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
         low, high = self.band.limits(old_logp, advantages)
@@ -57,7 +42,7 @@ class DualClip(ClipBand):
 
 
 @dataclass(frozen=True, slots=True)
-class FreeRegion(ClipBand):
+class FreeRegion(ChangedBand):
     """Another band, in which the tokens of one region are never clipped; here likely means q > .7, rare q < .3.
 
     E1: likely, A > 0; E2: rare, A > 0; E3: likely, A < 0; E4: rare, A < 0. Source: the region experiment of arXiv
@@ -72,9 +57,10 @@ class FreeRegion(ClipBand):
         if self.region not in ("E1", "E2", "E3", "E4"):
             raise ValueError(f"FreeRegion.region is {self.region!r}; give 'E1', 'E2', 'E3' or 'E4'")
 
+    @property
     @override
-    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
-        return self.band.bounds(old_logp)
+    def per_token(self) -> bool:
+        return True  # a region is one of probabilities
 
     @override
     def limits(self, old_logp: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:

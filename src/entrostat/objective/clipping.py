@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from entrostat.registry import Registry
 
@@ -42,6 +43,27 @@ class ClipBand(ABC):
         """
         low, high = self.bounds(old_logp)
         return torch.where(advantages < 0, low, 0.0), torch.where(advantages > 0, high, math.inf)
+
+
+class ChangedBand(ClipBand):
+    """Another band, changed: what a subclass does not override is that of `band`."""
+
+    band: ClipBand
+
+    @property
+    @override
+    def anchored(self) -> bool:  # type: ignore[override]
+        """Whether `band` is around the policy that sampled."""
+        return self.band.anchored
+
+    @property
+    @override
+    def per_token(self) -> bool:
+        return self.band.per_token
+
+    @override
+    def bounds(self, old_logp: Tensor) -> tuple[Tensor, Tensor]:
+        return self.band.bounds(old_logp)
 
 
 clip_rule: Registry[ClipBand] = Registry("clip rule", ClipBand, "entrostat.objective")
