@@ -282,8 +282,8 @@ def beside(
                 axis.plot(steps, course, color=colour, linewidth=0.5, alpha=0.4)
             mean = [fmean(row["success"] for row in own if row["step"] == step) for step in steps]
             axis.plot(steps, mean, color=colour, linewidth=2)
-        few = len({row["seed"] for row in own}) < len({row["seed"] for row in of_condition(rows, fresh)})
-        axis.set_title(f"{title}, one seed" if few else title)
+        n, whole = (len({row["seed"] for row in of_condition(rows, name)}) for name in (correction, fresh))
+        axis.set_title(title if n == whole else f"{title}, n = {n}")
         axis.set_ylim(0, 1)
     for axis in axes[len(panels) - columns : len(panels)]:
         axis.tick_params(labelbottom=True)

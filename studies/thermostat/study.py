@@ -254,8 +254,7 @@ def read() -> None:
     draw(HERE / "curves.png", courses, curves_drawn)
     fields = ("condition", "seed", *GAINS)
     shown = [{key: row[key] for key in fields} for row in rows]
-    for file in (HERE / "front.png", FRONT):
-        draw(file, {"courses": courses, "rows": shown}, front_drawn)
+    draw(FRONT, {"courses": courses, "rows": shown}, front_drawn)
 
 
 def of(rows: Sequence[Mapping[str, Any]], condition: str, field: str) -> list[float]:
