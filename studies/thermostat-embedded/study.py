@@ -13,11 +13,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, MeasuredStudy, main
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from on_a_curve import drawn_courses, drawn_curve, error_on
 from tables import cell, contrast_table, contrasts, draw, fill, read_rows, table, write_rows
 
-from entrostat.report.style import BLUE, INK, MUTED
+from entrostat.report.style import BLUE, MUTED
 
 HERE = Path(__file__).parent
 RECIPE = Path("recipes/thermostat/embedded.yaml")
@@ -26,7 +26,6 @@ CURVES = {
     "falling": [[0, 0.28], [1, 0.10]],
     "up and down": [[0, 0.28], [0.35, 0.15], [0.65, 0.25], [1, 0.12]],
 }
-SKIPPED = 20  # steps before the error on a curve counts
 EVERY = 4  # steps whose mean is one point of a course
 
 
@@ -80,14 +79,6 @@ def noise(values: Sequence[float]) -> float:
     return fmean(residuals) * (2 / 3) ** 0.5
 
 
-def error_on(points: Sequence[Sequence[float]], course: Sequence[float]) -> float:
-    """The mean of |H / curve - 1| over the steps after the first SKIPPED; H is the batch's entropy."""
-    from entrostat.control import Curve
-
-    curve, steps = Curve(tuple((x, y) for x, y in points)), len(course)
-    return fmean([abs(h / curve.at(k / steps) - 1) for k, h in enumerate(course, 1)][SKIPPED:])
-
-
 def collect() -> None:
     """results.csv and courses.csv from the measured runs."""
     rows, courses = [], []
@@ -137,10 +128,10 @@ def drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
     last = max(row["step"] for row in rows)
     axes = figure.subplots(1, len(OTHERS), sharex=True, sharey=True)
     for axis, condition in zip(axes, OTHERS, strict=True):
-        course(axis, rows, STANDARD, MUTED)
-        course(axis, rows, condition, BLUE)
-        xs, ys = zip(*CURVES[condition.partition(", ")[2]], strict=True)
-        axis.plot([x * last for x in xs], ys, color=INK, linewidth=1.4, linestyle=(0, (4, 2)), label="the curve")
+        method, _, curve = condition.partition(", ")
+        drawn_courses(axis, rows, STANDARD, MUTED, STANDARD)
+        drawn_courses(axis, rows, condition, BLUE, method)
+        drawn_curve(axis, CURVES[curve], last)
         axis.set_title(condition)
         axis.grid(axis="y")
     for axis in (axes[0], axes[-1]):  # the curve of the middle one is where its legend would be
@@ -149,16 +140,6 @@ def drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes[0].set_ylabel("entropy of the batch, nats per token")
     figure.supxlabel("optimizer step", fontsize=9)
     return figure
-
-
-def course(axis: Axes, rows: Sequence[Mapping[str, Any]], condition: str, colour: str) -> None:
-    """Every seed thin, the mean thick."""
-    own = [row for row in rows if row["condition"] == condition]
-    steps = sorted({row["step"] for row in own})
-    for seed in sorted({row["seed"] for row in own}):
-        axis.plot(steps, [row["entropy"] for row in own if row["seed"] == seed], color=colour, linewidth=0.4, alpha=0.4)
-    mean = [fmean(row["entropy"] for row in own if row["step"] == step) for step in steps]
-    axis.plot(steps, mean, color=colour, linewidth=2, label=condition.partition(",")[0])
 
 
 if __name__ == "__main__":

@@ -2,18 +2,17 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from common import Condition, Study, main
-from matplotlib.axes import Axes
+from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
+from on_a_curve import drawn_courses, drawn_curve, error_on
 from tables import cell, contrast_table, contrasts, draw, fill, read_rows, table, write_rows
 
 from entrostat.report.style import BLUE, INK, MUTED
@@ -31,7 +30,6 @@ CURVES = {
     "rise": [[0, 1.15], [0.35, 0.55], [1, 0.95]],
     "hold, let go": [[0, 1.15], [0.15, 0.8], [0.6, 0.8], [0.95, 0.1]],
 }
-SKIPPED = 20  # steps before the error on a curve counts
 LEVEL = 0.7  # pass@1 on the training tasks, for the steps that it takes
 EVERY = 4  # steps between two points of a course
 
@@ -111,32 +109,7 @@ TRIALS = {
 }
 
 
-class TabularStudy(Study):
-    """Draws the tasks of a seed once for all conditions, and skips runs that have been measured."""
-
-    def run(self, condition: str, seed: int, grader: Any = None) -> Path:
-        """See `Study.run`."""
-        from entrostat.campaign.single import run_open_campaign
-        from entrostat.engine.train import open_campaign, starting_point
-
-        folder, recipe = self.folder(condition, seed), self.recipe(condition, seed)
-        if not (folder / "row.json").exists():
-            began = time.process_time()
-            start = starting_point(recipe)
-            run_open_campaign(open_campaign(recipe, splits(recipe.tasks), grader, folder, start), start)
-            (folder / "seconds.json").write_text(json.dumps(time.process_time() - began))
-        return folder
-
-
-@cache
-def splits(tasks: Any) -> Any:
-    """The tasks of a recipe."""
-    from entrostat.recipe.task_sets import TaskSplits
-
-    return TaskSplits.of(tasks)
-
-
-STUDY = TabularStudy(
+STUDY = MeasuredStudy(
     "thermostat", {name: Condition(TABULAR, settings) for name, settings in {**CONDITIONS, **TRIALS}.items()}
 )
 
@@ -167,15 +140,6 @@ def measure(folder: Path) -> None:
         "course": [round(h, 4) for h in course[EVERY - 1 :: EVERY]],
     }
     (folder / "row.json").write_text(json.dumps(row))
-
-
-def error_on(points: Sequence[Sequence[float]], course: Sequence[float]) -> float:
-    """The mean of |H / curve - 1| over the steps after the first SKIPPED."""
-    from entrostat.control import Curve
-
-    curve, steps = Curve(tuple((x, y) for x, y in points)), len(course)
-    errors = [abs(h / curve.at(k / steps) - 1) for k, h in enumerate(course, 1)]
-    return fmean(errors[SKIPPED:])
 
 
 def tuned() -> None:
@@ -308,23 +272,6 @@ def cost_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(head, [(*noise, len(rows), f"{seconds / len(rows):.2f}", f"{seconds / 60:.0f}")])
 
 
-def drawn_courses(axis: Axes, rows: Sequence[Mapping[str, Any]], condition: str, colour: str, label: str) -> None:
-    """Every seed thin, the mean thick."""
-    own = [row for row in rows if row["condition"] == condition]
-    steps = sorted({row["step"] for row in own})
-    for seed in sorted({row["seed"] for row in own}):
-        axis.plot(steps, [row["entropy"] for row in own if row["seed"] == seed], color=colour, linewidth=0.4, alpha=0.3)
-    mean = [fmean(row["entropy"] for row in own if row["step"] == step) for step in steps]
-    axis.plot(steps, mean, color=colour, linewidth=2, label=label)
-
-
-def drawn_curve(axis: Axes, curve: str, last: int) -> None:
-    """The curve as it was set."""
-    xs, ys = zip(*CURVES[curve], strict=True)
-    xs, ys = (*xs, 1.0), (*ys, ys[-1])
-    axis.plot([x * last for x in xs], ys, color=INK, linewidth=1.4, linestyle=(0, (4, 2)), label="the curve")
-
-
 def curves_drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """A panel per curve: the curve, the entropy on it, GRPO's."""
     figure = Figure(figsize=(9, 5.2), layout="constrained")
@@ -333,7 +280,7 @@ def curves_drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for axis, curve in zip(axes, CURVES, strict=True):
         drawn_courses(axis, rows, STANDARD, MUTED, STANDARD)
         drawn_courses(axis, rows, f"target-weights, {curve}", BLUE, "target-weights")
-        drawn_curve(axis, curve, last)
+        drawn_curve(axis, CURVES[curve], last)
         axis.set_title(curve)
         axis.grid(axis="y")
     axis.legend(loc="upper right", frameon=False)
@@ -351,7 +298,7 @@ def front_drawn(data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     last = max(row["step"] for row in courses)
     drawn_courses(axis, courses, STANDARD, MUTED, STANDARD)
     drawn_courses(axis, courses, "target-weights, up and down", BLUE, "target-weights")
-    drawn_curve(axis, "up and down", last)
+    drawn_curve(axis, CURVES["up and down"], last)
     axis.set_title("Entropy, nats per token: every seed (thin) and the mean")
     axis.set_xlabel("optimizer step")
     axis.set_xlim(0, last)
