@@ -3,7 +3,7 @@
 The training step, in the order in which it is read: `Trainer._train` here, which calls `_collect` (one rollout batch:
 drawn, graded, given advantages) and `_update` (one optimizer step); `rollout.py`, how completions are drawn and
 graded; `update.py`, one optimizer step; `terms.py`, what the loss has besides the objective; and the objective in
-`entrostat.objective.losses`.
+`entrostat.objective.losses`, with what a clip does to a token in `surrogates.py` beside it.
 
 A resume point is written after every `campaign.checkpoint_every` rollout batches. A killed run returns to the last one,
 drops what was logged after it, and repeats it exactly: every random number follows from the seed and the step.
@@ -174,6 +174,127 @@ class Trainer:
         """See `SteppingHost.step`."""
         return next(self._lines)
 
+    def _train(self) -> Iterator[dict[str, Any]]:
+        """The lines of the optimizer steps, one rollout batch after another; each taken when its line is read."""
+        update = self.recipe.update
+        for batch in count(self.done // update.steps_per_batch):
+            lag = self.sampler.lag
+            experience, fields = self._collect(batch)
+            for epoch in range(update.epochs):
+                for minibatch, index in enumerate(self._minibatches(batch, epoch)):
+                    staleness = lag + epoch * update.minibatches + minibatch
+                    place = {"batch": batch, "epoch": epoch, "minibatch": minibatch, "staleness": staleness}
+                    yield self._update(experience.rows(index), place, fields)
+                    fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
+
+    def _collect(self, batch: int) -> tuple[Experience, dict[str, Any]]:
+        """Draw and grade one rollout batch; its completions, and the fields of the step line that describe it."""
+        samples = self.recipe.rollout.samples
+        started = time.perf_counter()
+        drawn = self._fill(batch)
+        seconds = time.perf_counter() - started
+        rollout, rewards = drawn.rollout, [verdict.reward for verdict in drawn.verdicts]
+        graded = [reward for reward in rewards if reward is not None]
+        groups = [rewards[i : i + samples] for i in range(0, len(rewards), samples)]
+        fields = {
+            "reward": sum(graded) / len(graded) if graded else None,
+            "groups": group_metrics(groups),
+            **completion_metrics(rollout, drawn.verdicts),
+            "tokens": {"rollout": rollout.token_count},
+            "seconds": {"rollout": seconds - drawn.waited, "grade": drawn.waited},
+        }
+        kept = self._kept(groups)
+        rows = (kept.unsqueeze(1) * samples + torch.arange(samples)).flatten()
+        rollout, verdicts = rollout.rows(rows), [drawn.verdicts[row] for row in rows.tolist()]
+        groups, tasks = [groups[group] for group in kept.tolist()], [drawn.tasks[group] for group in kept.tolist()]
+        recomputed = self.learner.recomputed(rollout) if self.recipe.update.old_logp == "recomputed" else None
+        earned = torch.tensor([math.nan if reward is None else reward for group in groups for reward in group])
+        old_logp = rollout.old_logp if recomputed is None else recomputed
+        surprisals = -(old_logp * rollout.mask).sum(1) / rollout.lengths.clamp_min(1)
+        advantages = self.advantages(groups, surprisals, self._shaping(rollout, old_logp))
+        experience = Experience(rollout, advantages, recomputed, earned)
+        self._log_samples(tasks[:4], experience, verdicts)
+        return experience, fields
+
+    def _fill(self, batch: int) -> _Drawn:
+        """Draw and grade batches of prompts until enough of their groups are mixed, at most `rollout.resample`."""
+        own, parts, waited = self.recipe.rollout, [], 0.0
+        for attempt in range(own.resample):
+            tasks = self._prompts(batch * own.resample + attempt)
+            drawn = self._draw(tasks, derived_seed(self.recipe.seed, "rollout", batch, *([attempt] if attempt else [])))
+            parts.append((tasks, drawn.rollout, drawn.verdicts))
+            waited += drawn.waited
+            verdicts = [verdict for part in parts for verdict in part[2]]
+            rewards = [verdict.reward for verdict in verdicts]
+            mixed = [_mixed(rewards[i : i + own.samples]) for i in range(0, len(rewards), own.samples)]
+            if sum(mixed) >= own.prompts:
+                break
+        rollouts = [part[1] for part in parts]
+        whole = rollouts[0] if len(rollouts) == 1 else concatenate(rollouts, cast(Policy, self.policy).pad_id)
+        return _Drawn([task for part in parts for task in part[0]], whole, verdicts, waited)
+
+    def _prompts(self, batch: int) -> list[AnyTask]:
+        """The batch's training tasks: consecutive pieces of one shuffled pass over all of them after another."""
+        tasks, size = self.tasks.train, self.recipe.rollout.prompts
+        chosen = []
+        for position in range(batch * size, (batch + 1) * size):
+            turn, place = divmod(position, len(tasks))
+            order = torch.randperm(len(tasks), generator=self._generator("tasks", turn))
+            chosen.append(tasks[int(order[place])])
+        return chosen
+
+    def _draw(self, tasks: Sequence[AnyTask], seed: int) -> GradedRollout:
+        """Completions of the tasks by the policy that samples, graded."""
+        policy = cast(Policy, self.sampler.policy())
+        return sample_graded(policy, self.owner.grader, tasks, Sampling.training(self.recipe), seed)
+
+    def _kept(self, groups: Sequence[Sequence[float | None]]) -> Tensor:
+        """The groups of the batch, in the order drawn: the mixed ones first where there are more than it takes."""
+        size = self.recipe.rollout.prompts
+        if len(groups) == size:
+            return torch.arange(size)
+        order = sorted(range(len(groups)), key=lambda group: not _mixed(groups[group]))
+        return torch.tensor(sorted(order[:size]))
+
+    def _shaping(self, rollout: Rollout, old_logp: Tensor) -> Tensor | None:
+        """What the length and a KL in the reward add to the rewards (B,); None for nothing."""
+        own, kl = self.recipe.rollout, self.recipe.update.kl
+        shaping = None
+        if own.overlong_buffer:
+            longest, buffer = own.max_new_tokens, own.overlong_buffer
+            shaping = overlong_shaping(rollout.lengths, longest, buffer, own.overlong_penalty)
+        if kl and kl.place == "reward" and isinstance(self.learner.anchor, KlTerm):
+            lost = self.learner.anchor.in_reward(rollout, old_logp, self.recipe.update.microbatch_rows)
+            shaping = -lost if shaping is None else shaping - lost
+        return shaping
+
+    def _log_samples(self, tasks: Sequence[AnyTask], experience: Experience, verdicts: Sequence[Verdict]) -> None:
+        """Record the first completion of each of the `tasks`, the first of the batch, token by token."""
+        recipe, rollout = self.recipe.rollout, experience.rollout
+        lines = sample_lines(tasks, rollout, verdicts, recipe.samples)
+        rows = range(0, len(lines) * recipe.samples, recipe.samples)
+        records = token_records(self.policy, rollout, rows, recipe.temperature)
+        for line, row, tokens in zip(lines, rows, records, strict=True):
+            line["advantage"] = float(f"{experience.advantages[row]:.4g}")
+            line["tokens"] = tokens
+        self.record.log_samples(self.done, "train", lines)
+
+    def _minibatches(self, batch: int, epoch: int) -> Sequence[torch.Tensor]:
+        """Row indices of each minibatch; groups stay whole."""
+        prompts, samples = self.recipe.rollout.prompts, self.recipe.rollout.samples
+        order = torch.randperm(prompts, generator=self._generator("minibatches", batch, epoch))
+        rows = order.unsqueeze(1) * samples + torch.arange(samples)
+        return rows.flatten().chunk(self.recipe.update.minibatches)
+
+    def _update(self, experience: Experience, place: dict[str, int], batch_fields: dict[str, Any]) -> dict[str, Any]:
+        """Take one optimizer step and return its line."""
+        self.done += 1
+        torch.manual_seed(derived_seed(self.recipe.seed, "update", self.done))
+        self.sampler.remember()
+        measured = self.learner.step(self.done, experience)
+        joined = {field: {**batch_fields[field], **measured[field]} for field in ("tokens", "seconds")}
+        return {"step": self.done, **place, **measured, **batch_fields, **joined}
+
     def evaluate(self, split: str, part: slice, weights: Checkpoint | None) -> Mapping[str, Any]:
         """See `Host.evaluate`."""
         policy = cast(Policy, self._load(weights.path) if weights else self.policy)
@@ -229,127 +350,6 @@ class Trainer:
         prompts = [tasks[i % len(tasks)].prompt for i in range(count)]
         seed = derived_seed(self.recipe.seed, "fisher")
         return sample(cast(Policy, policy), prompts, Sampling(1, own.max_new_tokens, own.temperature), seed)
-
-    def _draw(self, tasks: Sequence[AnyTask], seed: int) -> GradedRollout:
-        """Completions of the tasks by the policy that samples, graded."""
-        policy = cast(Policy, self.sampler.policy())
-        return sample_graded(policy, self.owner.grader, tasks, Sampling.training(self.recipe), seed)
-
-    def _train(self) -> Iterator[dict[str, Any]]:
-        """The lines of the optimizer steps, one rollout batch after another; each taken when its line is read."""
-        update = self.recipe.update
-        for batch in count(self.done // update.steps_per_batch):
-            lag = self.sampler.lag
-            experience, fields = self._collect(batch)
-            for epoch in range(update.epochs):
-                for minibatch, index in enumerate(self._minibatches(batch, epoch)):
-                    staleness = lag + epoch * update.minibatches + minibatch
-                    place = {"batch": batch, "epoch": epoch, "minibatch": minibatch, "staleness": staleness}
-                    yield self._update(experience.rows(index), place, fields)
-                    fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
-
-    def _update(self, experience: Experience, place: dict[str, int], batch_fields: dict[str, Any]) -> dict[str, Any]:
-        """Take one optimizer step and return its line."""
-        self.done += 1
-        torch.manual_seed(derived_seed(self.recipe.seed, "update", self.done))
-        self.sampler.remember()
-        measured = self.learner.step(self.done, experience)
-        joined = {field: {**batch_fields[field], **measured[field]} for field in ("tokens", "seconds")}
-        return {"step": self.done, **place, **measured, **batch_fields, **joined}
-
-    def _collect(self, batch: int) -> tuple[Experience, dict[str, Any]]:
-        """Draw and grade one rollout batch; its completions, and the fields of the step line that describe it."""
-        samples = self.recipe.rollout.samples
-        started = time.perf_counter()
-        drawn = self._fill(batch)
-        seconds = time.perf_counter() - started
-        rollout, rewards = drawn.rollout, [verdict.reward for verdict in drawn.verdicts]
-        graded = [reward for reward in rewards if reward is not None]
-        groups = [rewards[i : i + samples] for i in range(0, len(rewards), samples)]
-        fields = {
-            "reward": sum(graded) / len(graded) if graded else None,
-            "groups": group_metrics(groups),
-            **completion_metrics(rollout, drawn.verdicts),
-            "tokens": {"rollout": rollout.token_count},
-            "seconds": {"rollout": seconds - drawn.waited, "grade": drawn.waited},
-        }
-        kept = self._kept(groups)
-        rows = (kept.unsqueeze(1) * samples + torch.arange(samples)).flatten()
-        rollout, verdicts = rollout.rows(rows), [drawn.verdicts[row] for row in rows.tolist()]
-        groups, tasks = [groups[group] for group in kept.tolist()], [drawn.tasks[group] for group in kept.tolist()]
-        recomputed = self.learner.recomputed(rollout) if self.recipe.update.old_logp == "recomputed" else None
-        earned = torch.tensor([math.nan if reward is None else reward for group in groups for reward in group])
-        old_logp = rollout.old_logp if recomputed is None else recomputed
-        surprisals = -(old_logp * rollout.mask).sum(1) / rollout.lengths.clamp_min(1)
-        advantages = self.advantages(groups, surprisals, self._shaping(rollout, old_logp))
-        experience = Experience(rollout, advantages, recomputed, earned)
-        self._log_samples(tasks[:4], experience, verdicts)
-        return experience, fields
-
-    def _fill(self, batch: int) -> _Drawn:
-        """Draw and grade batches of prompts until enough of their groups are mixed, at most `rollout.resample`."""
-        own, parts, waited = self.recipe.rollout, [], 0.0
-        for attempt in range(own.resample):
-            tasks = self._prompts(batch * own.resample + attempt)
-            drawn = self._draw(tasks, derived_seed(self.recipe.seed, "rollout", batch, *([attempt] if attempt else [])))
-            parts.append((tasks, drawn.rollout, drawn.verdicts))
-            waited += drawn.waited
-            verdicts = [verdict for part in parts for verdict in part[2]]
-            rewards = [verdict.reward for verdict in verdicts]
-            mixed = [_mixed(rewards[i : i + own.samples]) for i in range(0, len(rewards), own.samples)]
-            if sum(mixed) >= own.prompts:
-                break
-        rollouts = [part[1] for part in parts]
-        whole = rollouts[0] if len(rollouts) == 1 else concatenate(rollouts, cast(Policy, self.policy).pad_id)
-        return _Drawn([task for part in parts for task in part[0]], whole, verdicts, waited)
-
-    def _kept(self, groups: Sequence[Sequence[float | None]]) -> Tensor:
-        """The groups of the batch, in the order drawn: the mixed ones first where there are more than it takes."""
-        size = self.recipe.rollout.prompts
-        if len(groups) == size:
-            return torch.arange(size)
-        order = sorted(range(len(groups)), key=lambda group: not _mixed(groups[group]))
-        return torch.tensor(sorted(order[:size]))
-
-    def _shaping(self, rollout: Rollout, old_logp: Tensor) -> Tensor | None:
-        """What the length and a KL in the reward add to the rewards (B,); None for nothing."""
-        own, kl = self.recipe.rollout, self.recipe.update.kl
-        shaping = None
-        if own.overlong_buffer:
-            longest, buffer = own.max_new_tokens, own.overlong_buffer
-            shaping = overlong_shaping(rollout.lengths, longest, buffer, own.overlong_penalty)
-        if kl and kl.place == "reward" and isinstance(self.learner.anchor, KlTerm):
-            lost = self.learner.anchor.in_reward(rollout, old_logp, self.recipe.update.microbatch_rows)
-            shaping = -lost if shaping is None else shaping - lost
-        return shaping
-
-    def _log_samples(self, tasks: Sequence[AnyTask], experience: Experience, verdicts: Sequence[Verdict]) -> None:
-        """Record the first completion of each of the `tasks`, the first of the batch, token by token."""
-        recipe, rollout = self.recipe.rollout, experience.rollout
-        lines = sample_lines(tasks, rollout, verdicts, recipe.samples)
-        rows = range(0, len(lines) * recipe.samples, recipe.samples)
-        records = token_records(self.policy, rollout, rows, recipe.temperature)
-        for line, row, tokens in zip(lines, rows, records, strict=True):
-            line["advantage"] = float(f"{experience.advantages[row]:.4g}")
-            line["tokens"] = tokens
-        self.record.log_samples(self.done, "train", lines)
-
-    def _prompts(self, batch: int) -> list[AnyTask]:
-        """The batch's training tasks: consecutive pieces of one shuffled pass over all of them after another."""
-        tasks, size = self.tasks.train, self.recipe.rollout.prompts
-        chosen = []
-        for position in range(batch * size, (batch + 1) * size):
-            turn, place = divmod(position, len(tasks))
-            order = torch.randperm(len(tasks), generator=self._generator("tasks", turn))
-            chosen.append(tasks[int(order[place])])
-        return chosen
-
-    def _minibatches(self, batch: int, epoch: int) -> Sequence[torch.Tensor]:
-        """Row indices of each minibatch; groups stay whole."""
-        prompts, samples = self.recipe.rollout.prompts, self.recipe.rollout.samples
-        order = torch.randperm(prompts, generator=self._generator("minibatches", batch, epoch))
-        rows = order.unsqueeze(1) * samples + torch.arange(samples)
-        return rows.flatten().chunk(self.recipe.update.minibatches)
 
     def _generator(self, *place: str | int) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(self.recipe.seed, *place))

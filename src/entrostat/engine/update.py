@@ -28,7 +28,7 @@ from entrostat.entropy import entropy_flow, flow_by_rule
 from entrostat.errors import EntrostatError
 from entrostat.objective import ClipBand, Objective, aggregate, policy_loss
 from entrostat.objective.advantages import signed
-from entrostat.objective.losses import settled, token_weights
+from entrostat.objective.losses import PolicyLoss, settled, token_weights
 from entrostat.recipe import Recipe, build_objective
 from entrostat.tokens import TokenStats, token_stats
 
@@ -220,20 +220,7 @@ class Learner:
             stats, mask = piece.stats, piece.mask
             if first_order:
                 first_order.add(stats.entropy[mask].sum())
-            out = policy_loss(
-                stats.logp, piece.old_logp, piece.advantages, mask, rule=whole.rule, objective=whole.objective
-            )
-            per_token, flow = out.per_token, entropy_flow(stats, piece.advantages, out)
-            added = [
-                term.on_tokens(piece, whole.chosen[term][i] if term in whole.chosen else self._choose(term, piece))
-                for term in self.terms
-                if term.acts_on_tokens
-            ]
-            for loss_of_term, _ in added:
-                per_token = per_token + loss_of_term
-            if added:
-                flow = flow + sum(flow_of_term for _, flow_of_term in added)
-            loss = aggregate(per_token, mask, self.settings.aggregate, denominator=denominator)
+            loss, out, flow = self._loss(piece, whole, i, denominator)
             if i < len(taught):
                 loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
@@ -252,6 +239,24 @@ class Learner:
                 penalty.backward()  # type: ignore[no-untyped-call]
                 loss_sum += float(penalty.detach())
         return _Pass(loss_sum, sums, by_rule, mismatch)
+
+    def _loss(self, piece: Piece, whole: _Whole, place: int, denominator: float) -> tuple[Tensor, PolicyLoss, Tensor]:
+        """The loss of the micro-batch at `place`, the objective's part of it per token, and the flow (B, T) of both."""
+        stats, mask = piece.stats, piece.mask
+        out = policy_loss(
+            stats.logp, piece.old_logp, piece.advantages, mask, rule=whole.rule, objective=whole.objective
+        )
+        per_token, flow = out.per_token, entropy_flow(stats, piece.advantages, out)
+        added = [
+            term.on_tokens(piece, whole.chosen[term][place] if term in whole.chosen else self._choose(term, piece))
+            for term in self.terms
+            if term.acts_on_tokens
+        ]
+        for loss_of_term, _ in added:
+            per_token = per_token + loss_of_term
+        if added:
+            flow = flow + sum(flow_of_term for _, flow_of_term in added)
+        return aggregate(per_token, mask, self.settings.aggregate, denominator=denominator), out, flow
 
     def _parts(self, experience: Experience, entropy_grad: bool) -> tuple[list[Experience], list[Experience]]:
         """Micro-batches that have a gradient, and those that are only measured.

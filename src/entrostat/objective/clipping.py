@@ -1,7 +1,8 @@
 """Clip rules: the band of probability ratios r = pi/pi_old in which a token keeps its gradient.
 
 Clip rules never see the loss. A rule takes the old probability q = pi_old of the sampled token and the sign of its
-advantage, and returns two ratios.
+advantage, and returns two ratios. Schedules that move a rule over training, such as ID, are strategies: see
+`entrostat.control.strategies`.
 """
 
 from __future__ import annotations
