@@ -74,6 +74,43 @@ def test_a_command_of_an_old_path_runs():
     assert old.stderr.splitlines()[-1] == new.stderr.splitlines()[-1] != ""
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("entrostat.grading.puzzles.PuzzleGrader", "entrostat.grading.PuzzleGrader"),
+        ("entrostat.control.masking.ClipCov", "entrostat.control.ClipCov"),
+        ("entrostat.engine.checkpoint.CheckpointStore", "entrostat.campaign.checkpoints.CheckpointStore"),
+        ("entrostat.entropy.regions.Region", "entrostat.Region"),
+        ("entrostat.objective.surrogates.Gspo", "entrostat.objective.gspo.Gspo"),
+        ("entrostat.objective.bands.DppoClip", "entrostat.objective.dppo.DppoClip"),
+    ],
+)
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_what_went_into_another_module_is_found_at_its_old_path(old, new, first):
+    lines = [
+        "from {} import {} as {}".format(*path.rpartition(".")[::2], name)
+        for name, path in (("old", old), ("new", new))
+    ]
+    result = python("; ".join([*(lines if first == "old" else lines[::-1]), "assert old is new"]))
+    assert result.returncode == 0, result.stderr
+    assert f"{old.rpartition('.')[0]}" in result.stderr
+    assert "; the old path goes in 0.2" in result.stderr
+
+
+def test_a_function_stays_one_when_the_module_that_had_its_name_is_imported():
+    code = (
+        "import entrostat.entropy as e, entrostat.entropy.regions as m, entrostat.auditing.audit as a; "
+        "from entrostat.auditing import audit; assert m.Region is e.Region; "
+        "assert callable(e.regions) and callable(audit) and callable(a.Audit)"
+    )
+    assert python(code).returncode == 0
+
+
+def test_a_module_whose_names_moved_still_says_what_it_lacks():
+    result = python("import entrostat.objective.bands as b; b.NoSuchBand")
+    assert "module 'entrostat.objective.bands' has no attribute 'NoSuchBand'" in result.stderr
+
+
 def test_every_old_path_names_a_module_and_its_new_path_is_current():
     for old, new in NEW_PATHS.items():
         assert find_spec(new) is not None

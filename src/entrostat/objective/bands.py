@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from entrostat._renamed import moved_names
 from entrostat.objective.clipping import ChangedBand, ClipBand, ClipRule, clip_rule
 
 CLIP_HIGHER = ClipRule.constant(lower=0.2, upper=0.28)
@@ -110,3 +111,13 @@ def _clip_lower() -> ClipRule:
     (studies/entropy-strategies).
     """
     return CLIP_LOWER
+
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "AbcClip": "entrostat.objective.abc_grpo",
+        "DcpoClip": "entrostat.objective.dcpo",
+        "DppoClip": "entrostat.objective.dppo",
+    },
+)

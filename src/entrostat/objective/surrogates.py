@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from entrostat._renamed import moved_names
 from entrostat.objective.clipping import ClipBand, ClipRule
 from entrostat.registry import Registry
 
@@ -174,3 +175,17 @@ def named(name: str) -> Objective:
     """The objective of this recipe name, with its published settings. Raises ValueError if there is none."""
     known = name if ":" in name else name.replace("_", "-")
     return objective.made(name, objective.find(known)())
+
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Bapo": "entrostat.objective.bapo",
+        "CeGppo": "entrostat.objective.ce_gppo",
+        "Cispo": "entrostat.objective.cispo",
+        "Gmpo": "entrostat.objective.gmpo",
+        "Gspo": "entrostat.objective.gspo",
+        "Nsr": "entrostat.objective.nsr",
+        "Sapo": "entrostat.objective.sapo",
+    },
+)
