@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from entrostat.runs import Run, RunError, atomic_path, atomic_write
+from entrostat.runs.files import iterate_lines
 
 RECIPE = {"model": "embedded", "update": {"lr": 1e-4, "betas": [0.9, 0.95]}}
 
@@ -291,6 +292,16 @@ def test_a_killed_writer_leaves_a_log_of_whole_lines_in_order(run: Run):
     assert steps == list(range(1, len(steps) + 1))
     run.rewind(10)
     assert [line["step"] for line in run.steps()] == list(range(1, 11))
+
+
+def test_a_line_that_is_finished_while_it_is_read_is_left_out(tmp_path: Path):
+    log = tmp_path / "steps.jsonl"
+    log.write_bytes(b'{"step": 1}\n{"step": 2, "note": "')
+    lines = iterate_lines(log)
+    assert next(lines) == {"step": 1}
+    with log.open("ab") as writer:
+        writer.write(b'torn"}\n{"step": 3}\n')
+    assert list(lines) == []
 
 
 HOLDER = """

@@ -16,6 +16,7 @@ from importlib import resources
 from entrostat.auditing.attempts import CODE_FORMS, REASONING, Attempt, code_of, filled
 from entrostat.auditing.examples import Example
 from entrostat.auditing.signatures import MARK
+from entrostat.tasks.syntax import syntax_tree
 
 _SECTIONS = re.split(
     r"^=== (.+)\n", (resources.files("entrostat.auditing") / "code_attacks.txt").read_text(), flags=re.MULTILINE
@@ -34,8 +35,8 @@ def entry_point(example: Example) -> str:
         return example.entry_point
     code, _ = code_of(example.reference or "")
     try:
-        names = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
-    except (SyntaxError, ValueError):
+        names = [node.name for node in syntax_tree(code).body if isinstance(node, ast.FunctionDef)]
+    except SyntaxError:
         names = []
     return names[-1] if names else "solve"
 
@@ -111,8 +112,8 @@ def mutants(code: str, entry: str) -> dict[str, str]:
     Sayward 1978); some are equivalent. At most MOST in all.
     """
     try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = syntax_tree(code)
+    except SyntaxError:
         return {}
     found: dict[str, str] = {}
     if any(isinstance(node, ast.FunctionDef) and node.name == entry for node in tree.body):
@@ -134,8 +135,8 @@ def rewritten(code: str) -> dict[str, str]:
     """Copies of `code` that do the same."""
     found = {"a comment before it": f"# Wrong answers are not wanted: fail, error.\n{code}"}
     try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = syntax_tree(code)
+    except SyntaxError:
         return found
     found["formatted anew, without comments"] = ast.unparse(tree)
     found["an unused helper before it"] = f"def _unused(value):\n    return value\n\n{code}"

@@ -20,6 +20,7 @@ from entrostat.grading.interpreter import NOTE_FAILURE
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, Interpreter
 from entrostat.tasks import Call, Exchange, Expression, ProgramTask, ScriptTask, Spaces, Task, TaskError
+from entrostat.tasks.syntax import syntax_tree
 
 AnyTask = Task | ScriptTask | ProgramTask
 JobKey = tuple[str, tuple[str, ...]]
@@ -297,11 +298,11 @@ def to_its_end(script: str) -> str:
     A script that may handle exceptions itself (it has a `try` or a `with`), or that does not parse, stays as it is.
     """
     try:
-        tree = ast.parse(script)
+        tree = syntax_tree(script)
         if any(type(node).__name__ in _MAY_HANDLE for node in ast.walk(tree)):
             return script
         return ast.unparse(_NoteFailures().visit(tree))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, RecursionError):
         return script
 
 

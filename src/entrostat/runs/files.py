@@ -110,8 +110,9 @@ def iterate_lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as log:
             for number, line in enumerate(log, start=1):
-                if line.endswith(b"\n"):
-                    yield _parse(line, path, number)
+                if not line.endswith(b"\n"):
+                    return  # what a writer adds meanwhile would be read as a line that begins in its middle
+                yield _parse(line, path, number)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -27,6 +27,7 @@ from entrostat.registry import Registry
 from entrostat.tasks.contests import BigCodeBenchRecord, EvalPlusRecord, apps_task, livecodebench_task, with_tests
 from entrostat.tasks.own import tasks_from_jsonl as tasks_from_jsonl
 from entrostat.tasks.records import Published, Record, checked, records
+from entrostat.tasks.syntax import syntax_tree
 from entrostat.tasks.task import (
     AnswerTask,
     Call,
@@ -171,8 +172,8 @@ def _humaneval_task(where: str, given: Record) -> Task | ScriptTask:
 
 def _parsed(source: str, where: str, name: str) -> ast.Module:
     try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return syntax_tree(source)
+    except SyntaxError as error:
         raise TaskError(f"{where}: {name} is no Python source: {error}") from error
 
 
