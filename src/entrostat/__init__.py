@@ -26,7 +26,7 @@ _HOMES = {
     "engine.scoring": "score_completions",
     "engine.study": "run_study",
     "engine.train": "train",
-    "entropy": "Region entropy_flow polarity regions sensitivity",
+    "entropy": "Region TurnSums entropy_flow polarity prompt_information regions sensitivity turn_numbers turn_sums",
     "errors": "EntrostatError",
     "grading": """
         CodeGrader MathGrader Outcome PuzzleGrader RayGrader RemoteGrader Verdict extract_code grade_file

@@ -21,10 +21,14 @@ from entrostat.engine.scoring import score_completions as score_completions
 from entrostat.engine.study import run_study as run_study
 from entrostat.engine.train import train as train
 from entrostat.entropy import Region as Region
+from entrostat.entropy import TurnSums as TurnSums
 from entrostat.entropy import entropy_flow as entropy_flow
 from entrostat.entropy import polarity as polarity
+from entrostat.entropy import prompt_information as prompt_information
 from entrostat.entropy import regions as regions
 from entrostat.entropy import sensitivity as sensitivity
+from entrostat.entropy import turn_numbers as turn_numbers
+from entrostat.entropy import turn_sums as turn_sums
 from entrostat.errors import EntrostatError as EntrostatError
 from entrostat.grading import CodeGrader as CodeGrader
 from entrostat.grading import MathGrader as MathGrader
