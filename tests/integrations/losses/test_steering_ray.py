@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: no steering in its workers is checked")
 
+import ray
 import torch
 import yaml
 
@@ -108,7 +109,7 @@ import sys, ray
 from openrlhf.trainer.ray.ppo_actor import PolicyModelActor
 
 if __name__ == "__main__":
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False)
+    ray.init()
     actor = PolicyModelActor.remote()
     ray.get(actor.init_model_from_pretrained.remote(sys.argv[1]))
     ray.get(actor.fit.remote())
@@ -147,7 +148,7 @@ import ray
 def validate_cfg(config): pass
 
 def initialize_ray(config):
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False)
+    ray.init()
 """,
     "skyrl/train/entrypoints/main_base.py": """
 import sys, ray
@@ -261,24 +262,34 @@ def expected():
         controller.observe(number + 1, 2 * entropy, 2)
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The environment of a host's driver on one Ray cluster, whose workers find the packages that stand in."""
+    folder = tmp_path_factory.mktemp("hosts")
+    for files, _ in HOSTS.values():
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+    (folder / "steered_parts.py").write_text(PART)
+    (folder / "control.yaml").write_text(CONTROL)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(folder))
+        patched.setenv("PYTHONPATH", f"{folder}:{SOURCE}")
+        node = ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+        address = node.address_info["gcs_address"]
+        yield {**os.environ, "ENTROSTAT_CONTROL": str(folder / "control.yaml"), "RAY_ADDRESS": address}
+        ray.shutdown()
+
+
 @pytest.mark.parametrize("name", HOSTS)
-def test_the_workers_follow_the_controller_through_a_kill_and_a_resume(tmp_path, monkeypatch, name):
-    files, (module, *arguments) = HOSTS[name]
-    for path, text in files.items():
-        file = tmp_path / "host" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    (tmp_path / "host" / "steered_parts.py").write_text(PART)
-    monkeypatch.syspath_prepend(str(tmp_path / "host"))
-    control = tmp_path / "control.yaml"
-    control.write_text(CONTROL)
+def test_the_workers_follow_the_controller_through_a_kill_and_a_resume(tmp_path, cluster, name):
+    _, (module, *arguments) = HOSTS[name]
     checkpoint = tmp_path / "checkpoint"
-    environment = {**os.environ, "ENTROSTAT_CONTROL": str(control), "PYTHONPATH": f"{tmp_path / 'host'}:{SOURCE}"}
     command = [sys.executable, "-m", module, *arguments, str(checkpoint)]
-    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    first = subprocess.run(command, env=cluster, capture_output=True, text=True, timeout=300)
     assert first.returncode != 0, first.stderr[-3000:]
     assert Path(f"{checkpoint}.died").exists(), first.stderr[-3000:]
-    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    second = subprocess.run(command, env=cluster, capture_output=True, text=True, timeout=300)
     assert second.returncode == 0, second.stderr[-3000:]
     lines = map(json.loads, Path(f"{checkpoint}.log").read_text().splitlines())
     steps, processes, losses, coefficients = zip(*lines, strict=True)

@@ -21,7 +21,7 @@ from entrostat.campaign.chain import read_hand_over, run_chain
 from entrostat.campaign.checkpoints import CheckpointStore
 from entrostat.campaign.engine import Plan
 from entrostat.integrations.verl.campaign import check, tasks_of_splits
-from entrostat.integrations.verl.engine import DRIVER, VerlEngine, VerlError
+from entrostat.integrations.verl.engine import VerlEngine, VerlError
 from entrostat.runs import Run
 
 HERE = Path(__file__).parent
@@ -180,14 +180,6 @@ def test_a_plan_of_no_steps_trains_nothing(tmp_path, start):
 
     trace = run_campaign(engine_over(tmp_path), Rests(steps=1), start, record(tmp_path / "run")).trace
     assert (trace.steps, trace.end.step, trace.select.steps, trace.report.steps) == ([], 0, (0,), (0,))
-
-
-@pytest.mark.skipif(not os.environ.get("WITH_RAY"), reason="a minute or two; WITH_RAY=1 runs it")
-def test_verls_own_program_over_ray_and_its_transfer_queue_gives_the_same(tmp_path, start):
-    runs = [record(tmp_path / name) for name in ("alone", "ray")]
-    for run, driver in zip(runs, ((world.__file__,), DRIVER), strict=True):
-        run_campaign(engine_over(tmp_path, driver=driver), Naive(steps=2), start, run)
-    assert runs[0].trace() == runs[1].trace()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`engine: verl`: a study's chains trained by verl, over workers whose weights are one number, and its reward."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -34,7 +35,7 @@ STAND_IN = [
     "trainer.n_gpus_per_node=1",
     "trainer.logger=[console]",
     "data.dataloader_num_workers=0",
-    "ray_kwargs.ray_init.num_cpus=8",
+    "ray_kwargs.ray_init.num_cpus=3",
     "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
 ]
 BASE = {
@@ -71,6 +72,7 @@ def stand_in(monkeypatch):
     """The processes of verl can import the workers of `verl_chain_world`, and load them."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *filter(None, sys.path)]))
     monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", world.__name__)
+    monkeypatch.setenv("RAY_prestart_worker_first_driver", "0")  # workers that nothing would use
 
 
 class Driven(VerlEngine):
@@ -80,31 +82,43 @@ class Driven(VerlEngine):
         super().__init__(arguments, modules=(), driver=(world.__file__,), **options)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from test_recipe import Driven, ours, run_one, study
-ours.VerlEngine = Driven
-steps = []
-def kill(line):
-    if "split" not in line:
-        steps.append(line["step"])
-    if len(steps) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-run_one(study(Path(sys.argv[1])), "naive", 0, Path(sys.argv[2]), kill)
-"""
+def killed(start, out):
+    """Run the study in a process that is killed after the first step of the second campaign."""
+    steps = []
+
+    def listen(line):
+        if "split" not in line:
+            steps.append(line["step"])
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = multiprocessing.get_context("fork").Process(target=run_one, args=(study(start), "naive", 0, out, listen))
+    process.start()
+    process.join(300)
+    return process.exitcode
 
 
-def test_a_chain_that_was_killed_resumes_to_the_same_trace(tmp_path, stand_in, monkeypatch):
+def by_command(start, out):
+    """Run the study by `entrostat chain`, and verl's own program over Ray where that is asked for."""
+    if not os.environ.get("WITH_RAY"):
+        run_one(study(start), "naive", 0, out)
+        return
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(study(start).model_dump(mode="json")))
+    command = [sys.executable, "-m", "entrostat", "chain", str(file), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_a_chain_that_was_killed_resumes_to_the_trace_of_entrostat_chain_over_ray(tmp_path, stand_in, monkeypatch):
     monkeypatch.setattr(ours, "VerlEngine", Driven)
     start = world.model_folder(tmp_path / "start")
-    outcomes = run_one(study(start), "naive", 0, tmp_path / "whole")
-    chain = tmp_path / "whole/naive/seed-0"
+    by_command(start, tmp_path / "whole")
+    assert killed(start, tmp_path / "torn") == -signal.SIGKILL
+    outcomes = run_one(study(start), "naive", 0, tmp_path / "torn")
+    chain = tmp_path / "torn/naive/seed-0"
     handed_over = [world.number_of(read_hand_over(chain, outcome.handed_over).path) for outcome in outcomes]
     assert handed_over == [2, 4]  # 1 more per training step
-    done = subprocess.run([sys.executable, "-c", KILLED, str(start), str(tmp_path / "torn")], check=False, timeout=300)
-    assert done.returncode == -signal.SIGKILL
-    run_one(study(start), "naive", 0, tmp_path / "torn")
     for number in (0, 1):
         torn, whole = (Run.open(tmp_path / name / f"naive/seed-0/campaign-0{number}") for name in ("torn", "whole"))
         assert torn.trace() == whole.trace()
@@ -112,17 +126,6 @@ def test_a_chain_that_was_killed_resumes_to_the_same_trace(tmp_path, stand_in, m
         assert [line["step"] for line in whole.evals("select")] == [0, 2, 4]
     names = [name for name, _, _ in whole.evals("report")[0]["results"]]
     assert names == [task.id for task in TaskSplits.of(recipe().tasks).report]
-
-
-@pytest.mark.skipif(not os.environ.get("WITH_RAY"), reason="a minute or two; WITH_RAY=1 runs it")
-def test_entrostat_chain_runs_a_study_by_verl_over_ray(tmp_path, stand_in):
-    file = tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump(study(world.model_folder(tmp_path / "start")).model_dump(mode="json")))
-    command = [sys.executable, "-m", "entrostat", "chain", str(file), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    last = Run.open(tmp_path / "out/naive/seed-0/campaign-01")
-    assert [line["step"] for line in last.steps()] == [2, 4]
 
 
 def test_verls_configuration_follows_the_recipe(tmp_path):

@@ -72,7 +72,7 @@ def arguments(folder):
         "trainer.v1.trainer_mode": "stand_in",
         "trainer.n_gpus_per_node": 1,
         "trainer.logger": "[console]",
-        "ray_kwargs.ray_init.num_cpus": 8,
+        "ray_kwargs.ray_init.num_cpus": 3,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
     }
     return [f"{key}={value}" for key, value in given.items()]
