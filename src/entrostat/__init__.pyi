@@ -16,8 +16,8 @@ from entrostat.diagnosis import Watchdog as Watchdog
 from entrostat.diagnosis import diagnose as diagnose
 from entrostat.diagnosis import read_log as read_log
 from entrostat.engine.policy import load_policy as load_policy
-from entrostat.engine.score_file import score_file as score_file
 from entrostat.engine.scoring import score_completions as score_completions
+from entrostat.engine.scoring import score_file as score_file
 from entrostat.engine.study import run_study as run_study
 from entrostat.engine.train import train as train
 from entrostat.entropy import Region as Region

@@ -19,19 +19,21 @@ _HOSTS = {
 _MERGED = {  # package: modules that went into others, each with the one that has its contents now
     "auditing": "answers>answer_attacks audit>findings forms>attempts mutants>code_attacks rates>attempts",
     "campaign": "continued>single kept>checkpoints",
+    "cli": "exporting>reporting",
     "control": "piecewise>strategies",
-    "engine": "checkpoint>..campaign.checkpoints estimate>study graded>rollout keeper>..campaign.checkpoints "
-    "quiet>train rewards>local rounding>change samples>evaluate score_fields>sampler_logprobs score_summary>score_file "
-    "seeds>rollout token_record>evaluate watch>watchdog",
+    "engine": "checkpoint>..campaign.checkpoints estimate>study extension>train generate>completions graded>rollout "
+    "keeper>..campaign.checkpoints quiet>train rewards>local rounding>change samples>evaluate "
+    "score_fields>sampler_logprobs score_file>scoring score_summary>scoring seeds>rollout token_record>evaluate "
+    "watch>watchdog",
     "entropy": "regions>polarity rules>flow",
-    "grading": "maths>answers outputs>judging post>remote puzzles>answers slot>code",
-    "integrations": "trl_checks>trl.checks trl_sampler>trl.resuming",
+    "grading": "maths>answers outputs>judging post>remote puzzles>answers secret>worker slot>code",
+    "integrations": "trl_checks>trl.checks trl_sampler>trl.resuming verl.beside_trl>verl",
     "recipe": "purposes>reference study>loading",
     "report": "browser>samples comparison>html drawing>panel overview>figures speed>reading study_figures>study "
     "thinning>panel tokens>samples",
     "runs": "export>..report.card trajectory>collapse",
-    "tasks": "assertions>sources evalplus>contests formats>task",
-    "tokens": "entropy_bounds>topk shard>partial",
+    "tasks": "assertions>sources evalplus>contests formats>task syntax>task",
+    "tokens": "entropy_bounds>topk head>chunks shard>partial",
 }
 
 

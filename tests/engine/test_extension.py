@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from entrostat.campaign.checkpoints import read_tags
-from entrostat.engine.extension import extension_note
-from entrostat.engine.train import train
+from entrostat.engine.train import extension_note, train
 from entrostat.recipe import parse_recipe
 from entrostat.runs import Run, RunError
 

@@ -8,14 +8,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import entrostat.engine.score_file as score_file_module
+import entrostat.engine.scoring as score_file_module
 from entrostat import load_policy, score_file
 from entrostat.cli import app
 from entrostat.engine.completions import read_completions
 from entrostat.engine.rollout import Sampling, sample
 from entrostat.engine.sampler_logprobs import ScoreError
-from entrostat.engine.score_file import summarise
-from entrostat.engine.scoring import score_completions
+from entrostat.engine.scoring import score_completions, summarise
 from entrostat.entropy import sensitivity
 from entrostat.errors import EntrostatError
 from entrostat.tasks import listcraft

@@ -11,8 +11,7 @@ import pytest
 
 from entrostat.grading import CodeGrader, Outcome
 from entrostat.grading.judging import CallTests, prepare, to_its_end
-from entrostat.grading.secret import read_or_make
-from entrostat.grading.worker import Failure
+from entrostat.grading.worker import Failure, read_or_make
 from entrostat.tasks import Call, ScriptTask, Task
 
 

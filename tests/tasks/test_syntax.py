@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from entrostat.tasks.syntax import syntax_tree
+from entrostat.tasks.task import syntax_tree
 
 NESTED = ("x = " + "(" * 30 + "1" + " + 1)" * 30 + "\n") * 3
 

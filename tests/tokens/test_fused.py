@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from entrostat.tokens import TokenStats, fused_token_stats, token_stats
-from entrostat.tokens.head import exact_products
+from entrostat.tokens.chunks import exact_products
 
 
 def fields(stats: TokenStats) -> tuple[Tensor, ...]:

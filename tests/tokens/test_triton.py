@@ -20,7 +20,7 @@ HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
 from entrostat.tokens import TokenStats, chunks, fused, fused_token_stats, triton_kernel  # noqa: E402
-from entrostat.tokens.head import Head  # noqa: E402
+from entrostat.tokens.chunks import Head  # noqa: E402
 from entrostat.tokens.partial import Upstream  # noqa: E402
 
 

@@ -16,7 +16,7 @@ from importlib import resources
 from entrostat.auditing.attempts import CODE_FORMS, REASONING, Attempt, code_of, filled
 from entrostat.auditing.examples import Example
 from entrostat.auditing.signatures import MARK
-from entrostat.tasks.syntax import syntax_tree
+from entrostat.tasks.task import syntax_tree
 
 _SECTIONS = re.split(
     r"^=== (.+)\n", (resources.files("entrostat.auditing") / "code_attacks.txt").read_text(), flags=re.MULTILINE

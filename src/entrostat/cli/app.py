@@ -10,10 +10,9 @@ import typer
 from entrostat.cli.auditing import audit
 from entrostat.cli.chain import chain
 from entrostat.cli.diagnosing import diagnose, watch
-from entrostat.cli.exporting import export
 from entrostat.cli.grading import compare, evaluate, grade
 from entrostat.cli.recipes import init, methods, recipe
-from entrostat.cli.reporting import report
+from entrostat.cli.reporting import export, report
 from entrostat.cli.scoring import score
 from entrostat.cli.screen import Commands, Shown
 from entrostat.cli.tasks import tasks

@@ -243,7 +243,7 @@ def _task_set(name: str, data: Path | None) -> list[Any]:
 def _sample(
     model: str, tasks: list[Any], out: Path, dtype: str, device: str, sampling: dict[str, Any], seed: int
 ) -> None:
-    from entrostat.engine.generate import generate
+    from entrostat.engine.completions import generate
     from entrostat.engine.policy import load_policy
     from entrostat.engine.rollout import Sampling
 

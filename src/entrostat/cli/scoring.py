@@ -37,7 +37,7 @@ def score(
     refuse_missing(file, "give the path of a file of completions")
     refuse_missing_model(model)
     from entrostat.engine.policy import load_policy
-    from entrostat.engine.score_file import refuse_numbers, refuse_output, score_file
+    from entrostat.engine.scoring import refuse_numbers, refuse_output, score_file
 
     refuse_output(file, out)
     refuse_numbers(temperature, batch_tokens)

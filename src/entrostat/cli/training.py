@@ -83,8 +83,7 @@ def train(
 def _train(recipe: Any, out: Path, track: Sequence[str] = (), project: str | None = None) -> list[Path]:
     """Train, and return the run's folder, with that of what followed a roll-back if there was one."""
     from entrostat.campaign.single import AFTER_ROLL_BACK
-    from entrostat.engine.extension import extension_note
-    from entrostat.engine.train import quieten_libraries
+    from entrostat.engine.train import extension_note, quieten_libraries
     from entrostat.engine.train import train as train_recipe
     from entrostat.integrations.trackers import Trackers
 

@@ -45,7 +45,7 @@ class CodeGrader:
     import names of installed third-party packages that the code may use; all others are hidden. patience: seconds for
     which a worker that fails is replaced and its grading tried again before it is an infrastructure error. secret: what
     the seed of `random` in a task's assertion script is derived from, with the script and the code; None for this
-    user's own (entrostat.grading.secret). The same secret gives the same verdicts.
+    user's own (entrostat.grading.worker). The same secret gives the same verdicts.
 
     Raises ValueError for a setting out of range or above a hard limit of this process, IsolationError as above,
     WorkerError if no worker can be started or none can run code.

@@ -20,7 +20,7 @@ from entrostat.grading.interpreter import NOTE_FAILURE
 from entrostat.grading.verdict import Outcome, Verdict
 from entrostat.grading.worker import Failure, Interpreter
 from entrostat.tasks import Call, Exchange, Expression, ProgramTask, ScriptTask, Spaces, Task, TaskError
-from entrostat.tasks.syntax import syntax_tree
+from entrostat.tasks.task import syntax_tree
 
 AnyTask = Task | ScriptTask | ProgramTask
 JobKey = tuple[str, tuple[str, ...]]

@@ -27,7 +27,6 @@ from entrostat.registry import Registry
 from entrostat.tasks.contests import BigCodeBenchRecord, EvalPlusRecord, apps_task, livecodebench_task, with_tests
 from entrostat.tasks.own import tasks_from_jsonl as tasks_from_jsonl
 from entrostat.tasks.records import Published, Record, checked, records
-from entrostat.tasks.syntax import syntax_tree
 from entrostat.tasks.task import (
     AnswerTask,
     Call,
@@ -38,6 +37,7 @@ from entrostat.tasks.task import (
     Task,
     TaskError,
     content_hash,
+    syntax_tree,
 )
 
 AnyTask = Task | ScriptTask | ProgramTask

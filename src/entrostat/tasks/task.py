@@ -6,7 +6,9 @@ writes text; AnswerTask and PuzzleTask ask for an answer in words.
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -240,3 +242,25 @@ class ProgramTask:
         spaces = "" if self.spaces == "trailing" else self.spaces
         extra = [part for part in (self.preamble, self.rtol, spaces, self.checker) if part]
         return content_hash(self.prompt, tests, self.atol, *extra)
+
+
+_PARSING = threading.Lock()
+_TRIES = 20
+
+
+def syntax_tree(source: str) -> ast.Module:
+    """The tree of `ast.parse`. SyntaxError, whatever the reason: it is no Python source.
+
+    CPython before 3.13 counts the depth of a tree once per interpreter, so of two threads that parse at the same
+    time one can fail with SystemError. Ours take turns; where a thread of another library was in the way, the tree
+    is parsed again.
+    """
+    for _ in range(_TRIES):
+        try:
+            with _PARSING:
+                return ast.parse(source)
+        except SystemError:
+            continue
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise SyntaxError(str(error)) from error
+    raise SyntaxError("other threads of this program kept the parser busy")

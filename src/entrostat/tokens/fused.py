@@ -21,8 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from entrostat.tokens import chunks
 from entrostat.tokens.checks import check_floating, check_ids, check_maxima, check_positive, check_rows
-from entrostat.tokens.chunks import Gradients
-from entrostat.tokens.head import Head, compute_dtype
+from entrostat.tokens.chunks import Gradients, Head, compute_dtype
 from entrostat.tokens.partial import Upstream, VocabShard, finish, merge
 from entrostat.tokens.stats import TokenStats
 

@@ -22,8 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from entrostat.tokens.checks import check_floating, check_ids, check_maxima, check_positive, check_rows
-from entrostat.tokens.chunks import slices
-from entrostat.tokens.head import compute_dtype
+from entrostat.tokens.chunks import compute_dtype, slices
 from entrostat.tokens.partial import FIELDS, Upstream, VocabShard, finish, logit_grads, merge, sum_block
 
 _COLUMNS = 4096

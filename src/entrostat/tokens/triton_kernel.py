@@ -16,8 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from entrostat.tokens.chunks import Gradients, slices
-from entrostat.tokens.head import Head
+from entrostat.tokens.chunks import Gradients, Head, slices
 from entrostat.tokens.partial import FIELDS, Upstream, merge
 
 COLUMN_TILE = 128

@@ -5,8 +5,8 @@ from types import ModuleType
 
 import pytest
 
-from entrostat.integrations.verl import beside_trl
-from entrostat.integrations.verl.beside_trl import WANTED, ExclusiveExtrasError, refuse_trl_beside_verl
+from entrostat.integrations import verl
+from entrostat.integrations.verl import WANTED, ExclusiveExtrasError, refuse_trl_beside_verl
 from entrostat.integrations.verl.loss import METHODS, fixed_loss
 
 
@@ -15,17 +15,17 @@ def installed(monkeypatch):
     """Pretend that a TRL is installed, whose modules have the names given."""
 
     def pretend(**modules):
-        monkeypatch.setattr(beside_trl, "find_spec", lambda name: object() if modules else None)
+        monkeypatch.setattr(verl, "find_spec", lambda name: object() if modules else None)
         for home in ("trl", "trl.experimental", "trl.experimental.ppo"):
             module = ModuleType(home)
             module.__path__ = []
             for name in modules.get(home.replace(".", "_"), ()):
                 setattr(module, name, object)
             monkeypatch.setitem(sys.modules, home, module)
-        beside_trl._broken.cache_clear()
+        verl._broken.cache_clear()
 
     yield pretend
-    beside_trl._broken.cache_clear()
+    verl._broken.cache_clear()
 
 
 def test_without_trl_and_with_one_that_has_verls_class_nothing_is_refused(installed):

@@ -35,7 +35,7 @@ from entrostat.errors import EntrostatError
 from entrostat.grading.kernel import die_with_parent
 from entrostat.integrations.peak import keep
 from entrostat.integrations.records import step_line
-from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
+from entrostat.integrations.verl import refuse_trl_beside_verl
 from entrostat.runs import Run, RunError
 from entrostat.runs.ownership import claim, remove, scratch, seal, sweep
 

@@ -19,7 +19,7 @@ does not include it; this is an implementation of our own:
 id, did and od are those of `IncreaseThenDecrease`, `DecreaseIncreaseDecrease` and `OscillatoryDecay` (arXiv
 2602.09782). IterSynth shows no setting for the standard thresholds and does not say what static is. Our reading: the
 standard ones are verl's clip_ratio_low and clip_ratio_high, and static is H(p) and M(p) at every step. od follows the
-entropy, which verl hands to no policy loss: with it, verl's actors get the worker of `flexec_worker`.
+entropy, which verl hands to no policy loss: with it, the plugin gives verl's actors the worker of `flexec_worker`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 from torch import Tensor
 
 from entrostat.control import IncreaseThenDecrease, Measured, OscillatoryDecay
-from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
+from entrostat.integrations.verl import refuse_trl_beside_verl
 from entrostat.integrations.verl.loss import Answer, thresholds, verl_loss
 from entrostat.objective import Clip, ClipBand, ClipRule, DualClip, LinearThreshold
 
@@ -159,15 +159,11 @@ def _number(name: str, text: str) -> float:
 
 
 def register() -> None:
-    """Put flexec into verl's registry of policy losses, unless one of that name is there; with od, also its worker."""
+    """Put flexec into verl's registry of policy losses, unless one of that name is there."""
     from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, register_policy_loss
 
     if NAME not in POLICY_LOSS_REGISTRY:
         register_policy_loss(NAME)(flexec)
-        if os.environ.get("FLEXEC_STRATEGY") == "od":
-            from entrostat.integrations.verl.flexec_worker import install
-
-            install()
 
 
 def flexec(

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from entrostat.control.strategies import LOWER, UPPER
-from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
+from entrostat.integrations.verl import refuse_trl_beside_verl
 from entrostat.objective import (
     AbcClip,
     CeGppo,

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from entrostat.control import EntropyController
 from entrostat.integrations.comparing import warn_of_cut_batches
-from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
+from entrostat.integrations.verl import refuse_trl_beside_verl
 from entrostat.integrations.verl.loss import AGGREGATIONS, thresholds
 from entrostat.integrations.verl.worker import LOSS_MODE, ControlledLoss, EntropyActorRolloutRefWorker, tier_of
 from entrostat.objective import Objective

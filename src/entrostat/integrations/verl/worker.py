@@ -21,7 +21,7 @@ from entrostat.control import EntropyController, MismatchSums, TokenSums, mismat
 from entrostat.engine.change import warn_of_rounding
 from entrostat.entropy import Convention, bonus_flow, sensitivity
 from entrostat.integrations.records import scalars
-from entrostat.integrations.verl.beside_trl import refuse_trl_beside_verl
+from entrostat.integrations.verl import refuse_trl_beside_verl
 from entrostat.integrations.verl.loss import Answer, changed, verl_loss, verls_own
 from entrostat.objective import Clip, ClipBand, DualClip, Objective, PolicyLoss, entropy_bonus
 from entrostat.tokens import TokenStats, token_stats
