@@ -77,6 +77,7 @@ EXAMPLES: Mapping[tuple[str, str], dict[str, Any]] = {
     ("reweightings", "skip-region"): {"region": "E4"},
     ("reweightings", "target-weights"): {"curve": {"points": [[0.0, 0.3], [1.0, 0.1]]}},
     ("reweightings", "entropic"): {"target": 0.3},
+    ("reweightings", "entropic-weights"): {"target": 0.3},
     ("reweightings", "repo-r"): {"target": 0.3},
     ("reweightings", "aepo"): {"low": 0.2, "high": 0.4},
     ("strategies", "adapo"): {"target": 0.3},

@@ -60,7 +60,7 @@ SETTINGS = {
             "OPEFO": "control.reweighting=opefo",
             "STARE": "control.reweighting=stare",
             "STEER": "control.reweighting=steer",
-            "EntroPIC": "control.reweighting=entropic",
+            "EntroPIC": "control.reweighting=entropic-weights",
         }.items()
     },
     ("staleness", "contrasts"): {

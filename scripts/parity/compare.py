@@ -14,7 +14,7 @@ from torch import Tensor
 from entrostat.control import (
     Constant,
     ConstantBonus,
-    EntroPic,
+    EntropicWeights,
     EntropyController,
     FixedWeights,
     IncreaseThenDecrease,
@@ -134,7 +134,7 @@ def compare(case: Case) -> Iterator[Row]:
             paid = ours(Constant(ConstantAsTensors()), ConstantBonus(COEFFICIENT))
             yield row("bonus", *differences(run(case.bonus(COEFFICIENT), cut), paid), int((paid[1] != theirs[1]).sum()))
         if case.tier != "A":
-            control, tokens = control_of(case, EntroPic(target=1.0)), Tokens()
+            control, tokens = control_of(case, EntropicWeights(target=1.0)), Tokens()
             run(case.steered(control), cut)
             entropy = float(tokens.entropy[tokens.mask].detach().double().mean())
             yield row("entropy", None, abs(control.mean() - entropy), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from entrostat.control import (
     Constant,
     Curve,
     Entrocraft,
+    EntroPic,
     EntropyController,
     EntropyOutliers,
     EntropyRatioClip,
@@ -299,6 +300,33 @@ def _kl_cov(share: float) -> tuple[Callable[[Path, Tokens], Tensor], Callable[[T
     return loss_function(CORE, name, name, k_percent=100 * share, ppo_kl_coef=1), ours
 
 
+def _entropic(
+    history: Sequence[float], target: float
+) -> tuple[Callable[[Path, Tokens], Tensor], Callable[[Tokens], Tensor]]:
+    """After steps of these entropies, with likely .5, because few of these tokens are above .95."""
+    name = "compute_policy_loss_entropic"
+
+    def theirs(source: Path, tokens: Tokens) -> Tensor:
+        entropy = float(tokens.stats.entropy[tokens.mask].mean())
+        past = sum(before - target for before in history)
+        alpha = float(np.clip(past * 0.01 + (entropy - target) * 1.0, -1.0, 1.0))
+        call = loss_function(
+            "core_algos.py", name, name, high_prob_thresh=0.5, control_alpha=alpha, config=Config(**BAND)
+        )
+        return call(source, tokens)
+
+    def ours(tokens: Tokens) -> Tensor:
+        part = EntroPic(target, likely=0.5)
+        controller = EntropyController(Constant(HIGHER), part, total_steps=10)
+        for step, entropy in enumerate(history, start=1):
+            controller.observe(step, entropy, 1.0)
+        out = policy_loss(tokens.logp, tokens.old, tokens.advantages, tokens.mask, rule=HIGHER)
+        extra = controller.unclipped(tokens.stats, tokens.advantages, tokens.mask)
+        return aggregate(out.per_token - extra * (tokens.logp - tokens.old).exp(), tokens.mask)
+
+    return theirs, ours
+
+
 def _drpo(source: Path, tokens: Tokens) -> Tensor:
     module = authors(source, "unirl/algorithms/drpo.py", "_drpo_loss")
     loss, _ = module._drpo_loss(new_logp=tokens.logp, old_logp=tokens.old, advantages=tokens.advantages, epsilon=0.05)
@@ -415,6 +443,9 @@ def cases() -> Iterator[Case]:
                 tokens, ClipCov(0.3, 0.05, 5.0), rule=ClipRule.constant(low, high)
             ),
         )
+    for target in (1.2, 1.6, 5.0):  # above it, below it, and at the limit of alpha
+        theirs, ours = _entropic((1.5, 1.1), target)
+        yield Case("entropic", "yk7333/EntroPIC", "core_algos.py", f"target {target}, likely .5", theirs, ours)
     for share in (2e-3, 0.2):
         theirs, ours = _kl_cov(share)
         yield Case("kl-cov", "PRIME-RL/Entropy-Mechanism-of-RL", CORE, f"share {share:g}", theirs, ours)

@@ -15,7 +15,7 @@ _HOMES = {
     "campaign": "CareV1 CareV2 Crest EarlyStop Naive",
     "control": """
         AdaptiveBonus ClipCov Constant ConstantBonus Corrected Curve DecreaseIncreaseDecrease DualClipped EntroPic
-        Entrocraft EntropyController EntropyOutliers EntropyRatioClip FixedWeights FlowCalibration Gepo
+        EntropicWeights Entrocraft EntropyController EntropyOutliers EntropyRatioClip FixedWeights FlowCalibration Gepo
         HighEntropyTokens IncreaseThenDecrease Measured MismatchSums Opefo OscillatoryDecay Part Phase Piecewise
         PolarityAware Prediction Schedule SkipRegion Stage Stare Steer Strategy TargetEntropy TargetWeights TokenBatch
         TokenSums mismatch_sums token_sums

@@ -55,7 +55,7 @@ STUDY = Study(
         "OPEFO": weighted("opefo", off_policy=True),
         "STARE": weighted("stare"),
         "STEER": weighted("steer"),
-        "EntroPIC": weighted("entropic", target=0.28),
+        "EntroPIC": weighted("entropic-weights", target=0.28),
     },
     common=("tasks.seed=0", "tasks.select=8", "grading.workers=1", "control.measure_change=false"),
 )

@@ -65,7 +65,7 @@ METHODS: dict[str, tuple[Callable[..., list[str]], str, tuple[float, ...]]] = {
     "rewarded only": (partial(weighted, punished=0), "strength", (0.5, 0.7, 0.9)),
     "polarity-aware": (polarity_aware, "scale", (0.1, 0.2, 0.4)),
     "adaptive bonus": (partial(without_weights, kind="bonus", name="adaptive"), "delta", (0.005, 0.02, 0.05)),
-    "EntroPIC's balance": (partial(without_weights, kind="reweighting", name="entropic"), "kp", (1, 3, 10)),
+    "EntroPIC's balance": (partial(without_weights, kind="reweighting", name="entropic-weights"), "kp", (1, 3, 10)),
     "REPO-R": (partial(without_weights, kind="reweighting", name="repo-r"), "most", (0.05, 0.2, 0.8)),
     "ADAPO": (partial(without_weights, kind="strategy", name="adapo"), "factor", (1.05, 1.1, 1.3)),
     "MAI": (partial(without_weights, kind="strategy", name="mai"), "step", (0.02, 0.05, 0.2)),

@@ -275,7 +275,8 @@ REQUIRED = {
     "skip-region": {"region": "E1"},
     "target-weights": {"curve": CURVE},
     "target-entropy": {"curve": CURVE},
-    "entropic": {"target": 0.5},
+    "entropic": {"target": 0.5, "likely": 0.2},
+    "entropic-weights": {"target": 0.5},
     "repo-r": {"target": 0.5},
     "adapo": {"target": 0.5},
     "aepo": {"low": 0.1, "high": 0.5},
@@ -301,7 +302,8 @@ def test_queries_do_not_change_a_part_and_it_resumes_from_its_state(table, name)
     def answers(controller: EntropyController) -> tuple[object, ...]:
         torch.manual_seed(0)
         weights = controller.weights(STATS, SIGNS, old_logp=STATS.logp - 0.1, old_entropy=STATS.entropy * 1.03)
-        return controller.rule(), controller.phase, controller.entropy_coef(), weights.tolist()
+        term = controller.unclipped(STATS, SIGNS, torch.ones(4, 5))
+        return controller.rule(), controller.phase, controller.entropy_coef(), weights.tolist(), term.tolist()
 
     asked, silent = made(), made()
     for step, entropy in enumerate(course, start=1):

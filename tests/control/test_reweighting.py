@@ -13,7 +13,7 @@ from entrostat.control import (
     Constant,
     Curve,
     Entrocraft,
-    EntroPic,
+    EntropicWeights,
     EntropyController,
     EntropyOutliers,
     EntropyRatioClip,
@@ -68,7 +68,7 @@ EVERY = [
     lambda: told(Stare(), 0.1),
     Steer,
     lambda: Steer(form="exponential"),
-    lambda: told(EntroPic(target=1.0), 0.2),
+    lambda: told(EntropicWeights(target=1.0), 0.2),
     lambda: told(TargetWeights(Curve.constant(1.0)), 0.2),
     lambda: told(Entrocraft(), 0.1),
     lambda: Gepo(group_size=4),
@@ -242,14 +242,14 @@ def test_steer_falls_less_steeply_where_every_change_is_small() -> None:
 
 def test_entropic_answers_low_entropy_by_learning_from_failures() -> None:
     batch = Batch()
-    weights = batch.weights(told(EntroPic(target=1.0, kp=0.5, ki=0.1), 0.8))
+    weights = batch.weights(told(EntropicWeights(target=1.0, kp=0.5, ki=0.1), 0.8))
     expected = torch.where(batch.advantages > 0, 1 - 0.12, 1 + 0.12).to(F64)
     torch.testing.assert_close(weights, expected)
 
 
 def test_entropic_integral_grows_with_a_lasting_error_and_stops_at_the_bound() -> None:
     balances = []
-    weighting = EntroPic(target=1.0, kp=0.5, ki=0.1)
+    weighting = EntropicWeights(target=1.0, kp=0.5, ki=0.1)
     for _ in range(60):
         weighting.observe(measured(0.8, 0.0))
         balances.append(weighting.state_dict()["balance"])
@@ -391,7 +391,7 @@ def test_erc_removes_tokens_whose_entropy_ratio_leaves_its_band() -> None:
     [
         lambda: PolarityAware(signal="slope", lag=3),
         lambda: Stare(adaptive=True),
-        lambda: EntroPic(target=0.5),
+        lambda: EntropicWeights(target=0.5),
         lambda: TargetWeights(Curve.between(0.9, 0.4)),
         Entrocraft,
     ],
@@ -431,7 +431,7 @@ def test_the_controller_passes_its_weighting_the_smoothed_entropy_and_the_progre
         (lambda: Stare(share=0.0), "Stare"),
         (lambda: Steer(low=1.1), "Steer"),
         (lambda: Steer(form="cubic"), "form is 'cubic'"),
-        (lambda: EntroPic(target=0.0), "EntroPic"),
+        (lambda: EntropicWeights(target=0.0), "EntropicWeights"),
         (lambda: Entrocraft(lower=Curve.constant(0.9)), "Entrocraft"),
         (lambda: Gepo(group_size=0), "Gepo"),
         (lambda: HighEntropyTokens(share=0.0), "HighEntropyTokens"),

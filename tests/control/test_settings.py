@@ -9,7 +9,7 @@ import re
 
 import pytest
 import torch
-from parts import measured, weights_of
+from parts import batch_of, measured, weights_of
 from values import dataclasses_of
 
 from entrostat import control
@@ -23,6 +23,7 @@ from entrostat.control import (
     DualClipped,
     Entrocraft,
     EntroPic,
+    EntropicWeights,
     EntropyController,
     EntropyOutliers,
     FixedWeights,
@@ -83,7 +84,8 @@ DEFAULTS = {
     },
     Steer: {"form": "linear", "low": 0.8, "high": 1.2, "least": 0.02},
     Gepo: {"rewarded": 0.5, "punished": 0.2, "below": 0.2, "above": 0.3, "rate": 0.01},
-    EntroPic: {"kp": 1.0, "ki": 0.01, "bound": 0.9},
+    EntroPic: {"kp": 1.0, "ki": 0.01, "likely": 0.95, "bound": 1.0},
+    EntropicWeights: {"kp": 1.0, "ki": 0.01, "bound": 0.9},
     FixedWeights: {"expanding": 1.0, "contracting": 1.0},
     PolarityAware: {
         "signal": "level",
@@ -144,12 +146,23 @@ RANGES = [  # a method, what it needs besides, and per setting the values that a
         },
     ),
     (
+        EntropicWeights,
+        {"target": 0.5},
+        {
+            "target": ([1e-9], [0.0, -1.0]),
+            "kp": ([0.0], [-1e-9]),
+            "ki": ([0.0], [-1e-9]),
+            "bound": ([1e-9, 1.0], [0.0, 1.001]),
+        },
+    ),
+    (
         EntroPic,
         {"target": 0.5},
         {
             "target": ([1e-9], [0.0, -1.0]),
             "kp": ([0.0], [-1e-9]),
             "ki": ([0.0], [-1e-9]),
+            "likely": ([0.0, 0.999], [-1e-9, 1.0]),
             "bound": ([1e-9, 1.0], [0.0, 1.001]),
         },
     ),
@@ -235,6 +248,7 @@ NAMES = [
             "opefo": Opefo,
             "steer": Steer,
             "entropic": EntroPic,
+            "entropic-weights": EntropicWeights,
             "entrocraft": Entrocraft,
             "fixed": FixedWeights,
         },
@@ -249,6 +263,9 @@ def test_a_method_is_found_by_its_published_name(table, methods):
         assert table.find(name) is method
 
 
+TARGETED = ("entropic", "entropic-weights", "repo-r")
+
+
 def test_weights_have_no_gradient_even_where_the_statistics_have_one():
     logits = torch.randn(2, 6, 9, generator=torch.Generator().manual_seed(0), requires_grad=True)
     stats = token_stats(logits, torch.arange(12).view(2, 6) % 9, entropy_grad=True)
@@ -260,10 +277,12 @@ def test_weights_have_no_gradient_even_where_the_statistics_have_one():
         "aepo": {"low": 0.1, "high": 0.5},
     }
     for name in weighting:
-        part = weighting.find(name)(**needed.get(name, {"target": 0.5} if name in ("entropic", "repo-r") else {}))
+        part = weighting.find(name)(**needed.get(name, {"target": 0.5} if name in TARGETED else {}))
         part.observe(measured(0.9))
         part.observe(measured(0.1))
-        assert not weights_of(part, stats, advantages, mask).requires_grad, name
+        weights, term = (ask(batch_of(stats, advantages, mask)) for ask in (part.weights, part.unclipped))
+        assert (weights is not None) == part.weighs
+        assert not any(each.requires_grad for each in (weights, term) if each is not None), name
     loss = policy_loss(stats.logp, stats.logp.detach(), advantages, mask)
     assert not token_sums(stats, advantages, loss, mask).totals.requires_grad
 
@@ -271,7 +290,8 @@ def test_weights_have_no_gradient_even_where_the_statistics_have_one():
 NEEDED = {"skip-region": {"region": "E1"}, "target-weights": {"curve": CURVE}, "gepo": {"group_size": 1}} | {
     "target-entropy": {"curve": CURVE},
     "piecewise": {"stages": (Stage(1.0),)},
-    "entropic": {"target": 0.5},
+    "entropic": {"target": 1.8, "likely": 0.0, "kp": 0.1},
+    "entropic-weights": {"target": 0.5},
     "stare": {"share": 1.0},
     "constant": {"value": 0.1},
     "adaptive": {"target": 0.5},
@@ -296,7 +316,9 @@ def test_a_part_that_does_not_need_the_entropy_decides_the_same_whatever_it_is(t
         for entropy in entropies:
             part.observe(measured(entropy))
         weights = weights_of(part, stats, advantages, mask) if part.weighs else None
-        decisions.append((part.clip(), weights if weights is None else weights.tolist(), part.bonus()))
+        term = part.unclipped(batch_of(stats, advantages, mask))
+        asked = [each if each is None else each.tolist() for each in (weights, term)]
+        decisions.append((part.clip(), *asked, part.bonus()))
     assert (decisions[0] != decisions[1]) == part.needs_entropy
 
 

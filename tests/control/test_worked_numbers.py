@@ -13,12 +13,13 @@ import math
 
 import pytest
 import torch
-from parts import measured, weights_of
+from parts import batch_of, measured, weights_of
 from torch import Tensor
 
 from entrostat.control import (
     Entrocraft,
     EntroPic,
+    EntropicWeights,
     FixedWeights,
     Gepo,
     HighEntropyTokens,
@@ -97,7 +98,7 @@ def test_steer_exponential_ends_at_its_lower_bound() -> None:
 
 def test_entropic_adds_the_error_and_its_sum() -> None:
     """Errors .1, .1, -.1: a = .1 + .5 x .1 = .15, then .1 + .5 x .2 = .2, then -.1 + .5 x .1 = -.05."""
-    pic = EntroPic(target=0.5, kp=1.0, ki=0.5)
+    pic = EntropicWeights(target=0.5, kp=1.0, ki=0.5)
     for entropy, balance in ((0.4, 0.15), (0.4, 0.2), (0.6, -0.05)):
         expected = [1 - balance, 1 - balance, 1 + balance, 1 + balance]
         assert weights(pic, entropy) == pytest.approx(expected)
@@ -162,3 +163,34 @@ def test_a_gepo_group_counts_by_its_mean_however_many_tokens_it_has() -> None:
     mask = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]).bool()
     weights = weights_of(Gepo(group_size=1), stats, torch.tensor([[1.0, -1, 1, -1]], dtype=F64).expand(3, 4), mask)
     assert weights.tolist() == [[1, 0.2, 1, 0.2], [1, 1, 1, 1], [0.5, 1, 0.5, 1]]
+
+
+def test_entropic_as_released_adds_its_term_on_likely_tokens_alone() -> None:
+    """H is that of the batch, .8 ln(5/4) + .2 ln 5 = .5004 nats; two of four tokens are likely, so each counts double.
+
+    Errors before: .1 and .3 above .5. alpha = 2 x .0004 + .05 x .4 = .0208.
+    """
+    pic = EntroPic(target=0.5, kp=2.0, ki=0.05, likely=0.7)
+    for entropy in (0.6, 0.8):
+        pic.observe(measured(entropy))
+    alpha = 2 * (0.8 * math.log(5 / 4) + 0.2 * math.log(5) - 0.5) + 0.05 * 0.4
+    term = pic.unclipped(batch_of(STATS, ADVANTAGES, EVERY))
+    assert term.tolist() == pytest.approx([2 * alpha, 0, 2 * alpha, 0])
+    assert weights_of_all_ones(pic)
+
+
+def weights_of_all_ones(part: Part) -> bool:
+    """Whether a part leaves the advantages as they are."""
+    return not part.weighs and part.weights(batch_of(STATS, ADVANTAGES, EVERY)) is None
+
+
+def test_entropic_lets_likely_tokens_fall_below_the_target_and_rise_above_it() -> None:
+    for target, direction in ((0.1, 1), (2.0, -1)):
+        term = EntroPic(target=target, likely=0.7).unclipped(batch_of(STATS, ADVANTAGES, EVERY))
+        assert [math.copysign(1, each) for each in term.tolist() if each] == [direction, direction]
+
+
+def test_the_term_of_entropic_stays_within_its_bound_and_leaves_a_batch_without_likely_tokens_alone() -> None:
+    far = EntroPic(target=50.0, likely=0.7, bound=0.25).unclipped(batch_of(STATS, ADVANTAGES, EVERY))
+    assert far.tolist() == pytest.approx([-0.5, 0, -0.5, 0])
+    assert EntroPic(target=50.0).unclipped(batch_of(STATS, ADVANTAGES, EVERY)).tolist() == [0, 0, 0, 0]

@@ -32,7 +32,7 @@ def test_every_setting_is_one_that_a_recipe_has():
             "control.bonus=adaptive": "{name: adaptive, target: 0.2}",
             "control.bonus=constant": "{name: constant, value: 0.01}",
             "control.strategy=target-entropy": "{name: target-entropy, curve: {points: [[0, 0.3], [1, 0.1]]}}",
-            "control.reweighting=entropic": "{name: entropic, target: 0.3}",
+            "control.reweighting=entropic-weights": "{name: entropic-weights, target: 0.3}",
             "control.reweighting=opefo": "{name: opefo, off_policy: true}",
         }
         override = f"update.kl.kind={value}" if key == "update.kl" else f"{key}={rest.get(setting, value)}"

@@ -136,6 +136,7 @@ GIVEN = {
     "skip-region": {"region": "E1"},
     "stare": {"target": 9.0},
     "entropic": {"target": 9.0},
+    "entropic-weights": {"target": 9.0},
     "repo-r": {"target": 9.0},
     "adapo": {"target": 9.0},
     "aepo": {"low": 0.1, "high": 0.2},

@@ -14,6 +14,7 @@ from entrostat.engine.terms import Piece, reference_term
 from entrostat.engine.update import Experience, Learner, TrainingError
 from entrostat.entropy import entropy_flow
 from entrostat.objective import aggregate, entropy_bonus, policy_loss
+from entrostat.objective.losses import token_weights
 from entrostat.recipe import build_controller, parse_recipe
 from entrostat.tasks import listcraft
 from entrostat.tokens import token_stats
@@ -21,8 +22,12 @@ from entrostat.tokens import token_stats
 PROMPTS = [task.prompt for task in listcraft.tasks("train", 4)]
 
 
-def learner(**update):
-    recipe = parse_recipe({"name": "step", "update": {"warmup_steps": 0, "learning_rate": 1e-3, **update}})
+PIC = {"name": "entropic", "target": 1.0, "likely": 0.6}
+
+
+def learner(control=None, **update):
+    update = {"warmup_steps": 0, "learning_rate": 1e-3, **update}
+    recipe = parse_recipe({"name": "step", "update": update, "control": control or {}})
     policy = load_policy()
     return Learner(policy, recipe, build_controller(recipe))
 
@@ -51,12 +56,18 @@ def test_micro_batches_change_neither_loss_nor_gradient_nor_diagnostics(mode, ob
 
 
 @pytest.mark.parametrize(
-    "update", [{"objective": "bapo"}, {"objective": "reinforce", "kl_cov": {"share": 0.1}}], ids=["bapo", "kl_cov"]
+    "whole",
+    [
+        {"update": {"objective": "bapo"}},
+        {"update": {"objective": "reinforce", "kl_cov": {"share": 0.1}}},
+        {"update": {"aggregate": "sequence-mean"}, "control": {"reweighting": PIC}},
+    ],
+    ids=["bapo", "kl_cov", "entropic"],
 )
-def test_what_compares_tokens_compares_those_of_the_whole_batch_however_it_is_cut(update):
+def test_what_compares_tokens_compares_those_of_the_whole_batch_however_it_is_cut(whole):
     gradients, losses = [], []
     for rows in (512, 5):
-        one = learner(microbatch_rows=rows, learning_rate=3e-3, **update)
+        one = learner(microbatch_rows=rows, learning_rate=3e-3, control=whole.get("control"), **whole["update"])
         batch = experience(one.policy)
         away = torch.randn(batch.rollout.old_logp.shape, generator=torch.Generator().manual_seed(2))
         batch = replace(batch, rollout=replace(batch.rollout, old_logp=batch.rollout.old_logp + 0.4 * away))
@@ -67,14 +78,16 @@ def test_what_compares_tokens_compares_those_of_the_whole_batch_however_it_is_cu
 
 
 @pytest.mark.parametrize("mode", ["sequence-mean", "constant"])
+@pytest.mark.parametrize("reweighting", [None, PIC], ids=["", "with EntroPIC"])
 @pytest.mark.parametrize(
     "rest",
     [{}, *({"kl": {"coefficient": 0.5, "estimate": how}} for how in ("exact", "k1", "k2", "k3"))],
     ids=["objective", "with KL", "with k1", "with k2", "with k3"],
 )
-def test_the_flow_of_a_step_is_that_of_the_scalar_loss(mode, rest):
+def test_the_flow_of_a_step_is_that_of_the_scalar_loss(mode, rest, reweighting):
     one = learner(aggregate=mode, **rest)
-    recipe = parse_recipe({"name": "x", "update": {"aggregate": mode, **rest}, "control": {"bonus": BONUS}})
+    control = {"bonus": BONUS, "reweighting": reweighting}
+    recipe = parse_recipe({"name": "x", "update": {"aggregate": mode, **rest}, "control": control})
     anchor = reference_term(recipe, load_policy(), None) if rest else None
     one = Learner(one.policy, recipe, build_controller(recipe), anchor)
     batch = experience(one.policy)
@@ -90,6 +103,12 @@ def test_the_flow_of_a_step_is_that_of_the_scalar_loss(mode, rest):
     if anchor:
         piece = Piece(rollout, logits, stats, advantages, rollout.old_logp, mask)
         per_token = per_token + 0.5 * anchor.kl(piece)[0].where(mask, 0)
+    if reweighting:
+        likely = mask & (stats.logp > math.log(0.6))
+        weights = token_weights(mask, mode, denominator=one._denominator(mask))
+        alpha = max(float(stats.entropy.detach()[mask].mean()) - 1.0, -1.0)
+        pull = alpha * advantages.abs() * weights.sum() / weights[likely].sum()
+        per_token = per_token - (pull * (stats.logp - rollout.old_logp).exp()).where(likely, 0)
     loss = aggregate(per_token, mask, mode, denominator=one._denominator(mask))
     flow = entropy_flow(stats, advantages, loss, logits=logits, temperature=one.temperature).sum()
     line = one.step(1, batch)

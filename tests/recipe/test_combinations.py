@@ -49,6 +49,7 @@ GIVEN = {
     "clip-cov": {"share": 0.2, "low": 0.0},
     "stare": {"target": 99.0, "weight": 1.4, "share": 0.5},
     "entropic": {"target": 9.0},
+    "entropic-weights": {"target": 9.0},
     "repo-r": {"target": 9.0, "least": 0.1, "most": 0.3},
     "adapo": {"target": 9.0},
     "aepo": {"low": 0.001, "high": 0.002},

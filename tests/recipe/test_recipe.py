@@ -188,6 +188,7 @@ REQUIRED = {
     "target-entropy": {"curve": {"points": [[0, 0.3]]}},
     "piecewise": {"stages": [{"until": 0.5, "phase": "increase"}, {"until": 1}]},
     "entropic": {"target": 0.3},
+    "entropic-weights": {"target": 0.3},
     "repo-r": {"target": 0.3},
     "adapo": {"target": 0.3},
     "aepo": {"low": 0.1, "high": 0.5},

@@ -7,7 +7,7 @@ from entrostat.control.controller import EntropyController
 from entrostat.control.curves import Curve
 from entrostat.control.diagnostics import TokenSums, token_sums
 from entrostat.control.entrocraft import Entrocraft
-from entrostat.control.entropic import EntroPic
+from entrostat.control.entropic import EntroPic, EntropicWeights
 from entrostat.control.entropy_dynamics import EntropyOutliers
 from entrostat.control.erc import EntropyRatioClip
 from entrostat.control.gepo import Gepo
@@ -44,6 +44,7 @@ __all__ = [
     "DualClipped",
     "EntroPic",
     "Entrocraft",
+    "EntropicWeights",
     "EntropyController",
     "EntropyOutliers",
     "EntropyRatioClip",

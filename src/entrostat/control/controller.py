@@ -183,6 +183,25 @@ class EntropyController:
             batch = batch if own is None else replace(batch, advantages=own)
         return batch.advantages * _product(self.parts, batch)
 
+    @property
+    def adds(self) -> bool:
+        """Whether a part adds a term of its own to the loss."""
+        return any(part.adds for part in self.parts)
+
+    def unclipped(
+        self, stats: TokenStats, advantages: Tensor, mask: Tensor, token_weights: Tensor | None = None
+    ) -> Tensor:
+        """The sum of the parts' coefficients c (...) of a term -c pi/pi_old per token, detached; 0 outside the mask.
+
+        token_weights: see `TokenBatch`.
+        """
+        batch = self._batch(stats, advantages, mask, None, None, token_weights, None)
+        total = torch.zeros_like(stats.logp)
+        for part in self.parts:
+            own = part.unclipped(batch)
+            total = total if own is None else total + own
+        return total.where(batch.mask, 0)
+
     def corrected(
         self,
         stats: TokenStats,

@@ -1,7 +1,8 @@
 """The parts of an entropy controller: what each receives after a step, and what it provides.
 
-A part implements what it decides, `clip`, `weights` or `bonus`, and inherits the rest, which has no effect. Only
-`observe` changes its state, once per step; the others can be called any number of times. A new part is one class:
+A part implements what it decides, `clip`, `weights`, `unclipped` or `bonus`, and inherits the rest, which has no
+effect. Only `observe` changes its state, once per step; the others can be called any number of times. A new part is one
+class:
 
     @weighting("punished-half")
     @dataclass
@@ -136,6 +137,13 @@ class Part(Resumable):
         """
         return None
 
+    def unclipped(self, batch: TokenBatch) -> Tensor | None:  # noqa: ARG002
+        """Coefficients c (...) of a term -c pi/pi_old per token beside the objective, which no band clips; None: none.
+
+        The term is aggregated like the objective's loss. Only the embedded and tabular engines have it.
+        """
+        return None
+
     def bonus(self) -> float:
         """The coefficient of the mean entropy in the next step's loss, >= 0."""
         return 0.0
@@ -159,6 +167,11 @@ class Part(Resumable):
     def weighs(self) -> bool:
         """Whether the part weights tokens, which needs their statistics."""
         return type(self).weights is not Part.weights
+
+    @property
+    def adds(self) -> bool:
+        """Whether the part adds a term of its own to the loss."""
+        return type(self).unclipped is not Part.unclipped
 
     @property
     def pays(self) -> bool:

@@ -1,4 +1,4 @@
-"""The terms of the loss besides the objective: an entropy bonus, KL-Cov, and penalties towards a reference policy.
+"""The terms of the loss besides the objective: entropy bonus, KL-Cov, those of parts, penalties towards a reference.
 
 The learner treats them alike. In every optimizer step it calls `begin`, then `on_tokens` for each micro-batch and
 `on_weights` once, takes the step, and asks for the `record`.
@@ -129,6 +129,29 @@ class KlCovTerm(Term):
         )
         slope = self.coefficient * (logp.detach() - old_logp).sign().where(chosen, 0)
         return penalty, -slope * sensitivity(piece.stats)
+
+
+class PartsTerm(Term):
+    """-c pi/pi_old of every token, with the coefficients c of the controller's parts; see `Part.unclipped`.
+
+    token_weights: those of a batch with this mask, as `TokenBatch` has them.
+    """
+
+    compares = True
+    acts_on_tokens = True
+
+    def __init__(self, controller: EntropyController, token_weights: Callable[[Tensor], Tensor | None]) -> None:
+        self.controller, self.token_weights = controller, token_weights
+
+    def choose(self, stats: TokenStats, advantages: Tensor, mask: Tensor) -> Tensor:
+        """The coefficients (B, T) in place of the tokens."""
+        return self.controller.unclipped(stats, advantages, mask, self.token_weights(mask))
+
+    def on_tokens(self, piece: Piece, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The term, and its flow c pi/pi_old T."""
+        logp = piece.stats.logp.where(piece.mask, 0)
+        ratio = (logp - piece.old_logp.where(piece.mask, 0)).exp()
+        return -chosen * ratio, chosen * ratio.detach() * sensitivity(piece.stats)
 
 
 class KlTerm(Term):

@@ -23,7 +23,7 @@ from entrostat.control.mismatch import MismatchSums, mismatch_sums
 from entrostat.engine.change import ChangeMeter, FirstOrder, warn_of_rounding
 from entrostat.engine.policy import Trainable
 from entrostat.engine.rollout import Rollout
-from entrostat.engine.terms import EntropyBonus, KlCovTerm, Piece, Term
+from entrostat.engine.terms import EntropyBonus, KlCovTerm, PartsTerm, Piece, Term
 from entrostat.entropy import entropy_flow, flow_by_rule
 from entrostat.errors import EntrostatError
 from entrostat.objective import ClipBand, Objective, aggregate, policy_loss
@@ -145,7 +145,9 @@ class Learner:
         self.first_order = recipe.control.first_order
         self.measures_mismatch = settings.old_logp == "recomputed" or bool(controller.corrections)
         kl_cov = [KlCovTerm(settings.kl_cov)] if settings.kl_cov else []
-        self.terms: list[Term] = [EntropyBonus(controller, self.temperature), *kl_cov, *([anchor] if anchor else [])]
+        of_parts = [PartsTerm(controller, self._all_token_weights)] if controller.adds else []
+        others = [*kl_cov, *of_parts, *([anchor] if anchor else [])]
+        self.terms: list[Term] = [EntropyBonus(controller, self.temperature), *others]
         weights, step_size = policy.model.parameters(), rate * settings.learning_rate
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.AdamW(weights, step_size, settings.betas, weight_decay=settings.weight_decay)
@@ -335,7 +337,7 @@ class Learner:
             mask,
             old_logp=experience.old_logp.to(mask.device),
             sampler_logp=experience.rollout.old_logp.to(mask.device),
-            token_weights=self._token_weights(mask, self._denominator(mask), float(mask.sum())),
+            token_weights=self._all_token_weights(mask),
             old_entropy=None if experience.recomputed is not None else experience.rollout.entropy.to(mask.device),
             rewards=None if experience.rewards is None else per_token(signed(experience.rewards).nan_to_num(nan=0.0)),
         )
@@ -345,6 +347,10 @@ class Learner:
         if self.settings.aggregate == "token-mean":
             return None
         return token_weights(mask, self.settings.aggregate, denominator=denominator, tokens=count)
+
+    def _all_token_weights(self, mask: Tensor) -> Tensor | None:
+        """The same for a whole batch."""
+        return self._token_weights(mask, self._denominator(mask), float(mask.sum()))
 
     def learning_rate(self, number: int) -> float:
         """The learning rate of step `number`: linear from 0 over the warm-up, then constant."""

@@ -13,6 +13,11 @@ from entrostat.control import Measured, Part, TokenBatch
 from entrostat.objective import ClipRule
 from entrostat.tokens import TokenStats, token_stats
 
+OWN_TERM = (
+    "{} adds a term of its own to the loss, and here the host's own loss runs; choose a part that weights tokens, such "
+    "as EntropicWeights in place of EntroPic, or train it with engine embedded"
+)
+
 TOKENS = 6000  # enough for some that are far from the mean
 ENTROPIES = (1.0, 0.2, 2.0)  # that the part observes in turn, in nats
 STATISTICS = ("logp", "entropy", "collision", "correction")

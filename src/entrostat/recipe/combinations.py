@@ -27,6 +27,8 @@ from entrostat.recipe.methods import (
     takes_surprisals,
 )
 
+OWN = ("embedded", "tabular")  # engines that compute the loss themselves
+
 if TYPE_CHECKING:
     from entrostat.recipe.sections import KlRecipe, Recipe, RolloutRecipe, UpdateRecipe
 
@@ -38,6 +40,7 @@ def faults(recipe: Recipe) -> Iterator[str]:
     yield from _advantage(recipe)
     yield from _penalties(recipe)
     yield from _reweighting(recipe)
+    yield from _own_terms(recipe)
     yield from _corrections(recipe)
     yield from _engine(recipe)
 
@@ -176,13 +179,27 @@ def _reweighting(recipe: Recipe) -> Iterator[str]:
             f"control.reweighting: got {name!r}, which is defined for one optimizer step per rollout batch, with "
             f"update.epochs x update.minibatches = {steps}; set both to 1, or its off_policy to true"
         )
-    if weighting.needs_old_entropy and recipe.engine not in ("embedded", "tabular"):
+    if weighting.needs_old_entropy and recipe.engine not in OWN:
         yield (
             f"control.reweighting: got {name!r}, which compares with the entropy of pi_old, and engine "
             f"{recipe.engine!r} does not give it; set engine to embedded, or another reweighting"
         )
     if isinstance(weighting, FixedWeights) and weighting.expanding == weighting.contracting == 1:
         yield "control.reweighting: got 'fixed' with both factors 1, which has no effect; set expanding or contracting"
+
+
+def _own_terms(recipe: Recipe) -> Iterator[str]:
+    """Parts that add a term of their own to the loss."""
+    control = recipe.control
+    found = [("control.reweighting", control.reweighting, REWEIGHTINGS)] if control.reweighting else []
+    found += [(f"control.parts.{place}", choice, PARTS) for place, choice in enumerate(control.parts)]
+    for field, choice, table in found:
+        if build(table, choice).adds and recipe.engine not in OWN:
+            yield (
+                f"{field}: got {choice['name']!r}, which adds a term of its own to the loss, and engine "
+                f"{recipe.engine!r} runs its own loss; set engine to embedded, or {field} to another, such as "
+                "entropic-weights for entropic"
+            )
 
 
 def _corrections(recipe: Recipe) -> Iterator[str]:

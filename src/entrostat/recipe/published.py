@@ -285,6 +285,20 @@ PUBLISHED: Mapping[str, Published] = {
         "KL-Cov at 32B: a share of 2e-4.",
         _run("kl-cov-32b", "Qwen/Qwen2.5-32B", 256, 8, 8, 8192, update=COV_32B),
     ),
+    "entropic": Published(
+        "entropic",
+        "EntroPIC, on-policy, at a target of .1.",
+        _run(
+            "entropic",
+            QWEN3_8B,
+            512,
+            8,
+            1,
+            8192,
+            rollout={"temperature": 0.6},
+            control={"dual_clip": 3.0, "reweighting": {"name": "entropic", "target": 0.1}},
+        ),
+    ),
     "80-20": _reweighted(
         "80-20",
         "80/20 over DAPO.",

@@ -201,7 +201,8 @@ WEIGHTINGS = {  # what each registered weighting reads, so what a host has to ha
     "steer": "B",
     "stare": "A, following",
     "entrocraft": "A, following",
-    "entropic": "A, following",
+    "entropic": "none",
+    "entropic-weights": "A, following",
     "repo-r": "A, following",
     "aepo": "A, following",
     "gepo": "none",
@@ -211,6 +212,7 @@ REQUIRED = {  # settings without a default; a group of GEPO is rollout.samples o
     "fixed": {"expanding": 2.0},
     "target-weights": {"curve": {"points": [[0, 1.0]]}},
     "entropic": {"target": 1.0},
+    "entropic-weights": {"target": 1.0},
     "repo-r": {"target": 1.0},
     "aepo": {"low": 0.1, "high": 0.5},
     "skip-region": {"region": "E1"},
@@ -237,7 +239,9 @@ def test_a_weighting_is_refused_by_name_where_the_host_does_not_hand_over_what_i
         assert name == "clip-cov" or torch.equal(factors, expected)
         assert (control.weights(HandedOver(**known), tokens.advantages, tokens.mask & False, tokens.old) == 1).all()
     else:
-        with pytest.raises(ValueError, match=r"file: \w+.*(needs the|follows the entropy|whole groups)"):
+        with pytest.raises(
+            ValueError, match=r"file: \w+.*(needs the|follows the entropy|whole groups|term of its own)"
+        ):
             parse(choice, "file", tier)
 
 

@@ -27,7 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from entrostat.control import Constant, EntropyController, Part, TokenBatch
-from entrostat.integrations.comparing import warn_of_cut_batches
+from entrostat.integrations.comparing import OWN_TERM, warn_of_cut_batches
 from entrostat.objective import ClipBand, ClipRule
 from entrostat.recipe import RecipeError, build_controller, parse_recipe
 from entrostat.recipe.loading import read_mapping
@@ -93,6 +93,8 @@ class Steering:
                 f"{name} follows the entropy, which this host does not hand over (tier {self.tier}); choose a "
                 "schedule, such as constant, id, did or piecewise, or a part that observes nothing"
             )
+        if part.adds:
+            raise ValueError(OWN_TERM.format(name))
         if part.pays and self.coefficient is None:
             raise ValueError(f"{name} is an entropy bonus, and this host's loss has none; remove it")
         if part.weighs:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from entrostat.control import Constant, EntropyController
+from entrostat.integrations.comparing import OWN_TERM
 from entrostat.integrations.trl.objectives import CLIPPED_LOSSES
 from entrostat.objective import ClipBand, Gspo, Objective
 
@@ -51,6 +52,9 @@ def refuse_what_bypasses(trainer: Any) -> None:
 
 def refuse_parts(args: Any, controller: EntropyController, objective: Objective) -> None:
     """Raise ValueError for a part of the controller that TRL's loss would not read."""
+    for part in controller.parts:
+        if part.adds:
+            raise ValueError(OWN_TERM.format(type(part).__name__))
     loss = f"loss_type is {args.loss_type!r} with importance_sampling_level {args.importance_sampling_level!r}"
     bands = controller.strategy.bands()
     for band in (controller.rule(), *bands):

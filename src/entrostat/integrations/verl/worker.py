@@ -20,6 +20,7 @@ from torch import Tensor
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.change import warn_of_rounding
 from entrostat.entropy import Convention, bonus_flow, sensitivity
+from entrostat.integrations.comparing import OWN_TERM
 from entrostat.integrations.records import scalars
 from entrostat.integrations.verl import refuse_trl_beside_verl
 from entrostat.integrations.verl.loss import Answer, changed, verl_loss, verls_own
@@ -110,6 +111,9 @@ class ControlledLoss:
                 f"objective is {type(objective).__name__}, which compares the tokens of a whole batch, and verl's loss "
                 "has one micro-batch at a time; choose another objective"
             )
+        for part in controller.parts:
+            if part.adds:
+                raise ValueError(OWN_TERM.format(type(part).__name__))
         if tier not in ("B", "C"):
             raise ValueError(f"tier is {tier!r}; give 'B' or 'C'")
         if regions not in get_args(Convention):
