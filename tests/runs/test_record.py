@@ -5,7 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -294,14 +294,14 @@ def test_a_killed_writer_leaves_a_log_of_whole_lines_in_order(run: Run):
     assert [line["step"] for line in run.steps()] == list(range(1, 11))
 
 
-def test_a_line_that_is_finished_while_it_is_read_is_left_out(tmp_path: Path):
-    log = tmp_path / "steps.jsonl"
-    log.write_bytes(b'{"step": 1}\n{"step": 2, "note": "')
-    lines = iterate_lines(log)
-    assert next(lines) == {"step": 1}
-    with log.open("ab") as writer:
-        writer.write(b'torn"}\n{"step": 3}\n')
-    assert list(lines) == []
+def test_a_line_that_is_finished_while_it_is_read_is_left_out():
+    class Growing:
+        """A log that ended in the middle of a line when the reader came there, and then grew."""
+
+        def open(self, mode: str):
+            return nullcontext(iter([b'{"step": 1}\n', b'{"step": ', b"2}\n", b'{"step": 3}\n']))
+
+    assert list(iterate_lines(Growing())) == [{"step": 1}]
 
 
 HOLDER = """
