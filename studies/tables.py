@@ -25,13 +25,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from entrostat.report.style import BLUE, MUTED, SETTINGS
-from entrostat.runs import Estimate, atomic_write, mean_interval, planned_contrasts
+from entrostat.runs import Estimate, atomic_write, mean_interval, planned_contrasts, share_interval
 
 Row = dict[str, Any]
 DATA = "Data"  # the key in a PNG's metadata under which the digest of its data stands
 NUMBER = r"[+-]?\d*\.?\d+"
 TABLE = re.compile(r"<!-- table: .*?<!-- end -->", re.DOTALL)
 SAMPLE = re.compile(r"^```.*?^```|^>.*?$", re.MULTILINE | re.DOTALL)  # what a command prints, of another run
+SHARE = re.compile(r"pass_|start_\d|train_|clipped_|(success|reward|handed_over|lost|hard|peak|end)$")
 INTERVAL = re.compile(rf"({NUMBER})(?: nats)?\s\[({NUMBER}), ({NUMBER})\]")
 
 
@@ -110,11 +111,19 @@ def interval(found: Estimate, digits: int = 2, sign: str = "") -> str:
 
 
 def cell(values: Sequence[float], digits: int = 2, least: float = -math.inf, most: float = math.inf) -> str:
-    """`mean [low, high]` over seeds, with the 95 % interval that suits their number, cut at what is possible at all."""
-    found = mean_interval(values)
+    """`mean [low, high]` over seeds, with the 95 % interval that suits their number, cut at what is possible at all.
+
+    Of shares, between 0 and 1, it is `share_interval`.
+    """
+    found = share_interval(values) if (least, most) == (0, 1) else mean_interval(values)
     if found.low is not None and found.high is not None:
         found = replace(found, low=max(found.low, least), high=min(found.high, most))
     return interval(found, digits)
+
+
+def summary(rows: Sequence[Mapping[str, Any]], field: str, digits: int = 3) -> str:
+    """`cell` of a field; what is no share, such as an entropy or a count, is not negative."""
+    return cell([row[field] for row in rows], digits, 0, 1 if SHARE.match(field) else math.inf)
 
 
 def contrasts(rows: Sequence[Mapping[str, Any]], planned: Sequence[tuple[str, str, str]]) -> list[Row]:

@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from matplotlib.figure import Figure
-from tables import cell, contrast_table, contrasts, dots, draw, fill, read_rows, table, write_rows
+from tables import contrast_table, contrasts, dots, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.campaign import Crest, EarlyStop, Evaluate, Naive, Progress, Stop
 from entrostat.campaign.stopping import Controller
@@ -178,7 +178,7 @@ def rules_table(seeds: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str
     for name in names:
         own = [row for row in seeds if row["condition"] == name]
         share = fmean(row["handed_over"] for row in own) / fmean(row["oracle"] for row in own)
-        cells = (cell([row[field] for row in own], 2, 0) for field in ("handed_over", "evaluations", "steps", "lost"))
+        cells = (summary(own, field, 2) for field in ("handed_over", "evaluations", "steps", "lost"))
         lines.append((name, len(own), *cells, f"{share:.0%}"))
     head = ("rule", "n", "handed over", "evaluations", "steps trained", "handed over a loss > .1", "of the peak")
     return table(head, lines)

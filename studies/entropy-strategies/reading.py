@@ -13,7 +13,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Study
-from tables import add_rows, cell, contrast_table, contrasts, draw, fill, read_rows, table, write_rows
+from tables import add_rows, contrast_table, contrasts, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.control import Curve
 from entrostat.runs import Run, t_interval
@@ -126,12 +126,8 @@ def lines_of(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str], field
     lines = []
     for condition in conditions:
         own = [row for row in rows if row["condition"] == condition]
-        lines.append((condition, len(own), *(cell([row[f] for row in own], 3, 0, _most(f)) for f in fields)))
+        lines.append((condition, len(own), *(summary(own, field) for field in fields)))
     return table(("condition", "n", *(_title(field) for field in fields)), lines)
-
-
-def _most(field: str) -> float:
-    return math.inf if field.startswith(("entropy", "error")) else 1.0
 
 
 def _title(field: str) -> str:

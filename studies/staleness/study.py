@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
-from tables import cell, contrast_table, contrasts, cost_table, dots, draw, fill, read_rows, table, write_rows
+from tables import contrast_table, contrasts, cost_table, dots, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.report.style import BLUE, INK, ORANGE
 from entrostat.runs import Run
@@ -199,7 +199,7 @@ def network_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for name in IN_NETWORK:
         own = of_condition(rows, name)
         fell = sum(row["train_peak"] - row["train_end"] > FALLEN for row in own)
-        cells = (cell([row[field] for row in own], 2, 0, 1) for field in ("train_peak", "train_end", "pass_1"))
+        cells = (summary(own, field, 2) for field in ("train_peak", "train_end", "pass_1"))
         sampler = (mean_of(own, field) for field in ("k3", "chi2", "sample_size"))
         lines.append((name.removeprefix("network, "), len(own), *cells, f"{fell} of {len(own)}", *sampler))
     return table(head, lines)
@@ -222,7 +222,7 @@ def ends(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for name in IN_TABLE:
         own = of_condition(rows, name)
-        lines.append((name, len(own), *(cell([row[field] for row in own], 3, 0) for field in fields)))
+        lines.append((name, len(own), *(summary(own, field) for field in fields)))
     return table(head, lines)
 
 

@@ -12,7 +12,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
-from tables import cell, contrast_table, contrasts, cost_table, differs, dots, draw, fill, read_rows, table, write_rows
+from tables import (
+    cell,
+    contrast_table,
+    contrasts,
+    cost_table,
+    differs,
+    dots,
+    draw,
+    fill,
+    read_rows,
+    summary,
+    table,
+    write_rows,
+)
 
 from entrostat.report.style import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE
 from entrostat.runs import Run, mean_interval
@@ -219,7 +232,7 @@ def by_share(rows: Sequence[Mapping[str, Any]]) -> str:
         for method in CORE:
             own = [row for row in rows if (row["method"], row["share"]) == (method, share)]
             fields = ("entropy_middle", "entropy_end", "pass_1", "pass_16")
-            lines.append((f"{share:g}", method, len(own), *(cell([row[field] for row in own], 3) for field in fields)))
+            lines.append((f"{share:g}", method, len(own), *(summary(own, field) for field in fields)))
     head = ("random", "method", "n", "entropy, middle", "entropy, end", "pass@1", "pass@16")
     return table(head, lines)
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
 from on_a_curve import drawn_courses, drawn_curve, error_on
-from tables import cell, contrast_table, contrasts, draw, fill, read_rows, table, write_rows
+from tables import contrast_table, contrasts, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.report.style import BLUE, MUTED
 
@@ -116,7 +116,7 @@ def ends_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for condition in CONDITIONS:
         own = [row for row in rows if row["condition"] == condition]
-        values = [cell([row[field] for row in own], 0 if field == "seconds" else 3, 0) for field in fields]
+        values = [summary(own, field, 0 if field == "seconds" else 3) for field in fields]
         lines.append((condition, len(own), *values))
     head = ("", "n", "error, falling", "error, up and down", "batch noise", "pass@1", "pass@16", "distinct", "entropy")
     return table((*head, "CPU seconds"), lines)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
 from on_a_curve import drawn_courses, drawn_curve, error_on
-from tables import cell, contrast_table, contrasts, draw, fill, read_rows, table, write_rows
+from tables import cell, contrast_table, contrasts, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.report.style import BLUE, INK, MUTED
 from entrostat.runs import mean_interval
@@ -245,10 +245,9 @@ def ends_table(rows: Sequence[Mapping[str, Any]]) -> str:
     fields = ("pass_1", "pass_16", "distinct", "train_end", "steps_to_level", "entropy_end")
     lines = []
     for condition in CONDITIONS:
-        own = {field: of(rows, condition, field) for field in fields}
-        if own["pass_1"]:
-            values = [cell(own[field], DIGITS.get(field, 3), 0) for field in fields]
-            lines.append((condition, len(own["pass_1"]), *values))
+        own = [row for row in rows if row["condition"] == condition]
+        if own:
+            lines.append((condition, len(own), *(summary(own, field, DIGITS.get(field, 3)) for field in fields)))
     head = ("", "n", "pass@1", "pass@16", "distinct", "pass@1, training", f"steps to {LEVEL:g} there", "entropy")
     return table(head, lines)
 

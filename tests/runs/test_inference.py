@@ -18,6 +18,7 @@ from entrostat.runs import (
     paired_t,
     permutation_test,
     planned_contrasts,
+    share_interval,
     sign_test,
     t_interval,
 )
@@ -234,3 +235,45 @@ def test_holm_lies_between_no_correction_and_bonferroni(p_values: list[float]):
 def test_holm_refuses_what_is_no_probability():
     with pytest.raises(ValueError, match="p_values"):
         holm([0.5, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("draw", "truth", "n", "least"),
+    [
+        (lambda generator: generator.beta(20, 2, size=5), 20 / 22, 5, 0.92),
+        (lambda generator: generator.beta(2, 20, size=12), 2 / 22, 12, 0.93),
+        (lambda generator: generator.beta(5, 5, size=3), 0.5, 3, 0.92),
+        (lambda generator: generator.binomial(24, generator.beta(14, 1, size=5)) / 24, 14 / 15, 5, 0.93),
+        (lambda generator: generator.choice([0.05, 0.6, 0.6], size=20), 1.25 / 3, 20, 0.92),
+    ],
+)
+def test_the_interval_of_shares_stays_within_them_and_covers_the_mean(draw, truth: float, n: int, least: float):
+    generator = np.random.default_rng(n)
+    found = [share_interval(draw(generator)) for _ in range(1_000)]
+    assert all(0 <= one.low <= one.mean <= one.high <= 1 for one in found)
+    assert sum(one.low <= truth <= one.high for one in found) / len(found) >= least
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_the_interval_of_shares_is_that_of_their_complements_turned(values: list[float]):
+    assume(np.ptp(values) > 1e-3)
+    one, other = share_interval(values), share_interval([1 - value for value in values])
+    assert (1 - other.high, 1 - other.low) == pytest.approx((one.low, one.high), abs=1e-9)
+
+
+def test_shares_in_the_middle_that_hardly_vary_have_students_interval():
+    values = [0.49, 0.5, 0.51, 0.5, 0.502]
+    one, other = share_interval(values), t_interval(values)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-5)
+
+
+@pytest.mark.parametrize("values", [[1.0] * 4, [0.0] * 4, [0.3] * 4])
+def test_equal_shares_have_the_interval_of_their_value(values: list[float]):
+    found = share_interval(values)
+    assert (found.low, found.high) == (values[0], values[0])
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.1], [-0.1, 0.5], [0.5, math.nan], []])
+def test_what_is_no_share_is_refused(values: list[float]):
+    with pytest.raises(ValueError, match="values is"):
+        share_interval(values)

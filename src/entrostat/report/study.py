@@ -32,7 +32,7 @@ from entrostat.report.style import (
     save_figure,
     svg,
 )
-from entrostat.runs import Estimate, atomic_write, holm, mean_interval, paired_interval, sign_test
+from entrostat.runs import Estimate, atomic_write, holm, paired_interval, share_interval, sign_test
 
 CAPTION = (
     "pass@1 on the report split. End: what the last campaign hands over, mean over seeds with a 95 % interval, "
@@ -157,7 +157,7 @@ def _headline(study: StudyData) -> list[HeadlineRow]:
     corrected = iter(holm(tested) if tested else ())
     rows = []
     for method, contrast in zip(methods, contrasts, strict=True):
-        ends = mean_interval([chain.end for chain in method.finished])
+        ends = share_interval([chain.end for chain in method.finished])
         campaigns = [row for chain in method.finished for row in chain.campaigns]
         steps = _mean(sum(row["steps"] for row in chain.campaigns) for chain in method.finished)
         rows.append(

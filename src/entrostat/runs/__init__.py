@@ -28,6 +28,7 @@ from entrostat.runs.inference import (
     paired_t,
     permutation_test,
     planned_contrasts,
+    share_interval,
     sign_test,
     t_interval,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "permutation_test",
     "planned_contrasts",
     "require_samples",
+    "share_interval",
     "sign_test",
     "slope_of_ends",
     "t_interval",

@@ -15,7 +15,7 @@ from math import comb
 from statistics import fmean
 
 from entrostat.errors import EntrostatError
-from entrostat.runs.inference import Estimate, mean_interval
+from entrostat.runs.inference import Estimate, share_interval
 
 
 class TooFewSamplesError(EntrostatError, ValueError):
@@ -52,7 +52,7 @@ def pass_scores(counts: Mapping[str, tuple[int, int]], ks: Sequence[int]) -> lis
         enough = [(n, c) for n, c in counts.values() if n >= k]
         estimators = {f"pass@{k}": pass_at_k, **({f"pass^{k}": pass_hat_k} if k > 1 else {})}
         for name, estimator in estimators.items():
-            scores.append(PassScore(name, mean_interval([estimator(n, c, k) for n, c in enough]), len(counts)))
+            scores.append(PassScore(name, share_interval([estimator(n, c, k) for n, c in enough]), len(counts)))
     return scores
 
 
