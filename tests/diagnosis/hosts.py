@@ -1,12 +1,23 @@
-"""One small run as every host writes it: made anew from the hosts' line formats and metric names."""
+"""One small run as every host writes it: made anew from the hosts' own print statements and metric names.
+
+The sources read for that are those of TRL, verl, OpenRLHF, slime, prime-rl, SkyRL, NeMo RL, AReaL, ROLL, ms-swift,
+LLaMA-Factory, tinker-cookbook, EasyR1, open-instruct, torchtune, DeepSpeed-Chat, oat, NeMo-Aligner and Trinity-RFT.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import pprint
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
 
 STEPS = 30
 TOTAL = 60
@@ -330,6 +341,210 @@ def tinker(steps: list[Step]) -> str:
     return json_lines(rows)
 
 
+def printed(table: Table | Panel, width: int) -> str:
+    file = io.StringIO()
+    Console(width=width, file=file, color_system=None).print(table)
+    return file.getvalue()
+
+
+def in_levels(cells: dict[str, object]) -> dict[str, object]:
+    """`actor/entropy_loss` as `entropy_loss` within `actor`."""
+    tree: dict[str, object] = {}
+    for name, value in cells.items():
+        *path, leaf = name.split("/")
+        place: dict[str, object] = tree
+        for part in path:
+            place = place.setdefault(part, {})  # type: ignore[assignment]
+        place[leaf] = value
+    return tree
+
+
+def easyr1_cells(step: Step, number: Callable[[float], object] = float) -> dict[str, object]:
+    cells: dict[str, object] = {
+        "actor/entropy_loss": number(step.entropy),
+        "actor/grad_norm": number(step.grad_norm),
+        "actor/pg_clipfrac_lower": number(0.9),
+        "critic/score/max": 1.0,
+        "critic/score/mean": step.reward,
+        "perf/time_per_step": 9.0,
+        "prompt_length/mean": 70.0,
+        "response_length/clip_ratio": step.truncated,
+        "response_length/max": 512.0,
+        "response_length/mean": step.length,
+        "timing_s/step": 1.5,
+    }
+    if step.heldout is not None:
+        cells |= {"val/reward_score": number(step.heldout), "val/format_reward": 0.9, "val_response_length/mean": 9.0}
+    return cells
+
+
+def easyr1(steps: list[Step], number: Callable[[float], object] = float) -> str:
+    """EasyR1 prints a heading and YAML; NumPy's numbers, which most of its metrics are, become tagged bytes."""
+    text = "".join(
+        f"Step {step.step}\n{yaml.dump(in_levels(easyr1_cells(step, number)), indent=2)}\n" for step in steps
+    )
+    return "".join(f"\x1b[36m(Runner pid=7)\x1b[0m {line}\n" for line in text.split("\n"))
+
+
+def easyr1_file(steps: list[Step]) -> str:
+    return json_lines([{"step": step.step, **in_levels(easyr1_cells(step))} for step in steps])
+
+
+def kind_of(name: str) -> str:
+    return name.split("/")[0] if "/" in name else "other"
+
+
+def open_instruct(steps: list[Step], width: int = 200) -> str:
+    """open-instruct prints a panel per step, a row per kind of metric, wrapped at the width of the console."""
+    lines: list[str] = []
+    for step in steps:
+        cells = {
+            "training_step": str(step.step),
+            "scores": f"{step.reward:.4f}",
+            "epoch": "0.1",
+            "optim/grad_norm": f"{step.grad_norm:.4f}",
+            "loss/policy_avg": "0.0100",
+            "objective/kl1_avg": "0.0010",
+            "policy/clipfrac_avg": "0.0010",
+            "policy/entropy_avg": f"{step.entropy:.4f}",
+            "val/sequence_lengths": f"{step.length:.2f}",
+            "val/sequence_lengths_solved": "9.00",
+            "val/stop_rate": "0.90",
+        }
+        if step.heldout is not None:
+            cells["eval/scores"] = f"{step.heldout:.4f}"
+        table = Table(show_header=False, box=None)
+        for kind in sorted(set(map(kind_of, cells))):
+            own = {name: cell for name, cell in cells.items() if kind_of(name) == kind}
+            table.add_row(kind, " | ".join(f"{name.split('/', 1)[-1]}: {cell}" for name, cell in own.items()))
+        lines.append(printed(Panel(table, title="Metrics", expand=False), width))
+    return "".join(lines)
+
+
+def torchtune(steps: list[Step]) -> str:
+    return "\n".join(
+        f"Step {s.step} | rewards:{s.reward} successes:{s.reward / 2} num_stop_tokens:12 loss:0.01 policy_loss:0.01 "
+        f"kl_loss:0.001 clipfrac:0.002 ratios:1.0 approx_policy_kl:0.001 response_lengths:{s.length} "
+        f"grad_norm:{s.grad_norm} lr:1e-06 "
+        for s in steps
+    )
+
+
+def deepspeed_chat(steps: list[Step]) -> str:
+    """DeepSpeed-Chat prints a step's losses on one line and its reward on another, counted from 0."""
+    return "\n".join(
+        f"Epoch: 0 | Step: {s.step - 1} | PPO Epoch: 1 | Actor Loss: -0.01 | Critic Loss: 0.2 | Unsup. Loss: 0.0\n"
+        "End-to-End => Latency: 13.10s, TFLOPs: 8.20, Samples/sec: 2.40, Time/seq 0.41s, Batch Size: 32\n"
+        "Generation => Latency: 9.10s, Per-token Latency 35.4 ms, TFLOPs: 1.2, BW: 30.1 GB/sec\n"
+        f"Average reward score: {s.reward} | EMA reward score: {0.9 * s.reward}\n{'-' * 85}"
+        for s in steps
+    )
+
+
+def oat(steps: list[Step]) -> str:
+    blocks = []
+    for step in steps:
+        cells = {
+            "actor/no_eos_count": 3.0,
+            "actor/num_data": 128.0,
+            "actor/response_tok_len": step.length,
+            "actor/rewards": step.reward,
+            "misc/lr": 1e-6,
+            "misc/query_step": 128.0 * step.step,
+            "train/entropy": step.entropy,
+            "train/kl_sample_train_v1": 0.001,
+            "train/learning_round": float(step.step),
+            "train/pg_clipfrac": 0.002,
+            "train/policy_grad_norm": step.grad_norm,
+        }
+        if step.heldout is not None:
+            cells["eval/accuracy"] = step.heldout
+        blocks.append(pprint.pformat(cells))
+    return "\n".join(blocks)
+
+
+def nemo_aligner(steps: list[Step]) -> str:
+    """NeMo-Aligner's bar, of which each state has the metrics of the step that it has done."""
+    lines = []
+    for s in steps:
+        cells = {
+            "train_response_lengths": s.length + 70,
+            "train_generation_length": s.length,
+            "train_rewards": s.reward,
+            "train_fraction_of_samples_properly_ended": 1 - s.truncated,
+            "train_init_policy_kl": 0.01,
+            "train_consumed_samples": 64 * s.step,
+            "train_time": 1.5,
+        }
+        if s.heldout is not None:
+            cells["val_rewards"] = s.heldout
+        shown = ", ".join(f"{name}={cell:.3g}" for name, cell in cells.items())
+        bar_of_the_step = f"{s.step / TOTAL:4.0%}|██▌       | {s.step}/{TOTAL} [00:12<10:00,  1.00s/it, {shown}]"
+        lines.append(f"\rPPO Global Step:  {bar_of_the_step}")
+    return "".join(lines)
+
+
+def tinker_console(steps: list[Step]) -> str:
+    lines: list[str] = []
+    for step in steps:
+        cells: dict[str, object] = {
+            "env/all/ac_tokens_per_turn": step.length,
+            "env/all/reward/total": step.reward,
+            "optim/entropy": step.entropy,
+            "optim/lr": 1e-5,
+            "progress/batch": step.step,
+        }
+        if step.heldout is not None:
+            cells["test/env/all/reward/total"] = step.heldout
+        table = Table(show_header=True, title=f"Step {step.step}")
+        table.add_column("Metric", width=30)
+        table.add_column("Value")
+        for name, cell in sorted(cells.items()):
+            table.add_row(name, f"{cell:.6f}" if isinstance(cell, float) else str(cell))
+        lines.append(f"ml_log:260 [INFO] \n{printed(table, 120).rstrip()}\n")
+    return "".join(lines)
+
+
+def trinity(steps: list[Step]) -> str:
+    lines = []
+    for step in steps:
+        cells = {"actor/entropy_loss": step.entropy, "actor/grad_norm": step.grad_norm, "actor/pg_clipfrac": 0.01}
+        lines.append(f"INFO 01-02 03:04:05 monitor.py:157] Step {step.step}: {cells}")
+        scores: dict[str, float] = {"rollout/accuracy/mean": step.reward, "response_length/mean": step.length}
+        if step.heldout is not None:
+            scores["eval/gsm8k/accuracy/mean@4"] = step.heldout
+        lines.append(f"INFO 01-02 03:04:05 monitor.py:157] Step {step.step}: {scores}")
+    return "\n".join(lines)
+
+
+def stable_baselines(steps: list[Step]) -> str:
+    """The table that Stable-Baselines prints; its entropy loss is minus the entropy."""
+    lines = []
+    for s in steps:
+        cells = [
+            ("rollout/", ""),
+            ("   ep_len_mean", f"{s.length:.0f}"),
+            ("   ep_rew_mean", f"{s.reward:.4f}"),
+            ("time/", ""),
+            ("   iterations", str(s.step)),
+            ("   total_timesteps", str(2048 * s.step)),
+            ("train/", ""),
+            ("   approx_kl", "0.009"),
+            ("   entropy_loss", f"{-s.entropy:.4f}"),
+        ]
+        lines += ["-" * 40, *(f"| {name:21}| {cell:13}|" for name, cell in cells), "-" * 40]
+    return "\n".join(lines)
+
+
+def mlx(steps: list[Step]) -> str:
+    return "\n".join(
+        f"Iter {s.step}: Train loss 0.010, Total rewards mean {s.reward:.4f}, Total rewards std 0.300, "
+        f"Grouped rewards mean {s.reward:.4f}, Average Generated Tokens: {s.length}, KL 0.001, "
+        "Learning Rate 1.000e-06, It/sec 0.10, Tokens/sec 30.0, Peak mem 9.0 GB"
+        for s in steps
+    )
+
+
 def typed_rows(steps: list[Step]) -> str:
     """A trainer of one's own: rows of several kinds in one file, each with its own `reward`."""
     rows: list[dict[str, object]] = []
@@ -445,6 +660,19 @@ HOSTS = {
     "areal": Host(areal, has=LEARNT, end=TOTAL),
     "roll": Host(roll, has=("entropy", "reward", "length", "grad_norm", "heldout")),
     "tinker": Host(tinker, "metrics.jsonl", has=("entropy", "reward", "length", "heldout"), first=0),
+    "tinker, console": Host(tinker_console, has=("entropy", "reward", "length", "heldout")),
+    "easyr1": Host(easyr1),
+    "easyr1, numpy": Host(lambda steps: easyr1(steps, np.float64)),
+    "easyr1, file": Host(easyr1_file, "experiment_log.jsonl"),
+    "open-instruct": Host(open_instruct, has=("entropy", "reward", "length", "grad_norm", "heldout")),
+    "open-instruct, narrow": Host(lambda steps: open_instruct(steps, 80), has=("entropy", "reward", "heldout")),
+    "torchtune": Host(torchtune, has=("reward", "length", "grad_norm")),
+    "deepspeed-chat": Host(deepspeed_chat, has=("reward",), first=0),
+    "oat": Host(oat, has=("entropy", "reward", "length", "grad_norm", "heldout")),
+    "nemo-aligner": Host(nemo_aligner, has=("reward", "heldout"), end=TOTAL),
+    "trinity": Host(trinity, has=("entropy", "reward", "length", "grad_norm", "heldout")),
+    "stable-baselines": Host(stable_baselines, has=("entropy", "reward", "length")),
+    "mlx-lm": Host(mlx, has=("reward", "length")),
     "typed rows": Host(typed_rows, "metrics.jsonl", has=("entropy", "reward", "length", "grad_norm", "heldout")),
     "pasted table": Host(lambda steps: pasted(steps, "\t"), "table.txt", has=TABLED),
     "csv": Host(lambda steps: pasted(steps, ","), "table.csv", has=TABLED),

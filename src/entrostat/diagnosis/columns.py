@@ -86,7 +86,8 @@ def recognise(name: str) -> Match | None:
     if plain in NEVER_READ:
         return None
     slashed = plain.replace(".", "/")  # nested objects of JSON lines, as in `metrics.actor/entropy`
-    for each in dict.fromkeys((plain, without_prefix(plain), slashed, without_prefix(slashed))):
+    bare = without_prefix(slashed)
+    for each in dict.fromkeys((plain, without_prefix(plain), slashed, bare, bare.removeprefix("train_"))):
         if each in _EXACT:
             return _EXACT[each]
         if match := next((match for pattern, match in _PATTERNS if pattern.fullmatch(each)), None):

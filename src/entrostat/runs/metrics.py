@@ -98,7 +98,7 @@ NO_LENGTH = (
     | _any("prompt prompts input context clip clipped truncated terminated correct incorrect total")
     | _any("second throughput penalty queue buffer cache batch padded window")
 )
-NO_KL = NEVER | HELD_OUT | REWARD | _any("cov ctl lr")
+NO_KL = NEVER | HELD_OUT | REWARD | _any("cov ctl lr sqrt")
 
 METRICS: Mapping[str, Metric] = {
     "entropy": Metric(
@@ -122,7 +122,7 @@ METRICS: Mapping[str, Metric] = {
             r"""critic/score/mean critic/rewards/mean raw_reward reward/avg_raw_reward reward_mean reward/mean
             reward/all/mean mean_reward env/all/reward/total reward/total avg_total_reward avg_reward
             avg_filtered_reward /(ppo|grpo)_actor\/task_reward\/avg/ score/mean objective/verifiable_reward
-            objective/scores"""
+            objective/scores scores rewards actor/rewards rollout_scores/mean ep_rew_mean"""
         ),
         words=(
             Words((REWARD, _any("total overall all mean avg average episode")), NO_TOTAL_REWARD | _any("raw")),
@@ -242,8 +242,8 @@ METRICS: Mapping[str, Metric] = {
         record="length",
         aliases=_names(
             r"""completions/mean_length response_length/mean completion_length response_length response_len/mean
-            response_lengths policy/response_length generate/avg_num_tokens avg_num_tokens mean_gen_tokens_per_sample
-            mean_generation_length val/sequence_lengths env/all/ac_tokens_per_turn gen_len
+            generation_length response_lengths policy/response_length generate/avg_num_tokens avg_num_tokens
+            mean_gen_tokens_per_sample mean_generation_length val/sequence_lengths env/all/ac_tokens_per_turn gen_len
             /(ppo|grpo)_actor\/seq_len\/avg/"""
         ),
         words=(
@@ -277,10 +277,10 @@ METRICS: Mapping[str, Metric] = {
         record="kl_reference",
         aliases=_names(
             """kl actor/kl_loss actor/reward_kl_penalty kl_loss reference_kl policy/policy_kl critic/kl kl_divergence
-            kl_mean mean_kl kl_penalty objective/kl"""
+            kl_mean mean_kl kl_penalty objective/kl2_avg objective/kl"""
         ),
         words=(
-            Words((KL, _any("ref reference base initial")), NO_KL),
+            Words((KL, _any("ref reference base initial init")), NO_KL),
             Words(
                 (KL - _any("approxkl"),),
                 NO_KL

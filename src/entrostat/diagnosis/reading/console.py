@@ -1,12 +1,13 @@
 """What trainers print to the console, among progress bars, warnings and other output.
 
-Five shapes, of which the first that gives a few rows is read:
+Six shapes, of which the first that gives a few rows is read:
 
     {'loss': 0.01, 'reward': '0.5'}                TRL, ms-swift, OpenRLHF, slime, miles, SkyRL, ROLL, LLaMA-Factory
     step:12 - actor/entropy:0.41 - ...             verl
-    Step 12 | Loss 0.01 | Entropy: 0.41            prime-rl, and scripts that print pairs on a line
-    == Step 12/400 ==, then a pair per line        NeMo RL, AReaL's and tinker's tables, torchforge
-    12/400 [00:12<03:10, reward=0.5]               progress bars of OpenRLHF and of scripts
+    ╭ Metrics ╮, then │ policy  entropy_avg: .4 │  open-instruct
+    Step 12 | Loss 0.01 | Entropy: 0.41            prime-rl, torchtune, DeepSpeed-Chat, mlx-lm, and scripts
+    == Step 12/400 ==, then a pair per line        NeMo RL, EasyR1, AReaL's, tinker's and Stable-Baselines' tables
+    12/400 [00:12<03:10, reward=0.5]               progress bars of OpenRLHF, NeMo-Aligner and of scripts
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from entrostat.diagnosis.columns import recognise
 from entrostat.diagnosis.reading.kinds import as_evaluation
+from entrostat.diagnosis.reading.levels import with_full_names
 from entrostat.diagnosis.reading.literals import dictionaries
 from entrostat.diagnosis.reading.log import RawLog
 from entrostat.diagnosis.reading.steps import BAR, Bars, is_step_name
@@ -30,6 +32,8 @@ ENOUGH = 3  # rows of one shape by which it is the log's
 VERL_TOTAL = re.compile(r"total[ _]training[ _]steps\W{1,4}(\d{1,9})", re.IGNORECASE)
 VERL_LINE = re.compile(r"(?:^|[\s)\]>])step:(\d+) - (.+)$")
 SETTINGS = frozenset({"learning_rate", "step_time", "throughput", "clip"})
+NEAR = 30  # lines after a step's own that may be of it
+KIND = re.compile(r"^\s{1,2}(?P<kind>[A-Za-z]\w*)\s{2,}(?P<rest>\S.*)$")  # in a panel
 
 NUMBER = (
     r"[-+]?(?:0,\d+(?!,?\d)|\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?%?|[-+]?(?:nan|inf)\b"
@@ -80,7 +84,12 @@ def _known(row: dict[str, Any], wanted: frozenset[str]) -> bool:
 
 @lru_cache(maxsize=1024)
 def _any_known(names: tuple[str, ...]) -> bool:
-    return any((match := recognise(name)) and match.quantity not in SETTINGS for name in names)
+    return not _quantities(names) <= SETTINGS
+
+
+@lru_cache(maxsize=1024)
+def _quantities(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(match.quantity for name in names if (match := recognise(name)))
 
 
 def _verl(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
@@ -179,10 +188,40 @@ def _shares_a_shape(row: dict[str, Any], shapes: Counter[frozenset[str]]) -> boo
     return held_out or len(names & usual) >= 0.5 * len(usual)
 
 
-def _pairs(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
-    """Lines with a step, `[12/400]`, or `[12]`, and a quantity: `name: number`, `name=number`, `name number`."""
+def _panels(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
+    """Panels with a kind of metric at the start of a line, then `name: number | name: number`, wrapped if need be."""
     rows: Rows = []
+    kinds: dict[str, str] | None = None
     for line in lines:
+        text = line.strip()
+        if text.startswith("╭"):
+            kinds = {}
+        elif kinds is not None and text.startswith("│"):
+            inner = text.strip("│")
+            if found := KIND.match(inner):
+                kinds[found["kind"]] = found["rest"]
+            elif kinds and inner.startswith("   "):
+                kinds[next(reversed(kinds))] += f" {inner.strip()}"
+        elif kinds is not None:
+            row: dict[str, Any] = {
+                name if kind == "other" else f"{kind}/{name}": cell
+                for kind, rest in kinds.items()
+                for name, cell in filter(None, map(_piped, rest.split("|")))
+            }
+            if len(kinds) > 1 and _known(row, wanted):
+                rows.append(row)
+            kinds = None
+    return rows, None, ()
+
+
+def _pairs(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, tuple[str, ...]]:
+    """Lines with a step, `[12/400]`, or `[12]`, and a quantity: `name: number`, `name=number`, `name number`.
+
+    Where none of them has a quantity but a loss, as of DeepSpeed-Chat, the lines between them are read as well.
+    """
+    rows: Rows = []
+    between: list[tuple[int, int]] = []  # lines after each row's own, up to the next
+    for index, line in enumerate(lines):
         step = STEP.search(line) or INDEX.search(line) or START.match(line)
         if step is None:
             continue
@@ -194,7 +233,26 @@ def _pairs(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None, 
             row = as_evaluation(row)
         if _known(row, wanted):
             rows.append({"step": step["step"], **({"total_steps": step["total"]} if step["total"] else {}), **row})
+            between.append((index + 1, min(index + 1 + NEAR, len(lines))))
+    if len(rows) >= ENOUGH and not any(_quantities(tuple(row)) - SETTINGS - {"loss"} for row in rows):
+        _add_lines_between(rows, [lines[first:last] for first, last in between], wanted)
     return rows, None, ()
+
+
+def _add_lines_between(rows: Rows, between: list[list[str]], wanted: frozenset[str]) -> None:
+    """Give rows the known pairs of the lines below them, if at least half of the rows have the like."""
+    found: list[dict[str, Any]] = []
+    for lines in between:
+        own: dict[str, Any] = {}
+        for line in lines:
+            if STEP.search(line):
+                break
+            pairs = dict(_line_pairs(line))
+            own |= {name: cell for name, cell in pairs.items() if name not in own} if _known(pairs, wanted) else {}
+        found.append(own)
+    counts = Counter(name for own in found for name in own)
+    for row, own in zip(rows, found, strict=True):
+        row.update({name: cell for name, cell in own.items() if 2 * counts[name] >= len(rows) and name not in row})
 
 
 @lru_cache(maxsize=4096)
@@ -207,6 +265,10 @@ def _line_pairs(rest: str) -> list[tuple[str, str]]:
     """The pairs of name and number after a line's step."""
     if rest.count("|") >= 2:
         return [pair for part in rest.split("|") if (pair := _piped(part))]
+    if rest.count(", ") >= 2:
+        parts = [_piped(part.lstrip(" :|-")) for part in rest.split(", ")]
+        if all(parts):
+            return [pair for pair in parts if pair]
     return [(pair["name"].strip(), pair["cell"]) for pair in (list(PAIR.finditer(rest)) or list(SPACED.finditer(rest)))]
 
 
@@ -229,7 +291,7 @@ def _blocks(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | None,
     rows: Rows = []
     row: dict[str, Any] = {}
     evaluates = timed = False
-    for line in lines:
+    for line in with_full_names(lines):
         if RULE.match(line):
             continue
         pairs = list(_block_pairs(line))
@@ -285,6 +347,7 @@ def _postfixes(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int | No
 SHAPES = {
     "verl console": _verl,
     "console, dictionaries": _dictionaries,
+    "console, panels": _panels,
     "console, pairs on a line": _pairs,
     "console, blocks": _blocks,
     "console, progress bars": _postfixes,

@@ -17,7 +17,8 @@ LARGEST_STEP = 2**53  # beyond it a float no longer tells two steps apart
 CLOCKS = (  # the last part of a step's name, best first
     *("step", "global_step", "global_steps", "current_steps", "training_step", "train_step", "trainer_step"),
     *("grpo_step", "rl_step", "ppo_step", "policy_step", "rollout_step", "update_step", "optimizer_step", "optim_step"),
-    *("steps", "update", "updates", "iteration", "iter", "rollout_id", "batch", "_step", "episode"),
+    *("steps", "update", "updates", "iteration", "iterations", "iter", "learning_round", "rollout_id", "batch"),
+    *("_step", "episode"),
 )
 ENDS = frozenset({"max_steps", "total_steps", "num_training_steps", "total_training_steps"})
 RATIOS = {"global_step/max_steps": "global_step"}  # ms-swift: "12/400"
