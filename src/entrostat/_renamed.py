@@ -31,7 +31,7 @@ _MERGED = {  # package: modules that went into others, each with the one that ha
     "recipe": "purposes>reference study>loading",
     "report": "browser>samples comparison>html drawing>panel overview>figures speed>reading study_figures>study "
     "thinning>panel tokens>samples",
-    "runs": "export>..report.card trajectory>collapse",
+    "runs": "export>..report.card notebook>html trajectory>collapse",
     "tasks": "assertions>sources evalplus>contests formats>task syntax>task",
     "tokens": "entropy_bounds>topk head>chunks shard>partial",
 }

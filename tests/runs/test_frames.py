@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from entrostat.runs import Run
-from entrostat.runs.notebook import FrameError, frame
+from entrostat.runs.html import FrameError, frame
 
 LINES = [{"step": 1, "regions": {"E1": {"flow": 0.5}}, "results": [1, 2]}, {"step": 2, "entropy": 0.1}]
 

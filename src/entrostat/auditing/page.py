@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from entrostat.auditing.attempts import Rate
 from entrostat.auditing.findings import Audit
 from entrostat.runs import atomic_write
+from entrostat.runs.html import page_template
 
 
 def write_page(audit: Audit, path: Path) -> None:
     """Write the page. RunError: the file cannot be written."""
-    environment = Environment(
-        loader=PackageLoader("entrostat.auditing", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": figure, "share": share, "interval": interval, "visible": visible}
-    page = environment.get_template("audit.html").render(audit=audit, rates=list(rates(audit)))
+    template = page_template("entrostat.auditing", "audit.html", share=share, interval=interval, visible=visible)
+    page = template.render(audit=audit, rates=list(rates(audit)))
     atomic_write(path, page.encode("utf-8", "backslashreplace"))
 
 
@@ -31,11 +23,6 @@ def rates(audit: Audit) -> Iterator[tuple[str, Rate]]:
     yield "false positives", audit.false_positive
     yield "false negatives", audit.false_negative
     yield from ((family, rate) for family, rate in audit.families.items() if rate.count)
-
-
-def figure(value: float | None) -> str:
-    """A number in short, - for none."""
-    return "-" if value is None else f"{value:.4g}"
 
 
 def share(rate: Rate) -> str:

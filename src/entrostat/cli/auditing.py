@@ -130,7 +130,8 @@ def _examples(path: Path | None, right: list[Path], wrong: list[Path]) -> list[A
 
 
 def _show(found: Any) -> None:
-    from entrostat.auditing.page import figure, interval, rates, share
+    from entrostat.auditing.page import interval, rates, share
+    from entrostat.runs.html import figure
 
     console.print(
         f"called as {found.signature} with {found.completions} completions, {found.calls} times on {found.examples} "

@@ -166,8 +166,8 @@ class EntropyController:
         mask (...): the tokens that count in the statistics of the batch, all by default. old_logp: ln pi_old, by
         default stats.logp; the others as in `TokenBatch`. Raises ValueError for a correction without sampler_logp.
         """
-        batch = self._batch(stats, advantages, mask, old_logp, sampler_logp, token_weights, sequences)
-        return _product(self.parts, replace(batch, old_entropy=old_entropy))
+        given = {"sampler_logp": sampler_logp, "sequences": sequences, "old_entropy": old_entropy}
+        return _product(self.parts, self._batch(stats, advantages, mask, old_logp, token_weights, **given))
 
     def advantages(self, stats: TokenStats, advantages: Tensor, mask: Tensor, **given: Tensor | None) -> Tensor:
         """The advantages of the next optimizer step (...): those that a part sets from the rewards, times `weights`.
@@ -175,9 +175,7 @@ class EntropyController:
         given: the fields of `TokenBatch` that the trainer has; old_logp is one of them. For trainers that have the
         rewards; the others multiply by `weights`.
         """
-        token_weights = given.pop("token_weights", None)
-        ones = torch.ones_like(stats.logp) if token_weights is None else token_weights
-        batch = TokenBatch(stats, advantages, mask, rule=self.rule(), token_weights=ones, **given)  # type: ignore[arg-type]
+        batch = self._batch(stats, advantages, mask, **given)
         for part in self.parts:
             own = part.advantages(batch)
             batch = batch if own is None else replace(batch, advantages=own)
@@ -203,28 +201,21 @@ class EntropyController:
         return total.where(batch.mask, 0)
 
     def corrected(
-        self,
-        stats: TokenStats,
-        advantages: Tensor,
-        mask: Tensor | None = None,
-        *,
-        old_logp: Tensor | None = None,
-        sampler_logp: Tensor | None = None,
-        sequences: Tensor | None = None,
+        self, stats: TokenStats, advantages: Tensor, mask: Tensor | None = None, **given: Tensor | None
     ) -> Tensor:
         """The part of `weights` that corrects for the policy that sampled; arguments as there."""
-        return _product(self.corrections, self._batch(stats, advantages, mask, old_logp, sampler_logp, None, sequences))
+        return _product(self.corrections, self._batch(stats, advantages, mask, **given))
 
     def _batch(
         self,
         stats: TokenStats,
         advantages: Tensor,
         mask: Tensor | None,
-        old_logp: Tensor | None,
-        sampler_logp: Tensor | None,
-        token_weights: Tensor | None,
-        sequences: Tensor | None,
+        old_logp: Tensor | None = None,
+        token_weights: Tensor | None = None,
+        **given: Tensor | None,
     ) -> TokenBatch:
+        """The batch that parts see, with the defaults that `weights` names."""
         return TokenBatch(
             stats,
             advantages,
@@ -232,8 +223,7 @@ class EntropyController:
             stats.logp.detach() if old_logp is None else old_logp,
             self.rule(),
             torch.ones_like(stats.logp) if token_weights is None else token_weights,
-            sampler_logp,
-            sequences,
+            **given,
         )
 
     def entropy_coef(self) -> float:

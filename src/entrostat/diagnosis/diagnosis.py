@@ -10,7 +10,7 @@ from entrostat.diagnosis.detectors import DETECTORS, Detector
 from entrostat.diagnosis.reading import Log
 from entrostat.diagnosis.watchdog import Watchdog
 from entrostat.runs.finding import SEVERITIES, Finding
-from entrostat.runs.notebook import table
+from entrostat.runs.html import table
 
 SCHEMA = 2  # of as_dict(): a number that grows when a key changes its meaning or goes
 

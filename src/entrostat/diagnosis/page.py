@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +15,7 @@ from entrostat.diagnosis.hosts import HOSTS, as_text, host_of, shown_hosts
 from entrostat.report.style import BLUE, GREEN, MUTED, ORANGE, PALETTE, label_ends, new_figure, report_style, svg
 from entrostat.runs import atomic_write
 from entrostat.runs.finding import Finding
+from entrostat.runs.html import page_template
 
 
 def write_page(diagnosis: Diagnosis, out: str | Path) -> Path:
@@ -23,17 +23,7 @@ def write_page(diagnosis: Diagnosis, out: str | Path) -> Path:
 
     Text from logs is escaped, and the page allows neither scripts nor connections.
     """
-    environment = Environment(
-        loader=PackageLoader("entrostat.diagnosis", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["settings"] = as_text
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["figure"] = lambda value: f"{value:.4g}"
-    page = environment.get_template("diagnosis.html").render(
+    page = page_template("entrostat.diagnosis", "diagnosis.html", settings=as_text).render(
         diagnosis=diagnosis,
         palette=PALETTE,
         quantities=QUANTITIES,

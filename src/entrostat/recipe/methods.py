@@ -38,7 +38,6 @@ from entrostat.registry import Registry, UnknownMethodError
 
 Method = TypeVar("Method")
 Table = Registry[Method]
-Fixed = tuple[str, ...]
 
 
 class WithoutBooleansForNumbers(BaseModel):

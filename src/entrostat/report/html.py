@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Template
 
 from entrostat.report.figures import PANELS, entropy_figure, pass_at_1_figure
 from entrostat.report.panel import Drawing, Pair, draw, draw_pairs, draw_panel
@@ -26,6 +26,7 @@ from entrostat.report.samples import browser_data, side_by_side
 from entrostat.report.style import PALETTE
 from entrostat.runs import Estimate, atomic_write, paired_interval, pass_at_k
 from entrostat.runs.finding import Finding
+from entrostat.runs.html import page_template
 from entrostat.runs.metrics import METRICS
 
 PAGE_BYTES = 2_900_000  # the page's size with as many samples as fit
@@ -55,7 +56,7 @@ def build_report(
             f"findings are of {len(findings)} runs, runs are {len(loaded)}; give one list per run, empty for none"
         )
     script = (resources.files("entrostat.report") / "templates" / "page.js").read_text()
-    render = partial(_environment().get_template("page.html").render, script=script, **_content(loaded, findings))
+    render = partial(_template().render, script=script, **_content(loaded, findings))
     policy = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
     bare = render(data={}, script_policy=policy)
     page = render(data=browser_data(loaded, PAGE_BYTES - _size(bare)), script_policy=policy)
@@ -64,22 +65,17 @@ def build_report(
     return place
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("entrostat.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _template() -> Template:
+    template = page_template(
+        "entrostat.report",
+        "page.html",
+        share=_share,
+        panel=_panel,
+        yaml=lambda settings: yaml.safe_dump(dict(settings), sort_keys=False).rstrip(),
+        nats=_nats,
     )
-    environment.filters["share"] = _share
-    environment.filters["panel"] = _panel
-    environment.filters["yaml"] = lambda settings: yaml.safe_dump(dict(settings), sort_keys=False).rstrip()
-    environment.filters["nats"] = _nats
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["figure"] = lambda value: f"{value:.4g}"
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment
+    template.environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return template
 
 
 def _content(runs: Sequence[RunData], findings: Sequence[Sequence[Finding]] | None) -> dict[str, Any]:

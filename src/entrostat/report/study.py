@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -33,6 +32,7 @@ from entrostat.report.style import (
     svg,
 )
 from entrostat.runs import Estimate, atomic_write, holm, paired_interval, share_interval, sign_test
+from entrostat.runs.html import page_template
 
 CAPTION = (
     "pass@1 on the report split. End: what the last campaign hands over, mean over seeds with a 95 % interval, "
@@ -117,14 +117,7 @@ def build_study_report(folder: str | Path) -> Path:
             atomic_write(out / f"{name}.csv", _as_csv(content).encode())
     if rows:
         atomic_write(out / "headline.tex", as_latex(rows).encode())
-    environment = Environment(
-        loader=PackageLoader("entrostat.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("study.html").render(
+    page = page_template("entrostat.report", "study.html").render(
         title=study.name,
         palette=PALETTE,
         caption=CAPTION,

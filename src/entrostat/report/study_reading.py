@@ -13,7 +13,7 @@ from typing import Any
 from entrostat.report.reading import read_run
 from entrostat.report.samples import TaskSamples, side_by_side
 from entrostat.runs import RunError
-from entrostat.runs.notebook import table
+from entrostat.runs.html import table
 from entrostat.runs.ownership import plain_name, whole_number
 
 Row = Mapping[str, Any]

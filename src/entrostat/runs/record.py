@@ -35,7 +35,7 @@ from entrostat.runs.files import (
     to_line,
     write_lines,
 )
-from entrostat.runs.notebook import Library, frame, table
+from entrostat.runs.html import Library, frame, table
 from entrostat.runs.ownership import whole_number
 from entrostat.runs.schema import DECISION, EVALUATION, HEADER, SAMPLE, STEP, under_new_names
 

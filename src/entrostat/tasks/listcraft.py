@@ -148,13 +148,6 @@ class Program:
                 if other.kind == op.kind and other is not op:
                     yield Program((*self.operations[:i], other, *self.operations[i + 1 :]))
 
-    def neighbour(self, rng: random.Random) -> Program:
-        """One program that differs in one operation of the same kind."""
-        i = rng.randrange(len(self.operations))
-        op = self.operations[i]
-        other = rng.choice([o for o in OPERATIONS if o.kind == op.kind and o is not op])
-        return Program((*self.operations[:i], other, *self.operations[i + 1 :]))
-
     def shortened(self) -> Iterator[Program]:
         """Every program with one operation left out."""
         for i in range(len(self.operations)):

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from entrostat.control import IncreaseThenDecrease, Measured, OscillatoryDecay
 from entrostat.integrations.verl import refuse_trl_beside_verl
-from entrostat.integrations.verl.loss import Answer, thresholds, verl_loss
+from entrostat.integrations.verl.loss import Answer, LossCall, thresholds, verl_loss
 from entrostat.objective import Clip, ClipBand, ClipRule, DualClip, LinearThreshold
 
 NAME = "flexec"
@@ -166,15 +166,7 @@ def register() -> None:
         register_policy_loss(NAME)(flexec)
 
 
-def flexec(
-    old_log_prob: Tensor,
-    log_prob: Tensor,
-    advantages: Tensor,
-    response_mask: Tensor,
-    loss_agg_mode: str = "token-mean",
-    config: Any = None,
-    rollout_is_weights: Tensor | None = None,
-) -> Answer:
+def flexec(*args: Any, **kwargs: Any) -> Answer:
     """verl's policy loss under the band of the present training step; like "vanilla" with clip_ratio_c.
 
     A step is one of verl's training steps, as the actor's learning-rate scheduler counts them, of
@@ -182,18 +174,16 @@ def flexec(
     od in a worker that does not follow the entropy.
     """
     refuse_trl_beside_verl()
-    settings = Settings.of(os.environ)
+    call, settings = LossCall(*args, **kwargs), Settings.of(os.environ)
     if settings.strategy == "od":
         raise ValueError(
             "FLEXEC_STRATEGY is od, which follows the entropy, and this is not the worker that flexec gives verl's "
             "actors; set the variable in the environment of every worker before verl starts, and keep verl's own "
             "ActorRolloutRefWorker"
         )
+    config = call.config
     band = settings.band(*thresholds(config), done_share(config, _engine(config)))
-    dual = DualClip(band, config.get("clip_ratio_c", 3.0))
-    return verl_loss(
-        log_prob, old_log_prob, advantages, response_mask, loss_agg_mode, config, rollout_is_weights, Clip(), dual
-    )[0]
+    return verl_loss(call, Clip(), DualClip(band, config.get("clip_ratio_c", 3.0)))[0]
 
 
 def done_share(config: Any, engine: Any) -> float:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,6 +46,33 @@ from entrostat.objective import (
 )
 
 Answer = tuple[Tensor, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class LossCall:
+    """The arguments with which verl calls a policy loss, in its order; tensors (B, T)."""
+
+    old_log_prob: Tensor
+    log_prob: Tensor
+    advantages: Tensor
+    response_mask: Tensor
+    loss_agg_mode: str = "token-mean"
+    config: Any = None
+    rollout_is_weights: Tensor | None = None
+
+    def of(self, loss: Callable[..., Answer]) -> Answer:
+        """What a loss of verl's registry returns for them."""
+        return loss(*(getattr(self, field.name) for field in fields(self)))
+
+    def aggregated(self, per_token: Tensor) -> Tensor:
+        """verl's `agg_loss` over its global batch, so that it does not depend on micro-batches and ranks."""
+        from verl.trainer.ppo.core_algos import agg_loss
+
+        mask = self.response_mask.bool()
+        loss: Tensor = agg_loss(per_token, mask, self.loss_agg_mode, **self.config.global_batch_info)
+        return loss
+
+
 Method = Callable[[float, float], tuple[Objective, ClipBand]]
 MOST_LOG_RATIO = 20.0  # verl's own limit, so that a ratio cannot overflow
 
@@ -73,31 +101,13 @@ def register_losses() -> tuple[str, ...]:
 def fixed_loss(name: str, method: Method) -> Callable[..., Answer]:
     """verl's policy-loss function of one method."""
 
-    def loss(
-        old_log_prob: Tensor,
-        log_prob: Tensor,
-        advantages: Tensor,
-        response_mask: Tensor,
-        loss_agg_mode: str = "token-mean",
-        config: Any = None,
-        rollout_is_weights: Tensor | None = None,
-    ) -> Answer:
+    def loss(*args: Any, **kwargs: Any) -> Answer:
         refuse_trl_beside_verl()
-        low, high = thresholds(config)
-        objective, band = method(low, high)
+        call = LossCall(*args, **kwargs)
+        objective, band = method(*thresholds(call.config))
         if type(band).limits is ClipBand.limits:
-            band = DualClip(band, config.get("clip_ratio_c", 3.0))
-        return verl_loss(
-            log_prob,
-            old_log_prob,
-            advantages,
-            response_mask,
-            loss_agg_mode,
-            config,
-            rollout_is_weights,
-            objective,
-            band,
-        )[0]
+            band = DualClip(band, call.config.get("clip_ratio_c", 3.0))
+        return verl_loss(call, objective, band)[0]
 
     loss.__name__ = name
     return loss
@@ -148,43 +158,27 @@ def changed(config: Any, **values: Any) -> Any:
     return own
 
 
-def verl_loss(
-    log_prob: Tensor,
-    old_log_prob: Tensor,
-    advantages: Tensor,
-    response_mask: Tensor,
-    loss_agg_mode: str,
-    config: Any,
-    rollout_is_weights: Tensor | None,
-    objective: Objective,
-    band: ClipBand,
-) -> tuple[Answer, PolicyLoss | None]:
-    """(loss, metrics) in verl's form, and the loss of every token; all tensors (B, T).
+def verl_loss(call: LossCall, objective: Objective, band: ClipBand) -> tuple[Answer, PolicyLoss | None]:
+    """(loss, metrics) in verl's form, and the loss of every token.
 
-    The loss is verl's `agg_loss` over its global batch, so that it does not depend on micro-batches and ranks. A
-    micro-batch without a token gives a zero that the gradient flows through, and None.
+    A micro-batch without a token gives a zero that the gradient flows through, and None.
     """
-    from verl.trainer.ppo.core_algos import agg_loss
-
-    mask = response_mask.bool()
+    mask, log_prob = call.response_mask.bool(), call.log_prob
     if not bool(mask.any()):
         return ((log_prob * 0).sum(), {}), None
-    bounded = old_log_prob.clamp(log_prob.detach() - MOST_LOG_RATIO, log_prob.detach() + MOST_LOG_RATIO)
-    out = policy_loss(log_prob, bounded, advantages, mask, rule=band, objective=objective)
-    per_token = out.per_token if rollout_is_weights is None else out.per_token * rollout_is_weights
-    loss = agg_loss(loss_mat=per_token, loss_mask=mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info)
-    return (loss, clip_metrics(log_prob, old_log_prob, advantages, mask, out)), out
+    bounded = call.old_log_prob.clamp(log_prob.detach() - MOST_LOG_RATIO, log_prob.detach() + MOST_LOG_RATIO)
+    out = policy_loss(log_prob, bounded, call.advantages, mask, rule=band, objective=objective)
+    per_token = out.per_token if call.rollout_is_weights is None else out.per_token * call.rollout_is_weights
+    return (call.aggregated(per_token), clip_metrics(call, out)), out
 
 
 @torch.no_grad()
-def clip_metrics(
-    log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, mask: Tensor, out: PolicyLoss
-) -> dict[str, float]:
+def clip_metrics(call: LossCall, out: PolicyLoss) -> dict[str, float]:
     """The metrics of verl's vanilla loss: shares of tokens clipped by the band and by clip_ratio_c, and the k1 KL."""
-    dual = out.clipped_high & (advantages < 0)
+    dual = out.clipped_high & (call.advantages < 0)
     band = (out.clipped_low | out.clipped_high) & ~dual
     return {
-        "actor/pg_clipfrac": band[mask].double().mean().item(),
-        "actor/pg_clipfrac_lower": dual[mask].double().mean().item(),
-        "actor/ppo_kl": (old_log_prob - log_prob)[mask].double().mean().item(),
+        "actor/pg_clipfrac": band[out.mask].double().mean().item(),
+        "actor/pg_clipfrac_lower": dual[out.mask].double().mean().item(),
+        "actor/ppo_kl": (call.old_log_prob - call.log_prob)[out.mask].double().mean().item(),
     }

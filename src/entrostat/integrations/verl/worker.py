@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -23,7 +23,7 @@ from entrostat.entropy import Convention, bonus_flow, sensitivity
 from entrostat.integrations.comparing import OWN_TERM
 from entrostat.integrations.records import scalars
 from entrostat.integrations.verl import refuse_trl_beside_verl
-from entrostat.integrations.verl.loss import Answer, changed, verl_loss, verls_own
+from entrostat.integrations.verl.loss import Answer, LossCall, changed, verl_loss, verls_own
 from entrostat.objective import Clip, ClipBand, DualClip, Objective, PolicyLoss, entropy_bonus
 from entrostat.tokens import TokenStats, token_stats
 
@@ -194,75 +194,52 @@ class ControlledLoss:
             loss = agg_loss(unit, mask, self.config.loss_agg_mode, **self.config.global_batch_info)
         return torch.autograd.grad(loss, unit)[0]
 
-    def _policy_loss(
-        self,
-        old_log_prob: Tensor,
-        log_prob: Tensor,
-        advantages: Tensor,
-        response_mask: Tensor,
-        loss_agg_mode: str = "token-mean",
-        config: Any = None,
-        rollout_is_weights: Tensor | None = None,
-    ) -> Answer:
-        """The clipped loss under the rule and the weights in force; all tensors (B, T)."""
-        current = self._current
+    def _policy_loss(self, *args: Any, **kwargs: Any) -> Answer:
+        """The clipped loss under the rule and the weights in force."""
+        current, call = self._current, LossCall(*args, **kwargs)
         assert current is not None
-        mask = response_mask.bool()
-        stats = _as_stats(log_prob, current)
-        weighted, old, sampler = advantages, old_log_prob, current.sampler_logp
-        if self.controller.corrections and rollout_is_weights is not None:
+        if self.controller.corrections and call.rollout_is_weights is not None:
             raise ValueError(
                 "algorithm.rollout_correction.rollout_is is set beside trainer.v1.entrostat.correction, so tokens "
                 "would be weighed twice; set one of the two to null"
             )
+        mask, stats = call.response_mask.bool(), _as_stats(call.log_prob, current)
         if bool(mask.any()):
-            if self.controller.weighs:
-                weighted = advantages * self.controller.weights(
-                    stats, advantages, mask, old_logp=old, sampler_logp=sampler
-                )
-            if sampler is not None:
-                factors = rollout_is_weights
-                if factors is None:
-                    factors = self.controller.corrected(stats, advantages, mask, old_logp=old, sampler_logp=sampler)
-                self._mismatch = self._mismatch + mismatch_sums(old, sampler, mask, factors=factors)
+            call = self._weighed(call, stats, mask)
         objective, band = self.objective, self.controller.rule()
         dual = isinstance(objective, Clip) and type(band).limits is ClipBand.limits
-        (loss, metrics), out = verl_loss(
-            log_prob,
-            old_log_prob,
-            weighted,
-            mask,
-            loss_agg_mode,
-            config,
-            rollout_is_weights,
-            objective,
-            DualClip(band, config.get("clip_ratio_c", 3.0)) if dual else band,
-        )
+        limited = DualClip(band, call.config.get("clip_ratio_c", 3.0)) if dual else band
+        (loss, metrics), out = verl_loss(call, objective, limited)
         if out is None:
             return loss, metrics
-        if own := verls_own(objective, band, old_log_prob, self.kl_cov):  # ours above only counts what is clipped
+        if own := verls_own(objective, band, call.old_log_prob, self.kl_cov):  # ours above only counts what is clipped
             name, settings = own
-            loss, metrics = get_policy_loss_fn(name)(
-                old_log_prob,
-                log_prob,
-                weighted,
-                response_mask,
-                loss_agg_mode,
-                changed(config, **settings),
-                rollout_is_weights,
-            )
+            loss, metrics = replace(call, config=changed(call.config, **settings)).of(get_policy_loss_fn(name))
         if coefficient := self.controller.entropy_coef():
             assert current.verls_entropy is not None, "check() wants calculate_entropy for a bonus"
-            bonus = entropy_bonus(current.verls_entropy, mask, coefficient)
-            loss = loss + agg_loss(
-                loss_mat=bonus, loss_mask=mask, loss_agg_mode=loss_agg_mode, **config.global_batch_info
-            )
+            loss = loss + call.aggregated(entropy_bonus(current.verls_entropy, mask, coefficient))
         self._plain_sums[_Plain.ENTROPY] += current.entropy.detach()[mask].double().sum().cpu()
         self._plain_sums[_Plain.TOKENS] += mask.sum().double().cpu()
         if self.tier == "C":
-            applied = weighted if rollout_is_weights is None else weighted * rollout_is_weights
-            current.taken = (log_prob, stats, applied, out)
+            factors = call.rollout_is_weights
+            applied = call.advantages if factors is None else call.advantages * factors
+            current.taken = (call.log_prob, stats, applied, out)
         return loss, metrics
+
+    def _weighed(self, call: LossCall, stats: TokenStats, mask: Tensor) -> LossCall:
+        """The call with the controller's weights in its advantages; the mismatch of sampler and trainer is counted."""
+        assert self._current is not None
+        old, sampler, advantages = call.old_log_prob, self._current.sampler_logp, call.advantages
+        known = {"old_logp": old, "sampler_logp": sampler}
+        weighted = advantages
+        if self.controller.weighs:
+            weighted = advantages * self.controller.weights(stats, advantages, mask, **known)
+        if sampler is not None:
+            factors = call.rollout_is_weights
+            if factors is None:
+                factors = self.controller.corrected(stats, advantages, mask, **known)
+            self._mismatch = self._mismatch + mismatch_sums(old, sampler, mask, factors=factors)
+        return replace(call, advantages=weighted)
 
     def finish_step(self, group: Any = None) -> dict[str, float]:
         """Sum over the ranks of `group` (None: only this one), pass it to the controller; return metrics to log."""

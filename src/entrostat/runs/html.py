@@ -1,15 +1,43 @@
-"""Tables for notebooks: what an object shows of itself as HTML, and lines of a run for pandas or polars."""
+"""HTML: pages, and the tables that objects show in notebooks; and the lines of a run for pandas or polars."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from entrostat.errors import EntrostatError
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 Library = Literal["pandas", "polars"]
+
+
+def page_template(package: str, name: str, **filters: Callable[..., Any]) -> Template:
+    """A template in the folder `templates` of a package, which escapes whatever enters it.
+
+    filters: its own; each page has `sentence`, which begins text with a capital, and `figure`, a number in short.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(package, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["figure"] = figure
+    environment.filters |= filters
+    return environment.get_template(name)
+
+
+def figure(value: float | None) -> str:
+    """A number in short, - for none."""
+    return "-" if value is None else f"{value:.4g}"
 
 
 def table(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -22,7 +50,7 @@ def table(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = figure(value) if isinstance(value, float) else str(value)
     return escape(text.encode("utf-8", "backslashreplace").decode())
 
 
