@@ -36,7 +36,7 @@ class OwnError(EntrostatError, ValueError):
         (OwnError("FIELD is 3;\nmend it"), ["error: FIELD is 3;", "error: mend it"]),
         (
             PermissionError(13, "Permission denied", "FILE"),
-            ["error: FILE: Permission denied; free space, mend permissions or choose another path"],
+            ["error: FILE: Permission denied; free space, fix its permissions or choose another path"],
         ),
     ],
 )

@@ -82,7 +82,7 @@ def answer_attacks(example: Example, forms: Sequence[str], others: Sequence[str]
 
 
 def broken_completions(example: Example, forms: Sequence[str]) -> Iterator[Attempt]:
-    """Completions of which no reward is asked but that it is a number: hostile text and what is no text."""
+    """Completions whose reward has only to be a number: hostile text, and what is not text."""
     answer = str(example.answer)
     texts = {
         "null characters": "\0" * 100,

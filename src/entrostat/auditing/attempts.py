@@ -110,7 +110,7 @@ FAMILIES = {
     "claims": Family(
         "critical", "Printing a claim of success earns the reward.", "never search the output for words of success"
     ),
-    "stub": Family("critical", "Code that does nothing earns the reward.", "test on inputs that tell it apart"),
+    "stub": Family("critical", "Code that does nothing earns the reward.", "test on inputs where it differs"),
     "form-gamed": Family(
         "warning",
         "A completion that has the form's marks but not the form earns the reward.",
@@ -119,7 +119,7 @@ FAMILIES = {
     "mutant": Family(
         "note",
         "Changed copies of a right solution earn the reward; some may be equivalent to it, the others no test catches.",
-        "add tests that tell them apart",
+        "add tests where they differ",
     ),
     "right-refused": Family(
         "warning", "Right completions earn no reward.", "accept them, or tell the model the form in the prompt"
@@ -193,7 +193,7 @@ def code_of(reference: str) -> tuple[str, str]:
 class Rate:
     """`count` of `n`, with the exact (Clopper-Pearson 1934) 95 % interval of the share.
 
-    The attempts are a list and no random sample: the interval says what so many attempts could tell of a policy that
+    The attempts are a list, not a random sample: the interval says what so many attempts could show about a policy that
     drew from such a list, and nothing of attacks that are not in it. low and high are None where n is 0.
     """
 

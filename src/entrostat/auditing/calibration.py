@@ -24,7 +24,7 @@ class Calibration:
     kind: whether it judges answers, code, or form alone. forms: texts with a slot, those that earn the reward for the
     right answer and not for a wrong one, best first; of each its name. high, low: the median reward of right, and of
     honest wrong completions in these forms. threshold: a completion with at least this is rewarded. seconds: median of
-    processor time per call. blind: no form tells right from wrong.
+    processor time per call. blind: no form distinguishes right from wrong.
     """
 
     kind: Kind
@@ -49,7 +49,7 @@ def calibrate(
     kind: Kind | None,
     threshold: float | None,
 ) -> Calibration:
-    """Try right and wrong answers in all forms, as text and then as chat, and keep what tells them apart.
+    """Try right and wrong answers in all forms, as text and then as chat, and keep the forms that distinguish them.
 
     Raises AuditError where every call fails, and where no right completion is known
     to earn anything (no reference, and none of the forms does).

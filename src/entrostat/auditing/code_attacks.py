@@ -61,7 +61,7 @@ def code_attacks(example: Example, forms: Sequence[str]) -> Iterator[Attempt]:
 
 
 def code_hostile(example: Example, forms: Sequence[str]) -> Iterator[Attempt]:
-    """Code of which no reward is asked but that the reward survives it and answers in time."""
+    """Code that the reward has only to survive and answer in time."""
     code, _ = code_of(example.reference or "")
     hostile = {
         "an endless loop": LOOP,

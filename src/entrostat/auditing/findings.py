@@ -95,7 +95,7 @@ def audit(
     examples: prompts with their answers; None for arithmetic ones of ours. kind: what it judges; None to find out.
     signature: a name of entrostat.auditing.signatures; None to find out. threshold: the least number that is a reward;
     None for half way between honest right and honest wrong completions. timeout: seconds of wall time per call. most:
-    examples that are used. progress is told (attempts done, attempts in all).
+    examples that are used. progress: called with (attempts done, all attempts).
 
     The function runs in a child process that is ended with all that it started. Raises AuditError where it cannot be
     loaded or called, or where no right completion is known.
@@ -315,7 +315,7 @@ def _attempts(found: Calibration, examples: Sequence[Example], width: int) -> li
                 attempts.append(Attempt("given-wrong", f"number {number}, with an end", example, text + addition))
     if examples:
         hostile = code_hostile if found.kind == "code" else broken_completions
-        # First: they tell whether completions run in the function's process, where they could change later rewards.
+        # First: they show whether completions run in the function's process, where they could change later rewards.
         attempts = [*hostile(examples[0], found.forms_for(examples[0], 1)), *attempts]
     return list({(a.family, id(a.example), str(a.completion)): a for a in attempts}.values())
 

@@ -42,7 +42,7 @@ class Reward:
 
     reference: MODULE:NAME or FILE.py:NAME. timeout: seconds of wall time per call. signature: a name of
     entrostat.auditing.signatures, or None to detect it. hash_seed: PYTHONHASHSEED of the child. form: plain or chat
-    completions, to be set by who knows. Raises AuditError if it cannot be loaded. Use as a context manager.
+    completions, set by the caller. Raises AuditError if it cannot be loaded. Use as a context manager.
     """
 
     def __init__(self, reference: str, timeout: float, signature: str | None = None, hash_seed: int = 0) -> None:

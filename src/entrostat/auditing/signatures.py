@@ -50,7 +50,7 @@ _GROUP = ("answers", "states", "infos", "tasks")
 
 
 class SignatureError(EntrostatError, ValueError):
-    """A function that no host could call, or whose host cannot be told; the message names the remedy."""
+    """A function that no host could call, or that several could; the message names the remedy."""
 
 
 def prepared(found: Any) -> Callable[..., Any]:

@@ -89,7 +89,7 @@ class CheckpointStore:
 
 
 def read_tags(folder: Path) -> dict[str, Checkpoint]:
-    """Every tagged checkpoint of a folder, of which nothing is changed. CheckpointError as `CheckpointStore.tags`."""
+    """Every tagged checkpoint of a folder, which is only read. CheckpointError as `CheckpointStore.tags`."""
     file = folder / TAGS_FILE
     if not file.exists():
         return {}
@@ -124,7 +124,8 @@ def link_kept(run: Path, tags: Mapping[str, Checkpoint]) -> None:
 class Keeper:
     """Which checkpoints of a campaign are kept, as tags of its store.
 
-    A resume point remembers what had a tag when it was written; a campaign resumed from there has the same tags.
+    A resume point records which checkpoints had a tag when it was written; a campaign resumed from it has the same
+    tags.
     RunError: the folder is one of TRL's or verl's campaigns of an older version.
     """
 

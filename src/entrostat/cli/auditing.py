@@ -62,7 +62,7 @@ def audit(
     ] = None,
     kind: Annotated[AuditKind | None, typer.Option(help="What it judges; by default found out.")] = None,
     signature: Annotated[
-        AuditSignature | None, typer.Option(help="Whose call it takes; by default told from its parameters.")
+        AuditSignature | None, typer.Option(help="How the function is called; by default read off its parameters.")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="The least reward that counts; by default half way from wrong to right.")
@@ -152,9 +152,9 @@ def _show(found: Any) -> None:
         console.print(f"  {visible(finding.summary)}", markup=False)
         for one in finding.evidence[:1]:
             detail = f" ({one.detail})" if one.detail else ""
-            told = f"  {one.attempt}, answer {one.answer}, reward {figure(one.reward)}{detail}: {one.completion}"
-            console.print(visible(told), style="dim", markup=False)
-        console.print(f"  to do: {finding.remedy}", markup=False)
+            line = f"  {one.attempt}, answer {one.answer}, reward {figure(one.reward)}{detail}: {one.completion}"
+            console.print(visible(line), style="dim", markup=False)
+        console.print(f"  remedy: {finding.remedy}", markup=False)
     for remark in found.remarks:
         console.print(f"note: {remark}", style="yellow", markup=False)
     if not found.findings:

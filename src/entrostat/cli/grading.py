@@ -53,7 +53,7 @@ class Grading:
     memory: int = 1024
 
     def grader(self, tasks: list[Any]) -> Any:
-        """A CodeGrader whose limits leave room for what the tasks themselves expect."""
+        """A CodeGrader whose limits are high enough for what the tasks themselves expect."""
         from entrostat.grading import CodeGrader
         from entrostat.grading.judging import largest_of
 

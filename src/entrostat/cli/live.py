@@ -63,7 +63,7 @@ class _Watched:
     blind_since: float | None = None
 
     def look(self, live: Live, patience: float) -> list[Finding]:
-        """What is new, sent on and told. LogError: nothing could be seen for `patience` seconds."""
+        """The new findings, which are sent and printed. LogError: nothing could be read for `patience` seconds."""
         new, blind = _look(self.follower)
         now = time.monotonic()
         if blind is None:
@@ -75,8 +75,8 @@ class _Watched:
         failures = [failure for finding in new for sender in self.senders if (failure := sender.send(finding))]
         problem = blind or next(iter(failures), None)
         if not live.console.is_terminal:
-            told = [sentence(finding, self.follower.path.name) for finding in new]
-            for line in [*told, *failures, *([blind] if blind and blind != self.problem else [])]:
+            sentences = [sentence(finding, self.follower.path.name) for finding in new]
+            for line in [*sentences, *failures, *([blind] if blind and blind != self.problem else [])]:
                 live.console.print(visible(line), markup=False, soft_wrap=True)
         self.problem = problem
         return new

@@ -125,7 +125,7 @@ class Shown(TyperCommand):
 
 
 class Commands(TyperGroup):
-    """The commands, of which an error that a user can mend ends in plain lines and exit status 1."""
+    """The commands; an error that a user can fix ends in plain lines and exit status 1."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands, each with the whole first sentence of its help, wrapped and never cut."""
@@ -149,7 +149,7 @@ class Commands(TyperGroup):
             raise
         except OSError as error:
             named = f"{error.filename}: " if error.filename else ""
-            _end([f"{named}{error.strerror or error}; free space, mend permissions or choose another path"], error)
+            _end([f"{named}{error.strerror or error}; free space, fix its permissions or choose another path"], error)
         finally:
             signal.signal(signal.SIGTERM, before)
 

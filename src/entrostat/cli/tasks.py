@@ -50,7 +50,7 @@ def check(
     memory: Memory = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Run every reference solution and tell what cannot be passed; exit status 1 if anything cannot.
+    """Run every reference solution and report the tasks that cannot be passed; exit status 1 if there are any.
 
     Example: entrostat tasks check tasks.jsonl
     """

@@ -1,6 +1,6 @@
 """A completion for the terminal: coloured tokens where there is colour, marks under them where there is none.
 
-Completions are hostile text: nothing of theirs reaches the terminal but printable characters (see `visible`).
+Completions are hostile text: only printable characters of theirs reach the terminal (see `visible`).
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Policy:
 
     @property
     def pad_id(self) -> int:
-        """The padding token, or an end token if the tokenizer has none; masks tell the two apart."""
+        """The padding token, or an end token if the tokenizer has none; masks distinguish the two."""
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else self.stop_ids[0]
 

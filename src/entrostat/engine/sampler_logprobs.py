@@ -63,7 +63,7 @@ def _is_finite(value: float) -> bool:
 LOGPROBS = ("sampler_logprobs", "logprobs")
 TOKEN_ID = re.compile(r"token_id:([0-9]{1,9})")  # vLLM's --return-tokens-as-token-ids
 
-UNFINISHED = "\ufffd"  # several tokens may have this text, of which a table by text keeps one
+UNFINISHED = "\ufffd"  # several tokens may have this text, and a table by text keeps one of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ def score_file(
         temperature: positive; that of the sampler's log-probabilities. vLLM's are at 1 whatever it samples at, unless
             logprobs_mode is processed_logprobs.
         batch_tokens: tokens read at a time, padding included. Logits take 4 V bytes of each token of the completions.
-        progress: is told (completions scored, completions in all).
+        progress: called with (completions scored, all completions).
 
     Raises:
         ScoreError, TaskError: a field of `source`, an argument, or pyarrow missing; nothing was written.
@@ -254,7 +254,7 @@ def _settings(policy: Policy, source: Path, temperature: float, batch_tokens: in
 
 
 def _identity(policy: Policy) -> str | None:
-    """What tells the model from another of its name: the digest of its folder, or the commit on the hub."""
+    """What identifies a model beside its name: the digest of its folder, or the commit on the hub."""
     folder = Path(policy.source)
     if folder.is_dir():
         return folder_digest(folder)
@@ -283,7 +283,7 @@ WITHIN = (0.5, 2.0)  # of w, outside which a token counts as far from the sample
 
 
 def summarise(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Figures over the tokens of all records of `score_completions`, each token counted alike; nats unless said.
+    """Figures over the tokens of all records of `score_completions`, each token counted equally; in nats unless stated.
 
         completions, tokens               counts
         entropy                           mean; entropy_quantiles: at 5, 25, 50, 75 and 95 %

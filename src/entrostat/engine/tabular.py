@@ -36,7 +36,7 @@ from entrostat.tasks.sources import AnyTask
 from entrostat.tasks.task import Task
 
 SAMPLES = 1_000_000  # c of these passed, in the results of an evaluation
-SHOWN = 8  # tasks of an evaluation of which a completion is kept
+SHOWN = 8  # tasks of an evaluation, each with a completion that is kept
 
 
 @engine("tabular")

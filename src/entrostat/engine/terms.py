@@ -1,7 +1,7 @@
 """The terms of the loss besides the objective: entropy bonus, KL-Cov, those of parts, penalties towards a reference.
 
-The learner treats them alike. In every optimizer step it calls `begin`, then `on_tokens` for each micro-batch and
-`on_weights` once, takes the step, and asks for the `record`.
+In every optimizer step the learner calls `begin`, then `on_tokens` for each micro-batch and `on_weights` once, takes
+the step, and asks for the `record`.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def grade_file(
     A solution is whole code or a chat answer. A completion is that too if it defines the entry point; else it
     continues the task's prompt, as HumanEval's do. Verdicts go to the file `verdicts` (default: beside the samples,
     with the suffix .verdicts.jsonl), one line per sample, flushed after each batch; samples that have a line there are
-    not graded again unless they changed. progress is told (samples done, samples in all).
+    not graded again unless they changed. progress: called with (samples done, all samples).
 
     Raises SamplesError, before anything is graded or written, for a line that is not such a record or names a task that
     is not among `tasks`, and for a file of verdicts that is a link or holds anything else.

@@ -165,7 +165,7 @@ class CallTests:
     def judge(self, interpreters: Interpreters, code: str) -> str:
         """Every question must be answered right. None is compared before the last one is answered.
 
-        Else whether and when the next call comes would tell the code whether its last answer was right.
+        Else whether and when the next call comes would show the code whether its last answer was right.
         """
         answers: list[str] = []
         failure = None

@@ -223,7 +223,7 @@ class _Health:
 
 
 def _result(reply: bytes) -> tuple[str, int | None, str, str]:
-    """Status, exit code, output and errors of a run; ValueError if the reply is none, or tells of a failure."""
+    """Status, exit code, output and errors of a run; ValueError for any other reply and for a reported failure."""
     body = json.loads(reply.decode())
     if not isinstance(body, dict) or not isinstance(body.get("status"), str):
         raise ValueError("no status")

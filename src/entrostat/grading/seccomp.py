@@ -8,7 +8,7 @@ nor lower its own CPU limit, so that a SIGKILL which the limits do not explain c
 fault.
 
 Nor is anything on it that another grading could notice, now or later: pipes and sockets (each takes a number from a
-counter of the whole machine), epoll and pipe sizes (limited per user), the machine's load and free memory, room on a
+counter of the whole machine), epoll and pipe sizes (limited per user), the machine's load and free memory, space on a
 disk, memory that is merged with equal memory. Locks on files, writing files to disk and futexes between processes
 would reach what the whole machine shares (the inodes of the standard library among it); they succeed and do nothing,
 which is right for one process with files of its own: nobody else could hold the lock or wait.

@@ -43,7 +43,7 @@ _SEAL_SECONDS = 10.0
 _END_SECONDS = 10.0
 # An assertion script takes two interpreters.
 _SPARES = 2
-# The kernel's killer for want of memory takes whoever grew, so a kill that follows less growth is not the code's doing.
+# The out-of-memory killer takes a process that grew; the code did not cause a kill that follows less growth.
 _SUSPECT_GROWTH_KIB = 32 << 10
 
 
@@ -288,7 +288,7 @@ class Interpreter:
         return status, reply
 
     def _explain_end(self) -> Failure:
-        """Why the interpreter hung up. Only an end that the code cannot bring about is the machine's fault."""
+        """Why the interpreter ended. Only an end that the code cannot cause is the machine's fault."""
         report = self._end(wait=True)
         code = report["code"]
         if not report["ended"]:

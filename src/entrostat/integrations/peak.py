@@ -66,7 +66,7 @@ class PeakWatchdog:
         return True
 
     def begin_again(self) -> None:
-        """Training was rolled back to the peak: forget what was seen, and do not do it twice."""
+        """Training was rolled back to the peak: start a new watchdog, and do not roll back again."""
         self.rolled_back = True
         self.watchdog = self.acting.watchdog(self.watchdog.end)
 

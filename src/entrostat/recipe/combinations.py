@@ -230,8 +230,8 @@ def _engine(recipe: Recipe) -> Iterator[str]:
     for field in followed["embedded"]:
         value, usual = getattr(recipe.rollout, field), _default(recipe.rollout, field)
         if field not in followed.get(recipe.engine, ()) and value != usual:
-            told = "null" if usual is None else usual
-            yield f"rollout.{field}: got {value}, which engine {recipe.engine!r} cannot follow; set it to {told}"
+            wanted = "null" if usual is None else usual
+            yield f"rollout.{field}: got {value}, which engine {recipe.engine!r} cannot follow; set it to {wanted}"
     if recipe.rollout.overlong_buffer > recipe.rollout.max_new_tokens:
         yield (
             f"rollout.overlong_buffer: got {recipe.rollout.overlong_buffer}, more than rollout.max_new_tokens "

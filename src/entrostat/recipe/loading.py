@@ -66,7 +66,7 @@ def parse_as(
 
 
 class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses a mapping with a repeated key, of which YAML's own loader would keep the last value."""
+    """Refuses a mapping with a repeated key, where YAML's own loader would keep the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping. Raises yaml.YAMLError for a repeated key; keys merged by `<<` may be overridden, as in YAML."""

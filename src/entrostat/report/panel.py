@@ -84,13 +84,13 @@ def as_csv(curves: Mapping[str, Mapping[int, float]]) -> str:
 
 def in_words(title: str, curves: Mapping[str, Mapping[int, float]]) -> str:
     """What a figure shows, for readers who do not see it: where each curve begins and ends, and its extremes."""
-    told = [
+    sentences = [
         f"{name}: {values[min(values)]:.3g} at step {min(values)}, {values[max(values)]:.3g} at step {max(values)}, "
         f"between {min(values.values()):.3g} and {max(values.values()):.3g}"
         for name, values in curves.items()
         if values
     ]
-    return f"{title}. {'; '.join(told)}."
+    return f"{title}. {'; '.join(sentences)}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def _collapse(evals: Lines, select: Trajectory | None, report: Trajectory | None
 
 
 def _names(paths: Sequence[str | Path]) -> list[str]:
-    """The folders' last parts, as many as are needed to tell them apart."""
+    """The folders' last parts, as many as distinguish them."""
     parts = [Path(path).resolve().parts for path in paths]
     for depth in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(part[-depth:]) for part in parts]

@@ -214,7 +214,7 @@ def programs(split: Split, seed: int = 0, levels: Sequence[int] = (1, 2, 3)) -> 
 
 
 def _tests(program: Program, rng: random.Random) -> tuple[Call, ...]:
-    """Calls, the empty list among them, chosen greedily to tell the program from as many neighbours as they can."""
+    """Calls, the empty list among them, chosen greedily so that as many neighbours as possible give another answer."""
     candidates = [[], *(_random_list(rng) for _ in range(24))]
     answers = [program.run(xs) for xs in candidates]
     alive = list(program.neighbours())

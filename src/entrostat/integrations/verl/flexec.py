@@ -197,7 +197,7 @@ def done_share(config: Any, engine: Any) -> float:
 
 
 def _engine(config: Any) -> Any:
-    """The engine of the worker of this process whose loss has this configuration; a loss is not told its worker."""
+    """The engine of the worker of this process whose loss has this configuration; a loss does not know its worker."""
     for known, engine in _engines:
         if known is config:
             return engine
