@@ -13,7 +13,7 @@ def killed(work, when):
     process = CONTEXT.Process(target=work)
     process.start()
     while process.is_alive() and not when():
-        time.sleep(0.002)
+        time.sleep(0.01)
     alive = process.is_alive()
     process.kill()  # its children die with it
     process.join()

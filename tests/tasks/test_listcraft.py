@@ -51,8 +51,8 @@ def test_no_two_splits_share_a_behaviour_even_across_seeds():
 
 
 def test_the_train_split_holds_thousands_of_distinct_tasks():
-    names = {program.name for program, _ in zip(listcraft.programs("train"), range(5000), strict=False)}
-    assert len(names) == 5000
+    names = {program.name for program, _ in zip(listcraft.programs("train"), range(2000), strict=False)}
+    assert len(names) == 2000
 
 
 def test_same_seed_same_tasks_and_another_seed_others():

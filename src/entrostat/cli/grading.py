@@ -15,6 +15,8 @@ from rich.table import Table
 from entrostat.cli.progress import progress, working
 from entrostat.cli.screen import AsJson, cell, console, print_table, refuse_missing, refuse_missing_model, status
 
+Counts = dict[str, tuple[int, int]]  # task -> samples and those that passed
+
 _LEAST_OUTPUT, _LEAST_DISK = 1 << 20, 16 << 20
 _MOST_NAMED = 5
 
@@ -80,6 +82,30 @@ class Grading:
         return [dataclasses.replace(task, **wanted) if hasattr(task, "atol") else task for task in tasks]
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How a model is sampled."""
+
+    samples: int
+    max_new_tokens: int
+    temperature: float
+    device: str
+    dtype: str
+    seed: int
+
+    def draw(self, model: str, tasks: list[Any], out: Path) -> None:
+        """Write the samples of a model to a file, or those that it lacks."""
+        from entrostat.engine.completions import generate
+        from entrostat.engine.policy import load_policy
+        from entrostat.engine.rollout import Sampling
+
+        with working(f"loading {model}"):
+            policy = load_policy(model, self.dtype, self.device)
+        sampling = Sampling(self.samples, self.max_new_tokens, self.temperature, batch_rows=256)
+        with progress("sampling") as tell:
+            generate(policy, tasks, out, sampling, self.seed, progress=tell)
+
+
 def grade(
     samples: Annotated[Path, typer.Argument(help='JSON records with "task_id" and "solution" or "completion".')],
     tasks: TaskSet,
@@ -142,8 +168,7 @@ def evaluate(
     refuse_missing_model(model)
     how = Grading(workers, timeout, packages, atol, rtol, output, memory)
     chosen = how.tolerant(_task_set(tasks, data))
-    sampling = {"samples": samples, "max_new_tokens": max_new_tokens, "temperature": temperature}
-    _sample(model, chosen, out, dtype, device, sampling, seed)
+    Drawing(samples, max_new_tokens, temperature, device, dtype, seed).draw(model, chosen, out)
     _grade(out, chosen, ks, how, as_json)
 
 
@@ -170,11 +195,10 @@ def compare(
     Example: entrostat compare before.verdicts.jsonl after.verdicts.jsonl
     """
     from entrostat.grading import grade_file, verdict_counts
-    from entrostat.runs import pass_at_k, planned_contrasts, require_samples
 
-    how = Grading(workers, timeout, packages)
-    chosen: list[Any] | None = None
-    found: dict[str, dict[str, tuple[int, int]]] = {}
+    how, drawing = Grading(workers, timeout, packages), Drawing(n, max_new_tokens, temperature, device, dtype, seed)
+    chosen: list[Any] = []
+    found: dict[str, Counts] = {}
     for name in (first, *others):
         if Path(name).is_file():
             found[name] = verdict_counts(name)
@@ -182,39 +206,16 @@ def compare(
         refuse_missing_model(name)
         if tasks is None:
             raise typer.BadParameter(f"{name} is no file of verdicts; to sample it as a model, give --tasks")
-        chosen = chosen if chosen is not None else _task_set(tasks, data)
+        chosen = chosen or _task_set(tasks, data)
         file = out / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}.jsonl"
-        sampling = {"samples": n, "max_new_tokens": max_new_tokens, "temperature": temperature}
-        _sample(name, chosen, file, dtype, device, sampling, seed)
+        drawing.draw(name, chosen, file)
         with how.grader(chosen) as grader, progress(f"grading {name}") as tell:
             found[name] = grade_file(file, chosen, grader, progress=tell).counts
     if len(found) < 1 + len(others):
         raise typer.BadParameter("the same file or model is named twice; name each once")
-    shared = [task for task in found[first] if all(task in counts for counts in found.values())]
-    left_out = sorted(set().union(*found.values()) - set(shared))
-    if not shared:
-        raise typer.BadParameter("no task is in all of them; compare verdicts on one task set")
-    for counts in found.values():
-        require_samples({task: counts[task][0] for task in shared}, [k])
-    usable = [task for task in shared if all(counts[task][0] >= k for counts in found.values())]
-    rates = {name: [pass_at_k(*counts[task], k) for task in usable] for name, counts in found.items()}
-    contrasts = planned_contrasts({name: (rates[name], rates[first]) for name in others})
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            f"pass@{k}": sum(values) / len(values),
-            "difference": contrasts[name].difference.mean if name in contrasts else None,
-            "low": contrasts[name].difference.low if name in contrasts else None,
-            "high": contrasts[name].difference.high if name in contrasts else None,
-            "p": contrasts[name].p_holm if name in contrasts else None,
-        }
-        for name, values in rates.items()
-    ]
-    notes = [next(iter(contrasts.values())).difference.note]
-    if left_out:
-        notes.append(f"{len(left_out)} tasks are not in all of them and are left out: {_named(left_out)}")
-    if few := [task for task in shared if task not in usable]:
-        notes.append(f"{len(few)} tasks have fewer than {k} samples and are left out: {_named(few)}")
+    usable, notes = _comparable(found, k)
+    rows, note = _differences(found, first, usable, k)
+    notes.insert(0, note)
     if as_json:
         typer.echo(json.dumps({"baseline": first, "tasks": len(usable), "rows": rows, "notes": notes}))
         return
@@ -232,25 +233,52 @@ def compare(
     _show(table, notes)
 
 
+def _comparable(found: dict[str, Counts], k: int) -> tuple[list[str], list[str]]:
+    """The tasks with at least k samples in all of `found`, and notes on those that are left out."""
+    from entrostat.runs import require_samples
+
+    shared = [task for task in next(iter(found.values())) if all(task in counts for counts in found.values())]
+    if not shared:
+        raise typer.BadParameter("no task is in all of them; compare verdicts on one task set")
+    for counts in found.values():
+        require_samples({task: counts[task][0] for task in shared}, [k])
+    usable = [task for task in shared if all(counts[task][0] >= k for counts in found.values())]
+    notes = []
+    if left_out := sorted(set().union(*found.values()) - set(shared)):
+        notes.append(f"{len(left_out)} tasks are not in all of them and are left out: {_named(left_out)}")
+    if few := [task for task in shared if task not in usable]:
+        notes.append(f"{len(few)} tasks have fewer than {k} samples and are left out: {_named(few)}")
+    return usable, notes
+
+
+def _differences(found: dict[str, Counts], first: str, tasks: list[str], k: int) -> tuple[list[dict[str, Any]], str]:
+    """A row for each of `found`, with its difference to the first, and a note on the intervals."""
+    from entrostat.runs import pass_at_k, planned_contrasts
+
+    rates = {name: [pass_at_k(*counts[task], k) for task in tasks] for name, counts in found.items()}
+    contrasts = planned_contrasts({name: (rates[name], rates[first]) for name in rates if name != first})
+    rows = []
+    for name, values in rates.items():
+        contrast = contrasts.get(name)
+        rows.append(
+            {
+                "name": name,
+                f"pass@{k}": sum(values) / len(values),
+                "difference": contrast and contrast.difference.mean,
+                "low": contrast and contrast.difference.low,
+                "high": contrast and contrast.difference.high,
+                "p": contrast and contrast.p_holm,
+            }
+        )
+    return rows, next(iter(contrasts.values())).difference.note
+
+
 def _task_set(name: str, data: Path | None) -> list[Any]:
     if data is not None:
         refuse_missing(data, "give the path of the set's file with --data")
     from entrostat.recipe.task_sets import load_task_set
 
     return load_task_set(name, data)
-
-
-def _sample(
-    model: str, tasks: list[Any], out: Path, dtype: str, device: str, sampling: dict[str, Any], seed: int
-) -> None:
-    from entrostat.engine.completions import generate
-    from entrostat.engine.policy import load_policy
-    from entrostat.engine.rollout import Sampling
-
-    with working(f"loading {model}"):
-        policy = load_policy(model, dtype, device)
-    with progress("sampling") as tell:
-        generate(policy, tasks, out, Sampling(**sampling, batch_rows=256), seed, progress=tell)
 
 
 def _grade(samples: Path, tasks: list[Any], ks: list[int], how: Grading, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -76,12 +77,12 @@ class KillsItself(EarlyStop):
 
     def decide(self, progress, history):
         if progress.step == 4:
-            print(*drivers(os.getpid()), flush=True)
+            Path("drivers.json").write_text(json.dumps(drivers(os.getpid())))
             os.kill(os.getpid(), signal.SIGKILL)
         return super().decide(progress, history)
 
 
-def test_a_campaign_resumes_to_the_same_trace_when_verl_or_its_parent_was_killed(tmp_path, start):
+def test_a_campaign_resumes_to_the_same_trace_when_verl_or_its_parent_was_killed(tmp_path, start, monkeypatch):
     engine, rule = engine_over(tmp_path, save_every=2), {"patience": 2, "steps": 8}
     whole = run_campaign(engine, EarlyStop(**rule), start, record(tmp_path / "whole"))
     trace = whole.trace
@@ -107,21 +108,19 @@ def test_a_campaign_resumes_to_the_same_trace_when_verl_or_its_parent_was_killed
     again = run_campaign(engine, EarlyStop(**rule), start, run)
     assert run.trace() == record(tmp_path / "whole").trace()
 
-    code = f"""
-from pathlib import Path
-from test_engine import *
-folder = Path({str(tmp_path)!r})
-rule = KillsItself(patience=2, steps=8)
-run_campaign(engine_over(folder, save_every=2), rule, Checkpoint(folder / "start", 0), record(folder / "parent-killed"))
-"""
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=300, check=False)
-    assert done.returncode == -signal.SIGKILL
-    (orphan,) = done.stdout.split()
+    run = record(tmp_path / "parent-killed")
+    process = multiprocessing.get_context("fork").Process(
+        target=run_campaign, args=(engine, KillsItself(**rule), start, run)
+    )
+    monkeypatch.chdir(tmp_path)
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    (orphan,) = json.loads(Path("drivers.json").read_text())
     deadline = time.monotonic() + 20
     while Path(f"/proc/{orphan}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(f"/proc/{orphan}").exists()
-    run = record(tmp_path / "parent-killed")
     last = run_campaign(engine, EarlyStop(**rule), start, run)
     assert run.trace() == record(tmp_path / "whole").trace()
     assert again.handed_over.path.name == last.handed_over.path.name == whole.handed_over.path.name
