@@ -28,7 +28,7 @@ _MERGED = {  # package: modules that went into others, each with the one that ha
     "entropy": "regions>polarity rules>flow",
     "grading": "maths>answers outputs>judging post>remote puzzles>answers secret>worker slot>code",
     "integrations": "trl_checks>trl.checks trl_sampler>trl.resuming verl.beside_trl>verl",
-    "recipe": "purposes>reference study>loading",
+    "recipe": "building>recipe combinations>recipe purposes>reference study>loading",
     "report": "browser>samples comparison>html drawing>panel overview>figures speed>reading study_figures>study "
     "thinning>panel tokens>samples",
     "runs": "export>..report.card notebook>html trajectory>collapse",

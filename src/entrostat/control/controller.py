@@ -193,7 +193,7 @@ class EntropyController:
 
         token_weights: see `TokenBatch`.
         """
-        batch = self._batch(stats, advantages, mask, None, None, token_weights, None)
+        batch = self._batch(stats, advantages, mask, token_weights=token_weights)
         total = torch.zeros_like(stats.logp)
         for part in self.parts:
             own = part.unclipped(batch)

@@ -14,7 +14,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from entrostat.errors import EntrostatError
-from entrostat.recipe.sections import Positive, Recipe, Section, with_task_seed
+from entrostat.recipe.recipe import Recipe, with_task_seed
+from entrostat.recipe.sections import Positive, Section
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 

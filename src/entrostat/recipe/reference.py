@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from entrostat.errors import EntrostatError
 from entrostat.recipe import methods
 from entrostat.recipe.loading import StudyRecipe, meant, section_of
-from entrostat.recipe.sections import Recipe
+from entrostat.recipe.recipe import Recipe
 from entrostat.registry import Registry
 from entrostat.tasks.sources import task_source
 

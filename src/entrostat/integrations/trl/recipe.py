@@ -23,7 +23,7 @@ from entrostat.integrations.trl.tasks import graded_reward, task_dataset
 from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
 from entrostat.objective import Sapo
 from entrostat.recipe import Recipe, RecipeError, build_controller
-from entrostat.recipe.building import build_objective
+from entrostat.recipe.recipe import build_objective
 from entrostat.recipe.task_sets import TaskSplits
 
 LOSSES = {  # of an objective and its aggregation: TRL's loss_type and importance_sampling_level

@@ -1,4 +1,4 @@
-"""Which settings of a recipe can be combined: objective, strategy, aggregation, advantage, KL, reweighting, correction.
+"""A whole recipe: its sections, what builds from it, and which settings can be combined.
 
 A recipe is refused if a setting would be recorded but have no effect, or if a method would not be the one that its name
 promises. Each fault is one line: the field, its value, the other field, and the remedy. The methods state their needs:
@@ -8,14 +8,18 @@ an objective by `Objective.refuses`, `aggregations` and `banded`, a band by `Cli
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+from pydantic import Field, model_validator
 
-from entrostat.control import Corrected, FixedWeights, Gepo
-from entrostat.objective import DualClip
+from entrostat.campaign import Controller
+from entrostat.control import Constant, Corrected, DualClipped, EntropyController, FixedWeights, Gepo
+from entrostat.objective import DualClip, Objective
 from entrostat.recipe.methods import (
+    BONUSES,
+    CONTROLLERS,
     CORRECTIONS,
     OBJECTIVES,
     PARTS,
@@ -26,11 +30,166 @@ from entrostat.recipe.methods import (
     takes_baseline,
     takes_surprisals,
 )
+from entrostat.recipe.sections import (
+    RECOMPUTING,
+    CampaignRecipe,
+    ControlRecipe,
+    EvaluationRecipe,
+    GradingRecipe,
+    KlRecipe,
+    PolicyRecipe,
+    Positive,
+    RolloutRecipe,
+    Section,
+    TableRecipe,
+    TasksRecipe,
+    UpdateRecipe,
+    WatchRecipe,
+)
 
 OWN = ("embedded", "tabular")  # engines that compute the loss themselves
 
-if TYPE_CHECKING:
-    from entrostat.recipe.sections import KlRecipe, Recipe, RolloutRecipe, UpdateRecipe
+
+class Recipe(Section):
+    """One run."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The run's name in tables and figures."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of every random number of the run."""
+    threads: Positive | None = None
+    """Torch's CPU threads; null leaves torch's own choice. Traces are equal bit for bit with equal threads."""
+    engine: str = Field(default="embedded", min_length=1)
+    """The trainer: `embedded`, the package's own; `tabular`, a policy whose entropy is known exactly; `trl`; `verl`; or
+    one of another package (`entrostat.engine.registry`)."""
+    engine_arguments: tuple[str, ...] = ()
+    """`verl`: settings that no key of a recipe describes, as on verl's command line: `trainer.n_gpus_per_node=8`. Other
+    engines read none."""
+    policy: PolicyRecipe = PolicyRecipe()
+    tasks: TasksRecipe = TasksRecipe()
+    rollout: RolloutRecipe = RolloutRecipe()
+    update: UpdateRecipe = UpdateRecipe()
+    control: ControlRecipe = ControlRecipe()
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    campaign: CampaignRecipe = CampaignRecipe()
+    grading: GradingRecipe = GradingRecipe()
+    table: TableRecipe | None = None
+    """The policy and rewards of `engine: tabular`; null for the defaults."""
+    watch: WatchRecipe | None = None
+    """The watchdog over the run; null for none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_has_its_own_default(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or content.get("engine") not in RECOMPUTING:
+            return content
+        update = content.get("update") or {}
+        given = isinstance(update, Mapping) and "old_logp" not in update
+        return {**content, "update": {"old_logp": "recomputed", **update}} if given else content
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_follow_the_seed(cls, content: Any) -> Any:
+        return with_task_seed(content, content.get("seed", 0)) if isinstance(content, Mapping) else content
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Recipe:
+        if found := list(faults(self)):
+            raise ValueError("\n".join(found))
+        return self
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Recipe:
+        if self.rollout.prompts > self.tasks.train:
+            raise ValueError(
+                f"rollout.prompts: got {self.rollout.prompts}, more than tasks.train {self.tasks.train}; "
+                "lower one or raise the other"
+            )
+        if self.rollout.prompts % self.update.minibatches:
+            raise ValueError(
+                f"update.minibatches: got {self.update.minibatches}, which does not divide rollout.prompts "
+                f"{self.rollout.prompts}; choose a divisor"
+            )
+        most = max(self.rollout.samples, self.evaluation.samples)
+        if self.rollout.batch_rows < most:
+            raise ValueError(
+                f"rollout.batch_rows: got {self.rollout.batch_rows}, fewer than the {most} samples per prompt; raise it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _switch_is_a_recipe(self) -> Recipe:
+        if self.watch and self.watch.switch:
+            self.after_roll_back(1)
+        return self
+
+    def after_roll_back(self, steps: int) -> Recipe:
+        """The recipe of the `steps` that follow a roll-back: `watch.switch` applied, and no second roll-back.
+
+        Raises pydantic's ValidationError if that is not a valid recipe.
+        """
+        watch = self.watch or WatchRecipe()
+        merged = _merged(self.model_dump(mode="json"), watch.switch)
+        merged["campaign"] |= {"steps": steps, "schedule_steps": None}
+        merged["watch"] = {**watch.model_dump(mode="json"), "action": "keep-peak", "switch": {}}
+        return Recipe.model_validate(merged)
+
+    def inert_control(self) -> str | None:
+        """Why the clip rule or KL-Cov's term has no effect in this run, or None if it can have one."""
+        acting = "KL-Cov's term is" if self.update.kl_cov else "clipping and every strategy are"
+        banded = build(OBJECTIVES, self.update.objective).banded
+        if self.update.steps_per_batch == 1 and (banded or self.update.kl_cov):
+            return (
+                "update.epochs x update.minibatches is 1: with one gradient step per rollout batch every ratio is 1, "
+                f"so {acting} inert; raise one of them"
+            )
+        return None
+
+
+def build_controller(recipe: Recipe) -> EntropyController:
+    """The controller that a recipe describes."""
+    control = recipe.control
+    owner = build(STRATEGIES, control.strategy) if control.strategy else Constant(build_objective(recipe).rule)
+    chosen: list[tuple[Any, dict[str, Any] | None]] = [
+        (CORRECTIONS, control.correction),
+        (REWEIGHTINGS, control.reweighting),
+        (BONUSES, control.bonus),
+        *((PARTS, part) for part in control.parts),
+    ]
+    return EntropyController(
+        owner if control.dual_clip is None else DualClipped(owner, control.dual_clip),
+        *(build(table, choice) for table, choice in chosen if choice),
+        total_steps=recipe.campaign.schedule_steps or recipe.campaign.steps,
+        ema=control.ema,
+    )
+
+
+def build_objective(recipe: Recipe) -> Objective:
+    """The objective that a recipe describes."""
+    return build(OBJECTIVES, recipe.update.objective)
+
+
+def build_campaign_controller(recipe: Recipe) -> Controller:
+    """The campaign rule that a recipe describes."""
+    return build(CONTROLLERS, recipe.campaign.controller, steps=recipe.campaign.steps)
+
+
+def with_task_seed(content: Mapping[str, Any], seed: Any) -> Mapping[str, Any]:
+    """The recipe's content with `seed` as the seed of its tasks, unless it sets its own."""
+    tasks = content.get("tasks", {})
+    if isinstance(tasks, Mapping) and tasks.get("seed") is None and isinstance(seed, int):
+        return {**content, "tasks": {**tasks, "seed": seed}}
+    return content
+
+
+def _merged(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`whole` with `changes` merged into it by section; a method, which has a name, is replaced as a whole."""
+    result = dict(whole)
+    for key, value in changes.items():
+        inner = result.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping) and "name" not in inner
+        result[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def faults(recipe: Recipe) -> Iterator[str]:
