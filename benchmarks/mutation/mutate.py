@@ -44,7 +44,9 @@ PACKAGES = {
     "campaign": ["campaign"],
     "detectors": ["diagnosis/detectors", "diagnosis/falls.py", "diagnosis/watchdog.py"],
 }
-TESTS = {"detectors": "diagnosis/test_[dfstw]*.py"}  # those of reading, exporting and telling are about other files
+TESTS = {  # where they are not the package's folder: those of reading, exporting and telling are about other files
+    "detectors": ["diagnosis/test_[dfstw]*.py", "diagnosis/detectors/test_*.py"],
+}
 LIBRARIES = ("torch", "numpy", "scipy.stats", "pytest", "hypothesis", "transformers", "matplotlib", "pydantic", "yaml")
 COLUMNS = ["package", "seed", "commit", "file", "operator", "occurrence", "line", "where", "before", "after"]
 COLUMNS += ["tests", "outcome", "by"]
@@ -247,8 +249,10 @@ def content(files: list[Path]) -> str:
 
 def reached(package: str) -> dict[str, dict]:
     """What the tests of a package reach. A file is measured anew only if it, its helpers or the source changed."""
-    tests = sorted((ROOT / "tests").glob(TESTS.get(package, f"{package}/test_*.py")))
-    helpers = [file for file in tests[0].parent.glob("*.py") if not file.name.startswith("test_")]
+    patterns = TESTS.get(package, [f"{package}/test_*.py"])
+    tests = sorted(file for pattern in patterns for file in (ROOT / "tests").glob(pattern))
+    folders = {file.parent for file in tests}
+    helpers = [file for folder in folders for file in folder.glob("*.py") if not file.name.startswith("test_")]
     common = [*SOURCE.rglob("*.py"), *helpers]
     MEASURED.mkdir(parents=True, exist_ok=True)
     whole: dict[str, dict] = {"seconds": {}, "lines": {}, "bad": {}}

@@ -237,3 +237,78 @@ def test_a_detection_says_how_many_campaigns_fell():
     assert CareV2().plan([exactly]).budget == 20
     assert CareV2(pilot=30).plan([FALLEN]).budget == 20
     assert "10 of 20 steps" in CareV2().plan([FALLEN]).cause
+
+
+def test_the_form_without_a_gate_predicts_a_full_campaign_from_the_current_start():
+    """Short campaigns among the past: what they did is not what a full one will do."""
+    care = Care(gate=False)
+    history = [trace(0.2, 0.5, 0.4), trace(0.4, 0.6, 0.35, steps=10), trace(0.35, 0.5, 0.3, steps=5)]
+    gain = care.predict(care.effects(history), (1.0, 0.3, 1.0)).mean[0]
+    assert f"predicted gain {gain:+.3f}" in care.plan(history).cause
+    for other in ((1.0, 0.3, 0.0), (1.0, 0.3, 2.0), (0.0, 0.3, 1.0), (2.0, 0.3, 1.0), (1.0, 0.2, 1.0)):
+        assert f"{care.predict(care.effects(history), other).mean[0]:+.3f}" != f"{gain:+.3f}"
+    level = [trace(0.3, 0.4, 0.3)] * 3
+    assert care.plan(level).budget == 20  # a gain of exactly 0 is no loss
+
+
+def test_what_gained_is_told_by_pass_at_1_alone():
+    """Both gained pass@1 or not, whatever happened to diversity; no change at all is no gain."""
+    sure = {"low": 1.0, "high": 1.0, "radius": 1.0}
+    up = trace(0.30, 0.5, 0.36, distinct=(1.0, 0.95))
+    level = trace(0.90, 0.95, 0.90, distinct=(1.0, 1.05))
+    down = trace(0.60, 0.7, 0.55, distinct=(1.0, 1.05))
+    last = trace(0.30, 0.5, 0.40, distinct=(1.0, 0.95))
+    plan = Care(**sure).plan([up, down, level, up, up, last])
+    assert "start 0.40 outside 0.30 ... 0.30" in plan.cause
+    lesson = Care(**sure).lesson(last, [up, down, level])
+    assert lesson["boundary"] == "gains known for pass@1 0.30 ... 0.30"
+    assert Care(**sure).lesson(down, [level])["boundary"] == "no gain known"
+
+
+def test_a_start_at_the_edge_of_what_gained_is_within_it():
+    sure = {"low": 1.0, "high": 1.0, "radius": 1.0}
+    gained = [trace(s, 0.9, s + 0.125) for s in (0.25, 0.5)]
+    for edge in (0.25, 0.5):
+        assert answer(Care(**sure), [*gained, trace(0.375, 0.9, edge)]) == "reuse"
+    for beyond in (0.125, 0.625):
+        assert answer(Care(**sure), [*gained, gained[1], trace(0.5, 0.9, beyond)]) in ("adapt", "reuse")
+
+
+def test_a_lesson_is_of_the_campaign_that_ended():
+    lesson = Care().lesson(trace(0.4, 0.5, 0.45, steps=10, distinct=(1, 3), hard=(0.2, 0.5)), [GOOD])
+    assert (lesson["strategy"], lesson["cause"]) == ("10 steps", "care: effect of 10 steps")
+    assert lesson["context"] == {"positive_rate": 0.4, "share_of_steps": 0.5}
+    assert lesson["delta"] == pytest.approx({"pass@1": 0.05, "diversity": 2.0, "hard": 0.3})
+    assert lesson["deviation"] > 0
+    assert Care().lesson(GOOD, [])["deviation"] is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(
+            {name: 0}
+            for name in ("pilot", "steps", "low", "high", "adapt_rate", "quantile", "tighten", "prior", "radius")
+        ),
+        *({name: 1.01} for name in ("high", "adapt_rate", "quantile", "tighten")),
+        *[{"noise": (0.1, 0.0, 0.1)}, {"noise": (0.1, 0.1, 0.0)}],
+    ],
+)
+def test_every_setting_of_care_has_its_range(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Care(**settings)
+
+
+def test_settings_at_the_end_of_their_ranges_are_accepted():
+    Care(low=1, high=1, adapt_rate=1, quantile=1, tighten=1, pilot=1, few=1, steps=1, radius=1e-9, prior=1e-9)
+    Care(low=0.5, high=0.5)
+    assert CareV1(threshold=1, factor=1, steps=1).plan([FALLEN]).rate == 1
+    assert CareV2(threshold=1, pilot=1, steps=1).plan([FALLEN]).budget == 1
+    for make in (
+        lambda: CareV1(factor=0),
+        lambda: CareV1(factor=1.1),
+        lambda: CareV1(steps=0),
+        lambda: CareV2(steps=0),
+    ):
+        with pytest.raises(ValueError, match="give"):
+            make()

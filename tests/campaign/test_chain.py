@@ -6,7 +6,7 @@ import pytest
 from hostile_names import HOSTILE, filled, precious_folder, tree
 
 from entrostat.campaign import Campaign, CampaignTrace, Checkpoint, EarlyStop, Naive
-from entrostat.campaign.chain import campaign_folder, read_lines_of, read_outcome, run_chain
+from entrostat.campaign.chain import campaign_folder, read_hand_over, read_lines_of, read_outcome, run_chain
 from entrostat.runs import Run, RunError, Trajectory
 from entrostat.runs.files import folder_digest
 from entrostat.runs.ownership import scratch, seal
@@ -190,6 +190,9 @@ def test_a_campaign_in_two_parts_is_read_as_it_was_written_and_hands_over_the_se
     assert [line["kind"] for line in lines.decisions] == ["roll-back", "switch"]
     assert hand_overs(tmp_path / "chain") == [1]
     assert not list(place.rglob("weights"))
+    late = {"step": 0, "at": 1, "split": "select", "tasks": [0, 1], "results": [["t", 2, 1]]}
+    Run.open(place / "after-roll-back").log_eval(late)  # of the weights that the first part handed over, its step 0
+    assert [(line["step"], line["at"]) for line in read_lines_of(place, known).evals if "at" in line] == [(0, 2)]
 
 
 def test_a_campaign_that_hands_over_the_weights_it_began_with_leaves_them_where_they_are(tmp_path, start):
@@ -212,3 +215,8 @@ def test_several_hand_overs_can_be_kept(tmp_path, start):
     run_chain([opened] * 4, start, tmp_path / "chain", kept=2, listener=lambda number, each: seen.append(number))
     assert sorted(hand_overs(tmp_path / "chain")) == [3, 4]
     assert seen == [0, 1, 2, 3]
+
+
+def test_a_hand_over_is_step_0_of_the_campaign_that_starts_from_it(tmp_path):
+    handed_over = Checkpoint(tmp_path / "campaign-00" / "checkpoints" / "abc", 7)
+    assert read_hand_over(tmp_path, handed_over) == Checkpoint(tmp_path / "checkpoints" / "abc", 0)

@@ -258,3 +258,52 @@ def test_the_bounds_are_those_of_students_distribution():
     assert (found.mean, found.tasks) == (pytest.approx(0.2), 2)
     error = (((0.25 + 0.01 + 2) / 4 - 0.01) / 4) ** 0.5
     assert (found.low, found.high) == pytest.approx((0.1 - 3.18245 * error, 0.1 + 3.18245 * error), abs=1e-4)
+
+
+def test_the_first_of_two_doubtful_comparisons_does_not_end_the_campaign():
+    unsure = Crest(loss=0.01, alpha=1e-9)
+    assert Scene(unsure, [0.3] + [0.2] * 20, noise=True).play() == (10, 0)
+    assert Scene(replace(unsure, looks=1), [0.3] + [0.2] * 20, noise=True).play() == (5, 0)
+    assert Scene(replace(unsure, looks=3), [0.3] + [0.2] * 20, noise=True).play() == (15, 0)
+
+
+def test_results_of_other_tasks_cannot_be_compared():
+    with pytest.raises(ValueError, match="zip"):
+        compare([0.0, 1.0], [0.0], 0.9)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *[{"log_ratio": 0.0}, {"alpha": 0.5}, {"alpha": 0.0}, {"loss": 1}, {"kl": 0}, {"outside": 0}, {"margin": 0}],
+        *[{"recovery": 0.99}, {"votes": 0}, {"window": 0}, {"spacing": 0}, {"looks": 0}, {"steps": 0}],
+    ],
+)
+def test_a_setting_at_the_end_of_its_range_is_refused(settings):
+    with pytest.raises(ValueError, match="give"):
+        Crest(**settings)
+
+
+def test_settings_within_their_ranges_are_accepted():
+    Crest(log_ratio=-1e-9, alpha=0.499, loss=0.999, kl=1e-9, outside=1e-9, margin=1e-9, growth=1e-9, recovery=1.0)
+    Crest(votes=3, window=1, spacing=1, block=1, looks=1, steps=1)
+
+
+def test_a_lesson_names_the_first_warning_and_how_many_there_were():
+    scene = Scene(WARNED, RISE, wild=set(range(9, 21)))
+    trace = campaign(scene)
+    lesson = WARNED.lesson(trace, [])
+    warned_at = [step for step in range(1, 21) if WARNED._warned(scene.steps, step)]
+    assert warned_at[0] == 9
+    assert lesson["first_warning"] == 9
+    assert lesson["cause"] == f"crest: no fall, {len(warned_at)} steps warned"
+    assert WARNED.lesson(campaign(Scene(WARNED, RISE)), [])["first_warning"] is None
+
+
+def test_the_limit_of_the_rate_is_of_the_step_half_way_rounded_up():
+    """From the champion at 10 to the stop at 15: step 13 of 15."""
+    crest = Crest(margin=0.5)
+    fallen = campaign(Scene(crest, FALL))
+    assert (fallen.confirmed, fallen.steps_used) == (10, 15)
+    assert crest.rate([fallen]) == pytest.approx(0.5 * 13 / 15)
+    assert crest.rate([fallen, fallen]) == pytest.approx((0.5 * 13 / 15) ** 2)

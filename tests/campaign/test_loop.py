@@ -270,3 +270,69 @@ def test_a_campaign_is_over_at_the_step_of_its_budget(tmp_path, budget):
     for step, over in ((budget - 1, False), (int(str(budget)), True)):
         loop.now = step
         assert loop.over == over
+
+
+def test_resume_points_are_written_when_the_host_says_and_none_once_it_is_over(tmp_path):
+    class Noted(Counter):
+        def save_resume_point(self, to):
+            points.append(to.step)
+            super().save_resume_point(to)
+
+    for rule, expected in ((go_on, [0, 2]), (lambda p: Stop(0) if p.step == 2 else GoOn(0), [0])):
+        points, run = [], record(tmp_path / str(expected))
+        loop_over(run, rule).run(Noted(), None)
+        assert points == expected
+
+
+def test_an_end_that_was_not_evaluated_is_evaluated_and_can_be_the_peak(tmp_path):
+    for every, stop, steps in ((3, 2, [0, 2]), (3, 3, [0, 3]), (None, 2, [2]), (2, 2, [0, 2])):
+        run = record(tmp_path / f"{every}-{stop}")
+        train(run, lambda p, stop=stop: Stop() if p.step == stop else GoOn(), Schedule(every))
+        assert [line["step"] for line in run.evals("select")] == steps
+        trace = trace_of(run)
+        assert trace.peak.step == (stop if PASSED[stop] > PASSED[0] else 0)
+        assert trace.confirmed is None
+
+
+def test_the_current_step_can_be_chosen_whatever_its_number(tmp_path):
+    """A step beyond 256, whose number is not the same object wherever it comes from."""
+    loop = CampaignLoop(record(tmp_path), Plan(600), lambda p: GoOn(int(str(p.step))), Schedule(None, "peak"))
+    host = Counter()
+    loop.begin(host)
+    host.weights = 299
+    loop.stepped(host.step())
+    assert 300 in loop.keeper.steps
+
+
+def extendable(run, budget):
+    return CampaignLoop(run, Plan(budget), go_on, EACH_STEP, extendable=True)
+
+
+def test_a_campaign_that_used_all_its_steps_can_be_reopened_at_its_last_resume_point(tmp_path):
+    run = record(tmp_path)
+    extendable(run, 3).run(Counter(), None)
+    keeper = Keeper(CampaignLoop(run, Plan(4), go_on, EACH_STEP).keeper.store)
+    assert keeper.finished
+    assert keeper.resume is None
+    keeper.reopen()
+    assert (keeper.finished, keeper.resume.step) == (False, 2)
+    again = Keeper(keeper.store)
+    assert (again.finished, again.resume.step) == (False, 2)
+    again.reopen()  # there is nothing to reopen now
+    assert again.resume.step == 2
+    train(run)
+    whole = record(tmp_path / "whole")
+    train(whole)
+    assert run.trace() == whole.trace()
+    assert trace_of(run).peak.path.name == trace_of(whole).peak.path.name
+
+
+def test_a_campaign_that_was_stopped_or_is_not_extendable_stays_closed(tmp_path):
+    stopped, closed = record(tmp_path / "a"), record(tmp_path / "b")
+    CampaignLoop(stopped, Plan(4), looks_back, EACH_STEP, extendable=True).run(Counter(), None)
+    train(closed)
+    for run in (stopped, closed):
+        keeper = Keeper(loop_over(run).keeper.store)
+        keeper.reopen()
+        assert keeper.finished
+        assert keeper.resume is None

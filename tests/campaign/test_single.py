@@ -228,3 +228,19 @@ def test_the_second_part_takes_all_the_steps_that_are_left(tmp_path: Path, steps
     assert outcome.trace.end.step == steps
     assert outcome.parts[1].trace.end.step == left
     assert record.decisions()[-1]["cause"].startswith(f"{left} steps are left;")
+
+
+def test_the_second_part_starts_at_its_step_0_from_what_the_first_handed_over(tmp_path: Path):
+    started = []
+
+    class Started(ScriptedEngine):
+        def run(self, start, plan, decide, record):
+            started.append((start, plan.budget, plan.rate))
+            return super().run(start, plan, decide, record)
+
+    def again(outcome, left):
+        return Campaign(Started(RISE_AND_FALL, RISE_AND_FALL), EarlyStop(steps=7), new_record(tmp_path / "second"))
+
+    first = Campaign(Started(RISE_AND_FALL, RISE_AND_FALL), EarlyStop(steps=7), new_record(tmp_path / "first"), again)
+    outcome = run_open_campaign(first, START)
+    assert started == [(START, 7, 1.0), (Checkpoint(outcome.parts[0].handed_over.path, 0), 2, 1.0)]

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrostat.campaign import CampaignTrace, Checkpoint, EarlyStop, Naive, Trajectory
+from entrostat.campaign import CampaignTrace, Checkpoint, EarlyStop, GoOn, Naive, Plan, Progress, Stop, Trajectory
+from entrostat.campaign.stopping import standing
 
 CURVES = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 
@@ -82,3 +83,39 @@ def test_a_trace_whose_peak_checkpoint_is_of_another_step_is_refused():
         CampaignTrace(select, report, at[0], at[2], at[2])
     with pytest.raises(ValueError, match="step 1 was not evaluated"):
         CampaignTrace(select, Trajectory((0, 2), (0.1, 0.2)), at[0], at[1], at[2])
+
+
+def test_online_early_stop_ends_at_the_first_evaluation_beyond_its_patience():
+    assert not EarlyStop(patience=6).should_stop(Trajectory((0, 5), (0.5, 0.4)))
+    assert EarlyStop(patience=4).should_stop(Trajectory((0, 5), (0.5, 0.4)))
+    assert EarlyStop(patience=5).should_stop(Trajectory((0, 5), (0.5, 0.4)))
+
+
+def test_a_mode_that_was_read_from_a_file_is_the_same_mode():
+    online, budget = ("".join(list(mode)) for mode in ("online", "budget"))
+    assert EarlyStop(mode=online).should_stop(trajectory(0.5, 0.4, 0.3, 0.2))
+    assert EarlyStop(mode=budget).budget([trace(0.5, 0.1)]) == 3
+
+
+def test_where_a_campaign_stands_is_its_end_and_its_peak():
+    expected = "pass@1 on select is 0.200 at step 9, its highest was 0.500 at step 3"
+    assert standing(Trajectory((0, 3, 9), (0.1, 0.5, 0.2))) == expected
+
+
+@pytest.mark.parametrize(("budget", "rate"), [(-1, 1.0), (1, 0.0), (1, -0.5), (-1, 0.0)])
+def test_a_plan_is_of_0_steps_or_more_at_a_rate_above_0(budget, rate):
+    with pytest.raises(ValueError, match="give budget >= 0 and rate > 0"):
+        Plan(budget, rate)
+    assert (Plan(0).budget, Plan(0).rate, Plan(1, 1e-9).rate) == (0, 1.0, 1e-9)
+
+
+def test_a_rule_decides_at_the_steps_that_were_evaluated():
+    evals = [{"step": step, "results": [["t", 10, c]]} for step, c in ((0, 5), (3, 4))]
+
+    def order(step, lines):
+        return EarlyStop().decide(Progress(step, 20, [], lines, (0, step), 1), [])
+
+    stop = order(3, evals)
+    assert isinstance(stop, Stop)
+    assert stop.cause == "EarlyStop: pass@1 on select is 0.400 at step 3, its highest was 0.500 at step 0"
+    assert order(4, evals) == order(2, evals[:1]) == order(1, []) == GoOn()

@@ -45,6 +45,28 @@ def test_the_size_of_a_batch_is_read_off_its_shares_however_they_are_rounded(siz
     assert all((counts * found) % size == 0)
 
 
+def plain_size(shares):
+    """The least N of which all shares are multiples of 1 / N but for their rounding, one N at a time."""
+    for size in range(2, 1025) if len(shares) >= 6 else ():
+        counts = size * shares
+        if (abs(counts - np.round(counts)) <= min(6e-4 * size, 0.06)).all():
+            return size
+    return None
+
+
+def test_the_size_of_a_batch_is_the_least_of_which_all_shares_are_multiples():
+    rng = np.random.default_rng(6)
+    sizes = []
+    for _ in range(150):
+        n, size = int(rng.choice([5, 6, 7, 9, 39, 41, 60])), int(rng.choice([2, 3, 8, 64, 100, 101, 512, 1024, 1030]))
+        off = rng.choice([0.0, 0.0599, 0.0601]) if size > 100 else size * rng.choice([0.0, 5.99e-4, 6.01e-4])
+        shares = rng.integers(0, size + 1, n) / size
+        shares[-1] = (round(shares[-1] * size) + off) / size
+        sizes.append(completions_per_batch(shares))
+        assert sizes[-1] == plain_size(shares)
+    assert {None, 2, 3, 8, 1024} <= set(sizes)
+
+
 @given(st.integers(0, 10**6))
 def test_arbitrary_numbers_have_no_size_of_a_batch(seed):
     assert completions_per_batch(np.random.default_rng(seed).random(12)) is None
@@ -159,10 +181,22 @@ def courses():
         yield values, (None, 0.0, 0.03)[case % 5 % 3]
 
 
+def edges():
+    """Rewards whose noise lasts, with as many values up to the peak, and in all, as decide what is told of that."""
+    rng = np.random.default_rng(4)
+    for rise in (10, 11, 12, 13, 14, 22, 23, 24, 25, 26):
+        for n in (30, 79, 80, 81):
+            for noise in (0.1, 0.4):
+                course = np.concatenate([np.linspace(0, 4, rise), np.linspace(1.5, -3, n - rise)])
+                yield course + noise * coloured(0.9, n, rng), None
+                yield np.clip(course / 8 + 0.4 + noise / 8 * coloured(0.9, n, rng), 0, 1), None
+
+
 @pytest.mark.parametrize("window", [2, 3, 5])
-def test_a_fall_is_what_its_formulas_say(window):
+@pytest.mark.parametrize("made", [courses, edges])
+def test_a_fall_is_what_its_formulas_say(made, window):
     found = 0
-    for values, error in courses():
+    for values, error in made():
         design = 1.0 if error is not None else 4.0
         arguments = (window, 0.05, design, 8.0, error)
         expected = plain_fall(values, *arguments)

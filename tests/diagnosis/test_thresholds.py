@@ -6,46 +6,12 @@ from dataclasses import FrozenInstanceError, fields, replace
 import numpy as np
 import pytest
 from scipy.stats import binom
+from tests.diagnosis.made import DETECTOR, EVERY, LIVELY, jump, level, look, recorded, wobble
 
-from entrostat.diagnosis import DETECTORS, Detector
+from entrostat.diagnosis import Detector
 from entrostat.diagnosis.falls import SPANS
-from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import ALL_RIGHT, ALL_WRONG, COLLAPSE, COLLAPSE_BY_PUNISHMENT
 from entrostat.diagnosis.statistics import noise
-
-DETECTOR = {detector.kind: detector for detector in DETECTORS}
-EVERY = 10  # steps between two rows, so that a step is never mistaken for a row
-
-
-def recorded(columns):
-    """The history of the columns; the last values of each are in the last row."""
-    history, n = History(), max(map(len, columns.values()))
-    for row in range(n):
-        values = {name: float(column[row - n]) for name, column in columns.items() if row - n >= -len(column)}
-        history.append(EVERY * (row + 1), values)
-    return history
-
-
-def look(kind, columns, end=None, **fields):
-    """What a detector finds at the last row of the columns."""
-    history = recorded(columns)
-    return replace(DETECTOR[kind], **fields).find(history, end or history.step)
-
-
-def level(n, value):
-    return np.full(n, float(value))
-
-
-def jump(before, after, n=10, late=10):
-    """`n` values of one kind, then `late` of another: the change is at row n + 1."""
-    return np.concatenate([level(n, before), level(late, after)])
-
-
-def wobble(n, around, by):
-    return around + by * (-1.0) ** np.arange(n)
-
-
-LIVELY = wobble(12, 100, 10)  # lengths that vary as between batches
 
 FOUND_ABOVE = {  # a quantity's threshold: the finding, and columns in which that quantity is x
     "clip-low": (0.2, "clip-saturation", lambda x: {"clip_low": level(8, x), "clip_high": level(8, 0)}),

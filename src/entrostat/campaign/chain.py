@@ -154,7 +154,7 @@ def _settle(chain: Path, outcomes: Sequence[CampaignOutcome], kept: int) -> Chec
                 f"{handed_over.path}: was changed after the campaign, so it is not handed over; "
                 "remove what was added, or restore it"
             )
-        hand_over.path.parent.mkdir(parents=True, exist_ok=True)
+        hand_over.path.parent.mkdir(exist_ok=True)
         handed_over.path.rename(hand_over.path)
     _free_campaign(place)
     remove_digests(chain / "checkpoints", keep={past.handed_over.path.name for past in outcomes[-kept:]})
@@ -176,8 +176,6 @@ def _free_campaign(place: Path) -> None:
     for checkpoints in (place / "checkpoints", place / AFTER_ROLL_BACK / "checkpoints"):
         remove_digests(checkpoints, keep=set())
         link_kept(checkpoints.parent, {})
-        if checkpoints.is_symlink():
-            continue
         (checkpoints / TAGS_FILE).unlink(missing_ok=True)
         with suppress(OSError):
             checkpoints.rmdir()

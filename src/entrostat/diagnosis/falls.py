@@ -148,9 +148,7 @@ def _most_certain(
     """
     best: tuple[float, tuple[int, int], float] | None = None
     z = NormalDist().inv_cdf(level)
-    found = [
-        (_ratio(float(excess[i, j]), float(error[i, j])), int(i), int(j)) for i, j in zip(*seen.nonzero(), strict=True)
-    ]
+    found = [(_ratio(float(excess[i, j]), float(error[i, j])), int(i), int(j)) for i, j in np.argwhere(seen)]
     for errors, i, j in sorted(found, reverse=True):
         if best is not None and errors - z <= best[0]:
             break

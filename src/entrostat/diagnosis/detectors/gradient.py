@@ -29,8 +29,8 @@ class GradientFade(Detector):
     and the greatest where some of the last are 0. Not the median: where groups agree the gradient is next to 0 in most
     steps and as large as ever in the others, and then something is still learned. Gradients shrink by a factor of 3 to
     5 as groups come to agree; a twentieth is another order. Critical at a hundredth, where the update is smaller than
-    the rounding of bfloat16
-    weights. No finding where nearly all groups agree while the score has risen: nothing is left to learn there.
+    the rounding of bfloat16 weights. No finding where nearly all groups agree while the score has risen, for nothing is
+    left to learn there; nor where fewer than three of the first values are not 0, for there is nothing to compare with.
     """
 
     columns: ClassVar = ("grad_norm",)
@@ -50,10 +50,10 @@ class GradientFade(Detector):
             return None
         last, early = values[-self.window :], values[: self.first]
         now = float(np.sort(last)[-2 if last.all() else -1])  # a spike aside
-        if now > self.share * float(early.max()):
-            return None
         alive = early[early > 0]
-        reference = median(alive) if len(alive) >= 3 else 0.0
+        if len(alive) < 3:
+            return None
+        reference = median(alive)
         if now > self.share * reference:
             return None
         onset = began(series, 0.5 * reference, upwards=False)
@@ -195,12 +195,7 @@ class NotFinite(Detector):
         broken = history.broken.get(name, [])
         finite = history.series(name).steps
         last = int(finite[-1]) if len(finite) else -1
-        streak = []
-        for step in reversed(broken):
-            if step <= last:
-                break
-            streak.append(step)
-        return streak[::-1]
+        return [step for step in broken if step > last]
 
 
 def _spoken(names: list[str]) -> str:

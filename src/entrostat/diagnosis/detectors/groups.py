@@ -108,8 +108,7 @@ class DegenerateGroups(Detector):
     @override
     def persists(self, history: History, finding: Finding) -> bool:
         """Until a third of what is looked at teaches something again."""
-        values = self._share(history)[1].values[-self.window :]
-        return len(values) > 0 and float(values.mean()) > 2 / 3
+        return float(self._share(history)[1].values[-self.window :].mean()) > 2 / 3
 
     def _share(self, history: History) -> tuple[tuple[str, ...], Series]:
         """What the share of equal groups is read from, and its course."""

@@ -41,7 +41,7 @@ class NeverLearned(Detector):
         values = series.values
         if len(values) < self.same:
             return None
-        if values[-1] == values[0] and not np.ptp(values):
+        if not np.ptp(values):
             return self._constant(history, series)
         if len(values) < self.least or 2 * history.step < end:
             return None

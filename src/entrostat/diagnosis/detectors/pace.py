@@ -44,7 +44,7 @@ class SlowSteps(Detector):
                 continue
             before = median(values[: -self.window])
             slower = now / before
-            if slower <= self.factor * max(1.0, self._growth(history)):
+            if slower <= self.factor * self._growth(history):
                 continue
             shown = (before, now) if name == "step_time" else (1 / before, 1 / now)
             unit = "seconds per step" if name == "step_time" else "per second"
@@ -70,8 +70,9 @@ class SlowSteps(Detector):
         return bool(now > middle if name == "step_time" else now < middle)
 
     def _growth(self, history: History) -> float:
+        """By how much completions have grown, at least 1; 1 where the log does not tell."""
         lengths = history.series("length").values
         if len(lengths) < self.first + self.window:
             return 1.0
         before = median(lengths[: -self.window])
-        return median(lengths[-self.window :]) / before if before > 0 else 1.0
+        return max(1.0, median(lengths[-self.window :]) / before) if before > 0 else 1.0

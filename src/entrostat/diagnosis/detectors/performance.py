@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
 from entrostat.diagnosis.falls import LEAST_ERRORS, Fall, fall_from_peak
-from entrostat.diagnosis.history import History, Series, Values
+from entrostat.diagnosis.history import History, Series
 from entrostat.diagnosis.remedies import DIVERGENCE, RISE_THEN_FALL
 from entrostat.diagnosis.score import score_change
 from entrostat.diagnosis.statistics import (
@@ -239,15 +239,8 @@ def _trend(series: Series) -> Line:
 
 
 def _cliff(series: Series, window: int) -> Cliff | None:
-    """The cliff of the means, on 0 ... 1: onset and phase score do not depend on the scale."""
-    means = rolling_mean(series.values, window)
-    steps = series.steps[window - 1 :]
-    return cliff_of(steps, _unit(means))
-
-
-def _unit(values: Values) -> Values:
-    low, high = float(values.min()), float(values.max())
-    return np.clip((values - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(values)
+    """The cliff of the means, whose phase score does not depend on the scale."""
+    return cliff_of(series.steps[window - 1 :], rolling_mean(series.values, window))
 
 
 def _spoken(name: str) -> str:
