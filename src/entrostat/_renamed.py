@@ -17,7 +17,8 @@ _HOSTS = {
     "verl": "verl_campaign verl_engine verl_loss verl_plugin verl_trainer verl_watchdog verl_worker",
 }
 _MERGED = {  # package: modules that went into others, each with the one that has its contents now
-    "auditing": "answers>answer_attacks audit>findings forms>attempts mutants>code_attacks rates>attempts",
+    "auditing": "answers>answer_attacks audit>findings forms>attempts mutants>code_attacks page>findings "
+    "rates>attempts",
     "campaign": "continued>single kept>checkpoints",
     "cli": "exporting>reporting",
     "control": "piecewise>strategies",

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from entrostat.auditing.attempts import Rate
     from entrostat.auditing.examples import BUILT_IN, AuditError, Example, read_completions, read_examples
-    from entrostat.auditing.findings import Audit, Evidence, Finding, audit
-    from entrostat.auditing.page import write_page
+    from entrostat.auditing.findings import Audit, Evidence, Finding, audit, write_page
 
 _HOMES = {
     "attempts": "Rate",
-    "findings": "Audit Evidence Finding audit",
+    "findings": "Audit Evidence Finding audit write_page",
     "examples": "BUILT_IN AuditError Example read_completions read_examples",
-    "page": "write_page",
 }
 
 __all__ = [

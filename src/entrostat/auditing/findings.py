@@ -1,4 +1,7 @@
-"""The audit of a reward function: every attempt, what it earned, and the findings."""
+"""The audit of a reward function: every attempt, what it earned, the findings, and a page about them.
+
+The page needs no network and runs no script: completions are hostile and enter it as text.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from entrostat.auditing.answer_attacks import answer_attacks, broken_completions, form_attacks, right_variants
@@ -16,6 +20,8 @@ from entrostat.auditing.calibration import Calibration, Kind, calibrate
 from entrostat.auditing.code_attacks import code_attacks, code_hostile, code_variants
 from entrostat.auditing.examples import BUILT_IN, AuditError, Example
 from entrostat.auditing.process import Answer, Reward
+from entrostat.runs import atomic_write
+from entrostat.runs.html import page_template
 
 SHOWN = 160  # characters of a completion that a finding shows
 SLOW = 0.02  # seconds of processor time per call above which fewer examples and forms are tried
@@ -411,3 +417,32 @@ def _finite(value: Any) -> Any:
 
 
 __all__ = ["Audit", "AuditError", "Evidence", "Finding", "audit"]
+
+
+def write_page(audit: Audit, path: Path) -> None:
+    """Write the page. RunError: the file cannot be written."""
+    template = page_template("entrostat.auditing", "audit.html", share=share, interval=interval, visible=visible)
+    page = template.render(audit=audit, rates=list(rates(audit)))
+    atomic_write(path, page.encode("utf-8", "backslashreplace"))
+
+
+def rates(audit: Audit) -> Iterator[tuple[str, Rate]]:
+    """The two rates, then those of the families in which something was judged wrongly."""
+    yield "false positives", audit.false_positive
+    yield "false negatives", audit.false_negative
+    yield from ((family, rate) for family, rate in audit.families.items() if rate.count)
+
+
+def share(rate: Rate) -> str:
+    """The share in per cent."""
+    return "-" if rate.share is None else f"{rate.share:.1%}"
+
+
+def interval(rate: Rate) -> str:
+    """The interval in per cent."""
+    return "-" if rate.low is None or rate.high is None else f"[{rate.low:.1%}, {rate.high:.1%}]"
+
+
+def visible(text: str) -> str:
+    """Text whose invisible characters are shown by their number, line feeds and tabs kept."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{{{ord(c):x}}}" for c in text)

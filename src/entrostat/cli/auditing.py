@@ -130,7 +130,7 @@ def _examples(path: Path | None, right: list[Path], wrong: list[Path]) -> list[A
 
 
 def _show(found: Any) -> None:
-    from entrostat.auditing.page import interval, rates, share
+    from entrostat.auditing.findings import interval, rates, share
     from entrostat.runs.html import figure
 
     console.print(
