@@ -30,6 +30,8 @@ from entrostat.runs.passk import mean_over_tasks
 from entrostat.tasks.sources import AnyTask
 from entrostat.tokens import token_stats
 
+SHOWN = 8  # tasks of an evaluation, each with a completion that is kept
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -47,7 +49,6 @@ def evaluate(
     seed: int | Sequence[int],
     *,
     pass_at: Sequence[int],
-    shown: int = 8,
 ) -> Evaluation:
     """Draw completions of every task with fixed seeds and grade them; seed: one for all tasks, or one per task.
 
@@ -80,7 +81,7 @@ def evaluate(
         "tokens": rollout.token_count,
         "seconds": time.perf_counter() - started,
     }
-    return Evaluation(line, sample_lines(tasks[:shown], rollout, verdicts, samples))
+    return Evaluation(line, sample_lines(tasks[:SHOWN], rollout, verdicts, samples))
 
 
 def evaluate_split(

@@ -20,7 +20,7 @@ import torch
 
 from entrostat.campaign.checkpoints import model_source
 from entrostat.campaign.engine import Checkpoint, Listener, Plan
-from entrostat.engine.evaluate import sample_lines
+from entrostat.engine.evaluate import SHOWN, sample_lines
 from entrostat.engine.local import LocalEngine, Trainer
 from entrostat.engine.policy import EMBEDDED
 from entrostat.engine.registry import engine
@@ -36,7 +36,6 @@ from entrostat.tasks.sources import AnyTask
 from entrostat.tasks.task import Task
 
 SAMPLES = 1_000_000  # c of these passed, in the results of an evaluation
-SHOWN = 8  # tasks of an evaluation, each with a completion that is kept
 
 
 @engine("tabular")

@@ -231,9 +231,7 @@ class StudyFigure:
     draw: Callable[[StudyData], Figure | None]
 
 
-def _panels(
-    study: StudyData, draw: Callable[[Axes, MethodData], None], xlabel: str, percent: bool = True
-) -> Figure | None:
+def _panels(study: StudyData, draw: Callable[[Axes, MethodData], None], xlabel: str) -> Figure | None:
     """Small multiples on equal axes: a panel for each method that has a finished campaign."""
     methods = [method for method in study.methods if any(chain.campaigns for chain in method.chains)]
     if not methods:
@@ -247,8 +245,7 @@ def _panels(
             draw(axes, method)
             axes.set_title(method.name)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, steps=(1, 2, 5, 10)))
-            if percent:
-                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         grid[0, 0].set_ylim(bottom=0)  # after drawing: limits set earlier would cut off later curves
         for axes in list(grid.flat)[len(methods) :]:
             axes.set_visible(False)

@@ -9,7 +9,7 @@ subset of k exists where k > n: that is refused, never extrapolated. Store (n, c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from statistics import fmean
@@ -82,11 +82,9 @@ def pass_hat_k(n: int, c: int, k: int) -> float:
     return comb(c, k) / comb(n, k)
 
 
-def mean_over_tasks(
-    counts: Iterable[tuple[int, int]], k: int, estimator: Callable[[int, int, int], float] = pass_at_k
-) -> float:
-    """Mean of `estimator` over tasks of equal weight, each with its (n, c). ValueError: no tasks, or one refuses k."""
-    values = [estimator(n, c, k) for n, c in counts]
+def mean_over_tasks(counts: Iterable[tuple[int, int]], k: int) -> float:
+    """Mean pass@k over tasks of equal weight, each with its (n, c). ValueError: no tasks, or one with n < k."""
+    values = [pass_at_k(n, c, k) for n, c in counts]
     if not values:
         raise ValueError("counts is empty; give (n, c) of at least one task")
     return fmean(values)
