@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from entrostat.diagnosis.detectors import DETECTORS, Detector, detectors_named
 from entrostat.diagnosis.history import History
@@ -151,8 +151,9 @@ class Watchdog:
         return replace(finding, remedies=with_half_the_rate(finding.remedies, rate))
 
 
-Action = Literal["note", "stop", "keep-peak", "roll-back"]
-ACTIONS: tuple[Action, ...] = ("note", "stop", "keep-peak", "roll-back")
+ROLL_BACK, RESTART = "roll-back", "restart-from-traces"
+Action = Literal["note", "stop", "keep-peak", "roll-back", "restart-from-traces"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
 FAILURES = tuple(severity for severity in SEVERITIES if severity != "note")  # a note is a remark: nothing acts on it
 KINDS = tuple(detector.kind for detector in DETECTORS)
 

@@ -33,6 +33,7 @@ from entrostat.engine.registry import engine
 from entrostat.engine.rollout import GradedRollout, Rollout, Sampling, concatenate, derived_seed, sample, sample_graded
 from entrostat.engine.sampler import Sampler
 from entrostat.engine.terms import KlTerm, Term, reference_term
+from entrostat.engine.traces import Imitation, Restart, TraceBank
 from entrostat.engine.update import Experience, Learner
 from entrostat.grading import CodeGrader, Verdict
 from entrostat.objective.advantages import EmaBaseline, reward_tensor, signed
@@ -62,6 +63,7 @@ class LocalEngine:
         self.tasks = tasks
         self.grader = grader
         self.listener = listener
+        self.restart: Restart | None = None  # the traces with which a campaign begins
 
     def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
         """Train from `start` for at most plan.budget optimizer steps, evaluating as the recipe and `decide` say.
@@ -161,23 +163,42 @@ class Trainer:
         self.sampler = Sampler(self.policy, self.recipe.rollout)
         self.advantages = Advantages(self.recipe.update)
         self.done = resume.step if resume else 0
+        self.imitated = owner.restart.steps if owner.restart else 0
+        self.imitation = (
+            Imitation(self.policy, self.recipe, owner.restart, plan.rate)
+            if owner.restart and self.done < self.imitated
+            else None
+        )
+        banking = self.recipe.watch and self.recipe.watch.restarting
+        self.bank = TraceBank(banking.per_task, self.recipe.seed) if banking else None
         self.carried = self.recipe.campaign.optimizer == "carried"
+        if self.carried and (start.path / OPTIMIZER_FILE).exists():
+            load_optimizer(start.path, self.learner.optimizer)
         if resume:
-            load_optimizer(resume.path, self.learner.optimizer)
+            load_optimizer(resume.path, self._learning.optimizer)
             self.sampler.load(resume.path)
             self._load_state(json.loads((resume.path / STATE_FILE).read_text(encoding="utf-8")))
-        elif self.carried and (start.path / OPTIMIZER_FILE).exists():
-            load_optimizer(start.path, self.learner.optimizer)
+            if self.bank is not None:
+                self.bank.load(resume.path)
         self._lines = self._train()
+
+    @property
+    def _learning(self) -> Learner:
+        """The learner whose step is next."""
+        return self.imitation.learner if self.imitation else self.learner
 
     def step(self) -> dict[str, Any]:
         """See `SteppingHost.step`."""
         return next(self._lines)
 
     def _train(self) -> Iterator[dict[str, Any]]:
-        """The lines of the optimizer steps, one rollout batch after another; each taken when its line is read."""
+        """The lines of the optimizer steps, one rollout batch after another; each taken when its line is read. Those on
+        banked traces, if there are any, come first.
+        """
+        while self.imitation:
+            yield self._imitate(self.imitation)
         update = self.recipe.update
-        for batch in count(self.done // update.steps_per_batch):
+        for batch in count((self.done - self.imitated) // update.steps_per_batch):
             lag = self.sampler.lag
             experience, fields = self._collect(batch)
             for epoch in range(update.epochs):
@@ -187,6 +208,15 @@ class Trainer:
                     yield self._update(experience.rows(index), place, fields)
                     fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
 
+    def _imitate(self, imitation: Imitation) -> dict[str, Any]:
+        """Take one supervised step and return its line; after the last one the imitation is over."""
+        self.done += 1
+        self.sampler.remember()
+        line = imitation.step(self.done)
+        if self.done == self.imitated:
+            self.imitation = None
+        return {"step": self.done, **line}
+
     def _collect(self, batch: int) -> tuple[Experience, dict[str, Any]]:
         """Draw and grade one rollout batch; its completions, and the fields of the step line that describe it."""
         samples = self.recipe.rollout.samples
@@ -194,6 +224,9 @@ class Trainer:
         drawn = self._fill(batch)
         seconds = time.perf_counter() - started
         rollout, rewards = drawn.rollout, [verdict.reward for verdict in drawn.verdicts]
+        if self.bank is not None:
+            names = [task.id for task in drawn.tasks for _ in range(samples)]
+            self.bank.add_passing(names, rollout, [verdict.passed for verdict in drawn.verdicts])
         graded = [reward for reward in rewards if reward is not None]
         groups = [rewards[i : i + samples] for i in range(0, len(rewards), samples)]
         fields = {
@@ -301,20 +334,25 @@ class Trainer:
         return evaluate_split(self.recipe, self.owner.grader, policy, split, getattr(self.tasks, split), part)
 
     def save(self, to: Checkpoint) -> None:
-        """See `Host.save`; with the optimizer if the next campaign continues with it."""
+        """See `Host.save`; with the optimizer if the next campaign continues with it, and with the bank of traces."""
         self.policy.save(to.path)
         if self.carried:
             save_optimizer(self.learner.optimizer, to.path)
+        if self.bank is not None:
+            self.bank.save(to.path)
 
     def resumable(self, step: int) -> bool:
-        """After every `checkpoint_every` rollout batches."""
-        return step % (self.recipe.campaign.checkpoint_every * self.recipe.update.steps_per_batch) == 0
+        """After every `checkpoint_every` rollout batches, or as many supervised steps."""
+        every, trained = self.recipe.campaign.checkpoint_every, step - self.imitated
+        return step % every == 0 if trained < 0 else trained % (every * self.recipe.update.steps_per_batch) == 0
 
     def save_resume_point(self, to: Checkpoint) -> None:
         """Everything that the run needs to continue from here."""
-        learner = self.learner
+        learner = self._learning
         self.policy.save(to.path)
         save_optimizer(learner.optimizer, to.path)
+        if self.bank is not None:
+            self.bank.save(to.path)
         self.sampler.save(to.path)
         state = {
             "controller": learner.controller.state_dict(),
@@ -325,7 +363,7 @@ class Trainer:
         (to.path / STATE_FILE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
 
     def _load_state(self, state: dict[str, Any]) -> None:
-        learner = self.learner
+        learner = self._learning
         learner.controller.load_state_dict(state["controller"])
         self.advantages.load_state_dict(state["advantages"])
         if learner.meter:

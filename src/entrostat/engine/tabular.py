@@ -4,8 +4,8 @@ Everything but the policy is the embedded engine's: `Trainer`, the learner with 
 the campaign loop. A completion is graded by looking it up, so no code is run. An evaluation is exact: it writes each
 task's probability of success as c of 1 000 000 samples; `table.sampled_select` samples the select split instead, so
 that decisions see the noise that they see elsewhere. Each step line has the field `exact`, of the training tasks after
-the step: `token_entropy` in nats per token, `entropy` of a whole completion in nats, `success`, pass@1, and
-`kl_sampler`, KL(mu, pi) in nats per token of the policy mu that sampled the batch.
+the step: `token_entropy` in nats per token, `entropy` of a whole completion in nats, `success`, pass@1, and, where a
+batch was sampled, `kl_sampler`, KL(mu, pi) in nats per token of the policy mu that sampled it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from entrostat.engine.policy import EMBEDDED
 from entrostat.engine.registry import engine
 from entrostat.engine.rollout import GradedRollout, Rollout, derived_seed
 from entrostat.engine.table import Prompts, TablePolicy
+from entrostat.engine.traces import Imitation
 from entrostat.engine.update import Experience
 from entrostat.grading import Outcome, Verdict
 from entrostat.recipe import Recipe, RecipeError
@@ -111,15 +112,21 @@ class TabularTrainer(Trainer):
     def _update(self, experience: Experience, place: dict[str, int], batch_fields: dict[str, Any]) -> dict[str, Any]:
         line = super()._update(experience, place, batch_fields)
         trained, temperature = slice(len(self.tasks.train)), self.recipe.rollout.temperature
-        with torch.no_grad():
-            exact = self.policy.exact(trained, temperature)
-        line["exact"] = {
+        kl = float(self._sampled_by.divergence(self.policy, trained, temperature))
+        return {**line, "exact": {**self._exact(), "kl_sampler": kl}}
+
+    def _imitate(self, imitation: Imitation) -> dict[str, Any]:
+        return {**super()._imitate(imitation), "exact": self._exact()}
+
+    @torch.no_grad()
+    def _exact(self) -> dict[str, float]:
+        """What is known exactly of the training tasks."""
+        exact = self.policy.exact(slice(len(self.tasks.train)), self.recipe.rollout.temperature)
+        return {
             "token_entropy": float(exact.token_entropy),
             "entropy": float(exact.entropy.mean()),
             "success": float(exact.success.mean()),
-            "kl_sampler": float(self._sampled_by.divergence(self.policy, trained, temperature)),
         }
-        return line
 
 
 @torch.no_grad()

@@ -18,8 +18,11 @@ from entrostat.campaign import Campaign, CampaignOutcome, Checkpoint
 from entrostat.campaign.checkpoints import EXTEND, RESUME, CheckpointStore, Keeper, model_source, read_tags
 from entrostat.campaign.engine import Listener
 from entrostat.campaign.single import AFTER_ROLL_BACK, run_open_campaign
+from entrostat.diagnosis.watchdog import RESTART, ROLL_BACK
+from entrostat.engine.local import LocalEngine
 from entrostat.engine.policy import EMBEDDED, embedded_folder, refuse_unusable
 from entrostat.engine.registry import build_engine
+from entrostat.engine.traces import Restart
 from entrostat.engine.watchdog import Watched, webhook_of
 from entrostat.grading import CodeGrader
 from entrostat.recipe import Recipe, build_campaign_controller
@@ -38,7 +41,8 @@ def train(
     """Run the campaign of a recipe in the folder `out`, or resume it.
 
     A run whose watchdog rolls back continues from its peak as a second run, in the folder `after-roll-back` of the
-    first, with the remaining steps; the outcome is that of both (see `entrostat.campaign.single`).
+    first, with the remaining steps, and one that restarts from traces does from its start; the outcome is that of both
+    (see `entrostat.campaign.single`).
     A run that has used all its steps continues if the recipe is its own with more of them (see
     `extended`).
     grader: one that several runs share, with the verdicts that it remembers; by default one as the recipe says.
@@ -85,13 +89,16 @@ def open_campaign(
     place: Path,
     start: Checkpoint,
     listener: Listener | None = None,
+    restart: Restart | None = None,
 ) -> Campaign:
     """The campaign of a recipe in the folder `place`, new or resumed: its engine, its campaign rule, under the recipe's
     watchdog, and its record. `train` and every campaign of a chain are opened here.
 
-    RecipeError, RunError: see `train`.
+    restart: the traces with which it begins, if it does. RecipeError, RunError: see `train`.
     """
     trainer = build_engine(recipe, tasks, grader, listener)
+    if restart and isinstance(trainer, LocalEngine):
+        trainer.restart = restart
     webhook_of(recipe.watch, place.name)
     hashes = {**tasks.hashes(), "policy": _origin(start.path)}
     record = Run.create(place, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
@@ -101,11 +108,16 @@ def open_campaign(
     watched = Watched(controller, recipe.watch, record, recipe.campaign.steps)
 
     def again(outcome: CampaignOutcome, steps: int) -> Campaign | None:
-        """The remaining steps, under `watch.switch`, if the watchdog has rolled the campaign back."""
-        if watched.settings.action != "roll-back" or watched.cause is None:
+        """The remaining steps, under `watch.switch`, if the watchdog has rolled the campaign back or restarts it."""
+        settings, own = watched.settings, None
+        if settings.action not in (ROLL_BACK, RESTART) or watched.cause is None:
             return None
-        peak = Checkpoint(outcome.handed_over.path, step=0)
-        return open_campaign(recipe.after_roll_back(steps), tasks, grader, place / AFTER_ROLL_BACK, peak, listener)
+        if restarting := settings.restarting:
+            own = Restart.of(restarting, outcome.trace.end.path, recipe.seed)
+            record.note_decision({"step": outcome.trace.end.step, "kind": RESTART, "cause": str(own)})
+        first = Checkpoint(outcome.handed_over.path, step=0)
+        rest, folder = recipe.after_roll_back(steps), place / AFTER_ROLL_BACK
+        return open_campaign(rest, tasks, grader, folder, first, listener, own)
 
     return Campaign(trainer, watched, record, again)
 

@@ -2,8 +2,8 @@
 
 It is a campaign rule around another one: it gives every line to `entrostat.diagnosis.watchdog.Watchdog`, which only
 reports, and orders what the recipe's section `watch` says. After a roll-back `campaign/single.py` trains on from the
-peak, as `again` of `open_campaign` in `engine/train.py` says. TRL and verl have their own:
-`integrations/trl/watchdog.py` and `integrations/verl/watchdog.py`.
+peak, or restarts from the bank of `engine/traces.py`, as `again` of `open_campaign` in `engine/train.py` says. TRL and
+verl have their own: `integrations/trl/watchdog.py` and `integrations/verl/watchdog.py`.
 """
 
 from __future__ import annotations
@@ -61,10 +61,14 @@ class Watched:
         return self.controller.decide(progress, history) if self.cause is None else Stop(cause=str(self))
 
     def hand_over(self, trace: CampaignTrace) -> Checkpoint:
-        """The peak if a finding triggered `keep-peak` or `roll-back`; else the checkpoint that the rule hands over."""
+        """The checkpoint that the rule hands over, unless a finding triggered an action: the peak for `keep-peak` and
+        `roll-back`, and for `restart-from-traces` the one that is to learn from the traces.
+        """
         self._look(trace.steps, trace.evals)
-        keeps_peak = self.cause is not None and self.settings.action in ("keep-peak", "roll-back")
-        return trace.peak if keeps_peak else self.controller.hand_over(trace)
+        if self.cause is None or self.settings.action == "stop":
+            return self.controller.hand_over(trace)
+        restart = self.settings.restarting
+        return trace.start if restart and restart.policy == "start" else trace.peak
 
     def lesson(self, trace: CampaignTrace, history: Sequence[CampaignTrace]) -> Mapping[str, Any] | None:
         """See the campaign rule."""

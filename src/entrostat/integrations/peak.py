@@ -12,6 +12,7 @@ from typing import Any
 
 from entrostat.diagnosis import Acting, recognise_row
 from entrostat.diagnosis.notify import Webhook
+from entrostat.diagnosis.watchdog import RESTART, ROLL_BACK
 from entrostat.runs.finding import Finding
 from entrostat.runs.ownership import is_ours, remove, scratch, seal, sweep
 
@@ -26,10 +27,13 @@ class PeakWatchdog:
 
     The score of a step is the held-out one where the host evaluates, else the mean reward of the last `smooth` logs.
     webhook: the environment variable that holds the address to which findings are sent.
-    peak: (step, score) of the highest score so far. ValueError: the variable holds no address.
+    peak: (step, score) of the highest score so far. ValueError: the variable holds no address, or the action is one of
+    the embedded engine's only.
     """
 
     def __init__(self, acting: Acting, webhook: str | None, smooth: int = SMOOTH) -> None:
+        if acting.action == RESTART:
+            raise ValueError(f"action is {RESTART!r}, which this trainer cannot follow; give {ROLL_BACK} or keep-peak")
         self.acting, self.smooth = acting, smooth
         self.webhook = Webhook.from_environment(webhook) if webhook else None
         self.watchdog = acting.watchdog()

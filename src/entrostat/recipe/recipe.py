@@ -131,7 +131,7 @@ class Recipe(Section):
         watch = self.watch or WatchRecipe()
         merged = _merged(self.model_dump(mode="json"), watch.switch)
         merged["campaign"] |= {"steps": steps, "schedule_steps": None}
-        merged["watch"] = {**watch.model_dump(mode="json"), "action": "keep-peak", "switch": {}}
+        merged["watch"] = {**watch.model_dump(mode="json"), "action": "keep-peak", "switch": {}, "restart": None}
         return Recipe.model_validate(merged)
 
     def inert_control(self) -> str | None:
@@ -382,6 +382,11 @@ def _corrections(recipe: Recipe) -> Iterator[str]:
 
 def _engine(recipe: Recipe) -> Iterator[str]:
     update = recipe.update
+    if recipe.watch and recipe.watch.restarting and recipe.engine not in OWN:
+        yield (
+            f"watch.action: got 'restart-from-traces', and engine {recipe.engine!r} keeps no traces; set it to "
+            "roll-back or keep-peak, or set engine to embedded"
+        )
     if recipe.table and recipe.engine != "tabular":
         yield f"table: given with engine {recipe.engine!r}, which has no table; remove it, or set engine to tabular"
     shaped = ("resample", "overlong_buffer", "overlong_penalty")

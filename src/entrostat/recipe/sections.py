@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from entrostat.diagnosis import Acting
 from entrostat.diagnosis.notify import require_variable
+from entrostat.diagnosis.watchdog import RESTART, ROLL_BACK
 from entrostat.objective.surrogates import Aggregation
 from entrostat.recipe.methods import (
     AdvantageChoice,
@@ -284,12 +285,29 @@ class TableRecipe(Section):
     rules decide under noise; the other splits stay exact."""
 
 
+class RestartRecipe(Section):
+    """How `restart-from-traces` begins again: supervised steps on completions that passed during the run."""
+
+    policy: Literal["start", "peak"] = "start"
+    """The weights that learn from the bank: those of the campaign's start, or of its peak."""
+    steps: Positive = 20
+    """Supervised optimizer steps, which count among the campaign's; reinforcement learning takes the rest."""
+    rows: Positive = 64
+    """Completions per supervised step, drawn uniformly from the bank."""
+    per_task: Positive = 8
+    """Different passing completions that the bank keeps of each task."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Of the supervised steps; null: that of `update`."""
+
+
 class WatchRecipe(Section):
     """What happens when the watchdog finds a failure. It acts at evaluations and sees no split except select."""
 
-    action: Literal["note", "stop", "keep-peak", "roll-back"] = "note"
+    action: Literal["note", "stop", "keep-peak", "roll-back", "restart-from-traces"] = "note"
     """`note`: record the finding; `stop`: also end the campaign; `keep-peak`: also hand over the peak; `roll-back`: end
-    it, return to the peak and continue with the remaining steps under `switch`."""
+    it, return to the peak and continue with the remaining steps under `switch`; `restart-from-traces`: end it, let the
+    weights of its start learn from the completions that passed, as `restart` says, and continue likewise. The last is
+    for engine embedded and tabular."""
     severity: Literal["warning", "critical"] = "critical"
     """The lowest severity that triggers the action; every finding is recorded."""
     kinds: tuple[str, ...] | None = None
@@ -297,7 +315,9 @@ class WatchRecipe(Section):
     detectors: tuple[str, ...] = ()
     """Detectors of your own beside ours: `my_package.module:Name`, or the names of entry points."""
     switch: dict[str, Any] = {}
-    """Keys of the recipe that change after a roll-back, as in `{control: {strategy: id}}`."""
+    """Keys of the recipe that change after a roll-back or a restart, as in `{control: {strategy: id}}`."""
+    restart: RestartRecipe | None = None
+    """How `restart-from-traces` begins again; null for the defaults."""
     webhook: str | None = None
     """The environment variable with the address to which each finding is sent as JSON; null for none. The address
     itself is a secret, and a recipe is written to disk."""
@@ -307,9 +327,16 @@ class WatchRecipe(Section):
         self.acting()
         if self.webhook is not None:
             require_variable(self.webhook)
-        if self.switch and self.action != "roll-back":
-            raise ValueError(f"switch: given with action {self.action}; only roll-back uses it")
+        if self.switch and self.action not in (ROLL_BACK, RESTART):
+            raise ValueError(f"switch: given with action {self.action}; only {ROLL_BACK} and {RESTART} use it")
+        if self.restart and self.action != RESTART:
+            raise ValueError(f"restart: given with action {self.action}; only {RESTART} uses it")
         return self
+
+    @property
+    def restarting(self) -> RestartRecipe | None:
+        """How to restart from traces, if that is the action."""
+        return (self.restart or RestartRecipe()) if self.action == RESTART else None
 
     def acting(self) -> Acting:
         """Which findings trigger an action, and which action."""

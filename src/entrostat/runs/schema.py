@@ -293,6 +293,13 @@ STEP_FIELDS = (
         {"step": COUNT, "batch": or_null(COUNT), "epoch": MEASURED, "minibatch": COUNT},
         "Where the line belongs.",
     ),
+    Field(
+        {"traces": COUNT},
+        (
+            "In a supervised step after a restart from traces: the banked completions that it learned from. Such a "
+            "step samples nothing and has no reward; its loss is the mean of -ln pi over their tokens."
+        ),
+    ),
 )
 
 EVALUATION_FIELDS = (
