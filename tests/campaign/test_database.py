@@ -17,21 +17,28 @@ SOME = {"pass_at": {"2": 0.5}, "distinct": 1.5, "hard": 0.25, "entropy": 0.3, "l
 
 
 class Written(Counting):
-    """Four steps that are written down beforehand, with the peak at step 2; confirmed: whether the rule chose it."""
+    """Four steps that are written down beforehand, evaluated `at` some, with the peak at step 2 if that is one of them.
+
+    confirmed: whether the rule chose it.
+    """
 
     confirmed = None
+    at = range(5)
 
     def run(self, start, plan, decide, record):
         for step, counts in enumerate(zip(SELECT, REPORT, strict=True)):
             if step:
                 record.log_step({"step": step, "lr": 1.0, "seconds": {"rollout": 1.0, "update": 0.5}})
+            if step not in self.at:
+                continue
             for split, c in zip(("select", "report"), counts, strict=True):
                 results = [[f"task-{i}", 10, c] for i in range(4)]
                 line = {"step": step, "split": split, "results": results, "seconds": 0.25, "verdicts": {"passed": c}}
                 record.log_eval({**line, **SOME})
         before = int((start.path / "weights").read_text())
-        first, peak, last = (Checkpoint(self.save(record, before + step), step) for step in (0, 2, 4))
-        select, report = (Trajectory(range(5), [c / 10 for c in counts]) for counts in (SELECT, REPORT))
+        saved = {step: Checkpoint(self.save(record, before + step), step) for step in (0, 2, 4) if step in self.at}
+        first, peak, last = saved[0], saved[2 if 2 in self.at else 0], saved[4]
+        select, report = (Trajectory(self.at, [counts[step] / 10 for step in self.at]) for counts in (SELECT, REPORT))
         lines = {"steps": record.steps(), "evals": record.evals("select")}
         return CampaignTrace(select, report, first, peak, last, confirmed=self.confirmed, **lines)
 
@@ -169,20 +176,25 @@ def test_the_mean_of_the_tasks_is_that_of_their_shares(study):
     assert (last["split"], last["entropy"], json.loads(last["pass_at_k"])) == ("ood", None, {})
 
 
-def test_a_course_that_was_evaluated_where_the_rule_asked_has_no_cliff(tmp_path):
-    class Chosen(Written):
-        confirmed = 2
-
+@pytest.mark.parametrize(
+    ("at", "confirmed", "cliff"),
+    [(range(5), 2, False), (range(5), None, True), ((0, 2, 4), None, True), ((0, 4), None, False)],
+)
+def test_a_course_has_a_cliff_if_it_was_evaluated_three_times_and_not_only_where_the_rule_asked(
+    tmp_path, at, confirmed, cliff
+):
+    engine = Written()
+    engine.at, engine.confirmed = at, confirmed
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("0")
 
     def opened(place, _):
         recipe = {"method": "crest", "tasks": {"select": 4}}
-        return Campaign(Chosen(), EarlyStop(steps=4), Run.create(place, recipe, 0, {}, {}))
+        return Campaign(engine, EarlyStop(steps=4), Run.create(place, recipe, 0, {}, {}))
 
     run_chain([opened], Checkpoint(tmp_path / "model", 0), chain_folder(tmp_path / "study", "crest", 0))
     write_results(tmp_path / "study", [("crest", 0)])
     [row] = read_results(tmp_path / "study", "campaigns")
     for name in ("phase_score", "onset", "decisions_left", "trace_oracle"):
-        assert row[name] is None
-    assert row["gap"] == pytest.approx(0.4)
+        assert (row[name] is not None) == cliff
+    assert row["gap"] == pytest.approx(0.4 if 2 in at else -0.2)

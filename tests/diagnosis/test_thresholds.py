@@ -309,11 +309,6 @@ def test_nothing_is_said_of_learning_before_half_of_the_run():
     assert look("never-learned", columns, end=2 * 90 * EVERY + 1) is None
 
 
-def test_a_reward_that_is_always_the_same_is_critical_unless_it_is_full():
-    assert look("never-learned", {"reward": level(15, 0.3)}).severity == "critical"
-    assert look("never-learned", {"reward": level(15, 1.0)}) is None
-
-
 def standing(low=0.2, high=0.6, late=0.6, left=0.8, rows=96):
     """A reward that rises over a quarter of the rows, and stands; the entropy that is left at the end."""
     quarter = rows // 4
@@ -722,34 +717,6 @@ def test_the_phase_score_is_the_largest_drop_of_the_means_as_a_share_of_the_fall
         share = finding.evidence["phase_score"]
         assert any(share == pytest.approx(1 / w) for w in SPANS if w >= 3)
         assert finding.summary.endswith(f"The largest single drop is {share:.0%} of the fall.")
-
-
-def test_rewards_on_another_scale_are_brought_to_that_of_the_held_out_score_by_their_ranges():
-    """What the reward is measured in makes no difference, unless both are shares."""
-    rng = np.random.default_rng(2)
-    for noise_of in (0.02, 0.05, 0.1, 0.2):
-        heldout = 0.8 - np.linspace(0, 0.1, 40) + noise_of * rng.normal(size=40)
-        reward = np.linspace(0, 1, 40)
-        answers = [
-            look("divergence", {"heldout": np.clip(heldout, 0, 1), "reward": scale * reward + shift}) is not None
-            for scale, shift in ((9.0, 0.0), (0.5, -4.0), (0.5, 0.8), (100.0, -7.0))
-        ]
-        assert len(set(answers)) == 1
-
-
-def test_the_change_of_a_standing_reward_is_given_with_its_standard_error():
-    """By the larger of the spread of each part and its noise."""
-    rng = np.random.default_rng(0)
-    for kind, columns, parts in (
-        ("plateau", standing(), (slice(-48, -24), slice(-24, None))),
-        ("never-learned", learning(0.01), (slice(0, 9), slice(-30, None))),
-    ):
-        reward = np.asarray(columns["reward"]) + 0.002 * rng.normal(size=len(columns["reward"]))
-        evidence = look(kind, {**columns, "reward": reward}).evidence
-        first, last = reward[parts[0]], reward[parts[1]]
-        errors = [max(part.std(), noise(part)) / len(part) ** 0.5 for part in (first, last)]
-        assert evidence["gain"] == pytest.approx(last.mean() - first.mean())
-        assert evidence["gain_error"] == pytest.approx(math.hypot(*errors))
 
 
 def test_a_detector_that_cannot_find_is_not_made():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.diagnosis.conftest import make_rows
 from tests.diagnosis.test_detectors import FAILURES
 
-from entrostat.diagnosis import Finding, History, Watchdog, diagnose, read_log, recognise_row
+from entrostat.diagnosis import DETECTORS, Acting, Finding, History, Watchdog, diagnose, read_log, recognise_row
 from entrostat.diagnosis.detectors import Detector
 from entrostat.diagnosis.follow import Follower
 
@@ -276,3 +276,47 @@ def test_a_long_log_is_looked_at_more_often_while_something_shows_and_at_once_wh
     shown = [step for step in looks if 2000 <= step < 2100]
     assert max(np.diff(shown[:3])) <= 2100 / 250
     assert len(looks) < 500 + 80 * math.log(n / 500) + 2 * 80
+
+
+# --- which findings are acted on
+
+
+@pytest.mark.parametrize("action", ["note", "stop", "keep-peak", "roll-back"])
+@pytest.mark.parametrize("least", ["warning", "critical"])
+@pytest.mark.parametrize("kinds", [None, [], ["kl-runaway"], ["entropy-collapse", "kl-runaway"]])
+def test_a_finding_is_acted_on_if_it_is_grave_enough_and_of_a_kind_that_was_asked_for(action, least, kinds):
+    acting = Acting(action, least, kinds)
+    for severity in ("note", "warning", "critical"):
+        for kind in ("kl-runaway", "truncation"):
+            finding = Finding(kind, severity, step=3, onset=1, summary="", evidence={}, columns=())
+            grave = severity == "critical" or severity == least
+            assert acting.on(finding) == (action != "note" and grave and (not kinds or kind in kinds))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"action": "rollback"}, "action is 'rollback'; choose one of note, stop"),
+        ({"severity": "note"}, "severity is 'note'; choose one of warning, critical"),
+        ({"kinds": "truncation"}, "kinds is 'truncation'; give a list"),
+        ({"kinds": {"truncation"}}, "kinds is {'truncation'}; give a list"),
+        ({"kinds": ["truncation", "trunc"]}, "kinds: got 'trunc'; choose from"),
+    ],
+)
+def test_an_action_that_means_nothing_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Acting(**settings)
+
+
+def test_a_run_is_watched_to_its_end_by_every_detector():
+    watchdog = Acting("stop").watchdog(70)
+    assert watchdog.end == 70
+    assert [case.detector for case in watchdog._cases] == list(DETECTORS)
+
+
+def test_a_failure_is_over_once_it_is_not_shown_unless_its_detector_says_more():
+    finding = Finding("staleness", "note", step=3, onset=1, summary="", evidence={"now": 9.0}, columns=("staleness",))
+    for detector in DETECTORS:
+        if detector.kind in ("staleness", "clip-saturation", "never-learned", "repetition"):
+            assert detector.persists(History(), finding) is False
+            assert detector.believed(finding, 1, 1) is True
