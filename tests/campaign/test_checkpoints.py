@@ -119,7 +119,7 @@ def test_people_find_what_is_kept_by_a_link_in_the_run_s_folder_and_nothing_of_t
 def test_what_a_run_keeps_is_a_model_by_its_name(tmp_path, tag):
     store = CheckpointStore(tmp_path / "run" / "checkpoints")
     saved = store.save(weights, 2)
-    for name, message in ((f"{tmp_path}/none@{tag}", "is no run folder"), (f"{tmp_path}/run@{tag}", "nothing yet")):
+    for name, message in ((f"{tmp_path}/none@{tag}", "is not a run folder"), (f"{tmp_path}/run@{tag}", "nothing yet")):
         store.retag({})
         with pytest.raises(CheckpointError, match=message):
             model_source(name)

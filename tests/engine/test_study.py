@@ -60,12 +60,13 @@ def finished(tmp_path_factory):
     return out
 
 
-def tables(out):
+def tables(out, methods=tuple(STUDY["methods"])):
     """Everything in the tables but timings and places."""
     return {
         table: [
             {key: value for key, value in row.items() if key not in ("seconds", "path")}
             for row in read_results(out, table)
+            if row["method"] in methods
         ]
         for table in TABLES
     }
@@ -73,15 +74,16 @@ def tables(out):
 
 def test_a_study_killed_at_random_moments_ends_with_the_same_tables(finished, tmp_path):
     out, file = tmp_path / "killed", tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump(STUDY))
-    moments, own, goals = random.Random(0), study(), [1]
+    content = {**STUDY, "methods": {name: STUDY["methods"][name] for name in ("crest", "care")}}
+    file.write_text(yaml.safe_dump(content))
+    moments, own, goals = random.Random(0), study(**content), [1]
     for _ in range(3):
         assert killed(partial(run_study, own, out), lambda: standing(own, out).done >= goals[-1])
         goals.append(standing(own, out).done + moments.randint(1, 6))
     command = [sys.executable, "-m", "entrostat", "chain", str(file), "--out", str(out), "--json"]
     last = subprocess.run(command, capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
-    assert tables(out) == tables(finished)
+    assert tables(out) == tables(finished, ("crest", "care"))
     assert (out / "report.html").exists()
 
 

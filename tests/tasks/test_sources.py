@@ -347,7 +347,7 @@ def test_own_records_become_each_kind_of_task(written):
         (
             tasks_from_jsonl,
             OWN | {"atoll": 1e-6},
-            "line 1: record 'x': atoll is no field of such a task; the fields are",
+            "line 1: record 'x': atoll is not a field of such a task; the fields are",
         ),
         (tasks_from_jsonl, OWN | {"atol": "1e-6"}, "record 'x': atol: .* number"),
         (tasks_from_jsonl, OWN | {"rtol": -1.0}, "record 'x': rtol: .* greater"),

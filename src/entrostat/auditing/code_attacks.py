@@ -86,7 +86,7 @@ def code_variants(example: Example, forms: Sequence[str]) -> Iterator[Attempt]:
         for name, text in rewritten(code).items():
             yield Attempt("neutral-change", name, example, filled(form, text), "right")
         if REASONING in form:
-            shown = filled(form, code, "For instance `x = 1` is no solution. Zuerst prüfen wir es. \U0001f642")
+            shown = filled(form, code, "For instance `x = 1` is not a solution. Zuerst prüfen wir es. \U0001f642")
             yield Attempt("neutral-change", "other reasoning", example, shown, "right")
         for name, spaced in {"a line feed after it": "\n", "blanks after it": "  \n"}.items():
             yield Attempt("spacing", name, example, filled(form, code) + spaced, "right")

@@ -280,7 +280,7 @@ class _Run:
                 "not-finite",
                 "critical",
                 "The reward is NaN or infinite.",
-                "return 0 for what is no number",
+                "return 0 for what is not a number",
             ),
         }
         for way, evidence in self.broken.items():
@@ -344,7 +344,7 @@ def _blind(found: Calibration) -> Finding:
     return Finding(
         "blind",
         "critical",
-        f"Right and wrong answers earn alike ({found.low:g} to {found.high:g}) in every form that was tried.",
+        f"Right and wrong answers earn the same ({found.low:g} to {found.high:g}) in every form that was tried.",
         "check that the function gets the answer under the name it reads, and that references earn the reward",
     )
 

@@ -70,7 +70,7 @@ def prepared(found: Any) -> Callable[..., Any]:
 
 
 def detect(function: Callable[..., Any]) -> Signature:
-    """The host whose names the parameters have. Raises SignatureError where they are no host's."""
+    """The host whose names the parameters have. Raises SignatureError where they are not those of a host."""
     names = list(_parameters(function))
     named = set(names)
     if {"action", "observation"} <= named:

@@ -108,7 +108,7 @@ def read_tags(folder: Path) -> dict[str, Checkpoint]:
 def link_kept(run: Path, tags: Mapping[str, Checkpoint]) -> None:
     """Let RUN/peak and RUN/end lead to the weights of these tags, for people; the links of other tags go.
 
-    Anything else of these names, and a folder that is no run's, stays as it is.
+    Anything else of these names, and a folder that is not a run's, stay as they are.
     """
     if not (run / "run.json").exists():
         return
@@ -264,13 +264,13 @@ def is_kept(name: str | Path) -> bool:
 def kept_checkpoint(name: str | Path) -> Checkpoint:
     """The checkpoint of `RUN@peak`, `RUN@end` or `RUN@start`, its content compared with its digest.
 
-    Raises CheckpointError: RUN is no run's folder, keeps nothing of that name (an unfinished run has no end), or what
-    it keeps is missing or damaged.
+    Raises CheckpointError: RUN is not a run's folder, keeps nothing of that name (an unfinished run has no end), or
+    what it keeps is missing or damaged.
     """
     run, _, tag = str(name).rpartition("@")
     folder = Path(run).expanduser() / "checkpoints"
     if not (folder / TAGS_FILE).is_file():
-        raise CheckpointError(f"{name}: {run or '.'} is no run folder with checkpoints; give the folder of a run")
+        raise CheckpointError(f"{name}: {run or '.'} is not a run folder with checkpoints; give the folder of a run")
     tags = read_tags(folder)
     if tag not in tags:
         there = [f"{run}@{kept}" for kept in KEPT if kept in tags]

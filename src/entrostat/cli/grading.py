@@ -205,7 +205,7 @@ def compare(
             continue
         refuse_missing_model(name)
         if tasks is None:
-            raise typer.BadParameter(f"{name} is no file of verdicts; to sample it as a model, give --tasks")
+            raise typer.BadParameter(f"{name} is not a file of verdicts; to sample it as a model, give --tasks")
         chosen = chosen or _task_set(tasks, data)
         file = out / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}.jsonl"
         drawing.draw(name, chosen, file)

@@ -56,7 +56,7 @@ def progress(name: str, unit: str = "") -> Iterator[Tell]:
     """Show how far a loop is, from its first word on.
 
     In a terminal one line that follows its width; elsewhere a line at each tenth of the way, but no two within two
-    seconds of each other, and one a minute.
+    seconds of each other, and one per minute.
     """
     from rich.progress import Progress, TextColumn
 

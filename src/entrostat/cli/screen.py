@@ -83,7 +83,7 @@ def refuse_missing_model(model: str) -> None:
 
 
 def refuse_missing_run(folder: Path) -> None:
-    """EntrostatError for a folder that is no run's, as `refuse_missing`."""
+    """EntrostatError for a folder that is not a run's, as `refuse_missing`."""
     if not (folder / "run.json").exists():
         raise EntrostatError(f"{folder}: not a run folder (no run.json in it); name the folder given as --out")
 

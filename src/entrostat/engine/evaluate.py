@@ -137,7 +137,7 @@ def _hard(tasks: Sequence[AnyTask], results: Sequence[Sequence[Any]]) -> float |
     return _pass_at([result for level, result in zip(levels, results, strict=True) if level == max(levels)], 1)
 
 
-UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are no character yet
+UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are not a character yet
 
 
 def sample_lines(

@@ -58,7 +58,7 @@ class Sampler:
         return self._copy
 
     def save(self, folder: Path) -> None:
-        """Write the past weights into a folder that is there."""
+        """Write the past weights into an existing folder."""
         tensors = {f"{age}.{name}": each for age, past in enumerate(self._past) for name, each in past.items()}
         if tensors:
             save_file(tensors, folder / SAMPLER_FILE)

@@ -22,14 +22,14 @@ class ScoreError(EntrostatError, ValueError):
 
 
 def finite_number(value: Any, where: str, name: str) -> float:
-    """The value as a float. ScoreError: it is no finite number."""
+    """The value as a float. ScoreError: it is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
         raise ScoreError(f"{where}: {name} is {str(value)[:60]!r}; allowed: a finite number")
     return float(value)
 
 
 def log_probability(value: Any, where: str, name: str) -> float:
-    """The value as a natural log-probability. ScoreError: it is no finite number <= 0."""
+    """The value as a natural log-probability. ScoreError: it is not a finite number <= 0."""
     number = finite_number(value, where, name)
     if number > ROUNDING:
         raise ScoreError(f"{where}: {name} is {number}; allowed: <= 0. Record natural log-probabilities")
@@ -80,7 +80,7 @@ class Sampled:
     tops: list[list[float]] | None = None
 
     def entropy_bounds(self, vocabulary: int, where: str) -> tuple[tuple[float, float] | None, ...] | None:
-        """Lowest and highest entropy at each token, as its top k allow. ScoreError: they are no distribution's."""
+        """Lowest and highest entropy at each token, as its top k allow. ScoreError: they are not a distribution's."""
         if self.tops is None or not any(self.tops):
             return None
         bounds: list[tuple[float, float] | None] = [None] * len(self.values)

@@ -43,7 +43,7 @@ Rewards = Mapping[tuple[int, ...], float]  # mean reward by prompt
 
 
 def batches(completions: Iterable[Completion], tokens: int) -> Iterator[list[Completion]]:
-    """Neighbours, at most `tokens` of them at a time, padding included; a longer completion comes by itself."""
+    """Neighbours, at most `tokens` of them at a time, padding included; a longer completion is a batch of its own."""
     batch: list[Completion] = []
     prompt = completion = 0
     for each in completions:
@@ -103,7 +103,7 @@ def _statistics(policy: Policy, completions: Sequence[Completion], temperature: 
 
 
 def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[Tensor, Tensor]:
-    """Rows of ids (B, W) and where they are no padding (B, W)."""
+    """Rows of ids (B, W) and where they are not padding (B, W)."""
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad)
     mask = torch.zeros((len(rows), width), dtype=torch.bool)

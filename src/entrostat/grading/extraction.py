@@ -82,7 +82,7 @@ def code_candidates(completion: str, entry_point: str | None) -> tuple[str, ...]
 
 
 def defines(completion: str, entry_point: str) -> bool:
-    """Whether the code in a completion defines the entry point, so that it is no mere continuation of a prompt."""
+    """Whether the code in a completion defines the entry point, so that it does not just continue a prompt."""
     return any(lexing.definition(source, entry_point) for source in code_candidates(completion, entry_point))
 
 

@@ -81,7 +81,7 @@ class Job:
         return self.tests.digest, self.codes
 
     def first_that_compiles(self, judge: Callable[[str], Verdict]) -> Verdict:
-        """The verdict on the first code that is no syntax error, or on the first of all."""
+        """The verdict on the first code without a syntax error, or on the first of all."""
         if not self.codes:
             return Verdict(Outcome.NO_CODE, "the completion contains no code")
         first = judge(self.codes[0])

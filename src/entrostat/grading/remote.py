@@ -164,7 +164,7 @@ class RemoteGrader:
             tests.check(number, answer)
 
     def _judge_program(self, tests: ProgramTests, code: str, until: float) -> None:
-        # Compiled by itself, the code may begin with a __future__ import all the same.
+        # Compiled on its own, the code may begin with a __future__ import all the same.
         program = f"{tests.preamble}\nexec(compile({code!r}, '<solution>', 'exec'))\n" if tests.preamble else code
         for number, exchange in enumerate(tests.exchanges, 1):
             printed = self._run(program, exchange.stdin, until)
@@ -217,7 +217,7 @@ class _Health:
                 self._failing_since = time.monotonic()
 
     def lost(self) -> bool:
-        """Whether it is no use to ask again."""
+        """Whether asking again is useless."""
         with self._lock:
             return self._failing_since is not None and time.monotonic() > self._failing_since + self._patience
 
@@ -236,7 +236,7 @@ def _result(reply: bytes) -> tuple[str, int | None, str, str]:
     if status not in _STATUSES or not (code is None or type(code) is int):
         raise ValueError(f"status {str(status)[:50]!r}, return_code {str(code)[:50]!r}")
     if not all(text is None or isinstance(text, str) for text in (stdout, stderr)):
-        raise ValueError("stdout or stderr is no text")
+        raise ValueError("stdout or stderr is not text")
     if status == "Finished" and code is None:
         raise ValueError("a finished run without return_code")
     return status, code, stdout or "", stderr or ""

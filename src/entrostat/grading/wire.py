@@ -185,7 +185,7 @@ def _from_json(tree: Any) -> Any:
 
 
 def _canonical(tree: Any, equality: Equality) -> str:
-    """A text that equal values share and others do not; ValueError if the tree is no plain data."""
+    """A text that equal values share and others do not; ValueError if the tree is not plain data."""
     if tree is None or isinstance(tree, str):
         return _dumps(tree)
     if (number := _number(tree)) is not None:

@@ -68,7 +68,7 @@ def find_keys(name: str) -> list[Key]:
     found = [key for key in known if key.path == name or key.path.startswith(f"{name}.")]
     found = found or [key for key in known if key.path.rpartition(".")[2] == name]
     if not found:
-        raise UnknownKeyError(f"{name!r} is no key of a recipe{meant(name)}; `entrostat recipe` lists all")
+        raise UnknownKeyError(f"{name!r} is not a key of a recipe{meant(name)}; `entrostat recipe` lists all")
     return found
 
 
@@ -106,7 +106,7 @@ def find_methods(name: str | None = None) -> list[tuple[str, str, Any]]:
         close = difflib.get_close_matches(name, {*METHODS, *(each for _, each, _ in everything)}, 2)
         suggestion = f"; did you mean {' or '.join(close)}?" if close else ""
         raise UnknownKeyError(
-            f"{name!r} is no method and no key that names one{suggestion} `entrostat methods` lists all"
+            f"{name!r} is neither a method nor a key that names one{suggestion} `entrostat methods` lists all"
         )
     return found
 

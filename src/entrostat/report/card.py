@@ -17,7 +17,7 @@ def model_card(folder: Path, kept: str, step: int, title: str) -> str:
     """Markdown with the header that model hubs read: what was trained from what, how, and what was measured.
 
     folder: the run's. kept, step: which of its weights, peak, end or start, and of which optimizer step.
-    RunError: the folder is no run's.
+    RunError: the folder is not a run's.
     """
     data = read_run(folder, title)
     recipe = data.run.recipe
@@ -52,7 +52,7 @@ def _plain(run: Run) -> dict[str, object]:
 
 
 def copy_model(checkpoint: Path, out: Path, card: str) -> None:
-    """Copy the model's files into the new folder `out`, with the text of its card; there is no half a copy.
+    """Copy the model's files into the new folder `out`, with the text of its card; never half a copy.
 
     RunError: `out` exists, or cannot be written.
     """

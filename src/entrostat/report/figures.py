@@ -333,7 +333,7 @@ def plot(name: str, run: str | Path | RunData) -> Figure:
     """The figure of a run by its title in the report (`PLOTS`, in any case), as a matplotlib figure.
 
     run: a run folder, or what `read_run` made of it. ValueError: no figure has this name. NotMeasuredError: the run
-    lacks its data. RunError: the folder is no run's.
+    lacks its data. RunError: the folder is not a run's.
     """
     named = {panel.title.lower(): panel for panel in PANELS}
     if name.lower() not in named:

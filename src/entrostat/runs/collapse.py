@@ -109,7 +109,7 @@ def evaluation_error(counts: Counts) -> float:
 
         variance = 1/m^2 sum_i v_i,    v_i = p_i (1 - p_i) / (n_i - 1),    p_i = c_i / n_i
 
-    v_i is the unbiased estimate of the variance of p_i. Tasks are fixed, so their spread is no noise. A task with one
+    v_i is the unbiased estimate of the variance of p_i. Tasks are fixed, so their spread is not noise. A task with one
     sample says nothing about its own spread: v_i = p (1 - p) with p the mean over all tasks, an upper bound on average.
     counts: (n, c) per task. ValueError: no tasks.
     """

@@ -77,5 +77,5 @@ def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
     for name, value in line.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        elif not isinstance(value, list | tuple):  # the verdicts of each task are no columns
+        elif not isinstance(value, list | tuple):  # the verdicts of each task get no columns
             yield prefix + name, value

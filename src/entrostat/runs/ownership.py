@@ -36,7 +36,7 @@ def is_digest(name: object) -> bool:
 
 
 def digest(name: object, origin: str) -> str:
-    """`name`, which `origin` gives, as the name of a folder. RunError: it is no digest, and so may be any path."""
+    """`name`, which `origin` gives, as the name of a folder. RunError: it is not a digest, and so may be any path."""
     if not isinstance(name, str) or not is_digest(name):
         raise RunError(
             f"{origin}: got {shortened(name)}, where the digest of a checkpoint belongs (64 hexadecimal digits); "

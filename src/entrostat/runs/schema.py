@@ -81,7 +81,7 @@ STEP_FIELDS = (
         warning="near 0: little that is new is sampled. A steep rise: the distributions become flat.",
         seen=(
             "from .28 down to .09 to .14 in sound runs with four passes and to .05 to .08 in on-policy ones, so a "
-            "low level is no damage by itself. AUC of a low level .68 [.52, .80], matched .61 [.45, .73]."
+            "low level by itself does no harm. AUC of a low level .68 [.52, .80], matched .61 [.45, .73]."
         ),
     ),
     Field(

@@ -84,7 +84,7 @@ def checked(model: type[Model], record: Mapping[str, Any], where: str) -> Model:
         said = {
             "missing": f"lacks the field {name}",
             "too_short": f"{name} is empty; give at least one",
-            "extra_forbidden": f"{name} is no field of such a task; the fields are {', '.join(_fields(model))}",
+            "extra_forbidden": f"{name} is not a field of such a task; the fields are {', '.join(_fields(model))}",
         }.get(first["type"], f"{name}: {first['msg']}, got {str(first['input'])[:60]!r}")
         raise TaskError(f"{where}: record {identity_of(record)!r}: {said}") from None
 

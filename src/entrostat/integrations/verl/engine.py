@@ -92,7 +92,7 @@ class VerlEngine:
 
     def run(self, start: Checkpoint, plan: Plan, decide: Callable[[Progress], Order], record: Run) -> CampaignTrace:
         """See `Engine.run`. VerlError: verl's process failed. CheckpointError: the start is corrupt. ValueError: the
-        plan's budget is no multiple of `optimizer_steps`.
+        plan's budget is not a multiple of `optimizer_steps`.
         """
         if plan.budget % self.counted:
             raise ValueError(

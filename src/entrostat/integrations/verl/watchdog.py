@@ -76,7 +76,7 @@ class WatchdogLogger:
         findings = self.watch.observe(step, data)
         if (
             self.watch.keeping and self._saved and self._saved[1] == step and not findings
-        ):  # a step that failed is no peak
+        ):  # a step that failed is not a peak
             self._keep_if_peak(step, self._saved[2])
         for finding in findings:
             acted = self.watch.acting.on(finding)
