@@ -102,6 +102,20 @@ SYMPTOMS: Mapping[str, Symptom] = {
             "Repeated text": remedies.REPETITION,
         },
     ),
+    "template": Symptom(
+        "Completions ignore their prompts",
+        ("template-collapse",),
+        "Every prompt gets a completion of the same pattern. The entropy need not fall: completions of a prompt may "
+        "differ as much as before, only they no longer differ between prompts. Agents of several turns are where it "
+        "was described first.",
+        (
+            "The mutual information of prompts and completions falls while the conditional entropy stays (see "
+            "[agents](../agents.md)).",
+            "Completions of different prompts, read side by side: exchange two, and nothing seems wrong.",
+            "The score is level or falls: where it rises, a pattern may be all that the task needs.",
+        ),
+        {"What to do": remedies.TEMPLATE, "If the entropy is gone too": remedies.COLLAPSE},
+    ),
     "not-finite": Symptom(
         "NaN, or a gradient that explodes",
         ("not-finite", "gradient-explosion"),

@@ -155,5 +155,5 @@ def test_the_terms_of_a_loss_and_the_weights_of_an_aggregation():
 def test_turns_are_what_the_tools_cut():
     stats, *_ = tensors()
     record = turn_sums(stats, ADVANTAGES, MASK).metrics()
-    assert record["mean"] == pytest.approx((2 + 3 + 1 + 2) / 4)
-    assert record["3"]["completions"] == pytest.approx(1 / 4)
+    assert record["turns_per_completion"] == pytest.approx((2 + 3 + 1 + 2) / 4)
+    assert record["turns"]["3"]["completions"] == pytest.approx(1 / 4)

@@ -114,3 +114,20 @@ def test_what_a_run_folder_called_kl_is_no_divergence_from_a_reference(tmp_path)
     assert log.used["kl_old"]
     assert "kl" not in log.used
     assert recognise("entrostat/kl").quantity == "kl_old"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "collapse_first_turn_sample/reasoning_entropy_est",
+        "collapse_trajectory_sample/conditional_entropy_seq_est",
+        "collapse_first_turn_sample/marginal_log_prob_mean",
+        "entrostat/turns/1/entropy",
+        "entrostat/turns/2/tokens",
+        "entrostat/turns_per_completion",
+        "entrostat/information/most",
+        "entrostat/information/chance",
+    ],
+)
+def test_what_is_logged_of_turns_and_prompts_is_not_taken_for_the_whole(name):
+    assert recognise(name) is None

@@ -95,6 +95,12 @@ FAILURES = {
     },
     "slow-steps": {"step_time": lambda t, rng: 30 * (1 + 5 * ramp(t, 0.4, 0.05)) * np.exp(rng.normal(0, 0.1, len(t)))},
 }
+TEMPLATES = {  # RAGEN's columns and ours
+    "collapse_first_turn_sample/mi_estimate": "collapse_first_turn_sample/conditional_entropy_est",
+    "collapse_trajectory_sample/mi_estimate": "collapse_trajectory_sample/conditional_entropy_est",
+    "entrostat/information/per_token": "entrostat/information/conditional_entropy",
+    "information.per_token": "information.conditional_entropy",
+}
 FROM_THE_START = {
     "never-learned": {"reward": lambda t, rng: 0.1 + rng.normal(0, 0.02, len(t))},
     "degenerate-groups": {
@@ -435,3 +441,66 @@ def test_a_halved_learning_rate_is_half_of_the_runs_own(rows, logged, half):
     assert first["recipe"]["update"].get("learning_rate") == half
     assert first["slime"].get("--lr") == half
     assert first["trl"]["max_grad_norm"] == 1.0
+
+
+# --- template collapse: the information falls and the entropy stays
+
+
+def informed(names, information, conditional, seed=0, rows=60, **more):
+    """Rows of a run that logs information and conditional entropy every fifth step, and the entropy at each."""
+    rng, t = np.random.default_rng(seed), np.linspace(0, 1, rows)
+    columns = {names[0]: information(t, rng), names[1]: conditional(t, rng), "entropy": conditional(t, rng)}
+    columns |= {name: values(t, rng) for name, values in more.items()}
+    return [
+        {"step": i, **{name: float(x[i]) for name, x in columns.items() if i % 5 == 0 or name not in names}}
+        for i in range(rows)
+    ]
+
+
+def told(t, rng):
+    return 0.3 * np.exp(-2.5 * ramp(t, 0.4, 0.2) + rng.normal(0, 0.05, len(t)))
+
+
+def steady_entropy(t, rng):
+    return 1.2 + rng.normal(0, 0.02, len(t))
+
+
+@pytest.mark.parametrize("names", TEMPLATES.items(), ids=list(TEMPLATES))
+@pytest.mark.parametrize("seed", range(5))
+def test_a_template_collapse_is_found_under_ragens_names_and_ours(names, seed):
+    rows = informed(names, told, steady_entropy, seed)
+    finding = found(rows)["template-collapse"]
+    assert set(found(rows)) == {"template-collapse"}
+    assert 20 <= finding.onset <= finding.step <= 50
+    assert finding.evidence["entropy_left"] == pytest.approx(1, abs=0.1)
+    assert finding.columns == ("information", "conditional_entropy")
+
+
+HEALTHY_INFORMATION = {
+    "steady": (lambda t, rng: 0.3 + rng.normal(0, 0.03, len(t)), steady_entropy, {}),
+    "noisy": (lambda t, rng: 0.1 + rng.normal(0, 0.08, len(t)), steady_entropy, {}),
+    "near-nothing": (lambda t, rng: rng.normal(0, 0.01, len(t)), steady_entropy, {}),
+    "rising": (lambda t, rng: 0.1 + 0.4 * t + rng.normal(0, 0.02, len(t)), steady_entropy, {}),
+    "halved": (lambda t, rng: 0.3 - 0.15 * ramp(t, 0.3, 0.5) + rng.normal(0, 0.01, len(t)), steady_entropy, {}),
+    "with-the-entropy": (told, lambda t, rng: 1.2 * np.exp(-1.2 * ramp(t, 0.4, 0.2)) + rng.normal(0, 0.01, len(t)), {}),
+    "longer": (told, steady_entropy, {"completions/mean_length": lambda t, _: 100 * np.exp(2.5 * ramp(t, 0.4, 0.2))}),
+    "while-it-learns": (told, steady_entropy, {"reward": lambda t, rng: 0.2 + 0.6 * t + rng.normal(0, 0.02, len(t))}),
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY_INFORMATION)
+@pytest.mark.parametrize("seed", range(20))
+def test_information_that_a_sound_run_may_have_is_no_template_collapse(name, seed):
+    information, conditional, more = HEALTHY_INFORMATION[name]
+    for names in TEMPLATES.items():
+        kinds = {finding.kind for finding in watched(informed(names, information, conditional, seed, **more)).findings}
+        assert "template-collapse" not in kinds
+
+
+def test_information_that_comes_back_ends_the_finding():
+    def back(t, rng):
+        return 0.3 * np.exp(-2.5 * ramp(t, 0.2, 0.1) + 2.5 * ramp(t, 0.6, 0.1) + rng.normal(0, 0.03, len(t)))
+
+    rows = informed(next(iter(TEMPLATES.items())), back, steady_entropy, rows=150)
+    assert "template-collapse" in found(rows)
+    assert "template-collapse" not in standing(rows)

@@ -56,14 +56,14 @@ def test_the_record_counts_turns_and_completions(rows):
     if not counted:
         assert record == {}
         return
-    assert record["mean"] == pytest.approx(sum(counted) / len(counted))
+    assert record["turns_per_completion"] == pytest.approx(sum(counted) / len(counted))
     for turn in range(1, TURNS + 1):
         reaching = [row for row in rows if len(row) >= turn]
-        assert (str(turn) in record) == bool(reaching)
+        assert (str(turn) in record["turns"]) == bool(reaching)
         if reaching:
             own = [run[0] for row in reaching for run in (row[turn - 1 :] if turn == TURNS else row[turn - 1 : turn])]
-            assert record[str(turn)]["completions"] == pytest.approx(len(reaching) / len(counted))
-            assert record[str(turn)]["tokens"] == pytest.approx(sum(own) / len(own))
+            assert record["turns"][str(turn)]["completions"] == pytest.approx(len(reaching) / len(counted))
+            assert record["turns"][str(turn)]["tokens"] == pytest.approx(sum(own) / len(own))
 
 
 @steady
@@ -93,11 +93,11 @@ def test_one_turn_has_the_means_of_the_batch_and_is_not_several():
     stats, advantages = batch(mask)
     sums = turn_sums(stats, advantages, mask)
     record = sums.metrics()
-    assert set(record) == {"mean", "1"}
-    assert record["mean"] == 1
+    assert set(record["turns"]) == {"1"}
+    assert record["turns_per_completion"] == 1
     assert not sums.several
-    assert record["1"]["entropy"] == pytest.approx(float(stats.entropy[mask.bool()].mean()))
-    assert record["1"]["flow"] == record["1"]["polarity"]
+    assert record["turns"]["1"]["entropy"] == pytest.approx(float(stats.entropy[mask.bool()].mean()))
+    assert record["turns"]["1"]["flow"] == record["turns"]["1"]["polarity"]
     assert turn_sums(stats, advantages, torch.tensor([[1, 0, 1], [1, 0, 0]])).several
     assert TurnSums.zero().metrics() == {}
 

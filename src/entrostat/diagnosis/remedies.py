@@ -302,6 +302,22 @@ MISMATCH = (_CAP_ON_LAG, _OPSM, _CORRECTION, Remedy(
 ))  # fmt: skip
 STALE = (_FRESH, _CAP_ON_LAG, _OPSM, _CLIP_TO_SAMPLER, _CORRECTION)
 REPETITION = (_FRESH, _SLOWER, _ENTROPY_HELD, _LONGER)
+_MIXED_PROMPTS = Remedy(
+    action="learn from prompts whose completions earn different rewards, and leave the others out of the batch",
+    reason="where rewards hardly differ, noise and regularisation outweigh what the task teaches about each prompt",
+    source="RAGEN-2, arXiv 2604.06268 (SNR-aware filtering; no study of ours); DAPO, arXiv 2503.14476, section 3.2",
+    settings={
+        "recipe": {"rollout": {"resample": 3}},
+        "verl": {"algorithm.filter_groups.enable": True, "algorithm.filter_groups.metric": "reward"},
+    },
+)
+_LESS_REGULARISED = Remedy(
+    action="take away the KL term and the entropy bonus",
+    reason="both pull every completion in the same way whatever its prompt says",
+    source="RAGEN-2, arXiv 2604.06268 (no study of ours)",
+    settings={**turned(kl=0.0, bonus=0.0), "recipe": {"update": {"kl": None}, "control": {"bonus": None}}},
+)
+TEMPLATE = (_MIXED_PROMPTS, _LESS_REGULARISED, _LARGER_GROUPS)
 SLOW = (
     Remedy(
         action="look at what else runs on the machine, at the sandbox of the grader and at the longest completions",

@@ -28,6 +28,7 @@ from entrostat.campaign.checkpoints import STATE_FILE, verify
 from entrostat.campaign.engine import CampaignTrace, Checkpoint, Listener, Order, Plan, Progress
 from entrostat.campaign.loop import CampaignLoop, Schedule
 from entrostat.engine.evaluate import completion_metrics, evaluate_split, group_metrics, sample_lines, token_records
+from entrostat.engine.information import measured_information
 from entrostat.engine.policy import Policy, Trainable, load_policy
 from entrostat.engine.registry import engine
 from entrostat.engine.rollout import GradedRollout, Rollout, Sampling, concatenate, derived_seed, sample, sample_graded
@@ -207,6 +208,7 @@ class Trainer:
                     place = {"batch": batch, "epoch": epoch, "minibatch": minibatch, "staleness": staleness}
                     yield self._update(experience.rows(index), place, fields)
                     fields = {**fields, "tokens": {"rollout": 0}, "seconds": {"rollout": 0.0, "grade": 0.0}}
+                    fields.pop("information", None)
 
     def _imitate(self, imitation: Imitation) -> dict[str, Any]:
         """Take one supervised step and return its line; after the last one the imitation is over."""
@@ -236,6 +238,14 @@ class Trainer:
             "tokens": {"rollout": rollout.token_count},
             "seconds": {"rollout": seconds - drawn.waited, "grade": drawn.waited},
         }
+        information = self.recipe.control.information
+        if information and batch % information.every == 0:
+            size, temperature = self.recipe.update.microbatch_rows, self.recipe.rollout.temperature
+            started = time.perf_counter()
+            fields["information"] = measured_information(
+                self.policy, rollout, information.completions, temperature, size
+            )
+            fields["seconds"]["information"] = time.perf_counter() - started
         kept = self._kept(groups)
         rows = (kept.unsqueeze(1) * samples + torch.arange(samples)).flatten()
         rollout, verdicts = rollout.rows(rows), [drawn.verdicts[row] for row in rows.tolist()]

@@ -2,7 +2,7 @@
 
     sums = TurnSums.zero()
     sums = sums + turn_sums(stats, advantages, mask)       per micro-batch; ranks add the tensors
-    record["turns"] = sums.metrics()
+    record |= sums.metrics()
 
 A mask (B, T) is 1 on the model's own tokens and 0 on the tokens of tools and on padding: TRL's completion_mask times
 tool_mask, verl's response_mask. A turn is a run of ones in a row; two turns with nothing between them count as one.
@@ -75,26 +75,26 @@ class TurnSums:
         totals[:, _Column.FLOW] *= factor
         return TurnSums(totals)
 
-    def metrics(self) -> dict[str, float | dict[str, float]]:
+    def metrics(self) -> dict[str, float | dict[str, dict[str, float]]]:
         """The record of a step; {} if no token was counted.
 
-        mean         mean number of turns per completion
-        1, 2, ... 8  of each turn that a completion has, 8 for the eighth and all later ones:
-            completions  share of the completions that have this turn
-            tokens       mean tokens per turn
-            entropy      mean H, nats per token
-            surprisal    mean -ln p of the sampled token, nats per token
-            polarity     mean P = A T, nats per unit of logit step
-            flow         mean entropy flow, as flow_up + flow_down in a step line, but over the turn's tokens
+        turns_per_completion  mean number of turns of a completion
+        turns                 for "1", "2" ... "8", each turn that a completion has, 8 for the eighth and all later:
+            completions       share of the completions that have this turn
+            tokens            mean tokens per turn
+            entropy           mean H, nats per token
+            surprisal         mean -ln p of the sampled token, nats per token
+            polarity          mean P = A T, nats per unit of logit step
+            flow              mean entropy flow, as flow_up + flow_down of a step, but per token of the turn
         Completions without a token of the model are not counted.
         """
         completions = float(self.totals[0, _Column.COMPLETIONS])
         if not completions:
             return {}
-        record: dict[str, float | dict[str, float]] = {"mean": float(self.totals[:, _Column.TURNS].sum()) / completions}
+        turns = {}
         for turn, row in enumerate(self.totals.tolist(), 1):
             if tokens := row[_Column.TOKENS]:
-                record[str(turn)] = {
+                turns[str(turn)] = {
                     "completions": row[_Column.COMPLETIONS] / completions,
                     "tokens": tokens / row[_Column.TURNS],
                     "entropy": row[_Column.ENTROPY] / tokens,
@@ -102,7 +102,7 @@ class TurnSums:
                     "polarity": row[_Column.POLARITY] / tokens,
                     "flow": row[_Column.FLOW] / tokens,
                 }
-        return record
+        return {"turns_per_completion": float(self.totals[:, _Column.TURNS].sum()) / completions, "turns": turns}
 
 
 @torch.no_grad()

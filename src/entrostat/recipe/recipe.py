@@ -387,6 +387,10 @@ def _engine(recipe: Recipe) -> Iterator[str]:
             f"watch.action: got 'restart-from-traces', and engine {recipe.engine!r} keeps no traces; set it to "
             "roll-back or keep-peak, or set engine to embedded"
         )
+    if recipe.control.information and recipe.engine == "tabular":
+        yield (
+            "control.information: given with engine 'tabular', whose completions fit their own prompts alone; remove it"
+        )
     if recipe.table and recipe.engine != "tabular":
         yield f"table: given with engine {recipe.engine!r}, which has no table; remove it, or set engine to tabular"
     shaped = ("resample", "overlong_buffer", "overlong_penalty")

@@ -198,6 +198,16 @@ class UpdateRecipe(Section):
         return self.epochs * self.minibatches
 
 
+class InformationRecipe(Section):
+    """How often it is measured whether completions depend on their prompts (RAGEN-2, arXiv 2604.06268)."""
+
+    every: Positive = 5
+    """Rollout batches between two measurements."""
+    completions: Positive = 64
+    """Completions that are scored under each prompt of the batch, taken evenly from it: so many times the number of
+    prompts are the sequences that go through the model, without a gradient."""
+
+
 class ControlRecipe(Section):
     """How the entropy is controlled."""
 
@@ -223,6 +233,9 @@ class ControlRecipe(Section):
     """Score each step's tokens again after it, to log the measured change of entropy next to the predicted one."""
     first_order: bool = False
     """Also log the change of entropy to first order in the weights and predict from it; needs another backward pass."""
+    information: InformationRecipe | None = None
+    """Log the mutual information of prompts and completions, the sign of a template collapse; null for never. The
+    engines `embedded` and `trl` take it."""
 
 
 class EvaluationRecipe(Section):

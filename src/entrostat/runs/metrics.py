@@ -16,7 +16,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["nats per token", "share", "reward", "score", "tokens", "seconds", "updates", "per second", "none"]
+Unit = Literal[
+    "nats per token",
+    "nats per completion",
+    "share",
+    "reward",
+    "score",
+    "tokens",
+    "seconds",
+    "updates",
+    "per second",
+    "none",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,12 @@ def _any(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def _information(theirs: str, ours: str) -> tuple[str, ...]:
+    """What RAGEN and our trainers in other hosts log of prompts and completions."""
+    kinds = ("collapse_first_turn_sample", "collapse_trajectory_sample", "collapse_turn_sample", "collapse")
+    return (f"entrostat/information/{ours}", *(f"{kind}/{theirs}" for kind in kinds))
+
+
 HELD_OUT = _any("eval evaluation evals val validation heldout held test dev")
 SPREAD = _any("std stdev stddev sd var variance stderr se error err")
 STATISTICS = SPREAD | _any("min max median p10 p25 p50 p75 p90 p95 p99 count num sum quantile norm gap best ema")
@@ -110,7 +127,12 @@ METRICS: Mapping[str, Metric] = {
             entropy/all/mean optim/entropy actor/entropy_loss entropy_loss ent_loss
             /(ppo|grpo)_actor\/(update\/)?entropy\/avg/ entropy_mean mean_entropy token_entropy objective/entropy"""
         ),
-        words=(Words((_any("entropy entropies"),), NEVER | HELD_OUT | _any("delta change drop")),),
+        words=(
+            Words(
+                (_any("entropy entropies"),),
+                NEVER | HELD_OUT | _any("delta change drop conditional reasoning marginal turns"),
+            ),
+        ),
         sums=("objective/entropy",),
         panel="Entropy",
     ),
@@ -420,6 +442,30 @@ METRICS: Mapping[str, Metric] = {
         "share of the completions that repeat themselves",
         aliases=("repetition_frac",),
         words=(Words((_any("repetition repetitive"),), NEVER | HELD_OUT | REWARD | _any("penalty")),),
+    ),
+    "information": Metric(
+        "nats per token",
+        "mutual information of prompts and completions, by mean log-probabilities per token",
+        record="information.per_token",
+        aliases=_information("mi_estimate", "per_token"),
+    ),
+    "information_nats": Metric(
+        "nats per completion",
+        "mutual information of prompts and completions",
+        record="information.nats",
+        aliases=_information("mi_seq_estimate", "nats"),
+    ),
+    "conditional_entropy": Metric(
+        "nats per token",
+        "entropy of the completions within a prompt: mean of -ln p over tokens, then over completions",
+        record="information.conditional_entropy",
+        aliases=_information("conditional_entropy_est", "conditional_entropy"),
+    ),
+    "retrieval": Metric(
+        "share",
+        "share of the completions that their own prompt makes more likely than any other prompt of the batch does",
+        record="information.retrieval",
+        aliases=_information("retrieval_accuracy", "retrieval"),
     ),
     "step_time": Metric(
         "seconds",

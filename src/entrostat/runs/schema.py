@@ -120,6 +120,27 @@ STEP_FIELDS = (
         ),
     ),
     Field(
+        {"information": SHARES},
+        (
+            "Where `control.information` is on, at the first step of a batch: whether completions depend on their "
+            "prompts. `nats`, the mutual information of prompts and completions, from 0 to `most` = ln of the number "
+            "of prompts; `per_token`, the same of mean log-probabilities per token; `conditional_entropy`, -ln p of "
+            "the completions given their prompts, in nats per token; `retrieval`, the share of completions that their "
+            "own prompt makes likeliest, `chance` if they do not depend on it. See [agents](agents.md)."
+        ),
+        warning="`per_token` falls while `conditional_entropy` stays: a template collapse, which no entropy shows.",
+    ),
+    Field(
+        {"turns_per_completion": MEASURED, "turns": or_null(named(named(MEASURED)))},
+        (
+            "Of completions with a tool's or an environment's tokens between the model's turns: their mean number of "
+            "turns, and by turn the share of completions that have it, its mean tokens, and entropy, surprisal, "
+            "polarity and flow, means over its tokens; `8` is the eighth and all later turns. TRL and verl. See "
+            "[agents](agents.md)."
+        ),
+        warning="`turns_per_completion` falls to 1: the tools are no longer called.",
+    ),
+    Field(
         dict.fromkeys(("clip_fraction_low", "clip_fraction_high", "clip_fraction"), MEASURED),
         "Share of tokens whose gradient the rule removed, by side.",
         warning=(

@@ -47,6 +47,7 @@ def build_trl_engine(
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         policy = load_policy(folder, recipe.policy.dtype)
+        information = recipe.control.information
         trainer = EntropyGRPOTrainer(
             model=policy.model,
             reward_funcs=graded_reward(tasks.train, grader),
@@ -54,6 +55,8 @@ def build_trl_engine(
             train_dataset=task_dataset(tasks.train, policy.tokenizer),
             processing_class=policy.tokenizer,
             controller=build_controller(recipe),
+            information_every=information.every if information else None,
+            information_completions=information.completions if information else 64,
             regions=recipe.control.regions,
             horizon="controller",  # a campaign may be shorter than the schedule
         )

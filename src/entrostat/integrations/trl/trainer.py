@@ -23,10 +23,11 @@ from torch import Tensor
 
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.change import warn_of_rounding
-from entrostat.entropy import Convention, bonus_flow, flow_of_loss
+from entrostat.entropy import Convention, TurnSums, bonus_flow, flow_of_loss, turn_sums
 from entrostat.integrations.comparing import warn_of_cut_batches
 from entrostat.integrations.records import scalars
 from entrostat.integrations.trl.checks import inert, refuse_band, refuse_what_bypasses
+from entrostat.integrations.trl.information import measured_information
 from entrostat.integrations.trl.model_head import attach_statistics
 from entrostat.integrations.trl.objectives import (
     counted_band,
@@ -79,11 +80,13 @@ class _MicroBatch:
         mask: Tensor = self.inputs["completion_mask"]
         return (mask * self.inputs["tool_mask"] if "tool_mask" in self.inputs else mask).bool()
 
-    @property
-    def sampler_logp(self) -> Tensor | None:
-        """ln mu (B, T) of vLLM or of a rollout function; TRL's own generation keeps none."""
+    def sampler_logp(self, old_logp: Tensor) -> Tensor | None:
+        """ln mu (B, T) of vLLM or of a rollout function; TRL's own generation keeps none.
+
+        Where it is NaN, for a token that vLLM could not score, it is ln pi_old: the weight 1, as TRL's correction has.
+        """
         sampler: Tensor | None = self.inputs.get("sampling_per_token_logps")
-        return sampler
+        return None if sampler is None else torch.where(sampler.isnan(), old_logp, sampler)
 
     def old_logp(self, logp: Tensor) -> Tensor:
         """ln pi_old (B, T); TRL leaves it out where it equals ln pi."""
@@ -99,9 +102,12 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     from the hidden states and never holds the logits; "logits" from the model's logits, for output layers and sharding
     that "head" refuses.
     regions: the convention of the regions in the metrics, which are logged with TRL's own as entrostat/..., those of an
-    evaluation as eval_entrostat/...
+    evaluation as eval_entrostat/...; where a tool or a `rollout_func` wrote tokens too, by turn as well.
     horizon: "run" refuses to resume with another number of steps; "extended" allows it, and stretches the schedule over
     the new number; "controller" keeps the controller's own total_steps, for a run that is part of a longer schedule.
+    information_every: measure at every so many rollout batches whether completions depend on their prompts (see
+    `entrostat.entropy.information`), on `information_completions` of them, each scored under every prompt of the batch
+    by a forward pass without a gradient; None: never.
     The controller receives the entropy of the whole optimizer step, summed over micro-batches and ranks; its state is
     in every checkpoint. The statistics of a reweighting are those of a micro-batch on one rank.
     Raises ValueError, naming it, for a setting that bypasses or contradicts the controller.
@@ -117,8 +123,13 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         statistics: Literal["head", "logits"] = "head",
         regions: Convention = "surprisal",
         horizon: Horizon = "run",
+        information_every: int | None = None,
+        information_completions: int = 64,
         **kwargs: Any,
     ) -> None:
+        for name, value in (("every", information_every), ("completions", information_completions)):
+            if value is not None and value < 1:
+                raise ValueError(f"information_{name} is {value}; give a whole number of at least 1")
         if statistics not in ("head", "logits"):
             raise ValueError(f"statistics is {statistics!r}; give 'head' or 'logits'")
         if regions not in get_args(Convention):
@@ -128,9 +139,10 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._total_steps is not None:
             self.add_callback(self._total_steps)
         self.controller, self.statistics, self.regions = controller, statistics, regions
+        self.information_every, self.information_completions = information_every, information_completions
         self.objective = objective_of(self.args)
         self._sums = self._evaluated = TokenSums.zero()
-        self._mismatch = MismatchSums.zero()
+        self._mismatch, self._turns = MismatchSums.zero(), TurnSums.zero()
         self._kl_reference: list[float] = []
         self._pass_rate: float | None = None
         self._current: _MicroBatch | None = None
@@ -184,6 +196,8 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         flow = flow_of_loss(loss, steered.stats, steered.push)
         loss = _through_the_model(loss, steered)
         self._sums = self._sums + self._counted(current, steered, flow)
+        if "tool_mask" in current.inputs:
+            self._turns = self._turns + turn_sums(steered.stats, steered.advantages, current.mask, flow=flow)
         if self.accelerator.sync_gradients:
             self._finish_step()
         return loss
@@ -263,7 +277,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             everywhere = advantages.expand_as(stats.logp)
             self._measure_mismatch(current, stats, everywhere, old_logp)
             if controller is not None and controller.weighs:
-                known = {"old_logp": old_logp, "sampler_logp": current.sampler_logp}
+                known = {"old_logp": old_logp, "sampler_logp": current.sampler_logp(old_logp)}
                 advantages = everywhere * controller.weights(stats, everywhere, current.mask, **known)
         if scored.logp.requires_grad:
             entropy = entropy.clone().requires_grad_(scored.entropy.requires_grad)
@@ -281,7 +295,7 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _measure_mismatch(self, current: _MicroBatch, stats: TokenStats, advantages: Tensor, old_logp: Tensor) -> None:
         """Add the micro-batch to the record of sampler and trainer, if the sampler's log-probabilities are kept."""
-        if (sampler := current.sampler_logp) is None:
+        if (sampler := current.sampler_logp(old_logp)) is None:
             return
         factors = current.inputs.get("importance_sampling_ratio")
         if factors is None and self.controller is not None:
@@ -289,6 +303,14 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             factors = self.controller.corrected(stats, advantages, current.mask, **known)
         factors = torch.ones_like(old_logp) if factors is None else factors.expand_as(old_logp)
         self._mismatch = self._mismatch + mismatch_sums(old_logp, sampler, current.mask, factors=factors)
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        micro_batches = self.state.global_step * self.args.gradient_accumulation_steps
+        number = micro_batches // (self.args.steps_per_generation * self.num_iterations)
+        if self.model.training and self.information_every and number % self.information_every == 0:
+            self._record("train", {"information": measured_information(self, batch, self.information_completions)})
+        return batch
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         """TRL's rewards by function, of which the pass rate of a training batch is kept: rewards above 0."""
@@ -323,9 +345,12 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return token_sums(stats, advantages, out, mask, self.regions, flow=flow)
 
     def _over_ranks(self, sums: Sums) -> Sums:
-        device = self.accelerator.device
-        totals = self.accelerator.reduce(sums.totals.to(device), reduction="sum")
-        return type(sums)(totals, self.accelerator.gather(sums.lowest.to(device)[None]).amin(0))
+        lowest = self.accelerator.gather(sums.lowest.to(self.accelerator.device)[None]).amin(0)
+        return type(sums)(self._summed(sums.totals), lowest)
+
+    def _summed(self, totals: Tensor) -> Tensor:
+        summed: Tensor = self.accelerator.reduce(totals.to(self.accelerator.device), reduction="sum")
+        return summed
 
     def _staleness(self) -> int:
         """Optimizer steps since the completions of the current step were sampled."""
@@ -336,11 +361,13 @@ class EntropyGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Sum over the ranks, pass the result to the controller, log."""
         sums, self._sums = self._over_ranks(self._sums), TokenSums.zero()
         mismatch, self._mismatch = self._over_ranks(self._mismatch), MismatchSums.zero()
+        turns, self._turns = TurnSums(self._summed(self._turns.totals)), TurnSums.zero()
         kl_reference, self._kl_reference = self._kl_reference, []
         if not sums.tokens:
             return
-        sums = sums.with_flow_times(sums.tokens / self.accelerator.num_processes)  # gradients are the ranks' mean
-        metrics: dict[str, Any] = {**sums.metrics(), "staleness": self._staleness()}
+        scale = sums.tokens / self.accelerator.num_processes  # gradients are the ranks' mean
+        metrics: dict[str, Any] = {**sums.with_flow_times(scale).metrics(), "staleness": self._staleness()}
+        metrics |= turns.with_flow_times(scale).metrics()
         if mismatch.kl is not None:
             metrics |= {"kl_sampler": mismatch.kl, "mismatch": mismatch.metrics()}
         if self.controller is not None:

@@ -35,6 +35,7 @@ SCALED = {"grpo": True, "dr-grpo": False}  # whether the advantage is divided by
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 AS_IT_IS = "{% for message in messages %}{{ message['content'] }}{% endfor %}"  # a prompt without a chat template
 SOURCE = "entrostat"
+NOT_CARRIED = ("measure_change", "first_order", "information")  # keys of control that are refused unless off
 TRAIN_FILE, HELD_OUT_FILE = "train.parquet", "held-out.parquet"
 
 
@@ -130,7 +131,7 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
         "reward.num_workers": recipe.grading.workers,
         "trainer.v1.trainer_mode": "entrostat",
         "+trainer.v1.entrostat": {
-            **{key: value for key, value in control.items() if key not in ("measure_change", "first_order")},
+            **{key: value for key, value in control.items() if key not in NOT_CARRIED},
             "objective": update.objective,
             "kl_cov": update.kl_cov and update.kl_cov.model_dump(),
             # a campaign may be shorter than the schedule
@@ -151,6 +152,7 @@ def refuse_what_verl_cannot_do(recipe: Recipe) -> None:
         "update.old_logp": (update.old_logp, ("recomputed",)),
         "control.measure_change": (control.measure_change, (False,)),
         "control.first_order": (control.first_order, (False,)),
+        "control.information": (control.information and "on", (None,)),
         "campaign.optimizer": (recipe.campaign.optimizer, ("reset",)),
     }
     for field, (value, choices) in allowed.items():

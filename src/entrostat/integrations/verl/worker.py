@@ -19,7 +19,7 @@ from torch import Tensor
 
 from entrostat.control import EntropyController, MismatchSums, TokenSums, mismatch_sums, token_sums
 from entrostat.engine.change import warn_of_rounding
-from entrostat.entropy import Convention, bonus_flow, sensitivity
+from entrostat.entropy import Convention, TurnSums, bonus_flow, sensitivity, turn_sums
 from entrostat.integrations.comparing import OWN_TERM
 from entrostat.integrations.records import scalars
 from entrostat.integrations.verl import refuse_trl_beside_verl
@@ -130,7 +130,7 @@ class ControlledLoss:
 
     def forget(self) -> None:
         """Begin a new optimizer step."""
-        self._sums, self._mismatch = TokenSums.zero(), MismatchSums.zero()
+        self._sums, self._mismatch, self._turns = TokenSums.zero(), MismatchSums.zero(), TurnSums.zero()
         self._plain_sums = torch.zeros(len(_Plain), dtype=torch.float64)
 
     def __call__(
@@ -181,6 +181,7 @@ class ControlledLoss:
             coefficient = self.controller.entropy_coef() + self.config.entropy_coeff
             flow = flow + coefficient * self._weights(out.mask) * self._current.push
         self._sums = self._sums + token_sums(stats, applied, out, out.mask, self.regions, flow=flow)
+        self._turns = self._turns + turn_sums(stats, applied, out.mask, flow=flow)
 
     @property
     def _pays(self) -> bool:
@@ -243,16 +244,18 @@ class ControlledLoss:
 
     def finish_step(self, group: Any = None) -> dict[str, float]:
         """Sum over the ranks of `group` (None: only this one), pass it to the controller; return metrics to log."""
-        plain, sums, mismatch = self._plain_sums, self._sums, self._mismatch
+        plain, sums, mismatch, turns = self._plain_sums, self._sums, self._mismatch, self._turns
         self.forget()
         if group is not None:
-            plain, sums, mismatch = _reduced(plain, sums, mismatch, group)
+            plain, sums, mismatch, turns = _reduced(plain, sums, mismatch, turns, group)
         entropy, tokens, kl, kl_terms, passed, completions = plain.tolist()
         if not tokens:
             return {}
         ranks = 1 if group is None else torch.distributed.get_world_size(group)
-        sums = sums.with_flow_times(tokens / ranks)  # gradients are the ranks' mean
-        metrics: dict[str, Any] = dict(sums.metrics()) if self.tier == "C" else {}
+        scale = tokens / ranks  # gradients are the ranks' mean
+        metrics: dict[str, Any] = dict(sums.with_flow_times(scale).metrics()) if self.tier == "C" else {}
+        if turns.several:
+            metrics |= turns.with_flow_times(scale).metrics()
         measured = mismatch.metrics()
         self.controller.observe(
             self.controller.state_dict()["step"] + 1,
@@ -342,18 +345,19 @@ def _padded(data: Any, name: str) -> Tensor | None:
 
 
 def _reduced(
-    plain: Tensor, sums: TokenSums, mismatch: MismatchSums, group: Any
-) -> tuple[Tensor, TokenSums, MismatchSums]:
+    plain: Tensor, sums: TokenSums, mismatch: MismatchSums, turns: TurnSums, group: Any
+) -> tuple[Tensor, TokenSums, MismatchSums, TurnSums]:
     backend = torch.distributed.get_backend(group)
     device = torch.device("cuda", torch.cuda.current_device()) if backend == "nccl" else torch.device("cpu")
-    added = [x.to(device, copy=True) for x in (plain, sums.totals, mismatch.totals)]
+    added = [x.to(device, copy=True) for x in (plain, sums.totals, mismatch.totals, turns.totals)]
     lowest = [x.to(device, copy=True) for x in (sums.lowest, mismatch.lowest)]
     for x in added:
         torch.distributed.all_reduce(x, group=group)
     for x in lowest:
         torch.distributed.all_reduce(x, op=torch.distributed.ReduceOp.MIN, group=group)
-    plain, totals, differences = (x.cpu() for x in added)
-    return plain, TokenSums(totals, lowest[0].cpu()), MismatchSums(differences, lowest[1].cpu())
+    plain, totals, differences, by_turn = (x.cpu() for x in added)
+    lowest = [x.cpu() for x in lowest]
+    return plain, TokenSums(totals, lowest[0]), MismatchSums(differences, lowest[1]), TurnSums(by_turn)
 
 
 def _state_file(folder: str) -> Path:
