@@ -9,8 +9,8 @@ equally likely, and completions z drawn from p(z | x):
     I(X; Z)   = H(Z) - H(Z | X) = E [ln p(z | x) - ln p_mix(z)]    dependence on the prompt, 0 to ln P
 
 I falls towards 0 in a template collapse. Source: RAGEN-2, arXiv 2604.06268, and the authors' collapse_metrics.py
-(mll-lab-nu/RAGEN). There Z is the reasoning without its tags; here Z is what the caller scores, and the trainers take
-the whole first turn. Left out: their z-scores and their retrieval among the first k.
+(mll-lab-nu/RAGEN). There Z is the reasoning without its tags; here Z is what the caller scores: the embedded engine
+takes whole completions, TRL's trainer the first turn. Left out: their z-scores and their retrieval among the first k.
 """
 
 from __future__ import annotations

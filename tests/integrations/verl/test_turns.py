@@ -34,7 +34,7 @@ TOKENS = sum(map(sum, MASKS))
 def with_tools(rows=(0, 1, 2, 3, 4, 5)):
     batch = Batch(rows, batch_num_tokens=TOKENS)
     batch.data["response_mask"] = jagged([torch.tensor(MASKS[row]) for row in rows])
-    return batch.sampled_elsewhere()
+    return batch
 
 
 def tools_of(batch):
@@ -75,7 +75,7 @@ CONTROLLERS = {
 def test_what_the_policy_thinks_of_a_tools_tokens_changes_nothing(name):
     found = []
     for shift in (0.0, 7.0):
-        batch = with_tools()
+        batch = with_tools().sampled_elsewhere()
         with torch.no_grad():
             for logits, tool in zip(batch.logits, tools_of(batch), strict=True):
                 logits[tool] = logits[tool].roll(3, -1) * (1 + shift)
