@@ -7,21 +7,32 @@ import pytest
 import torch
 
 from entrostat.control import (
+    AdaptiveBonus,
     Constant,
     ConstantBonus,
+    Curve,
     DualClipped,
+    EntroPic,
+    EntropicWeights,
     EntropyController,
     FixedWeights,
     IncreaseThenDecrease,
     Measured,
     OscillatoryDecay,
     Part,
+    PolarityAware,
+    TargetEntropy,
+    TargetWeights,
     TokenBatch,
 )
+from entrostat.control.adapo import Adapo
+from entrostat.control.mai import Mai
 from entrostat.control.part import bonus, weighting
+from entrostat.control.repo_r import RepoR
 from entrostat.entropy import polarity
 from entrostat.objective import ClipRule, DppoClip, DualClip
 from entrostat.recipe.methods import STRATEGIES, build
+from entrostat.runs.schema import STEP
 from entrostat.tokens import TokenStats, token_stats
 
 TOTAL = 40
@@ -409,3 +420,45 @@ def test_advantages_that_a_part_sets_are_weighed_by_the_others() -> None:
     stats, advantages, mask = given_batch()
     found = EntropyController(Doubled(), total_steps=4).advantages(stats, advantages, mask, old_logp=stats.logp)
     assert torch.equal(found, torch.where(mask, 6 * advantages, 2 * advantages))
+
+
+LINE = Curve.between(0.6, 0.2)
+STEERED = [
+    TargetWeights(LINE),
+    TargetEntropy(LINE),
+    PolarityAware(reference=LINE),
+    AdaptiveBonus(LINE),
+    RepoR(LINE),
+    EntroPic(LINE),
+    EntropicWeights(LINE),
+    Mai(LINE),
+    Adapo(LINE),
+]
+
+
+@pytest.mark.parametrize("part", STEERED, ids=lambda part: type(part).__name__)
+def test_the_record_has_the_entropy_that_a_part_steers_to_at_that_step(part: Part):
+    controller = EntropyController(part, total_steps=10)
+    for step in range(1, 11):
+        push = part.push
+        controller.observe(step, 0.5, 1)
+        metrics = controller.metrics()
+        if type(part) is not PolarityAware or step > 1:
+            assert metrics["entropy_target"] == pytest.approx(LINE.at((step - 1) / 10))
+        assert metrics.get("entropy_push") == push
+        STEP.check({"step": step} | metrics, "steps.jsonl")
+
+
+def test_a_curve_relative_to_the_start_is_recorded_in_nats_once_the_start_is_known():
+    controller = EntropyController(TargetWeights(Curve(((0.0, 0.5),), unit="start")), 4)
+    records = []
+    for step, entropy in enumerate((0.8, 0.7, 0.3), 1):
+        controller.observe(step, entropy, 1)
+        records.append(controller.metrics().get("entropy_target"))
+    assert records == [None, 0.4, 0.4]
+
+
+def test_a_run_without_a_target_records_none():
+    controller = EntropyController(Constant(), total_steps=2)
+    controller.observe(1, 0.5, 1)
+    assert not {"entropy_target", "entropy_push"} & set(controller.metrics())

@@ -1,7 +1,6 @@
 import csv
 import io
 import re
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrostat.control import Curve
 from entrostat.report import (
     PANELS,
     PLOTS,
@@ -83,35 +81,16 @@ def test_a_single_phase_needs_no_background(make):
     assert not draw_panel(panel("Entropy"), read_run(make().path, "run")).axes[0].patches
 
 
-@pytest.mark.parametrize(("unit", "scale"), [("nats", 1.0), ("start", 0.25)])
-def test_the_curve_that_control_follows_is_drawn_beside_the_entropy(make, unit, scale):
-    run = make(steps=0)
-    drawn = {"points": [[0, 1.0], [0.5, 0.2], [1, 0.6]], "unit": unit}
-    run.recipe.update(campaign={"steps": 4}, control={"reweighting": {"name": "target-weights", "curve": drawn}})
-    for step in range(1, 5):
-        run.log_step({"step": step, "entropy": 0.25})
-    data = replace(read_run(run.path, "run"), run=run)
-    expected = [x * scale for x in (0.6, 0.2, 0.4, 0.6)]
-    assert curves(draw_panel(panel("Entropy"), data).axes[0])[1][1] == pytest.approx(expected)
+def test_the_entropy_that_control_steers_to_is_drawn_beside_the_entropy(make):
+    run, aims = make(steps=0), [0.6, 0.2, 0.4, 0.6]
+    run.log_step({"step": 1, "entropy": 0.25})
+    for step, aim in enumerate(aims, 2):
+        run.log_step({"step": step, "entropy": 0.25, "entropy_target": aim})
+    assert curves(draw_panel(panel("Entropy"), read_run(run.path, "run")).axes[0])[1] == ([2, 3, 4, 5], aims)
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine"])
-def test_the_drawn_curve_is_the_controllers(make, shape):
-    points = ((0.1, 0.3), (0.5, 0.9), (0.8, 0.2))
-    run = make(steps=40)
-    drawn = {"points": [list(point) for point in points], "shape": shape}
-    run.recipe.update(campaign={"steps": 40}, control={"strategy": {"name": "target-entropy", "curve": drawn}})
-    data = replace(read_run(run.path, "run"), run=run)
-    steps, aims = curves(draw_panel(panel("Entropy"), data).axes[0])[1]
-    assert aims == pytest.approx([Curve(points, shape).at(step / 40) for step in steps])
-
-
-@pytest.mark.parametrize("curve", [None, {}, {"points": 3}, {"points": []}, {"points": [["a", 1]]}, []])
-def test_a_curve_that_cannot_be_read_is_not_drawn(make, curve):
-    run = make()
-    run.recipe.update(campaign={"steps": 40}, control={"reweighting": {"curve": curve}})
-    data = replace(read_run(run.path, "run"), run=run)
-    assert len(curves(draw_panel(panel("Entropy"), data).axes[0])) == 1
+def test_no_curve_is_drawn_where_control_steers_to_none(make):
+    assert len(curves(draw_panel(panel("Entropy"), read_run(make().path, "run")).axes[0])) == 1
 
 
 def test_verdict_shares_fill_the_whole(make):

@@ -36,7 +36,7 @@ class Adapo(Strategy):
     _upper: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._curve = target_curve(self.target, "Adapo.target")
+        self._curve: Curve = target_curve(self.target, "Adapo.target")
         if not (0 < self.least <= self.start <= self.most and 0 <= self.lower <= 1 and self.factor > 1):
             raise ValueError(
                 f"Adapo: start {self.start} in [{self.least}, {self.most}], lower {self.lower}, factor {self.factor}; "

@@ -48,12 +48,13 @@ class AdaptiveBonus(Part):
                 f"AdaptiveBonus: target {target}, delta {delta}, start {start} in [{least}, {most}]; target and delta "
                 "must be positive and 0 <= least <= start <= most"
             )
-        self.curve, self.delta, self.least, self.most = curve.in_nats("AdaptiveBonus.target"), delta, least, most
+        self._curve: Curve = curve.in_nats("AdaptiveBonus.target")
+        self.delta, self.least, self.most = delta, least, most
         self._value, self._in_force = start, False
 
     @override
     def observe(self, step: Measured) -> None:
-        self._in_force = step.entropy <= self.curve.at(step.progress)
+        self._in_force = step.entropy <= self._curve.at(step.progress)
         moved = self._value + (self.delta if self._in_force else -self.delta)
         self._value = min(max(moved, self.least), self.most)
 

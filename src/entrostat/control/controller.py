@@ -122,6 +122,7 @@ class EntropyController:
         past = entropy if self._smoothed is None else self._smoothed
         smoothed = self.ema * past + (1 - self.ema) * entropy
         in_force = {"bounds": _thresholds(self.rule()), "phase": self.phase, "entropy_coef": self.entropy_coef()}
+        in_force |= {name: value for name, value in self._steering().items() if value is not None}
         self._done = progress(step, self.total_steps)
         self._set_progress()
         measured = Measured(step, self._done, smoothed, kl_old, kl_reference, kl_sampler, pass_rate)
@@ -236,10 +237,18 @@ class EntropyController:
         for part in self.parts:
             part.progress = self._done
 
+    def _steering(self) -> dict[str, float | None]:
+        """The entropy steered to and the action taken, each by the first part that has it."""
+        return {
+            "entropy_target": next((part.aim for part in self.parts if part.aim is not None), None),
+            "entropy_push": next((part.push for part in self.parts if part.push is not None), None),
+        }
+
     def metrics(self) -> dict[str, Any]:
         """The record of the observed step: its entropy, measured and smoothed, and what was in force: the phase, the
-        coefficient of the bonus, and as "bounds" the slopes and intercepts of the clip rule's thresholds (None for a
-        rule without linear thresholds). Empty before the first step.
+        coefficient of the bonus, as "bounds" the slopes and intercepts of the clip rule's thresholds (None for a rule
+        without linear thresholds), and, where a part steers, its `entropy_target` in nats and its `entropy_push` in
+        [-1, 1]. Empty before the first step.
         """
         return dict(self._metrics)
 

@@ -40,7 +40,7 @@ class EntroPic(Part):
     _sum: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._curve = target_curve(self.target, "EntroPic.target")
+        self._curve: Curve = target_curve(self.target, "EntroPic.target")
         if not (self.kp >= 0 and self.ki >= 0 and 0 <= self.likely < 1 and 0 < self.bound <= 1):
             raise ValueError(
                 f"EntroPic: {self}; gains must be at least 0, likely at least 0 and below 1, bound in (0, 1]"
@@ -96,7 +96,7 @@ class EntropicWeights(Part):
     _sum: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._curve = target_curve(self.target, "EntropicWeights.target")
+        self._curve: Curve = target_curve(self.target, "EntropicWeights.target")
         if not (self.kp >= 0 and self.ki >= 0 and 0 < self.bound <= 1):
             raise ValueError(f"EntropicWeights: {self}; gains must be at least 0, bound in (0, 1]")
 

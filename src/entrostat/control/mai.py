@@ -60,7 +60,7 @@ class Mai(Strategy):
     _k: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._curve = target_curve(self.target, "Mai.target")
+        self._curve: Curve = target_curve(self.target, "Mai.target")
         if not (0 < self.eps <= 1 and self.step > 0 and self.most > 0):
             raise ValueError(f"Mai: {self}; give eps in (0, 1], and a step and most above 0")
         self._band(0.0)

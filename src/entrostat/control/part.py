@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from entrostat.control.curves import Curve
 from entrostat.objective import ClipBand
 from entrostat.registry import Registry
 from entrostat.tokens import TokenStats
@@ -118,6 +119,8 @@ class Part(Resumable):
     on_policy: ClassVar[bool] = False
     progress: float = 0.0
     """Completed share of the run; the controller keeps it up to date."""
+    _curve: Curve | None = None
+    """The entropy over the run, in nats, that the part steers to."""
 
     def observe(self, step: Measured) -> None:
         """Record an optimizer step; called once per step, in order."""
@@ -147,6 +150,16 @@ class Part(Resumable):
     def bonus(self) -> float:
         """The coefficient of the mean entropy in the next step's loss, >= 0."""
         return 0.0
+
+    @property
+    def aim(self) -> float | None:
+        """The entropy in nats that the part steers to now; None if it steers to none."""
+        return None if self._curve is None else self._curve.at(self.progress)
+
+    @property
+    def push(self) -> float | None:
+        """The action in force, 1 to raise and -1 to lower the entropy; None for a part that has no such number."""
+        return None
 
     @property
     def phase(self) -> Phase:

@@ -58,6 +58,18 @@ class PolarityAware(Part):
             raise ValueError(f"PolarityAware: scale {self.scale} must be positive and lag {self.lag} at least 1")
 
     @property
+    @override
+    def aim(self) -> float | None:
+        if self.signal != "level" or self._first is None:
+            return None
+        return self._reference(self.progress, self._first)
+
+    def _reference(self, progress: float, first: float) -> float:
+        """The entropy in nats at which the level gives no push."""
+        return first if self.reference is None else self.reference.at(progress, first)
+
+    @property
+    @override
     def push(self) -> float:
         """The phase u: 1 expands the most, -1 contracts the most."""
         return self._phase
@@ -68,7 +80,7 @@ class PolarityAware(Part):
         self._first = entropy if self._first is None else self._first
         self._past = [*self._past, entropy][-(self.lag + 1) :]
         if self.signal == "level":
-            reference = self._first if self.reference is None else self.reference.at(step.progress, self._first)
+            reference = self._reference(step.progress, self._first)
         else:
             reference = self._past[0] if len(self._past) > self.lag else entropy
         relative = (reference - entropy) / (self.scale * reference) if reference > 0 else 0.0

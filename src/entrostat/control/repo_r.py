@@ -34,7 +34,7 @@ class RepoR(Part):
     _z: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._curve = target_curve(self.target, "RepoR.target")
+        self._curve: Curve = target_curve(self.target, "RepoR.target")
         if not 0 < self.least < self.most:
             raise ValueError(f"RepoR: least {self.least} and most {self.most}; give 0 < least < most")
         self._z = self.least

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from entrostat.control.curves import Curve
 from entrostat.control.part import Measured, Part, State, TokenBatch, weighting
 
 
@@ -52,6 +53,7 @@ class Stare(Part):
         if self.variant not in ("O1", "C2"):
             raise ValueError(f"Stare.variant is {self.variant!r}; give 'O1' or 'C2'")
         self._weight, self._punished = self.weight, self.punished
+        self._curve = Curve.constant(self.target)
 
     @override
     def observe(self, step: Measured) -> None:

@@ -51,6 +51,7 @@ class TargetEntropy(Strategy):
     _follower: CurveFollower = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._curve = self.curve
         self._follower = CurveFollower(self.curve, self.memory, self.reach)
 
     @override
@@ -65,6 +66,11 @@ class TargetEntropy(Strategy):
     @override
     def bands(self) -> Sequence[ClipRule]:
         return self.raising, self.neutral, self.lowering
+
+    @property
+    @override
+    def push(self) -> float:
+        return self._follower.action
 
     @property
     @override
@@ -117,6 +123,12 @@ class TargetWeights(Part):
         self._thermostat = Thermostat(self.curve, self.reach, self.most_change)
 
     @property
+    @override
+    def aim(self) -> float | None:
+        return self._thermostat.aim
+
+    @property
+    @override
     def push(self) -> float:
         """The action u: 1 expands the most, -1 contracts the most."""
         return self._thermostat.action

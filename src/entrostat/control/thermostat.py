@@ -98,6 +98,13 @@ class Thermostat(Resumable):
         """The estimated change of ln H per step at u = 1, the mean over the models."""
         return float(self._weights() @ self._means[:, 2])
 
+    @property
+    def aim(self) -> float | None:
+        """The curve at the present progress in nats; None before the first measurement if it is relative to that."""
+        if self.curve.unit == "start" and self._first is None:
+            return None
+        return self.curve.at(self._progress, self._first)
+
     def observe(self, entropy: float, progress: float) -> float:
         """Return the action after a step with this entropy in nats, when the share `progress` of the run is completed.
 

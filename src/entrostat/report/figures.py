@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -130,24 +129,10 @@ def _entropy(run: RunData) -> Figure:
 
 
 def _draw_aim(axes: Axes, run: RunData) -> None:
-    """The curve in the recipe that the run's control follows, dashed; nothing if there is none that can be read."""
-    steps, entropy = series(run.steps, "entropy")
-    recipe: Any = run.run.recipe
-    try:
-        control, total = recipe["control"], float(recipe["campaign"]["steps"])
-        drawn: Any = (control.get("reweighting") or {}).get("curve") or (control.get("strategy") or {}).get("curve")
-        shares, values = np.array(drawn["points"], dtype=np.float64).T
-        unit, shape = drawn.get("unit"), drawn.get("shape")
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return
-    if not steps or not total > 0 or not len(shares):
-        return
-    places = np.arange(len(shares))
-    place = np.interp(np.array(steps) / total, shares, places)
-    if shape == "cosine":
-        place = np.floor(place) + (1 - np.cos(np.pi * (place % 1))) / 2
-    aims = np.interp(place, places, values) * (entropy[0] if unit == "start" else 1.0)
-    axes.plot(steps, aims, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    """The entropy that the control steers to, dashed, where it steers to one."""
+    steps, aims = series(run.steps, "entropy_target")
+    if steps:
+        axes.plot(steps, aims, color=INK, linewidth=1, linestyle=(0, (4, 2)))
 
 
 def _shade_phases(axes: Axes, run: RunData) -> None:

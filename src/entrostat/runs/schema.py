@@ -261,6 +261,17 @@ STEP_FIELDS = (
         "The coefficient of the entropy bonus in force.",
     ),
     Field(
+        {"entropy_target": MEASURED},
+        "The entropy that the control steers to, nats per token, where it steers to one.",
+        healthy="`entropy` is near it.",
+        warning="`entropy` stays on one side of it: the control is at its limit, or too few tokens have an advantage.",
+    ),
+    Field(
+        {"entropy_push": MEASURED},
+        "The control's action in force, from 1, all it can do to raise the entropy, to -1, all it can do to lower it.",
+        warning="1 or -1 for long: it can do no more.",
+    ),
+    Field(
         {"phase": or_null(TEXT)},
         "The strategy's phase by name.",
     ),
