@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from parity.published import cases, differences
+from parity.published import cases as of_authors
+from parity.published import differences
+from parity.trainers import cases as of_trainers
 
 MOST = 2e-6
 
@@ -30,7 +32,7 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, help="write the table here")
     args = parser.parse_args()
     rows, failed = [], 0
-    for case in cases():
+    for case in (*of_authors(), *of_trainers()):
         place = case.repository.partition("@")[0].rpartition("/")[2]
         source = args.source or (args.sources / place if args.sources else Path(place))
         if args.method not in (None, case.method) or not (source / case.file).exists():

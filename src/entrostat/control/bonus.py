@@ -33,8 +33,10 @@ class AdaptiveBonus(Part):
     """A coefficient that rises by `delta` after each step with entropy <= target and falls by `delta` after any other.
 
     It stays within [least, most]. It applies only after a step with entropy <= target; otherwise, and before the first
-    step, the bonus is 0. target: nats, or a curve over the run. Source: arXiv 2505.22312 (Skywork-OR1), whose target is
-    a number. Raises ValueError for delta <= 0, target <= 0 or start outside the range.
+    step, the bonus is 0. target: nats, or a curve over the run. Source: arXiv 2505.22312 (Skywork-OR1);
+    SkyworkAI/Skywork-OR1, verl/trainer/ppo/core_algos.py, EntController, with target .2, delta 1e-4 and most .005; TRL,
+    use_adaptive_entropy. Departs: the target may be a curve; at the target itself Skywork's falls and TRL's rises, and
+    ours rises. Raises ValueError for delta <= 0, target <= 0 or start outside the range.
     """
 
     needs_entropy = True

@@ -17,8 +17,10 @@ def grpo_dropout(rewards: Tensor, surprisals: Tensor, epsilon: float = 1e-6) -> 
     2. Take back those with A <= 0.
     3. A <- A - b over the kept, with b the mean of A weighted by exp(-s); the dropped have 0.
     The estimated entropy does not fall by the update of the first step. Source: arXiv 2610.11854, equations 2, 4, 7 and
-    9, with log-probabilities per token. Departs: a dropped completion still counts in the loss's denominator; the
-    authors' code was not to be had. Raises ValueError for surprisals of another shape.
+    9, with log-probabilities per token; hexuandeng/GRPODropout, verl/examples/grpo_dropout/selector_methods.py, variant
+    balance_neg (balance leaves step 2 out). Departs: a dropped completion still counts in the loss's denominator; the
+    authors keep at least a quarter of a group, and drop until the sum is above 0, while 0 is enough here.
+    Raises ValueError for surprisals of another shape.
     """
     if surprisals.shape != rewards.shape:
         raise ValueError(
