@@ -119,15 +119,7 @@ def audit(
             )
             chosen, width = chosen[:2], 1
         run = _Run(reward, found, progress)
-        if found.blind and not (found.kind == "form" and kind in (None, "form")):
-            findings = [_blind(found)]
-        else:
-            probes = _probes(found, chosen[:1])
-            run.known = [(pair, answer.rewards[0]) for pair in probes if (answer := reward.call([pair])).rewards]
-            run.judge(_attempts(found, chosen, width))
-            findings = run.findings()
-            if found.kind == "form" and kind is None:
-                findings.append(_form_alone())
+        findings = _judged(run, chosen, width, kind)
         findings += _contract(reward)
         findings += _differing(differences(reward, _probes(found, chosen), partial(_anew, reward)))
         findings += _growing(growths(reward, chosen[0], [filled(f, "1", "") for f in found.forms_for(chosen[0], 2)]))
@@ -149,6 +141,18 @@ def audit(
             tuple(findings),
             tuple(remarks + run.remarks),
         )
+
+
+def _judged(run: _Run, examples: Sequence[Example], width: int, kind: Kind | None) -> list[Finding]:
+    """What the attempts show, or that right and wrong answers earn the same. kind: as in `audit`."""
+    found = run.found
+    if found.blind and not (found.kind == "form" and kind in (None, "form")):
+        return [_blind(found)]
+    probes = _probes(found, examples[:1])
+    run.known = [(pair, answer.rewards[0]) for pair in probes if (answer := run.reward.call([pair])).rewards]
+    run.judge(_attempts(found, examples, width))
+    alone = [_form_alone()] if found.kind == "form" and kind is None else []
+    return run.findings() + alone
 
 
 @dataclass
