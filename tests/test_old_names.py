@@ -83,6 +83,9 @@ def test_a_command_of_an_old_path_runs():
         ("entrostat.entropy.regions.Region", "entrostat.Region"),
         ("entrostat.objective.surrogates.Gspo", "entrostat.objective.gspo.Gspo"),
         ("entrostat.objective.bands.DppoClip", "entrostat.objective.dppo.DppoClip"),
+        ("entrostat.recipe.sections.Recipe", "entrostat.Recipe"),
+        ("entrostat.engine.extension.extended", "entrostat.engine.train.extended"),
+        ("entrostat.integrations.verl.beside_trl.WANTED", "entrostat.integrations.verl.WANTED"),
     ],
 )
 @pytest.mark.parametrize("first", ["old", "new"])

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from entrostat._renamed import moved_names
 from entrostat.diagnosis import Acting
 from entrostat.diagnosis.notify import require_variable
 from entrostat.diagnosis.watchdog import RESTART, ROLL_BACK
@@ -365,3 +366,6 @@ class GradingRecipe(Section):
     """`full` refuses to run if the kernel lacks a layer; `best-effort` reports what is missing and runs."""
     timeout: float = Field(default=2.0, gt=0)
     """Time limit in seconds for all calls of a completion."""
+
+
+__getattr__ = moved_names(__name__, {"Recipe": "entrostat.recipe.recipe"})
