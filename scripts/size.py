@@ -1,6 +1,6 @@
 """The size of the package: python scripts/size.py [SRC]. Files, lines, the longest file, imports, and circles of these.
 
-Imports are those at the top of a module, which run when it is imported; one inside a function is not counted.
+Imports inside functions, and those for type checkers alone, are counted too.
 """
 
 import ast
@@ -22,7 +22,7 @@ def imports(files: dict[str, Path]) -> dict[str, set[str]]:
     """The modules of the package that each module imports."""
     edges: dict[str, set[str]] = {name: set() for name in files}
     for name, file in files.items():
-        for node in ast.parse(file.read_text()).body:
+        for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module:
                 inner = [f"{node.module}.{alias.name}" for alias in node.names]
                 edges[name] |= {found if found in files else node.module for found in inner}

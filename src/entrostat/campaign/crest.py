@@ -115,7 +115,7 @@ class Crest(StopRule):
         return rate
 
     def decide(self, progress: Progress, history: Sequence[CampaignTrace]) -> Order:
-        """Compare where it is time to, and at the end."""
+        """Compare where a comparison is due, and at the end."""
         champion, doubtful = 0, 0
         for step in self._looks(progress):
             comparison = self._compared(progress, history, champion, step)

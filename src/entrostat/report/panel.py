@@ -132,7 +132,7 @@ def draw(title: str, caption: str, make: Callable[[], Figure], salt: str) -> Dra
 
 
 def draw_pairs(panels: Sequence[Panel], runs: Sequence[RunData]) -> list[Pair]:
-    """Each panel for two runs. If one run lacks its data, a note stands beside the other's figure."""
+    """Each panel for two runs. If one run lacks its data, a note is shown beside the other's figure."""
     pairs = []
     for number, panel in enumerate(panels):
         figures = [_figure_or_note(panel, run) for run in runs]

@@ -175,7 +175,7 @@ def behaviour(program: Program) -> tuple[Value, ...]:
 
 
 def split_of(values: tuple[Value, ...]) -> Split:
-    """The one split in which programs of this behaviour stand: 8 in 10 train, 1 select, 1 report."""
+    """The one split to which programs of this behaviour belong: 8 in 10 train, 1 select, 1 report."""
     digest = hashlib.sha256(repr(values).encode()).digest()
     return _SPLIT_OF_BUCKET[digest[0] % len(_SPLIT_OF_BUCKET)]
 

@@ -1,4 +1,4 @@
-"""Reading files of JSON records: where each stands, its fields, and the JSON that some fields hold."""
+"""Reading files of JSON records: the place of each, its fields, and the JSON that some fields hold."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Task:
 
 
 def require_tolerances(identity: str, atol: float | None, rtol: float | None) -> None:
-    """TaskError for a tolerance that is negative, infinite or no number."""
+    """TaskError for a tolerance that is negative, infinite or not a number."""
     for name, value in (("atol", atol), ("rtol", rtol)):
         if value is not None and not 0 <= value < float("inf"):
             raise TaskError(f"task {identity!r}: {name} is {value!r}; allowed: a finite number from 0, or None")
@@ -249,7 +249,7 @@ _TRIES = 20
 
 
 def syntax_tree(source: str) -> ast.Module:
-    """The tree of `ast.parse`. SyntaxError, whatever the reason: it is no Python source.
+    """The tree of `ast.parse`. SyntaxError for anything that is not Python source.
 
     CPython before 3.13 counts the depth of a tree once per interpreter, so of two threads that parse at the same
     time one can fail with SystemError. Ours take turns; where a thread of another library was in the way, the tree
