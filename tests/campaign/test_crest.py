@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entrostat.campaign import CampaignTrace, Checkpoint, Crest, Evaluate, Progress, Stop, Trajectory
+from entrostat.campaign import CampaignTrace, Checkpoint, Crest, Evaluate, GoOn, Progress, Stop, Trajectory
 from entrostat.campaign.crest import compare
 
 SPLIT, BUDGET = 48, 20
@@ -307,3 +307,17 @@ def test_the_limit_of_the_rate_is_of_the_step_half_way_rounded_up():
     assert (fallen.confirmed, fallen.steps_used) == (10, 15)
     assert crest.rate([fallen]) == pytest.approx(0.5 * 13 / 15)
     assert crest.rate([fallen, fallen]) == pytest.approx((0.5 * 13 / 15) ** 2)
+
+
+def test_a_comparison_ends_with_the_first_block_that_decides_it():
+    """Step 5 is better by .15: not surely by the loss that is allowed, but surely not worse by it after 16 tasks."""
+    scene = Scene(Crest(), RISE)
+    scene.play()
+    assert [len(line["results"]) for line in scene.evals if line["step"] == 5] == [16]
+
+
+def test_a_campaign_of_one_step_is_compared_at_its_end_and_one_of_none_is_not():
+    line = {"step": 1, "lr": 1.0, **CALM}
+    assert isinstance(Crest().decide(Progress(1, 1, [line], [], (0, 1), SPLIT), ()), Evaluate)
+    assert Crest().decide(Progress(0, 0, [], [], (0,), SPLIT), ()) == GoOn(0)
+    assert Crest().decide(Progress(1, 2, [line], [], (0, 1), SPLIT), ()) == GoOn(0)

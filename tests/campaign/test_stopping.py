@@ -119,3 +119,21 @@ def test_a_rule_decides_at_the_steps_that_were_evaluated():
     assert isinstance(stop, Stop)
     assert stop.cause == "EarlyStop: pass@1 on select is 0.400 at step 3, its highest was 0.500 at step 0"
     assert order(4, evals) == order(2, evals[:1]) == order(1, []) == GoOn()
+
+
+@pytest.mark.parametrize(
+    ("at", "confirmed", "refused"),
+    [
+        *[((0, 1, 2), None, None), ((1, 1, 2), None, "start"), ((0, 0, 2), None, "peak"), ((0, 1, 1), None, "end")],
+        *[((0, 2, 2), 2, None), ((0, 1, 2), 2, "peak"), ((1, 2, 2), 2, "start"), ((0, 0, 1), 0, None)],
+    ],
+)
+def test_a_trace_has_the_checkpoints_of_its_steps(at, confirmed, refused):
+    """Of a campaign whose rule chose the peak the select split need not have been evaluated at the end."""
+    curve = trajectory(0.1, 0.5, 0.2)
+    points = [Checkpoint(Path("c"), step) for step in at]
+    if refused is None:
+        assert CampaignTrace(curve, curve, *points, confirmed=confirmed).steps_used == at[-1]
+    else:
+        with pytest.raises(ValueError, match=f"^{refused} is a checkpoint of step"):
+            CampaignTrace(curve, curve, *points, confirmed=confirmed)

@@ -194,3 +194,9 @@ def test_the_term_of_entropic_stays_within_its_bound_and_leaves_a_batch_without_
     far = EntroPic(target=50.0, likely=0.7, bound=0.25).unclipped(batch_of(STATS, ADVANTAGES, EVERY))
     assert far.tolist() == pytest.approx([-0.5, 0, -0.5, 0])
     assert EntroPic(target=50.0).unclipped(batch_of(STATS, ADVANTAGES, EVERY)).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("make", [Stare, PolarityAware, lambda: EntropicWeights(target=0.5), Entrocraft])
+def test_before_the_first_measurement_every_token_weighs_one(make) -> None:
+    """Parts that answer to the entropy have none to answer to."""
+    assert weights(make()) == [1, 1, 1, 1]

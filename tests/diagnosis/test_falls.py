@@ -192,8 +192,17 @@ def edges():
                 yield np.clip(course / 8 + 0.4 + noise / 8 * coloured(0.9, n, rng), 0, 1), None
 
 
+def long():
+    """More values than the last 400 up to the peak, by which the noise is estimated; the first are noisier."""
+    rng = np.random.default_rng(8)
+    for error in (None, 0.0):
+        course = np.concatenate([np.linspace(0, 4, 450), np.linspace(2, 0, 60)]) + 0.3 * rng.normal(size=510)
+        course[:50] += 3 * rng.normal(size=50)
+        yield course, error
+
+
 @pytest.mark.parametrize("window", [2, 3, 5])
-@pytest.mark.parametrize("made", [courses, edges])
+@pytest.mark.parametrize("made", [courses, edges, long])
 def test_a_fall_is_what_its_formulas_say(made, window):
     found = 0
     for values, error in made():
@@ -208,4 +217,4 @@ def test_a_fall_is_what_its_formulas_say(made, window):
             assert got.gap == pytest.approx(got.peak - got.now)
             assert got.noise == pytest.approx(got.gap * min(got.floor / got.drop, 1))
             assert got.errors == pytest.approx((got.drop - got.floor) / got.error)
-    assert found > 20
+    assert found > (1 if made is long else 20)

@@ -320,3 +320,17 @@ def test_a_failure_is_over_once_it_is_not_shown_unless_its_detector_says_more():
         if detector.kind in ("staleness", "clip-saturation", "never-learned", "repetition"):
             assert detector.persists(History(), finding) is False
             assert detector.believed(finding, 1, 1) is True
+
+
+def test_a_long_log_is_looked_at_closely_until_what_no_longer_shows_is_over():
+    n = 4000
+    detector = Scripted("".join("w" if 600 <= step < 3000 else "." for step in range(1, n + 1)))
+    watchdog = Watchdog(n, [detector])
+    for step in range(1, n + 1):
+        watchdog.observe(step, {"x": step})
+    quiet = [step for step, _ in detector.looks if step >= 3000]
+    assert max(np.diff(quiet[:3])) <= 3000 / 250 + 1  # three looks without it: it is over
+    assert [each.over for each in watchdog.past] == [quiet[2]]
+    assert min(np.diff(quiet[3:6])) >= 3000 / 80 - 1
+    shown = [step for step, _ in detector.looks if 1000 <= step < 3000]
+    assert min(np.diff(shown)) >= 1000 / 80 - 1  # what has been reported is not looked at closely
