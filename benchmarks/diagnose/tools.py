@@ -55,7 +55,7 @@ STRICTNESS: dict[str, dict[str, str]] = {
     "rise-then-fall": {"share": "times", "chance": "power"},
     "divergence": {"share": "times", "gain": "times"},
     "repetition": {"limit": "times", "rise": "times"},
-    "template-collapse": {"still": "over", "spent": "over"},
+    "template-collapse": {"still": "over", "spent": "over", "kept": "over", "certain": "times"},
     "sampler-mismatch": {"limit": "times", "growth": "power", "certain": "times"},
     "staleness": {"limit": "times"},
 }
