@@ -60,7 +60,7 @@ class LossCall:
     config: Any = None
     rollout_is_weights: Tensor | None = None
 
-    def of(self, loss: Callable[..., Answer]) -> Answer:
+    def passed_to(self, loss: Callable[..., Answer]) -> Answer:
         """What a loss of verl's registry returns for them."""
         return loss(*(getattr(self, field.name) for field in fields(self)))
 

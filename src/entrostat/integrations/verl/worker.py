@@ -206,7 +206,7 @@ class ControlledLoss:
             )
         mask, stats = call.response_mask.bool(), _as_stats(call.log_prob, current)
         if bool(mask.any()):
-            call = self._weighed(call, stats, mask)
+            call = self._weighted(call, stats, mask)
         objective, band = self.objective, self.controller.rule()
         dual = isinstance(objective, Clip) and type(band).limits is ClipBand.limits
         limited = DualClip(band, call.config.get("clip_ratio_c", 3.0)) if dual else band
@@ -215,7 +215,7 @@ class ControlledLoss:
             return loss, metrics
         if own := verls_own(objective, band, call.old_log_prob, self.kl_cov):  # ours above only counts what is clipped
             name, settings = own
-            loss, metrics = replace(call, config=changed(call.config, **settings)).of(get_policy_loss_fn(name))
+            loss, metrics = replace(call, config=changed(call.config, **settings)).passed_to(get_policy_loss_fn(name))
         if coefficient := self.controller.entropy_coef():
             assert current.verls_entropy is not None, "check() wants calculate_entropy for a bonus"
             loss = loss + call.aggregated(entropy_bonus(current.verls_entropy, mask, coefficient))
@@ -227,7 +227,7 @@ class ControlledLoss:
             current.taken = (call.log_prob, stats, applied, out)
         return loss, metrics
 
-    def _weighed(self, call: LossCall, stats: TokenStats, mask: Tensor) -> LossCall:
+    def _weighted(self, call: LossCall, stats: TokenStats, mask: Tensor) -> LossCall:
         """The call with the controller's weights in its advantages; the mismatch of sampler and trainer is counted."""
         assert self._current is not None
         old, sampler, advantages = call.old_log_prob, self._current.sampler_logp, call.advantages
