@@ -1,5 +1,6 @@
 """`engine: trl`: a study's chains trained by TRL, on the embedded policy."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,14 @@ def test_crest_reads_its_signals_off_trl_s_steps(finished):
     assert lines[1]["lr"] == pytest.approx(1e-3)
     onsets = [row for row in read_results(finished, "decisions") if row["kind"] == "onset"]
     assert len(onsets) == 2
+
+
+def test_the_information_of_prompts_is_in_the_step_lines_of_every_kth_batch(tmp_path):
+    train(recipe(control={"information": {"every": 2, "completions": 8}}), tmp_path / "run")
+    lines = Run.open(tmp_path / "run").steps()
+    assert ["information" in line for line in lines] == [True, False, False, False]  # two batches of two steps
+    assert lines[0]["information"]["most"] == pytest.approx(math.log(4))
+    assert 0 < lines[0]["information"]["nats"] <= lines[0]["information"]["most"]
 
 
 def test_every_split_is_measured_when_the_recipe_says_and_as_by_the_embedded_engine(tmp_path):

@@ -155,6 +155,7 @@ def test_verls_configuration_follows_the_recipe(tmp_path):
         ("update", "old_logp", "sampler"),
         ("update", "kl", {"kind": "fixed"}),
         ("control", "measure_change", True),
+        ("control", "information", {"every": 1}),
         ("campaign", "optimizer", "carried"),
         ("campaign", "steps", 3),
         ("evaluation", "every", 3),
