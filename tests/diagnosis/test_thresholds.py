@@ -146,7 +146,7 @@ LEAST_ROWS = {  # rows that a finding needs, and columns of n rows in which noth
     "gradient-explosion": (15, lambda n: {"grad_norm": jump(1, 20, n - 5, 5)}),
     "gradient-fade": (20, lambda n: {"grad_norm": jump(1, 0.001, 10, n - 10)}),
     "gradient-fade, from the start": (8, lambda n: {"grad_norm": level(n, 0)}),
-    "degenerate-groups": (10, lambda n: {"equal_groups": level(n, 0.9)}),
+    "degenerate-groups": (4, lambda n: {"equal_groups": level(n, 0.9)}),
     "degenerate-groups, by spread": (9, lambda n: {"reward_std": level(n, 0)}),
     "degenerate-groups, by spread and reward": (6, lambda n: {"reward_std": level(n, 0), "reward": level(n, 0)}),
     "entropy-explosion": (10, lambda n: {"entropy": jump(1, 4, n - 4, 4)}),
@@ -685,10 +685,47 @@ def test_steps_without_spread_are_compared_with_how_often_there_were_such_before
                 if chance < 0.01:
                     severity = "critical" if chance < 0.001 else "warning"
                     break
+        if severity is None and len(course) >= 24 and course.mean() > 0.85:
+            severity, share = "warning", course.mean()
         finding = look("degenerate-groups", {"reward_std": np.where(course, 0.0, 0.4), "reward": 0.1 * (1 - course)})
         assert (finding and finding.severity) == severity
         if finding:
             assert f"{share:.0%} of the last steps" in finding.summary
+
+
+@pytest.mark.parametrize(("every", "rows"), [(1, 10), (2, 5), (3, 4), (50, 4)])
+def test_equal_groups_are_looked_at_for_ten_steps_and_for_four_rows_at_least(every, rows):
+    history = History()
+    for row in range(1, rows + 1):
+        assert DETECTOR["degenerate-groups"].find(history, 999) is None
+        history.append(every * row, {"equal_groups": 0.99, "reward": 0.1})
+    assert DETECTOR["degenerate-groups"].find(history, 999).severity == "critical"
+
+
+@pytest.mark.parametrize(("every", "reward", "found"), [(10, 0.0, True), (6, 0.0, False), (10, 0.9, False)])
+def test_few_steps_with_a_spread_from_the_start_on_are_a_finding_where_most_are_wrong(every, reward, found):
+    spread = np.where(np.arange(30) % every == 0, 0.2, 0.0)
+    columns = {"reward_std": spread, "reward": reward + 0.1 * spread}
+    assert (look("degenerate-groups", columns) is not None) == found
+    assert look("degenerate-groups", {name: column[:20] for name, column in columns.items()}) is None
+
+
+@pytest.mark.parametrize(("spread", "rows", "found"), [(1.0, 400, True), (0.1, 400, False), (1.0, 70, False)])
+def test_rewards_of_any_scale_are_flat_by_their_spread_within_a_batch(spread, rows, found):
+    reward = np.random.default_rng(3).normal(-0.3, 0.3, rows)
+    columns = {"reward": reward, "reward_std": level(rows, spread)}
+    assert (look("never-learned", columns) is not None) == found
+
+
+@pytest.mark.parametrize(("now", "gain", "found"), [(0.09, 0, True), (0.09, 0.3, False), (0.11, 0, False)])
+def test_a_tenth_of_the_entropy_is_enough_where_the_score_is_no_better(now, gain, found):
+    columns = {"entropy": jump(1, now, 10, 30), "reward": jump(0.4, 0.4 + gain, 10, 30)}
+    assert (look("entropy-collapse", columns) is not None) == found
+
+
+@pytest.mark.parametrize(("now", "half_way", "found"), [(1.1, 0.3, True), (1.1, 0.4, False), (0.9, 0.25, False)])
+def test_a_divergence_above_1_needs_three_times_what_it_was_half_way(now, half_way, found):
+    assert (look("kl-runaway", {"kl": jump(half_way, now, 15, 5)}) is not None) == found
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ class EntropyCollapse(Detector):
     start is gone, and the latest arrival that the interval of the whole window allows and the arrival that its second
     half alone gives both fall before the end, and no farther ahead than `reach` times as long as the fall has lasted.
     A fall that is levelling off passes the first and fails the second; the steep first steps of a healthy run fail the
-    third. An entropy below `none` nats from the first step on is a warning as well: there is nothing to explore with.
+    third. Below `low_share` of the start it is a warning too where the score has not risen since half of the fall. An
+    entropy below `none` nats from the first step on is a warning as well: there is nothing to explore with.
     No finding where the log has the entropy that was asked for, and it is followed within `followed` of it.
     Source of entropy as what a run spends, steadily and in exchange for reward: arXiv 2505.22617.
     """
@@ -47,6 +48,8 @@ class EntropyCollapse(Detector):
     """Completions of a prompt are nearly all alike there; healthy runs of ours end at a tenth or more."""
     spent: float = 0.5
     """Every run loses some: no forecast before half is gone."""
+    low_share: float = 0.1
+    """Below it: a warning where the mean score is no better than before half of the fall, on a scale of logarithms."""
     first: int = 5
     window: int = 8
     recent: float = 0.15
@@ -75,7 +78,30 @@ class EntropyCollapse(Detector):
             return None
         if now <= floor:
             return self._arrived(history, series, start, floor, now)
-        return self._forecast(history, series, start, floor, now, end)
+        return self._forecast(history, series, start, floor, now, end) or self._low(history, series, start, floor, now)
+
+    def _low(self, history: History, series: Series, start: float, floor: float, now: float) -> Finding | None:
+        """Nearly at the floor, and the score no better for it since half of that fall was behind it."""
+        if now > self.low_share * start:
+            return None
+        onset = began(series, math.sqrt(start * now), upwards=False)
+        change = change_since(history, onset)
+        if change is None or change.now > change.before:
+            return None
+        return Finding(
+            kind=self.kind,
+            severity="warning",
+            step=history.step,
+            onset=onset,
+            summary=(
+                f"Entropy has fallen to {now:.3g} nats per token, {now / start:.0%} of its start, and the score has "
+                f"not risen since step {onset}.{_blame(history)}"
+            ),
+            evidence={"start": start, "now": now, "floor": floor, **_contraction(history)},
+            columns=self.columns,
+            levels={"start": start, "floor": floor},
+            remedies=_remedies(history),
+        )
 
     @override
     def persists(self, history: History, finding: Finding) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 from typing_extensions import override
 
 from entrostat.diagnosis.detectors.detector import Detector, detector
-from entrostat.diagnosis.history import History, Series
+from entrostat.diagnosis.history import History, Series, Values
 from entrostat.diagnosis.remedies import ALL_RIGHT, ALL_WRONG
-from entrostat.diagnosis.statistics import began
+from entrostat.diagnosis.statistics import began, median
 from entrostat.runs.finding import Finding, Severity
 
 SAME = 1e-9  # a spread of rewards below it is none
@@ -37,9 +37,11 @@ class DegenerateGroups(Detector):
     limit: float = 0.85
     worse: float = 0.95
     window: int = 10
+    fewest: int = 4
     windows: tuple[int, ...] = (5, 10, 20)
     chance: float = 0.01
     first: int = 9
+    longest: int = 24
     confirm: int = 2
 
     @override
@@ -73,10 +75,15 @@ class DegenerateGroups(Detector):
         )
 
     def _groups_alike(self, series: Series) -> tuple[float, bool] | None:
-        """The share of equal groups lately, and whether that is nearly all; None where it is not high."""
-        if len(series) < self.window:
+        """The share of equal groups lately, and whether that is nearly all; None where it is not high.
+
+        Of a log that has a row every few steps, as many fewer rows are looked at, at least `fewest`.
+        """
+        every = median(np.diff(series.steps[: self.window])) if len(series) >= self.fewest else 1.0
+        window = max(self.fewest, math.ceil(self.window / every))
+        if len(series) < window:
             return None
-        now = float(series.values[-self.window :].mean())
+        now = float(series.values[-window:].mean())
         return (now, now > self.worse) if now > self.limit else None
 
     def _steps_alike(self, history: History, series: Series) -> tuple[float, bool] | None:
@@ -103,7 +110,15 @@ class DegenerateGroups(Detector):
             chance = _at_least(round(now * window), window, usual)
             if chance < self.chance:
                 return now, chance < self.chance / 10
-        return None
+        return self._nearly_all_alike(history, alike)
+
+    def _nearly_all_alike(self, history: History, alike: Values) -> tuple[float, bool] | None:
+        """The share of steps without any spread since the run began, where hardly one had any and most were wrong."""
+        now = float(alike.mean())
+        if len(alike) < self.longest or now <= self.limit:
+            return None
+        right, wrong = self._told_apart(history, ("reward_std",), now)
+        return (now, False) if wrong > right else None
 
     @override
     def persists(self, history: History, finding: Finding) -> bool:

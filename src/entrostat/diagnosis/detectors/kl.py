@@ -22,6 +22,7 @@ class KlRunaway(Detector):
 
         now > ratio x half-way   and   now > least   and   now - half-way > certain x noise
         now = median of the last 5 values, half-way = median of the 5 around half of the values so far
+        from `worse` nats on: now > even x half-way, which is more than even growth gives
 
     A divergence that grows evenly doubles from half-way on, one that levels off grows less; growth like t^2 gives 4.
     Below `least` nats per token the policy is near its reference whatever the growth. Critical from `worse` nats on, or
@@ -32,6 +33,7 @@ class KlRunaway(Detector):
     ratio: float = 5.0
     least: float = 0.15
     worse: float = 1.0
+    even: float = 3.0
     certain: float = 6.0
     first: int = 16
 
@@ -46,7 +48,8 @@ class KlRunaway(Detector):
         if now <= self.least:
             return None
         half_way = max(median(values[middle - 2 : middle + 3]), 0.0)
-        if now <= self.ratio * half_way or now - half_way <= self.certain * noise(values):
+        ratio = self.even if now > self.worse else self.ratio
+        if now <= ratio * half_way or now - half_way <= self.certain * noise(values):
             return None
         onset = began(series, max(2 * half_way, 0.2 * now), upwards=True)
         if has_risen(history, onset):

@@ -24,7 +24,8 @@ class NeverLearned(Detector):
 
         gain = mean of the last third - mean of the first tenth,   error = its standard error, by each part's own spread
         gain + 2 error < share x range        the range of all rewards seen, with the least and greatest logged
-        the same of the middle third;   last third's mean below the middle of that range (0 ... 1 for rewards in there)
+        the same of the middle third;   last third's mean below the middle of that range (0 ... 1 for rewards in there),
+        or a share of it above where the range is what was seen
 
     after `least` steps, and half of the run where its end is known; a held-out score must not have risen either. A
     reward that is exactly the same at every step is one after `same` steps, and critical.
@@ -50,7 +51,8 @@ class NeverLearned(Detector):
         low, high = _range(history, values)
         enough = self.share * (high - low)
         parts = (values[third:-third], values[-third:])
-        if mean(parts[1]) >= (low + high) / 2 or any(mean(part) - mean(first) >= enough for part in parts):
+        middle = (low + high) / 2 + (0.0 if (low, high) == (0.0, 1.0) else enough)
+        if mean(parts[1]) >= middle or any(mean(part) - mean(first) >= enough for part in parts):
             return None
         gain = error = 0.0
         for later in parts:
@@ -154,7 +156,8 @@ def _gain(first: Values, last: Values) -> tuple[float, float]:
 
 
 def _range(history: History, values: Values) -> tuple[float, float]:
-    """Least and greatest reward: of most steps, usually logged for a batch, or 0 and 1 where all lie between."""
+    """Least and greatest reward: 0 and 1 where all lie between, else of most steps, as logged for a batch, or 2.5
+    standard deviations of a batch's rewards on either side of what the mean usually is."""
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1:
         return 0.0, 1.0
@@ -164,4 +167,8 @@ def _range(history: History, values: Values) -> tuple[float, float]:
         if len(logged):
             bound = median(logged)
             low, high = (min(low, bound), high) if least else (low, max(high, bound))
+    spread = history.series("reward_std").values
+    if len(spread):
+        usual, wide = median(values), 2.5 * median(spread)
+        low, high = min(low, usual - wide), max(high, usual + wide)
     return low, high

@@ -51,11 +51,22 @@ def parse_document(text: str, notes: tuple[str, ...]) -> RawLog | None:
     value = _loaded(text)
     if not isinstance(value, dict):
         return None
-    found = max(_tables(value, "", DEPTH), key=lambda table: len(table[1]), default=None)
+    tables = list(_tables(value, "", DEPTH))
+    found = max(tables, key=lambda table: len(table[1]), default=None)
     if found is None or len(found[1]) < 2:
         return None
     where, rows = found
-    return RawLog("JSON", kinds_apart(rows), notes=(*notes, f"the rows stand under {where}") if where else notes)
+    if where:
+        notes = (*notes, f"the rows stand under {where}{_and_others(where, rows, tables)}")
+    return RawLog("JSON", kinds_apart(rows), notes=notes)
+
+
+def _and_others(where: str, rows: list[dict[str, Any]], tables: list[tuple[str, list[dict[str, Any]]]]) -> str:
+    """Which other tables of the same columns a document has: other runs, probably."""
+    names = set(rows[0])
+    others = [name for name, own in tables if name and name != where and own and len(names & set(own[0])) > 1]
+    shown = ", ".join(dict.fromkeys(others))
+    return f", the longest table; of the same columns, and not read: {shown}" if shown else ""
 
 
 def _loaded(text: str) -> Any:

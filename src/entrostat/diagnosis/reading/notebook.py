@@ -13,6 +13,7 @@ from entrostat.diagnosis.reading.log import RawLog
 
 TAG = re.compile(r"<(?P<end>/?)(?P<name>table|tr|td|th)\b[^<>]{0,500}>", re.IGNORECASE)
 INNER = re.compile(r"<[^<>]{0,500}>")
+ANY_TRAINING = frozenset({"loss", "learning_rate", "step_time", "throughput", "grad_norm"})
 PROGRESS = re.compile(r"\[\s*\d+/(\d+)")
 
 
@@ -53,17 +54,28 @@ def parse_page(text: str, notes: tuple[str, ...]) -> RawLog | None:
 
 
 def _outputs(cell: object) -> Iterator[RawLog]:
+    """What can be read of a cell: what it printed, which a notebook stores in pieces, and each thing it showed."""
+    printed = []
     for output in _list(cell.get("outputs")) if isinstance(cell, dict) else ():
         if not isinstance(output, dict):
             continue
+        if output.get("output_type") == "stream":
+            printed.append(_text(output.get("text")))
+            continue
         data = output.get("data")
         data = data if isinstance(data, dict) else {}
-        html, plain = _text(data.get("text/html")), _text(output.get("text")) or _text(data.get("text/plain"))
+        html = _text(data.get("text/html"))
         raw = parse_page(html, ()) if is_page(html) else None
-        if raw is None and plain:
-            raw = console.parse(plain) or table.parse(plain, ())
+        raw = raw or _of_text(_text(data.get("text/plain")))
         if raw is not None:
             yield raw
+    raw = _of_text("".join(printed))
+    if raw is not None:
+        yield raw
+
+
+def _of_text(text: str) -> RawLog | None:
+    return (console.parse(text) or table.parse(text, ())) if text else None
 
 
 def _list(value: object) -> list[object]:
@@ -75,9 +87,10 @@ def _text(value: object) -> str:
 
 
 def _worth(raw: RawLog) -> int:
-    """Rows times known quantities."""
+    """Rows times known quantities, of which one that any training has counts a tenth."""
     names = {name for row in raw.rows[:50] for name in row}
-    return len(raw.rows) * len({match.quantity for name in names if (match := recognise(name))})
+    known = {match.quantity for name in names if (match := recognise(name))}
+    return len(raw.rows) * (10 * len(known - ANY_TRAINING) + len(known & ANY_TRAINING))
 
 
 def _tables(text: str) -> list[list[list[str]]]:
