@@ -10,6 +10,7 @@ from tests.diagnosis.made import DETECTOR, EVERY, LIVELY, jump, level, look, rec
 
 from entrostat.diagnosis import Detector
 from entrostat.diagnosis.falls import SPANS
+from entrostat.diagnosis.history import History
 from entrostat.diagnosis.remedies import ALL_RIGHT, ALL_WRONG, COLLAPSE, COLLAPSE_BY_PUNISHMENT
 from entrostat.diagnosis.statistics import noise
 
