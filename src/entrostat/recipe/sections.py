@@ -168,7 +168,8 @@ class UpdateRecipe(Section):
     """A penalty that keeps the policy near a reference; null for none."""
     old_logp: Literal["sampler", "recomputed"] = "sampler"
     """The log-probabilities that the ratio is taken against. `sampler`: those that the tokens were drawn with;
-    `recomputed`: those of one more forward pass when a rollout batch begins, the default of `engine: verl`;
+    `recomputed`: those of one more forward pass when a rollout batch begins, the default of `engine: verl`. With
+    `engine: trl` both are the same policy, which samples in the trainer's process and is scored by TRL once more;
     `control.correction` and the metrics of the mismatch compare them with the sampler's."""
     aggregate: Aggregation = "token-mean"
     """How per-token losses are reduced to one number: their mean over all tokens, or over each completion and then all

@@ -184,7 +184,6 @@ def test_trl_follows_the_recipe_that_is_shipped():
     [
         ("update", "advantage", "reinforce"),
         ("update", "objective", "reinforce"),
-        ("update", "kl", {"kind": "fixed"}),
         ("control", "measure_change", True),
         ("control", "first_order", True),
         ("campaign", "optimizer", "carried"),
@@ -193,6 +192,35 @@ def test_trl_follows_the_recipe_that_is_shipped():
 def test_what_trl_does_not_do_is_refused_by_name(section, field, value):
     changed = recipe(**{section: {**BASE.get(section, {}), field: value}})
     with pytest.raises(RecipeError, match=f"{section}.{field}: got .* engine trl cannot follow; set it to"):
+        build_engine(changed, None, None)
+
+
+K3 = {"coefficient": 0.3, "estimate": "k3"}
+
+
+def test_a_penalty_in_k3_is_trls_beta_towards_the_weights_of_the_campaigns_start(tmp_path):
+    """The start has moved away from the packaged policy, so a reference of 0 nats at the first step is the start."""
+    moved = recipe(update={**BASE["update"], "learning_rate": 1e-2})
+    train(moved, tmp_path / "moved")
+    wanted = recipe(
+        policy={"path": f"{tmp_path}/moved@end"},
+        update={**BASE["update"], "learning_rate": 1e-2, "kl": K3},
+        campaign={"steps": 3, "checkpoint_every": 1},
+    )
+    assert trl_settings(wanted, 3, tmp_path).beta == 0.3
+    assert trl_settings(moved, 3, tmp_path).beta == 0
+    train(wanted, tmp_path / "run")
+    penalties = [line["kl_reference"] for line in Run.open(tmp_path / "run").steps()]
+    assert penalties[0] == pytest.approx(0, abs=1e-6)
+    assert penalties[-1] > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("kind", "adaptive"), ("estimate", "exact"), ("estimate", "k1"), ("place", "reward")]
+)
+def test_another_penalty_than_trls_is_refused_by_its_key(field, value):
+    changed = recipe(update={**BASE["update"], "kl": {**K3, field: value}})
+    with pytest.raises(RecipeError, match=rf"update\.kl\.{field}: got '{value}', which engine trl cannot follow"):
         build_engine(changed, None, None)
 
 

@@ -11,9 +11,11 @@ import pytest
 
 pytest.importorskip("verl", reason="verl is not installed: no recipe is trained by it")
 
+import torch
 import verl_chain_world as world
 import yaml
 from hydra import compose, initialize_config_module
+from verl.trainer.ppo.core_algos import kl_penalty
 from verl.trainer.ppo.reward import get_custom_reward_fn
 
 from entrostat.campaign.chain import read_hand_over
@@ -22,6 +24,7 @@ from entrostat.engine.study import run_one
 from entrostat.integrations.verl import recipe as ours
 from entrostat.integrations.verl.engine import VerlEngine
 from entrostat.integrations.verl.trainer import check, controller_of, objective_of, optimizer_steps
+from entrostat.objective.regularisers import kl_estimate
 from entrostat.recipe import RecipeError, StudyRecipe, build_controller, build_objective, parse_recipe
 from entrostat.recipe.loading import parse_as
 from entrostat.recipe.task_sets import TaskSplits
@@ -153,7 +156,6 @@ def test_verls_configuration_follows_the_recipe(tmp_path):
         ("update", "advantage", "reinforce"),
         ("update", "objective", "bapo"),
         ("update", "old_logp", "sampler"),
-        ("update", "kl", {"kind": "fixed"}),
         ("control", "measure_change", True),
         ("control", "information", {"every": 1}),
         ("campaign", "optimizer", "carried"),
@@ -165,6 +167,30 @@ def test_what_verl_does_not_do_is_refused_by_name(section, field, value):
     changed = recipe(**({section: {**BASE.get(section, {}), field: value}} if section else {field: value}))
     name = f"{section}.{field}" if section else field
     with pytest.raises(RecipeError, match=rf"{name}: got .*engine verl"):
+        ours.build_verl_engine(changed, None, None)
+
+
+@pytest.mark.parametrize("estimate", ["k1", "k2", "k3"])
+@pytest.mark.parametrize("place", ["loss", "reward"])
+def test_a_penalty_towards_the_start_is_verls_own(tmp_path, estimate, place):
+    kl = {"coefficient": 0.3, "estimate": estimate, "place": place}
+    config = composed(recipe(update={**BASE["update"], "kl": kl}), tmp_path)
+    actor, algorithm = config.actor_rollout_ref.actor, config.algorithm
+    assert (actor.use_kl_loss, algorithm.use_kl_in_reward) == (place == "loss", place == "reward")
+    if place == "loss":
+        assert (actor.kl_loss_coef, actor.kl_loss_type) == (0.3, estimate)
+    else:
+        found = algorithm.kl_penalty, algorithm.kl_ctrl.type, algorithm.kl_ctrl.kl_coef
+        assert found == (estimate, "fixed", 0.3)
+    assert check(config) == "C"
+    logp, reference = torch.tensor([-1.0, -0.3, -2.0]), torch.tensor([-0.7, -0.4, -2.9])
+    torch.testing.assert_close(kl_penalty(logp, reference, estimate), kl_estimate(logp, reference, estimate))
+
+
+@pytest.mark.parametrize(("field", "value"), [("kind", "adaptive"), ("estimate", "exact"), ("reference", "base")])
+def test_another_penalty_than_verls_is_refused_by_its_key(field, value):
+    changed = recipe(update={**BASE["update"], "kl": {"estimate": "k3", field: value}})
+    with pytest.raises(RecipeError, match=rf"update\.kl\.{field}: got '{value}', which engine verl cannot follow"):
         ours.build_verl_engine(changed, None, None)
 
 

@@ -24,6 +24,7 @@ from entrostat.integrations.trl.trainer import EntropyGRPOTrainer
 from entrostat.objective import Sapo
 from entrostat.recipe import Recipe, RecipeError, build_controller
 from entrostat.recipe.recipe import build_objective
+from entrostat.recipe.sections import KlRecipe
 from entrostat.recipe.task_sets import TaskSplits
 
 LOSSES = {  # of an objective and its aggregation: TRL's loss_type and importance_sampling_level
@@ -115,7 +116,7 @@ def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:
         importance_sampling_level=level,
         **temperatures,
         scale_rewards=SCALED_BY[str(update.advantage)],
-        beta=0.0,
+        beta=update.kl.coefficient if update.kl else 0.0,
         learning_rate=update.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=update.warmup_steps,
@@ -136,6 +137,18 @@ def trl_settings(recipe: Recipe, steps: int, output: Path) -> GRPOConfig:
     )
 
 
+def _penalty(kl: KlRecipe | None) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    """What TRL's beta is: a fixed coefficient of k3 in the loss, towards the model that training starts from."""
+    if kl is None:
+        return {}
+    return {
+        "update.kl.kind": (kl.kind, ("fixed",)),
+        "update.kl.estimate": (kl.estimate, ("k3",)),
+        "update.kl.place": (kl.place, ("loss",)),
+        "update.kl.reference": (kl.reference, ("start",)),
+    }
+
+
 def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
     """Raise RecipeError, with the field, its value and the allowed ones, if TRL would not follow the recipe."""
     update, control = recipe.update, recipe.control
@@ -149,7 +162,7 @@ def refuse_what_trl_cannot_do(recipe: Recipe) -> None:
             tuple(how for name, how in LOSSES if name == update.objective["name"]),
         ),
         "update.failure_reward": (update.failure_reward, (0,)),
-        "update.kl": (update.kl and update.kl.kind, (None,)),
+        **_penalty(update.kl),
         "update.optimizer": (update.optimizer, ("adamw",)),
         "control.measure_change": (control.measure_change, (False,)),
         "control.first_order": (control.first_order, (False,)),

@@ -27,6 +27,7 @@ from entrostat.integrations.verl.engine import VerlEngine, quoted
 from entrostat.integrations.verl.loss import AGGREGATIONS, NO_LIMIT
 from entrostat.objective import ClipRule
 from entrostat.recipe import Recipe, RecipeError, build_objective, parse_recipe
+from entrostat.recipe.sections import KlRecipe
 from entrostat.recipe.task_sets import TaskSplits
 from entrostat.runs import Run, atomic_write
 from entrostat.tasks.sources import AnyTask
@@ -112,7 +113,7 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
         f"{actor}.clip_ratio_low": band.lower.intercept,  # without a strategy
         f"{actor}.clip_ratio_high": band.upper.intercept,
         f"{actor}.clip_ratio_c": NO_LIMIT,  # control.dual_clip is part of the controller
-        f"{actor}.use_kl_loss": False,
+        **kl_settings(update.kl),
         f"{actor}.entropy_coeff": 0.0,
         f"{actor}.calculate_entropy": control["bonus"] is not None or bool(control["parts"]),
         f"{actor}.grad_clip": update.max_grad_norm or NO_LIMIT,
@@ -123,7 +124,6 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
         f"{actor}.optim.betas": list(update.betas),
         "algorithm.adv_estimator": "grpo",
         "algorithm.norm_adv_by_std_in_grpo": SCALED[str(update.advantage)],
-        "algorithm.use_kl_in_reward": False,
         f"{sampler}.calculate_log_probs": control["correction"] is not None or bool(control["parts"]),
         f"{reward}.path": f"pkg://{__name__}",
         f"{reward}.name": "graded",
@@ -140,6 +140,20 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
     }
 
 
+def kl_settings(kl: KlRecipe | None) -> dict[str, Any]:
+    """A recipe's penalty under verl's keys; its estimates have the same names. Departs: verl limits ln pi - ln pi_ref
+    to 20 and k3 to 10.
+    """
+    actor, place = "actor_rollout_ref.actor", kl.place if kl else None
+    given: dict[str, Any] = {f"{actor}.use_kl_loss": place == "loss", "algorithm.use_kl_in_reward": place == "reward"}
+    if kl and place == "loss":
+        given |= {f"{actor}.kl_loss_coef": kl.coefficient, f"{actor}.kl_loss_type": kl.estimate}
+    elif kl:
+        fixed = {"algorithm.kl_ctrl.type": "fixed", "algorithm.kl_ctrl.kl_coef": kl.coefficient}
+        given |= {"algorithm.kl_penalty": kl.estimate, **fixed}
+    return given
+
+
 def refuse_what_verl_cannot_do(recipe: Recipe) -> None:
     """Raise RecipeError, with the field, its value and the allowed ones, if verl would not follow the recipe."""
     update, control, per_batch = recipe.update, recipe.control, recipe.update.steps_per_batch
@@ -147,7 +161,15 @@ def refuse_what_verl_cannot_do(recipe: Recipe) -> None:
         "threads": (recipe.threads, (None,)),
         "update.advantage": (update.advantage, tuple(SCALED)),
         "update.failure_reward": (update.failure_reward, (0,)),
-        "update.kl": (update.kl and update.kl.kind, (None,)),
+        **(
+            {
+                "update.kl.kind": (update.kl.kind, ("fixed",)),
+                "update.kl.estimate": (update.kl.estimate, ("k1", "k2", "k3")),
+                "update.kl.reference": (update.kl.reference, ("start",)),
+            }
+            if update.kl
+            else {}
+        ),
         "update.optimizer": (update.optimizer, ("adamw",)),
         "update.old_logp": (update.old_logp, ("recomputed",)),
         "control.measure_change": (control.measure_change, (False,)),
