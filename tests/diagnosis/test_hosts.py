@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import random
 import zipfile
 from contextlib import suppress
@@ -116,6 +118,16 @@ def test_compressed_input_and_standard_input_are_the_same_log(tmp_path, monkeypa
     assert piped.name == "standard input"
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_what_was_packed_is_read_and_a_cut_is_said(tmp_path, pack):
+    text = hosts.verl_console(hosts.run()).encode()
+    plain, packed = read_log(written(tmp_path, "train.log", text)), pack(text)
+    assert read_log(written(tmp_path, "packed", packed)).rows == plain.rows
+    cut = read_log(written(tmp_path, "cut", packed[:-20]))
+    assert cut.rows == plain.rows[: len(cut.rows)]
+    assert any("cut off" in note for note in cut.notes)
+
+
 @settings(max_examples=100, deadline=None)
 @given(name=st.sampled_from(sorted(hosts.HOSTS)), share=st.floats(0, 1))
 def test_a_log_that_is_cut_off_gives_its_beginning_or_is_refused(tmp_path_factory, name, share):
@@ -159,6 +171,8 @@ def test_no_damage_to_a_log_ends_in_a_traceback(tmp_path_factory, name, place, j
         ("model.pkl", b"\x80\x04\x95" + bytes(200)),
         ("prose.txt", b"Dear all,\n\nthe run went well. Best: 0.5!\n"),
         ("broken.gz", b"\x1f\x8b\x08" + b"\xff" * 90),
+        ("broken.bz2", b"BZh9" + b"\xff" * 90),
+        ("broken.xz", b"\xfd7zXZ\x00" + b"\xff" * 90),
     ],
 )
 def test_what_is_no_log_is_refused_by_an_error_that_names_the_formats(tmp_path, name, content):

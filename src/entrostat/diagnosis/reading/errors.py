@@ -9,7 +9,7 @@ FORMATS = (
     "ROLL, ms-swift, LLaMA-Factory, Unsloth, tinker, EasyR1, open-instruct, torchtune, DeepSpeed-Chat, oat, "
     "NeMo-Aligner and Trinity-RFT; JSON lines, JSON, CSV, TSV, Markdown tables, notebooks "
     "(.ipynb), trainer_state.json, TensorBoard, Weights & Biases, trackio, and our run folders; any of the texts as "
-    ".gz or on standard input (-)"
+    ".gz, .bz2 or .xz, or on standard input (-)"
 )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import lzma
 import re
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 from entrostat.diagnosis.reading.errors import FORMATS, LogError
 
@@ -16,11 +19,9 @@ WIDE = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-GZIP = b"\x1f\x8b"
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 FOREIGN = {  # first bytes -> what such a file is, and what to do
     b"PK\x03\x04": "a ZIP archive; unpack it and name the log in it",
-    b"BZh": "a bzip2 archive; unpack it",
-    b"\xfd7zXZ": "an xz archive; unpack it",
     b"(\xb5/\xfd": "a zstd archive; unpack it",
     b"7z\xbc\xaf": "a 7z archive; unpack it and name the log in it",
     b"PAR1": "a Parquet table; write it as CSV",
@@ -46,7 +47,7 @@ LONGEST = 200_000  # characters of a console line that are looked at
 
 
 def read_text(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The text of a file, of a `.gz`, or for `-` of standard input, and notes on how it was decoded.
+    """The text of a file, of a `.gz`, `.bz2` or `.xz`, or for `-` of standard input, and notes on how it was decoded.
 
     OSError: the file cannot be read. LogError: it is an archive or holds no text.
     """
@@ -99,20 +100,30 @@ def console_lines(text: str) -> list[str]:
 
 def _bytes(path: Path) -> tuple[bytes, tuple[str, ...]]:
     data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    if not data.startswith(GZIP):
+    name = next((name for mark, name in COMPRESSED.items() if data.startswith(mark)), None)
+    if name is None:
         return data, ()
-    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    unpacker = _unpacker(name)
     try:
         unpacked = unpacker.decompress(data, LARGEST_UNPACKED)
-    except zlib.error as error:
+    except (zlib.error, lzma.LZMAError, OSError) as error:
         raise LogError(
-            f"{path}: is a damaged gzip file ({error}); unpack it as far as it goes, with gzip -dc"
+            f"{path}: is a damaged {name} file ({error}); unpack it as far as it goes, with {name} -dc"
         ) from error
     if not unpacker.eof and len(unpacked) >= LARGEST_UNPACKED:
         raise LogError(
             f"{path}: unpacks to more than {LARGEST_UNPACKED >> 30} GiB; give the part of it that is the log"
         )
-    return unpacked, () if unpacker.eof else ("the gzip file is cut off, read as far as it goes",)
+    if unpacker.eof:
+        return unpacked, ()
+    whole_lines = unpacked.rpartition(b"\n")[0] or unpacked  # half of the last number is another number
+    return whole_lines, (f"the {name} file is cut off, read as far as it goes",)
+
+
+def _unpacker(name: str) -> Any:
+    if name == "gzip":
+        return zlib.decompressobj(16 + zlib.MAX_WBITS)
+    return bz2.BZ2Decompressor() if name == "bzip2" else lzma.LZMADecompressor()
 
 
 def _line(line: bytes) -> tuple[str, bool]:
