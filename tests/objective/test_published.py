@@ -311,3 +311,14 @@ def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
             out = policy_loss(moved, batch.old, batch.advantages, batch.mask, objective=name)
             values.append(aggregate(out.per_token, batch.mask, "sequence-mean"))
         torch.testing.assert_close((values[0] - values[1]) / (2 * step), ours[row, t], rtol=1e-6, atol=1e-9)
+
+
+def test_the_drift_of_each_position_is_its_own_whatever_the_leading_shape() -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits, sampler = (torch.randn(2, 3, 5, generator=generator) for _ in range(2))
+    ids = torch.randint(0, 5, (2, 3), generator=generator)
+    whole = divergence_drift(logits, sampler, ids)
+    assert whole.shape == ids.shape
+    for i in range(2):
+        for j in range(3):
+            torch.testing.assert_close(divergence_drift(logits[i, j], sampler[i, j], ids[i, j]), whole[i, j])

@@ -78,3 +78,14 @@ def test_qae_interpolated_is_torchs_quantile() -> None:
     assert 0 < float(baseline[0]) < 1
     expected = (rewards - baseline) / (rewards.std(-1, keepdim=True) + 1e-6)
     torch.testing.assert_close(quantile(rewards, interpolated=True), expected)
+
+
+def test_each_group_is_judged_by_itself_whatever_the_leading_shape() -> None:
+    generator = torch.Generator().manual_seed(4)
+    rewards = torch.randint(0, 2, (2, 3, 6), generator=generator).double()
+    surprisals = torch.rand(2, 3, 6, generator=generator, dtype=torch.float64)
+    whole = grpo_dropout(rewards, surprisals)
+    assert (whole == 0).any(-1).any()
+    for i in range(2):
+        for j in range(3):
+            torch.testing.assert_close(grpo_dropout(rewards[i, j], surprisals[i, j]), whole[i, j])
