@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from tests.diagnosis.made import DETECTOR, EVERY, LIVELY, jump, level, look, recorded, wobble
+from tests.diagnosis.made import DETECTOR, EVERY, jump, level, look, recorded, wobble
 
 
 @pytest.mark.parametrize("by", [0.0, 0.05, 0.2])
@@ -69,68 +69,6 @@ def test_a_length_that_grows_or_shrinks_begins_at_a_quarter_of_it(before, after)
     finding = look("length-degeneration", columns)
     assert finding.onset / EVERY - 1 == pytest.approx(76, abs=1)
     assert finding.evidence == pytest.approx({"start": before, "now": after, "score_before": 0.5, "score_now": 0.5})
-
-
-# --- completions that have all become the same
-
-
-def alike(early=LIVELY, late=None, entropy=None):
-    late = level(12, 100) if late is None else late
-    return {"length": [*early, *late], "entropy": jump(1, 0.1, 12, 12) if entropy is None else entropy}
-
-
-@pytest.mark.parametrize(
-    ("first", "found"), [((1, 1, 1, 1, 1), True), ((0.4, 0.4, 1, 1, 1), True), ((0.4, 0.4, 0.4, 1, 1), False)]
-)
-def test_the_first_five_entropies_are_the_start_of_a_template(first, found):
-    assert (look("template-collapse", alike(entropy=[*first, *level(14, 1), *level(5, 0.1)])) is not None) == found
-
-
-@pytest.mark.parametrize(("late", "found"), [(2, False), (3, True)])
-def test_the_last_five_entropies_are_what_is_left_of_it(late, found):
-    assert (look("template-collapse", alike(entropy=jump(1, 0.1, 24 - late, late))) is not None) == found
-
-
-@pytest.mark.parametrize("unit", [1.0, 0.0125])
-@pytest.mark.parametrize(("by", "found"), [(0.99, False), (1.01, True)])
-def test_lengths_that_hardly_varied_at_first_have_lost_no_variation(unit, by, found):
-    """A series that strays by s to either side has noise of 2 s 1.4826 / sqrt(2); the least is a hundredth."""
-    by *= 100 * 0.01 / (2 * 1.4826 / math.sqrt(2))
-    columns = alike(unit * wobble(12, 100, by), unit * level(12, 100))
-    assert (look("template-collapse", columns) is not None) == found
-
-
-@pytest.mark.parametrize("unit", [1.0, 0.0125])
-@pytest.mark.parametrize(("by", "found"), [(1.01, False), (0.99, True)])
-def test_lengths_have_to_vary_by_a_tenth_of_what_they_did(unit, by, found):
-    assert (look("template-collapse", alike(unit * LIVELY, unit * wobble(12, 100, by))) is not None) == found
-
-
-def test_empty_completions_are_alike():
-    assert look("template-collapse", alike(late=level(12, 0))) is not None
-    assert look("template-collapse", alike(early=level(12, 0))) is None
-
-
-def test_a_template_is_dated_to_the_rows_in_which_nothing_varies():
-    finding = look("template-collapse", alike(late=level(20, 100), entropy=jump(1, 0.1, 12, 20)))
-    assert finding.onset == (32 - 12 + 1) * EVERY
-    usual = 20 * 1.4826 / math.sqrt(2) / 100
-    assert finding.evidence == pytest.approx(
-        {"variation_at_first": usual, "variation_now": 0.0, "entropy_left": 0.1}, rel=1e-3
-    )
-    assert f"(it varied by {usual:.0%} between steps at first" in finding.summary
-
-
-@pytest.mark.parametrize(("rises", "found"), [(20, True), (55, False)])
-def test_a_template_is_excused_by_a_score_that_rose_after_half_of_the_entropy_was_gone(rises, found):
-    """An entropy that starts at 4 and is halved at row 50 of 100; the score rises before that, or after it."""
-    entropy = np.interp(range(100), [0, 9, 91, 99], [4, 4, 0.1, 0.1])
-    columns = {
-        "length": [*LIVELY, *level(88, 100)],
-        "entropy": entropy,
-        "reward": jump(0.2, 0.9, rises, 100 - rises),
-    }
-    assert (look("template-collapse", columns) is not None) == found
 
 
 @pytest.mark.parametrize(("repeated", "found"), [(0.30, False), (0.31, True)])
