@@ -21,8 +21,8 @@ class EntropyRatioClip(Part):
 
     The ratio sees what an update did to the tokens that were not sampled. On-policy it is 1 and nothing is removed.
     Source: arXiv 2512.05591; Kwai-Klear/ERC, verl/trainer/ppo/core_algos.py, compute_policy_loss_grpo_erc, with .95 and
-    1.05. Departs: none. Raises ValueError for bounds that do not hold 1, and in `weights` where the trainer does not
-    give the entropy of pi_old.
+    1.05. Departs: none in the gradient; the authors' loss keeps the value of what it removes. Raises ValueError for
+    bounds that do not hold 1, and in `weights` where the trainer does not give the entropy of pi_old.
     """
 
     needs_old_entropy: ClassVar[bool] = True
