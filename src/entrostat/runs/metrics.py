@@ -436,7 +436,7 @@ METRICS: Mapping[str, Metric] = {
         "nats per token",
         "entropy that a controller was to hold, nats per token",
         record="entropy_target",
-        aliases=_names("entropy_target target_entropy control/entropy_target entropy/target"),
+        aliases=_names("target_entropy control/entropy_target entropy/target"),
     ),
     "repetition": Metric(
         "share",
