@@ -1,4 +1,4 @@
-"""What the studies of the entropy on a curve share: the error, a course with its seeds, the curve itself."""
+"""What the studies of the entropy on a curve share: the error, batch noise, courses with seeds, the curve itself."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def error_on(points: Points, course: Sequence[float]) -> float:
 
     curve, steps = Curve(tuple((x, y) for x, y in points)), len(course)
     return fmean([abs(h / curve.at(k / steps) - 1) for k, h in enumerate(course, 1)][SKIPPED:])
+
+
+def noise(values: Sequence[float]) -> float:
+    """The mean relative deviation of a batch's entropy from a smooth course, whose noise has no memory.
+
+    Of independent noise with deviation s, x_k minus the mean of its neighbours has the deviation s sqrt(3/2).
+    """
+    residuals = [abs(b / ((a + c) / 2) - 1) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    return fmean(residuals) * (2 / 3) ** 0.5
 
 
 def drawn_courses(axis: Axes, rows: Sequence[Mapping[str, Any]], condition: str, colour: str, label: str) -> None:

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
-from on_a_curve import drawn_courses, drawn_curve, error_on
+from on_a_curve import drawn_courses, drawn_curve, error_on, noise
 from tables import contrast_table, contrasts, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.report.style import BLUE, MUTED
@@ -68,15 +68,6 @@ def measure(folder: Path) -> None:
         "course": [round(fmean(course[k : k + EVERY]), 4) for k in range(0, len(course), EVERY)],
     }
     (folder / "row.json").write_text(json.dumps(row))
-
-
-def noise(values: Sequence[float]) -> float:
-    """The mean relative deviation of a batch's entropy from a smooth course, whose noise has no memory.
-
-    Of independent noise with deviation s, x_k minus the mean of its neighbours has the deviation s sqrt(3/2).
-    """
-    residuals = [abs(b / ((a + c) / 2) - 1) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
-    return fmean(residuals) * (2 / 3) ** 0.5
 
 
 def collect() -> None:
