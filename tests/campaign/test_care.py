@@ -312,3 +312,13 @@ def test_settings_at_the_end_of_their_ranges_are_accepted():
     ):
         with pytest.raises(ValueError, match="give"):
             make()
+
+
+@pytest.mark.parametrize(("worse", "distinct", "hard"), [(1, (1.0, 0.85), (0.2, 0.24)), (2, (1.0, 1.2), (0.2, 0.17))])
+def test_the_worse_of_the_two_protected_capabilities_decides_by_its_own_deviation(worse, distinct, hard):
+    care = Care(few=1, low=1.0, high=1.0)
+    history = [trace(s, 0.5, s + 0.04, distinct=distinct, hard=hard) for s in (0.30, 0.33, 0.36)]
+    belief = care.predict(care.effects(history), (1.0, 0.40, 1.0))
+    harms = [statistics.NormalDist(belief.mean[j], belief.deviation[j]).cdf(-care.tolerance[j - 1]) for j in (1, 2)]
+    assert max(harms) == harms[worse - 1]
+    assert f"P(protected regression) {max(harms):.2f}," in Care(few=1, radius=1.0).plan(history).cause
