@@ -20,7 +20,7 @@ def never_learned(reward):
     first, third = reward[: max(8, len(reward) // 10)], len(reward) // 3
     inside = reward.min() >= 0 and reward.max() <= 1
     low, high = (0.0, 1.0) if inside else np.quantile(reward, [0.05, 0.95])
-    if reward[-third:].mean() >= (low + high) / 2:
+    if reward[-third:].mean() >= (low + high) / 2 + (0 if inside else 0.05 * (high - low)):
         return False
     gains = [gain(first, later) for later in (reward[third:-third], reward[-third:])]
     return all(up + 2 * error < 0.05 * (high - low) for up, error in gains)
