@@ -20,6 +20,12 @@ from entrostat.report.style import BLUE, MUTED, ORANGE
 from entrostat.runs import Run, Trajectory
 
 HERE = Path(__file__).parent
+FRONT = HERE.parents[1] / "docs" / "images" / "rise-and-fall.png"  # beside the demo in README
+ON_FRONT = {
+    "stale, +1/-1": "REINFORCE, a rate that climbs",
+    "stale, GRPO clipped": "GRPO, clip .2, the same rate",
+    "healthy: GRPO, ID": "GRPO under ID, a steady rate",
+}
 TABLE = HERE / "steps.csv.gz"
 KEYS = ("condition", "seed", "step", "pass_at_1")
 DEMO = Path(str(resources.files("entrostat.assets") / "demo"))
@@ -142,6 +148,7 @@ def read() -> None:
     ]
     shown = [row for i, row in enumerate(read_rows(HERE / "signals.csv")) if i < SHOWN or row["signal"] in LEVELS]
     draw(HERE / "figure.png", {"runs": runs, "signals": shown}, drawn)
+    draw(FRONT, [run for run in runs if run["condition"] in ON_FRONT], front_drawn)
 
 
 def run_row(course: Course) -> dict[str, Any]:
@@ -257,6 +264,25 @@ def drawn(data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         axis.set_yticks(range(len(shown)), [row["signal"] for row in reversed(shown)], fontsize=8)
         axis.set_title(TITLES[label])
         axis.set_xlim(0, 1)
+    return figure
+
+
+def front_drawn(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    """pass@1 of every run of three conditions (thin) and their means; falls are marked."""
+    figure = Figure(figsize=(8.6, 2.7), layout="constrained")
+    axes = figure.subplots(1, len(ON_FRONT), sharex=True, sharey=True)
+    for axis, (condition, title) in zip(axes, ON_FRONT.items(), strict=True):
+        own = [run for run in runs if run["condition"] == condition]
+        for run in own:
+            axis.plot(run["pass_at_1"], color=BLUE, linewidth=0.7, alpha=0.6)
+            if run["fall"] is not None:
+                axis.plot(run["fall"], run["pass_at_1"][run["fall"]], "o", color=ORANGE, markersize=4)
+        axis.plot(np.mean([run["pass_at_1"] for run in own], 0), color=BLUE, linewidth=2)
+        axis.set_title(f"{title}, n = {len(own)}", fontsize=8.5)
+        axis.set_ylim(0, 0.85)
+        axis.grid(axis="y")
+    axes[0].set_ylabel("pass@1, report split")
+    figure.supxlabel("optimizer step", fontsize=9)
     return figure
 
 

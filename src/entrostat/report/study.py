@@ -331,12 +331,17 @@ def gaps(study: StudyData) -> Figure | None:
 
 
 def efficiency(study: StudyData) -> Figure | None:
-    """End-of-chain pass@1 over the evaluations that it took."""
+    """End-of-chain pass@1, with its interval over seeds, over the evaluations that it took."""
+    ends = {
+        method.name: share_interval([chain.end for chain in method.finished])
+        for method in study.methods
+        if method.finished
+    }
     points = [
         (
             method.name,
             float(np.mean([sum(row["select_evaluations"] for row in chain.campaigns) for chain in method.finished])),
-            float(np.mean([chain.end for chain in method.finished])),
+            ends[method.name].mean,
         )
         for method in study.methods
         if method.finished
@@ -346,13 +351,16 @@ def efficiency(study: StudyData) -> Figure | None:
     with report_style():
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
-        for _, used, end in points:
+        for name, used, end in points:
+            low, high = ends[name].low, ends[name].high
+            if low is not None and high is not None:
+                axes.plot([used, used], [low, high], color=BLUE, linewidth=1, alpha=0.6, clip_on=False)
             axes.plot([used], [end], "o", color=BLUE, markersize=5, clip_on=False)
         _label_points(axes, points)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0, right=1.25 * max(used for _, used, _ in points))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("evaluations of the select split a chain")
+        axes.set_xlabel("evaluations of the select split per chain")
     return figure
 
 
