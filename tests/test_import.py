@@ -11,6 +11,10 @@ from types import ModuleType
 import pytest
 
 import entrostat
+from entrostat.control.part import bonus, strategy, weighting
+from entrostat.objective.clipping import clip_rule
+from entrostat.objective.corrections import correction
+from entrostat.objective.surrogates import objective
 
 
 def imported(code: str) -> set[str]:
@@ -85,6 +89,16 @@ def test_the_names_of_a_package_are_at_the_top(package):
     assert {name: getattr(entrostat, name) for name in home.__all__} == {
         name: getattr(home, name) for name in home.__all__
     }
+
+
+@pytest.mark.parametrize(
+    "kind", [strategy, weighting, bonus, clip_rule, objective, correction], ids=lambda kind: kind.kind
+)
+def test_every_part_and_every_objective_of_ours_is_at_the_top(kind):
+    made = [getattr(method, "func", method) for method in kind.values()]
+    classes = [method for method in made if isinstance(method, type) and method.__module__.startswith("entrostat.")]
+    assert classes
+    assert [method.__name__ for method in classes if getattr(entrostat, method.__name__, None) is not method] == []
 
 
 def test_no_name_is_a_module_and_each_is_listed():

@@ -14,11 +14,11 @@ from entrostat import _renamed
 _HOMES = {
     "campaign": "CareV1 CareV2 Crest EarlyStop Naive",
     "control": """
-        AdaptiveBonus ClipCov Constant ConstantBonus Corrected Curve DecreaseIncreaseDecrease DualClipped EntroPic
-        EntropicWeights Entrocraft EntropyController EntropyOutliers EntropyRatioClip FixedWeights FlowCalibration Gepo
-        HighEntropyTokens IncreaseThenDecrease Measured MismatchSums Opefo OscillatoryDecay Part Phase Piecewise
-        PolarityAware Prediction Schedule SkipRegion Stage Stare Steer Strategy TargetEntropy TargetWeights TokenBatch
-        TokenSums mismatch_sums token_sums
+        Adapo AdaptiveBonus Aepo ClipCov Constant ConstantBonus Corrected Curve DecreaseIncreaseDecrease DualClipped
+        EntroPic Entrocraft EntropicWeights EntropyController EntropyOutliers EntropyRatioClip FixedWeights
+        FlowCalibration Gepo HighEntropyTokens IncreaseThenDecrease Mai Measured MismatchSums Opefo OscillatoryDecay
+        Part Phase Piecewise PolarityAware Prediction RepoR Schedule SkipRegion Stage Stare Steer Strategy TargetEntropy
+        TargetWeights TokenBatch TokenSums mismatch_sums token_sums
     """,
     "diagnosis": "Detector Diagnosis Finding Log LogError Remedy Watchdog diagnose read_log",
     "engine.policy": "load_policy",

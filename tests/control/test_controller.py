@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from entrostat.control import (
+    Adapo,
     AdaptiveBonus,
     Constant,
     ConstantBonus,
@@ -17,18 +18,17 @@ from entrostat.control import (
     EntropyController,
     FixedWeights,
     IncreaseThenDecrease,
+    Mai,
     Measured,
     OscillatoryDecay,
     Part,
     PolarityAware,
+    RepoR,
     TargetEntropy,
     TargetWeights,
     TokenBatch,
 )
-from entrostat.control.adapo import Adapo
-from entrostat.control.mai import Mai
 from entrostat.control.part import bonus, weighting
-from entrostat.control.repo_r import RepoR
 from entrostat.entropy import polarity
 from entrostat.objective import ClipRule, DppoClip, DualClip
 from entrostat.recipe.methods import STRATEGIES, build

@@ -8,11 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parts import told, weights_of
 
-from entrostat.control import Curve, EntropyController
-from entrostat.control.adapo import Adapo
-from entrostat.control.aepo import Aepo
-from entrostat.control.mai import CircuitBreaker, Mai
-from entrostat.control.repo_r import RepoR
+from entrostat.control import Adapo, Aepo, Curve, EntropyController, Mai, RepoR
+from entrostat.control.mai import CircuitBreaker
 from entrostat.objective import ClipRule, policy_loss
 from entrostat.tokens import token_stats
 

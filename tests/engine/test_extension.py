@@ -104,6 +104,60 @@ def test_fewer_steps_and_another_recipe_are_refused_and_nothing_changes(tmp_path
     assert files(tmp_path / "run") == before
 
 
+def without(folder, *keys):
+    """The run.json of an earlier version, which did not know these keys."""
+    file = folder / "run.json"
+    header = json.loads(file.read_text())
+    for key in keys:
+        section = header["recipe"]
+        *outer, name = key.split(".")
+        for part in outer:
+            section = section[part]
+        del section[name]
+    file.write_text(json.dumps(header))
+
+
+NEWER = ("table", "campaign.schedule_steps", "update.old_logp", "watch.restart")
+WATCHED = {"watch": {"action": "keep-peak"}}
+
+
+def test_a_run_of_a_version_that_lacked_some_keys_is_resumed_and_extended(tmp_path, monkeypatch):
+    train(recipe(8, **WATCHED), tmp_path / "whole")
+    out = tmp_path / "run"
+    log_step = Run.log_step
+
+    def killed(run, line):
+        if line["step"] == 6:
+            raise KeyboardInterrupt
+        log_step(run, line)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "log_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe(8, **WATCHED), out)
+    without(out, *NEWER)
+    before = (out / "run.json").read_bytes()
+    for steps in (8, 12):
+        for _ in range(2):  # the second time it has nothing left to do
+            train(recipe(steps, **WATCHED), out)
+        assert ((out / "run.json").read_bytes() == before) == (steps == 8)
+        train(recipe(steps, **WATCHED), tmp_path / "whole")
+        assert Run.open(out).trace() == Run.open(tmp_path / "whole").trace()
+
+
+def test_a_key_that_a_run_lacks_has_to_have_its_default(tmp_path):
+    train(recipe(8, **WATCHED), tmp_path / "run")
+    without(tmp_path / "run", *NEWER)
+    before = files(tmp_path / "run")
+    for changes, difference in (
+        ({"update": {**RECIPE["update"], "old_logp": "recomputed"}}, r'update\.old_logp is "sampler" there'),
+        ({"rollout": {"prompts": 4, "samples": 3}}, r"rollout\.samples is 4 there and 3 here"),
+    ):
+        with pytest.raises(RunError, match=difference):
+            train(recipe(8, **{**WATCHED, **changes}), tmp_path / "run")
+    assert files(tmp_path / "run") == before
+
+
 def test_a_run_that_its_rule_stopped_is_refused_with_the_way_to_go_on(tmp_path):
     stops = {"controller": {"name": "es-online", "patience": 1}}
     still = {"epochs": 2, "learning_rate": 1e-9}

@@ -1,5 +1,7 @@
 """The entropy controller, its parts, and the diagnostics of a step."""
 
+from entrostat.control.adapo import Adapo
+from entrostat.control.aepo import Aepo
 from entrostat.control.bonus import AdaptiveBonus, ConstantBonus
 from entrostat.control.calibration import FlowCalibration, Prediction
 from entrostat.control.clip_cov import ClipCov
@@ -12,10 +14,12 @@ from entrostat.control.entropy_dynamics import EntropyOutliers
 from entrostat.control.erc import EntropyRatioClip
 from entrostat.control.gepo import Gepo
 from entrostat.control.high_entropy import HighEntropyTokens
+from entrostat.control.mai import Mai
 from entrostat.control.mismatch import Corrected, MismatchSums, mismatch_sums
 from entrostat.control.opefo import Opefo
 from entrostat.control.part import Measured, Part, Phase, TokenBatch
 from entrostat.control.polarity_aware import PolarityAware
+from entrostat.control.repo_r import RepoR
 from entrostat.control.reweighting import FixedWeights
 from entrostat.control.skip_region import SkipRegion
 from entrostat.control.stare import Stare
@@ -34,7 +38,9 @@ from entrostat.control.strategies import (
 from entrostat.control.target import TargetEntropy, TargetWeights
 
 __all__ = [
+    "Adapo",
     "AdaptiveBonus",
+    "Aepo",
     "ClipCov",
     "Constant",
     "ConstantBonus",
@@ -53,6 +59,7 @@ __all__ = [
     "Gepo",
     "HighEntropyTokens",
     "IncreaseThenDecrease",
+    "Mai",
     "Measured",
     "MismatchSums",
     "Opefo",
@@ -62,6 +69,7 @@ __all__ = [
     "Piecewise",
     "PolarityAware",
     "Prediction",
+    "RepoR",
     "Schedule",
     "SkipRegion",
     "Stage",

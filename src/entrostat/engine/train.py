@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -101,7 +102,8 @@ def open_campaign(
         trainer.restart = restart
     webhook_of(recipe.watch, place.name)
     hashes = {**tasks.hashes(), "policy": _origin(start.path)}
-    record = Run.create(place, recipe.model_dump(mode="json"), recipe.seed, hashes, versions())
+    content = recipe.model_dump(mode="json")
+    record = Run.create(place, content, recipe.seed, hashes, versions(), read=up_to_date)
     controller = build_campaign_controller(recipe)
     if recipe.watch is None:
         return Campaign(trainer, controller, record)
@@ -127,6 +129,16 @@ def _origin(start: Path) -> str:
     if is_digest(start.name):
         return start.name
     return folder_digest(start) if start.is_dir() else str(start)
+
+
+def up_to_date(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run folder's recipe, in which keys that came later have their defaults and renamed ones their new names; as it
+    stands there if this version refuses it.
+    """
+    try:
+        return Recipe.model_validate(recorded).model_dump(mode="json")
+    except ValueError:
+        return recorded
 
 
 def versions() -> dict[str, str]:
@@ -155,12 +167,13 @@ def extended(recipe: Recipe, folder: Path) -> Recipe | None:
     """
     if not (folder / "run.json").exists():
         return None
-    before = Run.open(folder).recipe.get("campaign", {})
+    recorded = up_to_date(Run.open(folder).recipe)
+    before = recorded.get("campaign", {})
     own: dict[str, Any] = recipe.model_dump(mode="json")
     steps, asked = before.get("steps"), recipe.campaign.steps
     schedule = own["campaign"]["schedule_steps"] or before.get("schedule_steps") or steps
     differing = {"steps": steps, "schedule_steps": before.get("schedule_steps")}
-    if not isinstance(steps, int) or {**own, "campaign": {**own["campaign"], **differing}} != Run.open(folder).recipe:
+    if not isinstance(steps, int) or {**own, "campaign": {**own["campaign"], **differing}} != recorded:
         return None
     if asked < steps:
         raise RunError(
@@ -177,7 +190,7 @@ def extended(recipe: Recipe, folder: Path) -> Recipe | None:
 def reopen(folder: Path, recipe: Recipe) -> None:
     """Make a finished run one that is under way and has `recipe`. RunError: another process writes it."""
     record = Run.open(folder)
-    if record.recipe == (content := recipe.model_dump(mode="json")):
+    if up_to_date(record.recipe) == (content := recipe.model_dump(mode="json")):
         return
     with record.sole_writer():
         Keeper(CheckpointStore(record.checkpoints_dir)).reopen()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +75,12 @@ class Run:
         seed: int,
         hashes: Mapping[str, str],
         versions: Mapping[str, str],
+        read: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda recipe: recipe,
     ) -> Run:
         """Begin a run in the folder `path`, or resume the same run where it stopped.
 
-        The same run has the same recipe, seed and hashes; versions are those it began with.
+        The same run has the same recipe, seed and hashes; versions are those it began with. read: what a recipe that
+        was written by an earlier version says in terms of this one.
         RunError: the folder holds another run, or files that are not a run's.
         """
         folder = Path(path)
@@ -86,7 +88,8 @@ class Run:
         header = to_line(wanted, "run.json")
         if (folder / "run.json").exists():
             run = cls.open(folder)
-            _refuse_another(folder, _header(run), json.loads(header))
+            theirs = {"recipe": read(run.recipe), "seed": run.seed, "hashes": run.hashes}
+            _refuse_another(folder, theirs, json.loads(header))
             return run
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder}: holds something that is not a run; choose another folder with --out")
@@ -241,10 +244,6 @@ class Run:
 
 def _write_header(folder: Path, line: bytes) -> None:
     atomic_write(folder / "run.json", json.dumps(json.loads(line), indent=2).encode() + b"\n")
-
-
-def _header(run: Run) -> dict[str, Any]:
-    return {"recipe": run.recipe, "seed": run.seed, "hashes": run.hashes}
 
 
 def _refuse_another(folder: Path, theirs_all: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
