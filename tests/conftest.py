@@ -1,12 +1,19 @@
-"""Before any test: Triton reads where to run when it is imported, and other libraries import it too."""
+"""Before any test: Triton reads where to run when it is imported, and other libraries import it too; no test fails for
+being slow on a machine with other work.
+"""
 
 import os
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+if settings.default.deadline is not None:  # a profile that is loaded before has its own
+    settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("unhurried")
 
 HOST = os.environ.get("REQUIRE_HOST")
 """The host trainer that is installed for its tests: with it, a test that is skipped fails the run."""
