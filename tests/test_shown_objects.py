@@ -1,10 +1,12 @@
 """What a prompt and a notebook show is short, and a path may be a string."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from entrostat import Run, diagnose, read_log
+from entrostat.campaign import CampaignOutcome, CampaignTrace, Checkpoint, Trajectory
 from entrostat.report import build_report, read_runs
 
 HOSTILE = "<script>alert(1)</script>\ud800"
@@ -24,6 +26,17 @@ def test_reprs_are_short(run):
     assert found.findings
     for thing in (run, found, found.log, read_runs([run.path])[0]):
         assert len(repr(thing)) < 400, repr(thing)
+
+
+def test_what_training_returns_is_short_however_long_it_was():
+    steps = tuple(range(1000))
+    select = Trajectory(steps, tuple(0.2 + 0.5 * (step == 700) for step in steps))
+    points = [Checkpoint(Path("runs/run/checkpoints") / ("0" * 64), step) for step in (0, 700, 999)]
+    lines = [{"step": step, "entropy": 1.0} for step in steps]
+    outcome = CampaignOutcome(CampaignTrace(select, select, *points, steps=lines, evals=lines), points[1], False)
+    assert len(repr(outcome)) < 600
+    for shown in ("999 steps", "1000 evaluations", "0.700 at the peak (step 700)", "0.200 last"):
+        assert shown in repr(outcome)
 
 
 def test_a_notebook_shows_the_findings_and_the_steps(run):

@@ -123,6 +123,9 @@ class CampaignTrace:
         for checkpoint in (self.peak, self.end):
             self.report.at(checkpoint.step)
 
+    def __repr__(self) -> str:
+        return f"CampaignTrace({self.steps_used} steps, select: {self.select}, report: {self.report})"
+
     @property
     def steps_used(self) -> int:
         """Optimizer steps that the campaign took."""

@@ -203,6 +203,12 @@ class Trajectory:
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"pass_at_1 is {value} at step {step}, outside 0 ... 1")
 
+    def __repr__(self) -> str:
+        return (
+            f"Trajectory({len(self.steps)} evaluations, steps {self.steps[0]} to {self.steps[-1]}: pass@1 "
+            f"{self.pass_at_1[0]:.3f} first, {self.peak:.3f} at the peak (step {self.peak_step}), {self.end:.3f} last)"
+        )
+
     @classmethod
     def from_evals(cls, evals: Iterable[Mapping[str, Any]]) -> Trajectory:
         """The trajectory of one split from the evaluation lines of a run folder.
