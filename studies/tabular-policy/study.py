@@ -13,6 +13,7 @@ import numpy as np
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
 from tables import (
+    add_rows,
     cell,
     contrast_table,
     contrasts,
@@ -151,7 +152,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def collect() -> None:
-    """results.csv, courses.csv.gz and prediction.csv from the measured runs."""
+    """Add the measured runs to results.csv, courses.csv.gz and prediction.csv."""
     rows, courses, predictions = [], [], []
     for condition, found in STUDY.measured().items():
         for row in found:
@@ -165,9 +166,9 @@ def collect() -> None:
             points = [{"step": EVERY * (place + 1), "entropy": value} for place, value in enumerate(course)]
             key = {"method": method, "share": float(share), "seed": row["seed"]}
             courses += [{**key, **point} for point in points if method in CORE]
-    write_rows(HERE / "results.csv", rows)
-    write_rows(HERE / "courses.csv.gz", courses)
-    write_rows(HERE / "prediction.csv", predictions)
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(VALVES))
+    add_rows(HERE / "courses.csv.gz", courses, ("method", "share", "seed", "step"), list(CORE))
+    add_rows(HERE / "prediction.csv", predictions, ("condition", "seed"), list(PREDICTIONS))
 
 
 def planned() -> list[tuple[str, str, str]]:
