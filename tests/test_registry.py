@@ -1,5 +1,6 @@
 """Methods by name: ours, an installed package's, and any importable one."""
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
@@ -116,3 +117,11 @@ def test_what_is_made_must_be_of_the_kind():
     assert isinstance(kind.made("square", Square()), Square)
     with pytest.raises(ValueError, match="'x' makes a int, which is no shape; give one that makes a Shape"):
         kind.made("x", 3)
+
+
+def test_the_order_of_the_methods_is_that_of_their_modules_whatever_was_imported_first():
+    code = "from entrostat.control.part import weighting; print(*weighting)"
+    first = ("", "import entrostat.control.stare;", "import entrostat.control.aepo, entrostat.control.repo_r;")
+    printed = {subprocess.check_output([sys.executable, "-c", each + code], text=True) for each in first}
+    assert len(printed) == 1
+    assert "stare" in printed.pop().split()

@@ -58,7 +58,7 @@ def test_a_run_can_begin_with_what_another_kept(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nowhere@peak", "no run folder"), ("{run}/checkpoints@peak", "no run folder")],
+    [("nowhere@peak", "not a run folder"), ("{run}/checkpoints@peak", "not a run folder")],
 )
 def test_a_name_that_leads_nowhere_is_refused(run, name, message):
     with pytest.raises(CheckpointError, match=message):
