@@ -6,8 +6,10 @@
 
 The authors' function is pulled from the checkout by `ast` and run as it is. A line per comparison: the difference of
 the two losses and the largest one of the two gradients, on the same tokens. With --sources, all methods are compared
-whose repository lies in the folder under its own name, such as FOLDER/STEER. Ends with status 1 where a gradient
-differs by more than 2e-6.
+whose repository lies in the folder under its own name, such as FOLDER/STEER, or, where a branch or a pull request is
+meant, FOLDER/verl@pull-7022. Methods without public code are held in float64 against loops over their papers'
+equations (`parity/equations.py`), with or without checkouts. Ends with status 1 where a gradient differs by more than
+2e-6, or in float64 by more than 1e-12.
 """
 
 import argparse
@@ -16,11 +18,13 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from parity.equations import cases as of_equations
+from parity.equations import largest
 from parity.published import cases as of_authors
 from parity.published import differences
 from parity.trainers import cases as of_trainers
 
-MOST = 2e-6
+MOST, MOST_IN_FLOAT64 = 2e-6, 1e-12
 
 
 def main() -> int:
@@ -32,16 +36,27 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, help="write the table here")
     args = parser.parse_args()
     rows, failed = [], 0
+
+    def compared(
+        method: str, setting: str, repository: str, file: str, found: tuple[float, float], most: float
+    ) -> None:
+        nonlocal failed
+        loss, gradient = found
+        failed += gradient > most
+        rows.append((method, setting, repository, file, f"{loss:.1e}", f"{gradient:.1e}"))
+        verdict = "DIFFERS" if gradient > most else ""
+        print(f"{method:17} {setting:40} {repository:45} {loss:8.1e} {gradient:8.1e} {verdict}")
+
     for case in (*of_authors(), *of_trainers()):
-        place = case.repository.partition("@")[0].rpartition("/")[2]
+        repository, at, reference = case.repository.partition("@")
+        place = repository.rpartition("/")[2] + at + reference.replace("/", "-")
         source = args.source or (args.sources / place if args.sources else Path(place))
-        if args.method not in (None, case.method) or not (source / case.file).exists():
-            continue
-        loss, gradient = differences(case, source)
-        verdict = "" if gradient <= MOST else "DIFFERS"
-        failed += bool(verdict)
-        rows.append((case.method, case.setting, case.repository, case.file, f"{loss:.1e}", f"{gradient:.1e}"))
-        print(f"{case.method:17} {case.setting:40} {case.repository:45} {loss:8.1e} {gradient:8.1e} {verdict}")
+        if args.method in (None, case.method) and (source / case.file).exists():
+            found = differences(case, source)
+            compared(case.method, case.setting, case.repository, case.file, found, MOST)
+    for equation in of_equations():
+        if args.method in (None, equation.method):
+            compared(equation.method, equation.setting, "", equation.source, largest(equation), MOST_IN_FLOAT64)
     print(f"{len(rows) - failed} of {len(rows)} comparisons agree")
     if args.csv:
         args.csv.parent.mkdir(parents=True, exist_ok=True)

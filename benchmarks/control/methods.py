@@ -83,7 +83,10 @@ def methods() -> Iterator[tuple[str, str, Call]]:
         )
         logp = stats.logp.detach().requires_grad_()
         out = policy_loss(logp, old, weighted, mask, rule=rule or controller.rule(), objective=objective)
-        aggregate(out.per_token, mask).backward()
+        per_token = out.per_token
+        if controller.adds:
+            per_token = per_token - controller.unclipped(stats, earned, mask) * (logp - old).exp()
+        aggregate(per_token, mask).backward()
 
     def under(part: Any = None, objective: Any = "clip") -> Call:
         band = Constant(ClipRule()) if part is None or not getattr(part, "owns_band", False) else part
@@ -140,11 +143,13 @@ def main() -> None:
     """Print a row of Markdown per method, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--only", nargs="*", help="the methods to measure; all if left out")
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     (_, _, usual), *listed = methods()
+    listed = [each for each in listed if not args.only or each[1] in args.only]
     step = a_step()
     taken = np.empty((args.rounds, len(listed), 2))
     steps = []

@@ -35,12 +35,14 @@ from entrostat.control import (
     Stare,
     Steer,
 )
+from entrostat.control.repo_r import RepoR
 from entrostat.objective import (
     Aspo,
     Bapo,
     CeGppo,
     ClipBand,
     ClipRule,
+    Cppo,
     DcpoClip,
     Dppo,
     Drpo,
@@ -333,6 +335,46 @@ def _drpo(source: Path, tokens: Tokens) -> Tensor:
     return mean(loss, tokens.mask)
 
 
+def _cppo(source: Path, tokens: Tokens) -> Tensor:
+    module = authors(source, "unirl/algorithms/cppo.py", "_cppo_mask _cppo_loss", List=list)
+    lengths = torch.tensor(LENGTHS)
+    loss, _ = module._cppo_loss(
+        new_logp=tokens.logp[tokens.mask],
+        old_logp=tokens.old[tokens.mask],
+        advantages=tokens.advantages[tokens.mask],
+        lengths=lengths,
+        delta=0.03,
+        w_min=0.8,
+        delta_b=0.005,
+    )
+    return loss.mean()
+
+
+def _repo_r(course: Sequence[float]) -> tuple[Callable[[Path, Tokens], Tensor], Callable[[Tokens], Tensor]]:
+    """REPO-R after steps of these entropies, at a target of .5 with a range of z wide enough to tell."""
+    least, most, target = 0.01, 0.2, 0.5
+    file = "skyrl/backends/skyrl_train/utils/ppo_utils.py"
+
+    def theirs(source: Path, tokens: Tokens) -> Tensor:
+        module = authors(source, file, "repo_r_rescale_advantages repo_r_update_zeta")
+        zeta = least
+        for entropy in course:
+            zeta = module.repo_r_update_zeta(zeta, entropy, target, least, most)
+        advantages = module.repo_r_rescale_advantages(tokens.advantages, tokens.logp, zeta)
+        ratio = (tokens.logp - tokens.old).exp()
+        return mean(-torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages), tokens.mask)
+
+    def ours(tokens: Tokens) -> Tensor:
+        part = RepoR(target, least=least, most=most)
+        controller = EntropyController(Constant(ClipRule()), part, total_steps=10)
+        for step, entropy in enumerate(course, start=1):
+            controller.observe(step, entropy, 1.0)
+        weighted = controller.advantages(tokens.stats, tokens.advantages, tokens.mask, old_logp=tokens.old)
+        return aggregate(policy_loss(tokens.logp, tokens.old, weighted, tokens.mask).per_token, tokens.mask)
+
+    return theirs, ours
+
+
 def outcome(function: str, **given: Any) -> Callable[[Path, Tokens], Tensor]:
     """An advantage of verl's signature, as a plain policy gradient."""
 
@@ -609,6 +651,35 @@ def cases() -> Iterator[Case]:
         _drpo,
         lambda tokens: steered(tokens, objective=Drpo(0.05)),
     )
+    yield Case(
+        "cppo",
+        "Tencent-Hunyuan/UniRL",
+        "unirl/algorithms/cppo.py",
+        "delta .03, budget .005, adaptive",
+        _cppo,
+        lambda tokens: steered(tokens, objective=Cppo(0.03, 0.005, adaptive=True)),
+    )
+    name = "compute_policy_loss_up"
+    yield Case(
+        "up",
+        f"{VERL}@pull/7022",
+        CORE,
+        "clip .2, dual clip 1.5",
+        loss_function(
+            CORE, name, name, config=Config(clip_ratio=0.2, clip_ratio_low=0.2, clip_ratio_high=0.2, clip_ratio_c=1.5)
+        ),
+        lambda tokens: steered(tokens, objective="up", rule=DualClip(ClipRule(), 1.5)),
+    )
+    for course, where in (((0.1, 0.2, 0.3), "below the target"), ((0.9, 0.8, 0.7, 0.6), "above it, z turned")):
+        theirs, ours = _repo_r(course)
+        yield Case(
+            "repo-r",
+            "NovaSky-AI/SkyRL@pull/1896",
+            "skyrl/backends/skyrl_train/utils/ppo_utils.py",
+            where,
+            theirs,
+            ours,
+        )
     yield Case(
         "maxrl",
         "tajwarfahim/maxrl",

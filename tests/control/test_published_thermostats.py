@@ -87,10 +87,12 @@ def test_the_upper_threshold_widens_below_the_target_narrows_above_and_stays_in_
     assert float(low) == upper(observed(make(), [0.1] * 5))
 
 
-def test_mais_upper_bound_is_one_plus_eps_times_one_plus_k() -> None:
-    part = observed(Mai(0.5, step=0.1, most=0.25), [0.1, 0.1, 0.1])
+def test_mais_band_is_symmetric_in_ln_r_and_k_is_added_to_its_upper_bound() -> None:
+    low, high = Mai(0.5, eps=0.2).clip().bounds(torch.zeros(1))
+    assert low.item() * high.item() == pytest.approx(1)
+    part = observed(Mai(0.5, eps=0.2, step=0.1, most=0.25), [0.1, 0.1, 0.1])
     low, high = part.clip().bounds(torch.zeros(1))
-    assert (low.item(), high.item()) == pytest.approx((0.8, 1.2 * 1.25))
+    assert (low.item(), high.item()) == pytest.approx((0.8, 1.25 + 0.25))
 
 
 def test_the_circuit_breaker_is_the_outer_clip_in_both_branches() -> None:
@@ -149,6 +151,7 @@ def test_a_state_resumes(name) -> None:
         (lambda: Adapo(0.5, factor=1.0), "factor above 1"),
         (lambda: Adapo(0.5, start=2.0), "least <= start <= most"),
         (lambda: Mai(0.5, step=0.0), "step and most above 0"),
+        (lambda: Mai(0.5, eps=1.0), r"eps in \(0, 1\)"),
         (lambda: Mai(0.5, ratio_most=1.0), r"give 0 <= least < 1 < most"),
         (lambda: Aepo(0.5, 0.5), "0 < low < high"),
     ],

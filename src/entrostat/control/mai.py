@@ -40,29 +40,31 @@ class CircuitBreaker(ChangedBand):
 @strategy("mai")
 @dataclass
 class Mai(Strategy):
-    """MAI-Thinking: 1 - eps <= r <= (1 + eps)(1 + k), with k <- clip(k + step sign(target - H), 0, most).
+    """MAI-Thinking: 1 - eps <= r <= 1 / (1 - eps) + k, with k <- clip(k + step sign(target - H), 0, most).
 
-    ratio_least, ratio_most: the outer limits of every ratio, see `CircuitBreaker`. target: nats, or a curve over the
-    run; published .3. Source: third-party notes on Microsoft's report, which we have not seen; step, most and the
-    limits are our choice. It can lower the entropy only to what the constant band does. Inert with one optimizer step
-    per batch. Raises ValueError for a target <= 0, eps outside (0, 1], step or most <= 0 and unless
+    k starts at 0, where the band is symmetric in ln r. ratio_least, ratio_most: the outer limits of every ratio, see
+    `CircuitBreaker`. target: nats, or a curve over the run. Inert with one optimizer step per batch.
+    Source: the report on MAI-Thinking-1 (Microsoft, 2026), equations 7 to 9, and section 3.1.5 for eps .6, step .25,
+    most 2.5, target .3 and the outer limits 0 and 50, all as public reading notes quote them. Departs: H is the exact
+    mean entropy, where the report estimates it by the mean of -r ln pi; we have seen neither the report nor its code.
+    Raises ValueError for a target <= 0, eps outside (0, 1), step or most <= 0 and unless
     0 <= ratio_least < 1 < ratio_most.
     """
 
     needs_entropy = True
 
     target: float | Curve = 0.3
-    eps: float = 0.2
-    step: float = 0.02
-    most: float = 1.0
-    ratio_least: float = 0.1
-    ratio_most: float = 5.0
+    eps: float = 0.6
+    step: float = 0.25
+    most: float = 2.5
+    ratio_least: float = 0.0
+    ratio_most: float = 50.0
     _k: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._curve: Curve = target_curve(self.target, "Mai.target")
-        if not (0 < self.eps <= 1 and self.step > 0 and self.most > 0):
-            raise ValueError(f"Mai: {self}; give eps in (0, 1], and a step and most above 0")
+        if not (0 < self.eps < 1 and self.step > 0 and self.most > 0):
+            raise ValueError(f"Mai: {self}; give eps in (0, 1), and a step and most above 0")
         self._band(0.0)
 
     @override
@@ -79,7 +81,7 @@ class Mai(Strategy):
         return [self._band(0.0), self._band(self.most)]
 
     def _band(self, k: float) -> ClipBand:
-        upper = (1 + self.eps) * (1 + k) - 1
+        upper = 1 / (1 - self.eps) + k - 1
         return CircuitBreaker(ClipRule.constant(lower=self.eps, upper=upper), self.ratio_least, self.ratio_most)
 
     @property

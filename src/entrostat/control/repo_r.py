@@ -20,9 +20,10 @@ class RepoR(Part):
     """REPO-R: A (1 - z ln p) where A > 0, A (1 + z ln p) where A < 0, never past a change of the advantage's sign.
 
     z > 0 favours unlikely tokens among the rewarded and likely ones among the punished, which raises the entropy. After
-    a step with entropy below `target` z moves up, else down: its size is doubled or halved within [least, most], and a
-    halving below `least` turns its sign. target: nats, or a curve over the run. Source: arXiv 2603.11682; the start
-    z = least and a curve for a target are our choice. Needs ln p alone.
+    a step with entropy below `target` z moves up, above it down: its size is doubled or halved within [least, most],
+    and a halving below `least` turns its sign. target: nats, or a curve over the run. Needs ln p alone.
+    Source: arXiv 2603.11682, appendix D.2; SkyRL, pull request 1896, ppo_utils.py, repo_r_rescale_advantages and
+    repo_r_update_zeta. Departs: ln p is not limited to -20 as there; the start z = least is our choice.
     Raises ValueError for a target <= 0 and unless 0 < least < most.
     """
 
@@ -46,8 +47,10 @@ class RepoR(Part):
 
     @override
     def observe(self, step: Measured) -> None:
-        up = step.entropy < self._curve.at(step.progress)
-        towards = 1.0 if up else -1.0
+        target = self._curve.at(step.progress)
+        if step.entropy == target:
+            return
+        towards = 1.0 if step.entropy < target else -1.0
         if self._z * towards > 0:
             self._z = towards * min(2 * abs(self._z), self.most)
         else:

@@ -17,7 +17,8 @@ class AbcClip(ClipBand):
     """ABC-GRPO: a closed band for each sign, without the pessimistic minimum.
 
     A > 0: clip(r, 1 - e2, 1 + e1);  A <= 0: clip(r, 1 - e4, 1 + e3); `bounds` is the wider of the two.
-    Source: arXiv 2601.03895, all four .2. Departs: none; the authors' code was not to be had.
+    Source: arXiv 2601.03895, all four .2. Departs: none; their branch of TRL (chi2liu/trl, abc-grpo) was not
+    to be had.
     Raises ValueError for a negative threshold, or e2, e4 above 1.
     """
 

@@ -231,8 +231,10 @@ class Opsm(Correction):
 class Estr(Correction):
     """A trust region in units of entropy: the factor 1 where (ln pi - ln mu)^2 / (H + epsilon) <= tau, else 0.
 
-    H: entropy of pi at the token's position, nats. Source: arXiv 2607.22186, of which we read the abstract and the
-    rule; tau and epsilon are our choice. Raises ValueError for tau or epsilon <= 0, and where no entropy is given.
+    H: entropy at the token's position, nats. Source: arXiv 2607.22186, of which we read the rule and public notes:
+    epsilon .01; we found no published tau, and no code. Departs: trainers give the entropy of pi, where the paper has
+    that of the sampler; `policy_loss(entropy=...)` takes either.
+    Raises ValueError for tau or epsilon <= 0, and where no entropy is given.
     """
 
     of_old = False

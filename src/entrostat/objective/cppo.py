@@ -22,7 +22,8 @@ class Cppo(Objective):
         w D <= min(delta, delta + budget W - S),
     so a completion whose prefix has moved by more than `budget` on average has less left. adaptive: the budget of a
     completion is the 90th percentile of its D, within [budget, 2 budget], as the authors do for base models.
-    Source: arXiv 2606.10968, eq. 8 to 10: delta .15 (.2 for a mixture of experts), least .8, budget .015.
+    Source: arXiv 2606.10968, eq. 8 to 10: delta .15 (.2 for a mixture of experts), least .8, budget .015;
+    Tencent-Hunyuan/UniRL, unirl/algorithms/cppo.py, adaptive with delta .2 and budget .02.
     Departs: the divergence over the 20 likeliest tokens becomes that of the sampled token, which the paper's figure 6
     finds as good. Raises ValueError for delta outside (0, 1), least outside (0, 1] and budget < 0.
     """

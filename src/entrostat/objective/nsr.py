@@ -18,7 +18,8 @@ class Nsr(Objective):
 
     Outside is r < low for A < 0 and r > high for A > 0; tokens beyond another limit, such as a dual clip's cap, stay
     clipped. Source: arXiv 2605.22703 for the rule. Departs: width and keep are our choice, because we found no
-    published values; the authors' code was not to be had.
+    published values. The authors' code was not to be had, and readings of the paper differ: some multiply r by uniform
+    noise and keep a token that falls back into the band, some let the probability decay across the width.
     Raises ValueError for a negative width and a probability outside [0, 1].
     """
 
