@@ -1,6 +1,8 @@
 """The embedded engine: a killed run goes on to the same trace, and the report split decides nothing."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,8 +11,9 @@ from functools import partial
 import pytest
 import torch
 import yaml
-from processes import killed
+from processes import CONTEXT, killed
 
+from entrostat.engine.local import Trainer
 from entrostat.engine.train import train
 from entrostat.engine.update import TrainingError
 from entrostat.recipe import parse_recipe
@@ -151,12 +154,35 @@ SHAPED = {
 }
 
 
-def test_dynamic_sampling_fills_a_batch_with_mixed_groups_and_repeats_exactly(tmp_path):
+def _train_to_draw(number, out):
+    """Train SHAPED in this process, which kills itself before so many draws of prompts."""
+    draw, left = Trainer._draw, iter(range(number))
+
+    def killing(self, *given):
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw(self, *given)
+
+    Trainer._draw = killing
+    train(recipe(**SHAPED), out)
+
+
+def test_dynamic_sampling_fills_a_batch_with_mixed_groups_and_resumes_to_the_same_trace_wherever_it_is_killed(tmp_path):
     plain = {**SHAPED, "rollout": {"prompts": 4, "samples": 2}, "update": {**SHAPED["update"], "kl": None}}
-    for name, changes in (("shaped", SHAPED), ("again", SHAPED), ("plain", plain)):
+    for name, changes in (("shaped", SHAPED), ("plain", plain)):
         train(recipe(**changes), tmp_path / name)
-    shaped, again, usual = (Run.open(tmp_path / name) for name in ("shaped", "again", "plain"))
-    assert shaped.trace() == again.trace()
+    again = tmp_path / "again"
+    for number in (1, 2, 4):  # within the first batch, which takes three draws, and in the second
+        process = CONTEXT.Process(target=_train_to_draw, args=(number, again))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    for lines in (3, 6):
+        assert killed(partial(train, recipe(**SHAPED), again), lambda lines=lines: _lines(again) >= lines)
+    train(recipe(**SHAPED), again)
+    shaped, usual = (Run.open(tmp_path / name) for name in ("shaped", "plain"))
+    assert shaped.trace() == Run.open(again).trace()
+    assert _tags(again) == _tags(tmp_path / "shaped")
     drawn = [line["tokens"]["rollout"] for line in shaped.steps() if line["tokens"]["rollout"]]
     assert sum(drawn) > sum(line["tokens"]["rollout"] for line in usual.steps())
     assert all(line["kl_reference"] >= 0 for line in shaped.steps())

@@ -136,7 +136,9 @@ def test_the_age_of_completions_is_logged(tmp_path):
     assert [line["staleness"] for line in Run.open(tmp_path / "run").steps()] == [0, 1, 2, 3, 3, 4, 3, 4]
 
 
-@pytest.mark.parametrize("setting", [{"staleness": 1}, {"dtype": "int8"}, {"top_k": 5}, {"top_p": 0.9}])
+@pytest.mark.parametrize(
+    "setting", [{"staleness": 1}, {"dtype": "int8"}, {"top_k": 5}, {"top_p": 0.9}, {"resample": 3}]
+)
 def test_other_engines_refuse_what_they_cannot_follow(setting):
     with pytest.raises(RecipeError, match=rf"rollout.{next(iter(setting))}.*engine 'trl' cannot follow"):
         parse_recipe({**SMALL, "engine": "trl", "rollout": {"prompts": 2, "samples": 2, **setting}})

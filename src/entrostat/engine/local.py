@@ -262,8 +262,9 @@ class Trainer:
     def _fill(self, batch: int) -> _Drawn:
         """Draw and grade batches of prompts until enough of their groups are mixed, at most `rollout.resample`."""
         own, parts, waited = self.recipe.rollout, [], 0.0
-        for attempt in range(own.resample):
-            tasks = self._prompts(batch * own.resample + attempt)
+        most = own.resample or 1
+        for attempt in range(most):
+            tasks = self._prompts(batch * most + attempt)
             drawn = self._draw(tasks, derived_seed(self.recipe.seed, "rollout", batch, *([attempt] if attempt else [])))
             parts.append((tasks, drawn.rollout, drawn.verdicts))
             waited += drawn.waited

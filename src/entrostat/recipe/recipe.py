@@ -393,7 +393,8 @@ def _engine(recipe: Recipe) -> Iterator[str]:
         )
     if recipe.table and recipe.engine != "tabular":
         yield f"table: given with engine {recipe.engine!r}, which has no table; remove it, or set engine to tabular"
-    shaped = ("resample", "overlong_buffer", "overlong_penalty")
+    yield from _resampled(recipe)
+    shaped = ("overlong_buffer", "overlong_penalty")
     followed = {"embedded": ("staleness", "dtype", "top_k", "top_p", *shaped), "tabular": ("staleness", "dtype")}
     for field in followed["embedded"]:
         value, usual = getattr(recipe.rollout, field), _default(recipe.rollout, field)
@@ -419,6 +420,19 @@ def _engine(recipe: Recipe) -> Iterator[str]:
         )
     if update.optimizer == "sgd" and update.betas != _default(update, "betas"):
         yield f"update.betas: got {list(update.betas)} with optimizer sgd, which has no moments; remove it"
+
+
+def _resampled(recipe: Recipe) -> Iterator[str]:
+    batches = recipe.rollout.resample
+    if batches is None and recipe.engine != "verl":
+        yield f"rollout.resample: got null, and engine {recipe.engine!r} cannot draw without a limit; set it to 1"
+    elif recipe.engine == "verl" and batches not in (1, None):
+        yield (
+            f"rollout.resample: got {batches}, and verl's algorithm.filter_groups draws until a batch is full; set it "
+            "to null for that, or to 1"
+        )
+    elif recipe.engine not in ("embedded", "verl") and batches != 1:
+        yield f"rollout.resample: got {batches}, which engine {recipe.engine!r} cannot follow; set it to 1"
 
 
 def _default(section: KlRecipe | UpdateRecipe | RolloutRecipe, field: str) -> Any:

@@ -106,9 +106,10 @@ class RolloutRecipe(Section):
     """Draw among so many likeliest tokens only; null for all."""
     top_p: Share = 1.0
     """Draw among the likeliest tokens that together have this probability."""
-    resample: Positive = 1
+    resample: Positive | None = 1
     """DAPO's dynamic sampling: at most so many batches of `prompts` are drawn to fill one with groups whose completions
-    do not all pass or all fail; what is then missing is filled up with other groups. 1: every group is kept."""
+    do not all pass or all fail; what is then missing is filled up with other groups. 1: every group is kept. null: no
+    limit, which engine `verl` alone has."""
     overlong_buffer: int = Field(default=0, ge=0)
     """DAPO's overlong reward shaping: over the last so many tokens before max_new_tokens, the reward falls linearly by
     `overlong_penalty`; 0 for none."""

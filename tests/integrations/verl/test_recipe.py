@@ -17,13 +17,14 @@ import yaml
 from hydra import compose, initialize_config_module
 from verl.trainer.ppo.core_algos import kl_penalty
 from verl.trainer.ppo.reward import get_custom_reward_fn
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from entrostat.campaign.chain import read_hand_over
 from entrostat.engine.local import LocalEngine
 from entrostat.engine.study import run_one
 from entrostat.integrations.verl import recipe as ours
 from entrostat.integrations.verl.engine import VerlEngine
-from entrostat.integrations.verl.trainer import check, controller_of, objective_of, optimizer_steps
+from entrostat.integrations.verl.trainer import EntropyPPOTrainer, check, controller_of, objective_of, optimizer_steps
 from entrostat.objective.regularisers import kl_estimate
 from entrostat.recipe import RecipeError, StudyRecipe, build_controller, build_objective, parse_recipe
 from entrostat.recipe.loading import parse_as
@@ -168,6 +169,18 @@ def test_what_verl_does_not_do_is_refused_by_name(section, field, value):
     name = f"{section}.{field}" if section else field
     with pytest.raises(RecipeError, match=rf"{name}: got .*engine verl"):
         ours.build_verl_engine(changed, None, None)
+
+
+def test_dynamic_sampling_without_a_limit_is_verls_own_filter(tmp_path):
+    drawn = {"rollout": {**BASE["rollout"], "resample": None}}
+    for wanted, metric in ((recipe(engine="verl", **drawn), "reward"), (recipe(), None)):
+        trainer = object.__new__(EntropyPPOTrainer)
+        trainer.config = composed(wanted, tmp_path)
+        buffer = trainer._build_replay_buffer()
+        assert type(buffer) is ReplayBuffer
+        assert buffer.filter_groups_metric == metric
+    with pytest.raises(RecipeError, match=r"rollout\.resample: got 3, and verl's .* set it to null for that, or to 1"):
+        recipe(engine="verl", rollout={**BASE["rollout"], "resample": 3})
 
 
 @pytest.mark.parametrize("estimate", ["k1", "k2", "k3"])
