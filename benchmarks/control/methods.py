@@ -47,6 +47,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "target-weights": {"curve": CURVE},
     "target-entropy": {"curve": CURVE},
     "entropic": {"target": 9.0},
+    "entropic-weights": {"target": 9.0},
     "repo-r": {"target": 9.0},
     "adapo": {"target": 9.0},
     "aepo": {"low": 0.1, "high": 0.2},
