@@ -287,6 +287,45 @@ def test_weights_have_no_gradient_even_where_the_statistics_have_one():
     assert not token_sums(stats, advantages, loss, mask).totals.requires_grad
 
 
+BY_SIGN = ("aepo", "entrocraft", "gepo", "polarity-aware", "repo-r", "skip-region", "stare")
+
+
+@pytest.mark.parametrize("name", BY_SIGN)
+def test_what_goes_by_the_sign_of_the_advantage_goes_by_nothing_else_of_it(name):
+    generator = torch.Generator().manual_seed(1)
+    stats = token_stats(2 * torch.randn(6, 40, 9, generator=generator), torch.arange(240).view(6, 40) % 9)
+    signs = torch.randint(-1, 2, (6, 40), generator=generator).float()
+    sizes = torch.rand(6, 40, generator=generator) * 3 + 0.01
+    differ = False
+    for entropies in ((0.9, 0.9), (0.9, 0.1), (0.1, 0.9)):
+        found = []
+        for advantages in (signs, signs * sizes, signs * 1e-3):
+            part = weighting.find(name)(**NEEDED.get(name, {}))
+            for entropy in entropies:
+                part.observe(measured(entropy))
+            found.append(part.weights(batch_of(stats, advantages, torch.ones(6, 40, dtype=torch.bool))))
+        assert torch.equal(found[0], found[1])
+        assert torch.equal(found[0], found[2])
+        rewarded, punished, neither = (found[0][signs == sign] for sign in (1, -1, 0))
+        differ |= not (rewarded.mean() == punished.mean() == neither.mean())
+        if name in ("aepo", "gepo"):  # a token of advantage 0 is neither rewarded nor punished
+            assert (neither == 1).all()
+        if name == "entrocraft" and not (found[0] == 1).all():
+            assert (neither == 0).all()
+    assert differ
+
+
+@pytest.mark.parametrize("table", [strategy, weighting, bonus], ids=["strategy", "weighting", "bonus"])
+def test_what_a_part_remembers_is_no_setting(table):
+    for name in table:
+        method = table.find(name)
+        settings = inspect.signature(method).parameters
+        assert not [each for each in settings if each.startswith("_")], name
+    assert not [
+        each for each in inspect.signature(CurveFollower).parameters if each.startswith("_") or each == "action"
+    ]
+
+
 NEEDED = {"skip-region": {"region": "E1"}, "target-weights": {"curve": CURVE}, "gepo": {"group_size": 1}} | {
     "target-entropy": {"curve": CURVE},
     "piecewise": {"stages": (Stage(1.0),)},

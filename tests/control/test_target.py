@@ -210,6 +210,19 @@ def test_a_stage_without_an_end_keeps_its_rule() -> None:
     assert strategy.rule(201, 400) == strategy.rule(400, 400) == wide
 
 
+def test_each_stage_moves_from_its_start_to_its_end_between_the_end_of_the_one_before_and_its_own() -> None:
+    ends = (0.1, 0.3, 0.6, 1.0)
+    rules = [ClipRule.constant(lower=0.2, upper=upper) for upper in (0.1, 0.3, 0.2, 0.6, 0.4, 0.9, 0.5, 0.8)]
+    stages = [Stage(until, *rules[2 * i : 2 * i + 2]) for i, until in enumerate(ends)]
+    strategy, begin = Piecewise(tuple(stages)), 0.0
+    for stage in stages:
+        for part in (0.25, 0.5, 1.0):
+            band = strategy.at(begin + part * (stage.until - begin))
+            start, end = stage.start.upper.intercept, stage.end.upper.intercept
+            assert band.upper.intercept == pytest.approx(start + part * (end - start))
+        begin = stage.until
+
+
 @pytest.mark.parametrize("ends", [(), (0.5,), (0.5, 0.5, 1.0), (0.0, 1.0), (0.6, 0.4, 1.0)])
 def test_stages_that_do_not_fill_the_run_are_refused(ends: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"Piecewise\.stages"):
