@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from entrostat.campaign.checkpoints import CheckpointError
 from entrostat.campaign.single import AFTER_ROLL_BACK
 from entrostat.diagnosis import Acting, Detector, Finding, Watchdog
+from entrostat.diagnosis.reading.folder import read
 from entrostat.diagnosis.watchdog import RESTART
 from entrostat.engine.policy import load_policy
 from entrostat.engine.rollout import Sampling, derived_seed, sample
@@ -207,6 +208,23 @@ def test_a_run_killed_again_and_again_gets_there_all_the_same(tmp_path):
     assert kills > 2
     for part in ("", AFTER_ROLL_BACK):
         assert Run.open(tmp_path / "killed" / part).trace() == Run.open(tmp_path / "whole" / part).trace()
+
+
+class AnyEntropy(AtStep):
+    """Finds a critical truncation from step 4 on, after the restart too."""
+
+    def find(self, history, end):
+        return super().find(history, 7 if end < 7 else end)
+
+
+def test_supervised_steps_are_not_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(Acting, "watchdog", lambda self, end=None: Watchdog(end, (AnyEntropy(confirm=1),)))
+    train(recipe(restart={"steps": 5}, campaign={"steps": 10, "checkpoint_every": 1}), tmp_path / "run")
+    rest = Run.open(tmp_path / "run" / AFTER_ROLL_BACK)
+    findings = [line["step"] for line in rest.decisions() if line["kind"] == "finding"]
+    assert [line.get("traces") for line in rest.steps()] == [6] * 5 + [None]
+    assert findings == [6]
+    assert min(row["step"] for row in read(rest.path).rows if "entropy" in row) == 6
 
 
 @pytest.mark.usefixtures("found_at_step_4")

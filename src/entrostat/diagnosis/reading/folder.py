@@ -24,7 +24,7 @@ def read(path: Path) -> RawLog:
     """The step and evaluation lines of a run folder. Lines that are damaged or torn are left out, and counted."""
     notes: list[str] = []
     steps, evals = (_lines(path / name, notes) for name in ("steps.jsonl", "evals.jsonl"))
-    rows = [step_row(line) for line in steps] + [row for line in evals if (row := eval_row(line))]
+    rows = [row for line in steps if (row := step_row(line))] + [row for line in evals if (row := eval_row(line))]
     return RawLog("run folder", rows, _end(path, notes), tuple(notes))
 
 
@@ -50,7 +50,13 @@ def _end(path: Path, notes: list[str]) -> int | None:
 
 
 def step_row(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A step line as a raw row; what describes the rollout is taken from its first step only, for it repeats after."""
+    """A step line as a raw row; what describes the rollout is taken from its first step only, for it repeats after.
+
+    Empty for a supervised step after a restart from traces: its entropy and ratios are those of the banked completions,
+    and such a step lowers their entropy by design.
+    """
+    if "traces" in line:
+        return {}
     row = flatten(under_new_names(line))
     row.pop("clip_fraction", None)
     if row.get("tokens.rollout") == 0:
