@@ -233,6 +233,65 @@ def prime_rl(steps: list[Step]) -> str:
     return "\n".join(lines)
 
 
+def prime_rl_file(steps: list[Step]) -> str:
+    """A row per subject, several a step; rewards of all environments, of what was trained on, and of each."""
+    rows: list[dict[str, object]] = []
+    for step in steps:
+        pool = "train/agg/all"
+        rows.append({"step": step.step, "time": 1.7e9, f"{pool}/agent/reward/mean": step.reward,
+                     f"{pool}/agent/reward/p90": 1.0, "train/agg/effective/agent/reward/mean": 0.5,
+                     "train/math/all/agent/reward/mean": 0.9, f"{pool}/num_output_tokens/mean": step.length,
+                     f"{pool}/agent/is_truncated/mean": step.truncated, f"{pool}/agent/solved_some": 0.6,
+                     f"{pool}/agent/rewards/format/mean": 0.9, "off_policy/mean": 1.0, "time/step": 30.0})  # fmt: skip
+        rows.append({"step": step.step, "time": 1.7e9, "optim/lr": 1e-6, "optim/grad_norm": step.grad_norm})
+        rows.append({"step": step.step, "time": 1.7e9, "entropy/all/mean": step.entropy, "entropy/all/max": 3.0,
+                     "kl_ent_ratio/mean": 0.01})  # fmt: skip
+        if step.heldout is not None:
+            rows.append({"step": step.step, "eval/aime/all/agent/avg@8": step.heldout})
+    return json_lines(rows)
+
+
+def rllm_metrics(step: Step) -> dict[str, float]:
+    return {
+        "batch/solver/fractions/effective": 0.7,
+        "batch/solver/fractions/too_easy": 0.1,
+        "episode/response_tokens": step.length,
+        "reward/solver/max": 1.0,
+        "reward/solver/mean": step.reward,
+        "reward/solver/std": 0.3,
+        "time/step": 30.0,
+        "train/entropy": step.entropy,
+        "train/grad_norm": step.grad_norm,
+    }
+
+
+def rllm(steps: list[Step]) -> str:
+    """Tables of rich, one for the step and one for its validation, each under a heading."""
+    blocks = []
+    for step in steps:
+        shown = [(f"Step {step.step}", rllm_metrics(step))]
+        if step.heldout is not None:
+            shown.append(("Validation", {"val/math/pass@1": step.heldout, "val/math/pass@8": 0.9}))
+        for title, cells in shown:
+            table = Table("Metric", "Value", title=title)
+            for name, value in cells.items():
+                table.add_row(name, f"{value:.6f}")
+            blocks.append(printed(table, 80))
+    return "".join(blocks)
+
+
+def rllm_plain(steps: list[Step]) -> str:
+    """What it prints without rich."""
+    rule = "=" * 60
+    blocks = [
+        "\n".join(
+            ["", f"Step {step.step}", rule, *(f"{k:40s} {v:>15.6f}" for k, v in rllm_metrics(step).items()), rule]
+        )
+        for step in steps
+    ]
+    return "\n".join(blocks)
+
+
 def skyrl(steps: list[Step]) -> str:
     blocks = []
     for step in steps:
@@ -583,6 +642,18 @@ def markdown(steps: list[Step]) -> str:
     return "# My run\n\nIt went, well, as follows:\n\n" + "\n".join([lines[0], "|---" * len(TABLE) + "|", *lines[1:]])
 
 
+def latex(steps: list[Step]) -> str:
+    rows = [" & ".join(row).replace("_", r"\_") + r" \\" for row in [list(TABLE), *table_rows(steps)]]
+    return "\n".join([r"\begin{tabular}{rrrrrrr}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\end{tabular}"])
+
+
+def grid(steps: list[Step]) -> str:
+    """A table of reStructuredText, with a rule below every row."""
+    rule = "+" + "+".join("-" * 20 for _ in TABLE) + "+"
+    rows = ["|" + "|".join(f" {cell} " for cell in row) + "|" for row in [list(TABLE), *table_rows(steps)]]
+    return "\n".join([rule, rows[0], rule.replace("-", "="), *(line for row in rows[1:] for line in (row, rule))])
+
+
 def aligned(steps: list[Step]) -> str:
     rows = [list(TABLE), *table_rows(steps)]
     return "\n".join("  ".join(f"{cell:>32}" for cell in cells) for cells in rows)
@@ -648,6 +719,11 @@ HOSTS = {
     "trl": Host(trl_console, end=TOTAL),
     "trl, quoted": Host(lambda steps: trl_console(steps, quoted=True), end=TOTAL),
     "trl, no bars": Host(lambda steps: trl_console(steps, bars=False)),
+    "trl, every rank": Host(
+        lambda steps: "\n".join(
+            f"[rank{rank}]: {line}" for line in trl_console(steps, bars=False).split("\n") for rank in range(4)
+        ),
+    ),
     "trainer_state": Host(trainer_state, "trainer_state.json", end=TOTAL),
     "ms-swift": Host(ms_swift, "logging.jsonl", end=TOTAL),
     "llama-factory": Host(llama_factory, "trainer_log.jsonl", has=("reward",), end=TOTAL),
@@ -655,6 +731,9 @@ HOSTS = {
     "openrlhf": Host(openrlhf),
     "slime": Host(slime, first=0),
     "prime-rl": Host(prime_rl, has=("entropy", "reward", "truncated", "grad_norm", "heldout")),
+    "prime-rl, file": Host(prime_rl_file, "metrics.jsonl"),
+    "rllm": Host(rllm, has=("entropy", "reward", "length", "grad_norm", "heldout")),
+    "rllm, plain": Host(rllm_plain, has=("entropy", "reward", "length", "grad_norm")),
     "skyrl": Host(skyrl, has=("entropy", "reward", "length", "grad_norm", "heldout")),
     "nemo-rl": Host(nemo_rl, has=("reward", "length", "heldout"), end=TOTAL),
     "areal": Host(areal, has=LEARNT, end=TOTAL),
@@ -678,6 +757,8 @@ HOSTS = {
     "csv": Host(lambda steps: pasted(steps, ","), "table.csv", has=TABLED),
     "aligned table": Host(aligned, "table.txt", has=TABLED),
     "markdown": Host(markdown, "table.md", has=TABLED),
+    "latex": Host(latex, "table.tex", has=TABLED),
+    "grid": Host(grid, "table.rst", has=TABLED),
     "html": Host(html, "page.html", has=TABLED, end=TOTAL),
     "notebook": Host(notebook, "train.ipynb", has=TABLED, end=TOTAL),
     "json of columns": Host(columns_document, "history.json", has=("entropy", "reward", "length")),

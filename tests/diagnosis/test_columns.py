@@ -48,6 +48,9 @@ def test_no_name_is_listed_twice():
         ("overlong_ratio", "truncated"),
         ("frac_zero_std_groups", "equal_groups"),
         ("clipped_fraction", "clip"),
+        ("train/mis_kl", "kl_sampler"),
+        ("solve_none/all", "all_wrong"),
+        ("train/baseline_reward/pct_1", "all_right"),
     ],
 )
 def test_names_that_nobody_listed_are_found_by_their_words(name, quantity):
@@ -66,6 +69,7 @@ def test_names_that_nobody_listed_are_found_by_their_words(name, quantity):
         "actor/pg_clipfrac_lower", "truncated_importance_sampling_ratio", "vf_clipfrac", "critic/grad_norm",
         "kl_lr", "num_tokens", "timing_s/reward", "reward_time", "critic/advantages/mean", "logits/mean", "epoch",
         "length_penalty",
+        "kl_ent_ratio/mean", "batch/solve_partial", "objective/non_score_reward", "async/staleness_ratio",
         "reward_margin",
         "entropy_std", "grad_clip", "num_reward_zero", "max_grad_norm", "val/clipfrac_avg",
         "eval/aime/response_len/mean",
@@ -88,7 +92,19 @@ def test_a_number_is_read_back_as_it_was_printed(value):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("12.5%", 0.125), ("1,234.5", 1234.5), ("No Log", None), ("-", None), (".3", 0.3), ("N/A", None)],
+    [
+        ("12.5%", 0.125),
+        ("1,234.5", 1234.5),
+        ("No Log", None),
+        ("-", None),
+        (".3", 0.3),
+        ("N/A", None),
+        ("1.234,5", 1234.5),
+        ("1 234,5", 1234.5),
+        ("1'234.5", 1234.5),
+        ("12 345", 12345.0),
+        ("1.234", 1.234),
+    ],
 )
 def test_cells_as_people_write_them(text, value):
     assert number(text) == (pytest.approx(value) if value is not None else None)

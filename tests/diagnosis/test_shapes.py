@@ -190,3 +190,44 @@ def test_a_bare_name_under_eval_is_a_score_in_slimes_logs_alone(tmp_path, first)
     file = tmp_path / "log.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_log(file).used.get("heldout") == (("eval/aime",) if first.startswith("rollout/") else None)
+
+
+@pytest.mark.parametrize("mark", ["\t", ";", "|"])
+def test_commas_part_decimals_where_one_number_of_the_table_shows_it(tmp_path, mark):
+    path = tmp_path / "table.csv"
+    rows = [("step", "reward", "length"), ("1", "0,5", "1,234"), ("2", "0,75", "1.234,5")]
+    path.write_text("\n".join(mark.join(row) for row in rows))
+    assert [values for _, values in read_log(path).rows] == [
+        {"reward": 0.5, "length": 1.234},
+        {"reward": 0.75, "length": 1234.5},
+    ]
+
+
+def test_commas_part_thousands_beside_decimal_points(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text("step\treward\tlength\n1\t0.5\t1,234\n2\t0.75\t12,345\n")
+    assert [values["length"] for _, values in read_log(path).rows] == [1234.0, 12345.0]
+
+
+def test_rows_that_every_rank_prints_are_read_once_and_it_is_said(tmp_path):
+    rows = [f"{{'reward': {0.1 * step:.1f}, 'loss': 0.5}}" for step in range(1, 7)]
+    path = tmp_path / "train.log"
+    path.write_text("\n".join(row for row in rows for _ in range(3)))
+    log = read_log(path)
+    assert [values["reward"] for _, values in log.rows] == [pytest.approx(0.1 * step) for step in range(1, 7)]
+    assert any("printed 3 times" in note for note in log.notes)
+
+
+def test_rows_that_are_alike_because_nothing_changes_are_all_read(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text("\n".join(["{'reward': 0.0, 'loss': 0.0}"] * 12))
+    assert len(read_log(path).rows) == 12
+
+
+def test_settings_before_the_rows_do_not_shift_the_steps_of_the_bar(tmp_path):
+    path = tmp_path / "train.log"
+    lines = ["{'reward': 1.0, 'beta': 0.1, 'lr': 0.2}"]
+    for step in range(1, 6):
+        lines += [f"{step * 7}/70 [00:10<00:20, 1.0s/it]", f"{{'reward': {0.1 * step:.1f}, 'loss': 0.5, 'kl': 0.1}}"]
+    path.write_text("\n".join(lines))
+    assert [step for step, _ in read_log(path).rows] == [7, 14, 21, 28, 35]

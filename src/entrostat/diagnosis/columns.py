@@ -41,8 +41,10 @@ PARTS = re.compile(r"[a-z]+\d*")
 
 _NUMPY = re.compile(r"(?:np|numpy|torch)\.\w+\((.*)\)|tensor\(([^,()]*).*\)")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+_GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(?:(?:\.\d{3})+(?=,\d)|([ '])\d{3}(?:\1\d{3})*)([.,]\d+)?")  # 1.234,5  1 234.5
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(e[-+]?\d+)?", re.IGNORECASE)
 _ABSENT = frozenset({"", "-", "--", "none", "null", "n/a", "na", "no log", "<na>"})
+_GROUPS = frozenset("_, '")
 _NOT_A_DIGIT_GROUP = "_"  # float() reads "1_000"; no host writes that
 
 
@@ -136,7 +138,7 @@ def number(value: Any) -> float | None:
 
 
 def _number_of_text(text: str) -> float | None:
-    if text[:1].isdecimal() and text[-1].isdecimal() and "_" not in text and "," not in text:
+    if text[:1].isdecimal() and text[-1].isdecimal() and not _GROUPS.intersection(text):
         return float(text)
     if text.lower() in _ABSENT:
         return None
@@ -146,6 +148,9 @@ def _number_of_text(text: str) -> float | None:
         return float(text[:-1]) / 100
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
+    elif _GROUPED.fullmatch(text):
+        whole, comma, part = text.rpartition(",")
+        text = re.sub(r"[ '.]", "", whole) + "." + part if comma else re.sub(r"[ ']", "", text)
     elif _DECIMAL_COMMA.fullmatch(text):
         text = text.replace(",", ".")
     if _NOT_A_DIGIT_GROUP in text:

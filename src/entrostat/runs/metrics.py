@@ -106,6 +106,7 @@ NO_TOTAL_REWARD = (
     | HELD_OUT
     | _any("format length len penalty fn func function advantage advantages chosen rejected margin margins model")
     | _any("baseline zero frac clip clipped kl shaped shaping positive negative centered centred normalized normalised")
+    | _any("non partial some mixed")
 )
 NO_LENGTH = (
     NEVER
@@ -115,7 +116,7 @@ NO_LENGTH = (
     | _any("prompt prompts input context clip clipped truncated terminated correct incorrect total")
     | _any("second throughput penalty queue buffer cache batch padded window")
 )
-NO_KL = NEVER | HELD_OUT | REWARD | _any("cov ctl lr sqrt")
+NO_KL = NEVER | HELD_OUT | REWARD | SHARE | _any("cov ctl lr sqrt")
 
 METRICS: Mapping[str, Metric] = {
     "entropy": Metric(
@@ -142,6 +143,7 @@ METRICS: Mapping[str, Metric] = {
         record="reward",
         aliases=_names(
             r"""critic/score/mean critic/rewards/mean raw_reward reward/avg_raw_reward reward_mean reward/mean
+            /agg\/all\/(.+\/)?reward\/mean/ /agg\/effective\/(.+\/)?reward\/mean/
             reward/all/mean mean_reward env/all/reward/total reward/total avg_total_reward avg_reward
             avg_filtered_reward /(ppo|grpo)_actor\/task_reward\/avg/ score/mean objective/verifiable_reward
             objective/scores scores rewards actor/rewards rollout_scores/mean ep_rew_mean"""
@@ -183,7 +185,8 @@ METRICS: Mapping[str, Metric] = {
             /val\/test_score(\/.+)?/ eval/all/avg_score validation/accuracy validation/reward
             test/env/all/reward/total test/env/all/correct val_correct/all/mean val_score/all/mean
             /(eval\/)?eval_.+_pass1/ /eval\/.+\/avg@\d+/ val_reward/mean val_reward/all/mean pass@1 pass_at_1 pass_at.1
-            eval/pass@1 eval_pass@1 eval/pass_at_1 eval/accuracy eval_accuracy eval/score heldout"""
+            eval/pass@1 eval_pass@1 eval/pass_at_1 /(val|eval|test)\/.+\/pass@1/ eval/accuracy eval_accuracy eval/score
+            heldout"""
         ),
         words=(
             Words(
@@ -209,14 +212,20 @@ METRICS: Mapping[str, Metric] = {
         "share",
         "share of the groups that are all right",
         record="groups.all_right",
-        aliases=_names(r"all_right env/all/by_group/frac_all_good /(.+\/)?solved?_all(\/mean)?/"),
+        aliases=_names(
+            r"""all_right env/all/by_group/frac_all_good /(.+\/)?solved?_all(\/(mean|all))?/
+            baseline_reward/pct_1 /batch\/.+\/fractions\/too_easy/"""
+        ),
         panel="Verdicts",
     ),
     "all_wrong": Metric(
         "share",
         "share of the groups that are all wrong",
         record="groups.all_wrong",
-        aliases=_names(r"all_wrong env/all/by_group/frac_all_bad /(.+\/)?solved?_none(\/mean)?/"),
+        aliases=_names(
+            r"""all_wrong env/all/by_group/frac_all_bad /(.+\/)?solved?_none(\/(mean|all))?/
+            baseline_reward/pct_0 /batch\/.+\/fractions\/too_hard/"""
+        ),
         panel="Verdicts",
     ),
     "clip_low": Metric(
@@ -266,6 +275,7 @@ METRICS: Mapping[str, Metric] = {
             r"""completions/mean_length response_length/mean completion_length response_length response_len/mean
             generation_length response_lengths policy/response_length generate/avg_num_tokens avg_num_tokens
             mean_gen_tokens_per_sample mean_generation_length val/sequence_lengths env/all/ac_tokens_per_turn gen_len
+            episode/response_tokens /agg\/all\/num_output_tokens\/mean/ /(.+\/)?num_output_tokens\/mean/
             /(ppo|grpo)_actor\/seq_len\/avg/"""
         ),
         words=(
@@ -281,7 +291,7 @@ METRICS: Mapping[str, Metric] = {
         record="truncated",
         aliases=_names(
             r"""completions/clipped_ratio response_length/clip_ratio truncated_ratio truncation_rate truncation
-            is_truncated/mean /(ppo|grpo)_actor\/no_eos_ratios\/avg/"""
+            is_truncated/mean /agg\/all\/(.+\/)?is_truncated\/mean/ /(ppo|grpo)_actor\/no_eos_ratios\/avg/"""
         ),
         words=(
             Words(
@@ -307,7 +317,9 @@ METRICS: Mapping[str, Metric] = {
                 (KL - _any("approxkl"),),
                 NO_KL
                 | HELD_OUT
-                | _any("old approx ppo policy rollout sampler sample mismatch vllm sglang gen generation behave v1 v2"),
+                | _any(
+                    "old approx ppo policy rollout sampler sample mismatch mis vllm sglang gen generation behave v1 v2"
+                ),
             ),
         ),
         sums=("objective/kl",),
@@ -334,7 +346,7 @@ METRICS: Mapping[str, Metric] = {
         ),
         words=(
             Words(
-                (KL, _any("mismatch rollout sampler sample vllm sglang gen generation behave")),
+                (KL, _any("mismatch mis rollout sampler sample vllm sglang gen generation behave")),
                 NO_KL - _any("error err"),
             ),
         ),
@@ -393,9 +405,9 @@ METRICS: Mapping[str, Metric] = {
         record="staleness",
         aliases=_names(
             """off_policy/lag_batches avg_trajectory_age max_off-policy max_off_policy max_off_policy_level async_level
-            off_policy_level"""
+            off_policy_level off_policy/trajectory_staleness/mean async/staleness_mean off_policy/mean"""
         ),
-        words=(Words((_any("staleness lag"),), NEVER),),
+        words=(Words((_any("staleness lag"),), NEVER | SHARE | _any("worst")),),
     ),
     "grad_norm": Metric(
         "none",
@@ -472,7 +484,7 @@ METRICS: Mapping[str, Metric] = {
         "seconds",
         "time of a step, seconds",
         aliases=_names(
-            """step_time timing_s/step perf/step_time timing/step_total time/step_total time/total
+            """step_time timing_s/step perf/step_time perf/time_per_step timing/step_total time/step_total time/total
             timing/train/total_step_time total_step_time step_seconds time/step timing/step"""
         ),
     ),

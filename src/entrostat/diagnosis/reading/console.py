@@ -6,7 +6,7 @@ Six shapes, of which the first that gives a few rows is read:
     step:12 - actor/entropy:0.41 - ...             verl
     ╭ Metrics ╮, then │ policy  entropy_avg: .4 │  open-instruct
     Step 12 | Loss 0.01 | Entropy: 0.41            prime-rl, torchtune, DeepSpeed-Chat, mlx-lm, and scripts
-    == Step 12/400 ==, then a pair per line        NeMo RL, EasyR1, AReaL's, tinker's and Stable-Baselines' tables
+    == Step 12/400 ==, then a pair per line        NeMo RL, EasyR1, tables of AReaL, rllm, tinker and Stable-Baselines
     12/400 [00:12<03:10, reward=0.5]               progress bars of OpenRLHF, NeMo-Aligner and of scripts
 """
 
@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 from entrostat.diagnosis.columns import recognise
@@ -30,6 +31,7 @@ Rows = list[dict[str, Any]]
 
 ENOUGH = 3  # rows of one shape by which it is the log's
 VERL_TOTAL = re.compile(r"total[ _]training[ _]steps\W{1,4}(\d{1,9})", re.IGNORECASE)
+TENSOR = re.compile(r"\s*(.+?)(:)((?:torch\.)?tensor\(.*\))\s*")  # its device has a colon of its own
 VERL_LINE = re.compile(r"(?:^|[\s)\]>])step:(\d+) - (.+)$")
 SETTINGS = frozenset({"learning_rate", "step_time", "throughput", "clip"})
 NEAR = 30  # lines after a step's own that may be of it
@@ -54,6 +56,7 @@ PIPED = re.compile(rf"^\s*(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]?\s*(?P<ce
 NAME = re.compile(r"\s*[A-Za-z][\w./@ +-]{0,80}")
 FLOAT = re.compile(r"\s*[-+]?\d+\.\d+(?:e[-+]?\d+)?\s*")
 BULLET = re.compile(rf"^[\s•*\-│|]*(?P<name>[A-Za-z][\w./@ +()-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NUMBER})", re.IGNORECASE)
+COLUMNS = re.compile(rf"^\s*(?P<name>[A-Za-z][\w./@+-]{{1,80}})\s{{2,}}(?P<cell>{NUMBER})\s*$", re.IGNORECASE)
 HEADING = re.compile(r"^\W*(?:.*\W)?(?:step|iteration|update)\W", re.IGNORECASE)
 CELLS = re.compile(r"[│┃|]")
 RULE = re.compile(r"^[\s│┃|+=~─━┄═╌╒╕╞╡╘╛├┤┌┐└┘┏┓┗┛┡┩╇┳┻╪╤╧┼┬┴╔╗╚╝╠╣╦╩╬:-]*$")
@@ -109,7 +112,8 @@ def _verl_rows(lines: list[str]) -> tuple[list[dict[str, Any]], int | None, tupl
             continue
         row: dict[str, Any] = {"step": match[1]}
         for part in match[2].split(" - "):
-            name, colon, value = part.strip().rpartition(":")
+            tensor = TENSOR.fullmatch(part) if "tensor(" in part else None
+            name, colon, value = tensor.groups() if tensor else part.strip().rpartition(":")
             if colon and name:
                 row[name] = value
             else:
@@ -132,13 +136,27 @@ def _dictionaries(lines: list[str], wanted: frozenset[str]) -> tuple[Rows, int |
         kind = _stamp(row, told)
         row = as_evaluation(row) if kind or EVALUATES.search(told) else row
         if _known(row, wanted):
-            bars.mark()
+            bars.mark(row)
             rows.append(row)
     bars.read(lines[seen:])
     rows = _without_settings(rows)
     _one_clock(rows)
-    notes = bars.number(rows) if not any(_has_step(row) for row in rows) else ()
-    return rows, bars.total, notes
+    if any(_has_step(row) for row in rows):
+        return rows, bars.total, ()
+    once = _each_once(rows)
+    notes = bars.number(once)
+    if len(once) < len(rows):
+        notes = (*notes, f"rows are printed {round(len(rows) / len(once))} times, as by every rank: each is read once")
+    return once, bars.total, notes
+
+
+def _each_once(rows: Rows) -> Rows:
+    """The first of each group of equal rows, if all groups are as large, as where every rank prints; else all rows."""
+    groups = [list(same) for _, same in groupby(rows)]
+    times = Counter(map(len, groups[:-1])).most_common(1)[0][0] if len(groups) >= ENOUGH else 1
+    if times == 1 or any(len(same) != times for same in groups[:-1]) or len(groups[-1]) > times:
+        return rows
+    return [same[0] for same in groups]
 
 
 def _has_step(row: dict[str, Any]) -> bool:
@@ -324,7 +342,7 @@ def _block_pairs(line: str) -> Iterator[tuple[str, str]]:
                 yield name, cell
         if len(inner) == 1 and (found := BULLET.match(inner[0])):
             yield found["name"], found["cell"]
-    elif found := BULLET.match(line):
+    elif found := BULLET.match(line) or COLUMNS.match(line):
         yield found["name"], found["cell"]
 
 

@@ -6,10 +6,10 @@ from entrostat.errors import EntrostatError
 
 FORMATS = (
     "Formats that are read: console output of TRL, verl, OpenRLHF, slime, miles, prime-rl, SkyRL, NeMo RL, AReaL, "
-    "ROLL, ms-swift, LLaMA-Factory, Unsloth, tinker, EasyR1, open-instruct, torchtune, DeepSpeed-Chat, oat, "
-    "NeMo-Aligner and Trinity-RFT; JSON lines, JSON, CSV, TSV, Markdown tables, notebooks "
-    "(.ipynb), trainer_state.json, TensorBoard, Weights & Biases, trackio, and our run folders; any of the texts as "
-    ".gz, .bz2 or .xz, or on standard input (-)"
+    "ROLL, ms-swift, LLaMA-Factory, Unsloth, tinker, rllm, EasyR1, open-instruct, torchtune, DeepSpeed-Chat, oat, "
+    "NeMo-Aligner and Trinity-RFT; JSON lines, JSON, CSV, TSV, Markdown, LaTeX, notebooks (.ipynb), "
+    "trainer_state.json, TensorBoard, Weights & Biases, trackio, and our run folders; any of the texts as .gz, .bz2 or "
+    ".xz, or on standard input (-)"
 )
 
 

@@ -201,7 +201,7 @@ class Bars:
     def __init__(self) -> None:
         self._totals: Counter[int] = Counter()
         self._states: list[tuple[int, int]] = []
-        self._at: list[int] = []
+        self._at: dict[int, int] = {}  # a row's identity -> how many states came before it
         self._said_total: int | None = None
         self._bar_total: int | None = None
         self._per_epoch: int | None = None
@@ -227,16 +227,16 @@ class Bars:
             if found := EPOCHS.search(line):
                 self._epochs = int(found[1].replace(",", "")) or None
 
-    def mark(self) -> None:
-        """The next row of the log stands here."""
-        self._at.append(len(self._states))
+    def mark(self, row: Mapping[str, Any]) -> None:
+        """This row of the log stands here."""
+        self._at[id(row)] = len(self._states)
 
     def number(self, rows: list[dict[str, Any]]) -> tuple[str, ...]:
         """Give the rows a step each if the log tells it; returns a note on how."""
         shapes = {names: any(name.startswith("eval") for name in names) for names in set(map(tuple, rows))}
         training = [index for index, row in enumerate(rows) if not shapes[tuple(row)]]
         for steps, how in (
-            (self._by_bar(training), "the progress bar"),
+            (self._by_bar([self._at[id(rows[index])] for index in training]), "the progress bar"),
             (self._by_epoch(rows, training), "the epoch and the number of updates in one"),
             (self._by_total(training), "the number of updates in all"),
         ):
@@ -246,12 +246,12 @@ class Bars:
                 return (f"no column of steps: they are taken from {how}",)
         return ()
 
-    def _by_bar(self, training: Sequence[int]) -> list[int]:
+    def _by_bar(self, places: Sequence[int]) -> list[int]:
         """The state of the training's bar when each row was printed: of the bar that has moved on before every row."""
-        for total, _ in self._totals.most_common(8) if training else ():
+        for total, _ in self._totals.most_common(8) if places else ():
             if self._said_total not in (None, total):
                 continue
-            steps = [self._state(self._at[index], total) for index in training]
+            steps = [self._state(place, total) for place in places]
             if all(steps) and all(before < after for before, after in pairwise(steps)):
                 self._bar_total = total
                 return steps

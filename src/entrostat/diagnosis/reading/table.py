@@ -1,4 +1,4 @@
-"""Tables of text with a line of headings: CSV, TSV, Markdown, what a notebook shows, Weights & Biases' exports."""
+"""Tables of text with a line of headings: CSV, TSV, Markdown, LaTeX, a notebook's, Weights & Biases' exports."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from entrostat.diagnosis.reading.steps import is_step_name
 
 DELIMITERS = ",;\t|"
 EXPORTED = re.compile(r"^.+ - (?P<name>.+?)(?P<bound>__MIN|__MAX)?$")
-DECIMAL_COMMA = re.compile(r"^\s*([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)\s*$")  # of a spreadsheet in most of Europe
+DECIMAL_COMMA = re.compile(r"\s*([-+]?\d*(?:[. ']\d{3})*),(\d+(?:[eE][-+]?\d+)?)(\s*%?)\s*")  # of most of Europe
+DECIMAL_POINT = re.compile(r"\s*[-+]?[\d,]*\.(\d+|\d*[eE][-+]?\d+)\s*%?\s*")
+THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(,\d{3})+\s*")
 ONE_SCALAR = frozenset({"step", "value"})  # what trackers export of one metric, under a file name that is its name
 TIMES = frozenset({"wall time", "timestamp", "time", "relative time", "epoch"})
 TAG = re.compile(r"tag-(.+?)(?:\s*\(\d+\))?\.csv$")
 RULE = re.compile(r"[\s|:+=─━│┃┼╪-]*")
 GAP = re.compile(r"\s{2,}|\t")  # between cells of a table aligned with blanks
+LATEX_END = re.compile(r"(?:\[[^\]]*\])?(?:\s*\\[a-z]+(?:\{[^}]*\})?)*\s*(?:%.*)?")  # after the \\ of a row
+LATEX_COMMAND = re.compile(
+    r"\\(?:textbf|textit|emph|mathbf|text|num|multicolumn\{\d+\}\{[^}]*\})(?=\{)|\\[,;:! ]|\\(?:hline|toprule|midrule)"
+)
+LATEX_MARKS = re.compile(r"[${}]")
 INNER_BLANKS = re.compile(r"\s+/\s+")
 
 
@@ -31,7 +38,7 @@ def parse(text: str, notes: tuple[str, ...]) -> RawLog | None:
     Rows of another length are read as far as headings and values go together; lines of dashes are none. Of several
     tables in one text, the one with the most rows is read.
     """
-    lines = text.splitlines()
+    lines = _without_latex(text) if "&" in text and "\\\\" in text else text.splitlines()
     tables = _tables(lines)
     if not tables:
         return None
@@ -67,12 +74,27 @@ def rows_of(headings: Sequence[str], body: Sequence[Sequence[str]], notes: tuple
     repeated = {name: count for name, count in Counter(names).items() if name and count > 1}
     names = ["" if name in names[:place] else name for place, name in enumerate(names)]
     ragged = sum(len(cells) != len(names) for cells in body)
+    if _has_decimal_commas(body):
+        body = [[_with_point(cell) for cell in cells] for cells in body]
     rows = [{name: cell for name, cell in zip(names, cells, strict=False) if name} for cells in body]
     notes += tuple(f"column {name} comes {count} times: the first is read" for name, count in repeated.items())
     if ragged:
         are = "row is" if ragged == 1 else "rows are"
         notes = (*notes, f"{ragged} {are} of another length than the headings, read as far as they go")
     return RawLog("table", kinds_apart(rows), notes=notes)
+
+
+def _without_latex(text: str) -> list[str]:
+    """The lines of a text; a row of a LaTeX table with `|` between its cells; commands that stand alone are dropped."""
+    lines = []
+    for line in text.splitlines():
+        cells, mark, end = line.rpartition("\\\\")
+        if mark and "&" in cells and LATEX_END.fullmatch(end):
+            plain = LATEX_COMMAND.sub("", cells.replace("\\&", "and"))
+            lines.append(LATEX_MARKS.sub("", plain.replace("\\_", "_").replace("\\%", "%")).replace("&", "|"))
+        elif not line.lstrip().startswith("\\"):
+            lines.append(line)
+    return lines
 
 
 def _tables(lines: list[str]) -> list[tuple[int, int, str]]:
@@ -123,7 +145,9 @@ def _are_columns(line: str, following: Sequence[str]) -> bool:
 
 
 def _belongs(line: str, mark: str) -> bool:
-    return mark in line if mark != "  " else bool(GAP.search(line.strip())) or RULE.fullmatch(line) is not None
+    if mark == "  ":
+        return bool(GAP.search(line.strip())) or RULE.fullmatch(line) is not None
+    return mark in line or (mark == "|" and RULE.fullmatch(line) is not None)
 
 
 def _cells(line: str, mark: str) -> list[str]:
@@ -150,9 +174,26 @@ def _read(lines: list[str], mark: str, notes: tuple[str, ...]) -> RawLog:
         body.extend(cells for cells in reader if cells)
     except csv.Error as error:
         notes = (*notes, f"line {reader.line_num + 1}: {error}; read up to there")
-    if mark == ";":
-        body = [[DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells] for cells in body]
     return rows_of(headings, body, notes)
+
+
+def _has_decimal_commas(body: Sequence[Sequence[str]]) -> bool:
+    """Whether commas part the decimals of a table: of one number they can do nothing else, and none has a point."""
+    commas = points = 0
+    for cells in body:
+        for cell in cells:
+            if "," in cell and DECIMAL_COMMA.fullmatch(cell):
+                commas += not THOUSANDS.fullmatch(cell)
+            elif "." in cell and DECIMAL_POINT.fullmatch(cell):
+                points += 1
+        if points > 20:
+            return False
+    return commas > 0 and not points
+
+
+def _with_point(cell: str) -> str:
+    found = DECIMAL_COMMA.fullmatch(cell)
+    return re.sub(r"[. ']", "", found[1]) + f".{found[2]}{found[3]}" if found else cell
 
 
 def _is_number(cell: str) -> bool:
