@@ -1,6 +1,6 @@
 """What control costs an optimizer step of the embedded engine: controller, bounds and weights, as a share of the step.
 
-    python benchmarks/control/overhead.py --steps 60
+    python benchmarks/control/overhead.py --steps 60 --csv benchmarks/control/overhead.csv
 
 The calls of the controller and of the clip rule are timed inside real steps, on the same rollout batch, in CPU seconds
 of the thread, so that other work on the machine does not count; the interval is a 95 % bootstrap interval over steps of
@@ -10,8 +10,10 @@ the ratio of sums. The embedded policy is the hardest case: control costs the sa
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,22 +89,24 @@ def measure(control: dict[str, Any], steps: int) -> tuple[np.ndarray, np.ndarray
 
 
 def main() -> None:
-    """Print a row of Markdown a control."""
+    """Write a row per control, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
-    steps = parser.parse_args().steps
+    parser.add_argument("--csv", type=Path, required=True)
+    args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print("| control | step, CPU ms | control, CPU ms | share [95 % interval] |\n|---|---|---|---|")
-    for name, control in CONTROLS.items():
-        laps, wholes = measure(control, steps)
-        draws = np.random.default_rng(0).integers(0, steps, (2000, steps))
-        low, high = np.percentile(laps[draws].sum(1) / wholes[draws].sum(1), [2.5, 97.5])
-        share = laps.sum() / wholes.sum()
-        print(
-            f"| {name} | {1e3 * wholes.mean():.0f} | {1e3 * laps.mean():.2f} | {share:.2%} [{low:.2%}, {high:.2%}] |",
-            flush=True,
-        )
+    with args.csv.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("control", "steps", "step_ms", "control_ms", "share", "low", "high"))
+        for name, control in CONTROLS.items():
+            laps, wholes = measure(control, args.steps)
+            draws = np.random.default_rng(0).integers(0, args.steps, (2000, args.steps))
+            low, high = np.percentile(laps[draws].sum(1) / wholes[draws].sum(1), [2.5, 97.5])
+            found = (1e3 * wholes.mean(), 1e3 * laps.mean(), laps.sum() / wholes.sum(), low, high)
+            row = (name, args.steps, *(f"{value:.4g}" for value in found))
+            writer.writerow(row)
+            print(*row, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ of other k by `topk_entropy_bounds`.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -23,32 +24,39 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from entrostat import load_policy, token_stats, topk_entropy_bounds
-from entrostat.engine.rollout import Rollout, sample
+from entrostat.engine.rollout import Rollout, Sampling, sample
 
 TOP, WRITTEN = (1, 5, 20, 100), 20  # k, and that of the file
 STATISTICS = ("logp", "entropy", "collision", "correction")
 
 
 def main() -> None:
-    """Print the largest differences and the share of entropies within their bounds."""
+    """Write the largest differences and the share of entropies within their bounds to a CSV file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("tasks", type=Path, help="JSON lines with a prompt each")
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--csv", type=Path, default=Path(__file__).with_name("results.csv"))
     args = parser.parse_args()
     policy = load_policy(str(args.model))
     prompts = [json.loads(line)["prompt"] for line in args.tasks.read_text().splitlines()]
-    drawn = sample(policy, prompts, args.samples, args.tokens, seed=0)
+    drawn = sample(policy, prompts, Sampling(args.samples, args.tokens), seed=0)
     print(
         f"{len(drawn.mask)} completions, {drawn.token_count} tokens, a vocabulary of {policy.model.config.vocab_size}"
     )
     forward = policy.logits(drawn.prompts, drawn.prompt_mask, drawn.completions, drawn.mask).detach()
     own = token_stats(forward, drawn.completions)
     scored = scores(args.model, drawn, forward)
-    report("kept while sampling", drawn, {"logp": drawn.old_logp, "entropy": drawn.entropy}, scored)
-    report("the engine's forward pass", drawn, {name: getattr(own, name) for name in STATISTICS}, scored)
-    report("transformers in float64", drawn, alone(args.model, drawn), scored)
+    others = {
+        "what the engine kept while it sampled, with a key-value cache": {
+            "logp": drawn.old_logp,
+            "entropy": drawn.entropy,
+        },
+        "the engine's own forward pass": {name: getattr(own, name) for name in STATISTICS},
+        "the definitions in float64 on transformers' own logits, one sequence at a time": alone(args.model, drawn),
+    }
+    rows = [{"against": title, **differences(drawn, theirs, scored)} for title, theirs in others.items()]
     entropy = torch.cat([torch.tensor(one["entropy"]) for one in scored])
     logp = forward.double().log_softmax(-1)[drawn.mask]
     sampled = logp.gather(-1, drawn.completions[drawn.mask][:, None])[:, 0]
@@ -59,7 +67,11 @@ def main() -> None:
         else:
             low, high = topk_entropy_bounds(logp.topk(k).values, sampled, logp.shape[-1])
         inside = ((entropy >= low - 1e-4) & (entropy <= high + 1e-4)).double().mean()
-        print(f"top {k}: {inside:.4f} of H within its bounds, whose mean width is {(high - low).mean():.3f} nats")
+        rows.append({"k": k, "inside": float(inside), "width": float((high - low).mean())})
+    with args.csv.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("against", *STATISTICS, "k", "inside", "width"), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{x:.3g}" if isinstance(x, float) else x for name, x in row.items()} for row in rows)
 
 
 def scores(model: Path, drawn: Rollout, logits: torch.Tensor) -> list[dict[str, Any]]:
@@ -105,16 +117,15 @@ def alone(model: Path, drawn: Rollout) -> dict[str, torch.Tensor]:
     return found
 
 
-def report(title: str, drawn: Rollout, theirs: dict[str, torch.Tensor], scored: list[dict[str, Any]]) -> None:
+def differences(drawn: Rollout, theirs: dict[str, torch.Tensor], scored: list[dict[str, Any]]) -> dict[str, float]:
     """The largest absolute difference of each statistic."""
-    gaps = {
+    return {
         name: max(
             float((torch.tensor(one[name], dtype=torch.float64) - values[row][drawn.mask[row]].double()).abs().max())
             for row, one in enumerate(scored)
         )
         for name, values in theirs.items()
     }
-    print(f"{title}: " + ", ".join(f"{name} {gap:.1e}" for name, gap in gaps.items()))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     python benchmarks/trl/side_by_side.py embedded --seed 0 --steps 32
     python benchmarks/trl/side_by_side.py trl --seed 0 --steps 32
-    python benchmarks/trl/side_by_side.py compare course.jsonl
 
 GRPO under ID on listcraft: 16 prompts x 8 completions of up to 48 tokens, two optimizer steps per batch, learning rate
 1e-4 after a warm-up of 3, float32, one thread. A run prints one JSON line. Tokens are sampled completion tokens;
@@ -13,6 +12,7 @@ the process, without the grader's children, for a machine that others load.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import sys
@@ -20,7 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from entrostat.campaign import Checkpoint, Naive, run_campaign
@@ -149,41 +148,18 @@ def trl(seed: int, steps: int) -> dict:
     }
 
 
-def compare(path: str) -> None:
-    """Mean entropy of each quarter of the course, both engines, and the difference with its 95 % bootstrap interval."""
-    runs = [json.loads(line) for line in Path(path).read_text().splitlines()]
-    by_engine = {
-        name: np.array([run["entropy"] for run in runs if run["engine"] == name]) for name in ("embedded", "trl")
-    }
-    generator = np.random.default_rng(0)
-    for part in np.array_split(np.arange(by_engine["trl"].shape[1]), 4):
-        ours, theirs = (by_engine[name][:, part].mean(1) for name in ("embedded", "trl"))
-        draws = [
-            generator.choice(ours, len(ours)).mean() - generator.choice(theirs, len(theirs)).mean()
-            for _ in range(10000)
-        ]
-        low, high = np.percentile(draws, [2.5, 97.5])
-        print(
-            f"steps {part[0] + 1:3d}-{part[-1] + 1:3d}  embedded {ours.mean():.4f} (n = {len(ours)}, sd "
-            f"{ours.std(ddof=1):.4f})  trl {theirs.mean():.4f} (n = {len(theirs)}, sd {theirs.std(ddof=1):.4f})  "
-            f"difference {ours.mean() - theirs.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engine", choices=["embedded", "trl", "compare"])
-    parser.add_argument("file", nargs="?")
+    parser.add_argument("engine", choices=["embedded", "trl"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=32)
     args = parser.parse_args()
-    if args.engine == "compare":
-        compare(args.file)
-        return
     torch.set_num_threads(1)
-    found = {"embedded": embedded, "trl": trl}[args.engine](args.seed, args.steps)
+    with contextlib.redirect_stdout(sys.stderr):  # TRL prints its log
+        found = {"embedded": embedded, "trl": trl}[args.engine](args.seed, args.steps)
+    found["entropy"] = [round(nats, 4) for nats in found["entropy"]]
     rates = {f"tokens_per_{clock[:-1]}": found["tokens"] / found[clock] for clock in ("seconds", "cpu_seconds")}
-    print(json.dumps({"engine": args.engine, "seed": args.seed, **found, **rates}), file=sys.stdout)
+    print(json.dumps({"engine": args.engine, "seed": args.seed, **found, **rates}))
 
 
 if __name__ == "__main__":
