@@ -76,6 +76,7 @@ def test_an_estimate_reads_the_size_off_the_model_s_name_or_its_weights():
         ({}, "recipe: name: missing; add it"),
         ({"name": "x", "evaluation": {"samples": 2}}, "evaluation.pass_at: got 4 with samples 2"),
         ({"name": "x", "rollout": {"prompts": 99}}, "rollout.prompts: got 99, more than tasks.train 48"),
+        ({"name": "x", "update": {"objective": {}}}, "recipe: update.objective.name: missing in {}; give the method's"),
         ({"name": "x", "rollout": {"resample": None}}, "rollout.resample: got null, and engine 'embedded' cannot draw"),
         ({"name": "x", "rollout": {"samples": 1}}, "rollout.samples: got 1, but update.advantage 'grpo' compares"),
         (

@@ -168,7 +168,8 @@ def _advantage(choice: Any) -> str | dict[str, Any]:
 
 def resolved(table: Table[Any], choice: Mapping[str, Any]) -> dict[str, Any]:
     """The choice with every setting included, as plain data."""
-    return {"name": choice["name"], **_built(table, choice)[1].model_dump(mode="json")}
+    settings = _built(table, choice)[1].model_dump(mode="json")
+    return {"name": choice["name"], **settings}
 
 
 def _built(table: Table[Method], choice: Mapping[str, Any], **extra: Any) -> tuple[Method, BaseModel]:
@@ -184,7 +185,9 @@ def _method_and_settings(
     table: Table[Any], choice: Mapping[str, Any], fixed: tuple[str, ...]
 ) -> tuple[Callable[..., Any], BaseModel]:
     """The method that a choice names, and its settings; `fixed` are arguments that are not settings."""
-    name = str(choice.get("name"))
+    if "name" not in choice:
+        raise ValueError(f"name: missing in {dict(choice)}; give the method's")
+    name = str(choice["name"])
     try:
         method = table.find(name)
     except UnknownMethodError as error:

@@ -5,6 +5,9 @@ Skipped where TRL is not installed.
 
 import math
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,12 +28,12 @@ from entrostat.runs.schema import STEP
 TOOL = 90  # the first of three tokens that the tool writes
 
 
-def rollout(last=0, logprobs=-2.0):
+def rollout(last=0, logprobs=-2.0, seed=0):
     """A rollout function with two or three turns per completion, and a tool's reply after each, the last one too.
 
     last: what the last reply says, which no token of the model comes after.
     """
-    draw = random.Random(0)
+    draw = random.Random(seed)
 
     def generate(prompts, trainer):
         completions, masks, scored = [], [], []
@@ -177,6 +180,14 @@ def test_a_token_that_the_sampler_could_not_score_has_no_mismatch_as_in_trl(tmp_
     for whole_line, line in zip(lines[True], lines[False], strict=True):
         assert line["entrostat/mismatch/distance"] < whole_line["entrostat/mismatch/distance"]
         assert line["loss"] == line["loss"]  # no NaN
+
+
+def test_over_two_ranks_turns_and_information_are_those_of_all_completions_in_one_batch(tmp_path):
+    script = Path(__file__).with_name("two_ranks_of_turns.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("agrees") == 1
 
 
 def test_single_turns_have_no_record_of_turns(tmp_path):

@@ -3,7 +3,10 @@
 Skipped where verl is not installed.
 """
 
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,8 +34,8 @@ MASKS = (  # of the completions of `Batch`, 9, 2, 5, 7, 1 and 8 tokens long
 TOKENS = sum(map(sum, MASKS))
 
 
-def with_tools(rows=(0, 1, 2, 3, 4, 5)):
-    batch = Batch(rows, batch_num_tokens=TOKENS)
+def with_tools(rows=(0, 1, 2, 3, 4, 5), **changes):
+    batch = Batch(rows, batch_num_tokens=TOKENS, **changes)
     batch.data["response_mask"] = jagged([torch.tensor(MASKS[row]) for row in rows])
     return batch
 
@@ -123,6 +126,18 @@ def test_each_turn_has_its_own_statistics_however_the_step_is_cut():
     for rows in ([0, 1], [2], [3, 4, 5]):
         with_tools(rows).step(cut, distillation_use_topk=True)
     assert cut.finish_step() == pytest.approx(found)
+
+
+def test_over_two_ranks_each_turn_is_that_of_the_step(tmp_path):
+    loss = controlled(EntropyController(IncreaseThenDecrease(), 10))
+    _, gradients, _ = with_tools().step(loss, distillation_use_topk=True)
+    torch.save((gradients, loss.finish_step()), tmp_path / "whole.pt")
+    script = Path(__file__).with_name("verl_two_ranks.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    command += [str(tmp_path / "whole.pt"), "turns"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("agrees") == 2
 
 
 def test_single_turns_and_tier_b_have_no_record_of_turns():
