@@ -11,11 +11,13 @@ from functools import partial
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from processes import CONTEXT, killed
 
-from entrostat.engine.local import Trainer
+from entrostat.engine.local import Trainer, most_spread
 from entrostat.engine.train import train
-from entrostat.engine.update import TrainingError
+from entrostat.engine.update import Learner, TrainingError
 from entrostat.recipe import parse_recipe
 from entrostat.runs import Run, RunError
 from entrostat.tokens import token_stats
@@ -140,6 +142,50 @@ def test_the_report_split_changes_no_decision_and_no_weight(tmp_path):
     assert one.trace.select == other.trace.select
     assert one.handed_over.path.name == other.handed_over.path.name
     assert one.trace.report != other.trace.report
+
+
+@given(
+    groups=st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, None]), min_size=4, max_size=4), min_size=1, max_size=8),
+    share=st.floats(0.05, 0.99),
+)
+def test_the_most_spread_groups_are_the_fewest_with_the_share(groups, share):
+    graded = [torch.tensor([reward for reward in group if reward is not None]) for group in groups]
+    spreads = [float(rewards.std()) if len(rewards) > 1 else 0.0 for rewards in graded]
+    kept = most_spread(groups, share)
+    assert kept == sorted(set(kept))
+    if not any(spreads):
+        assert kept == list(range(len(groups)))
+        return
+    left = set(range(len(groups))) - set(kept)
+    assert all(spreads[one] <= spreads[other] + 1e-6 for one in left for other in kept)
+    assert sum(spreads[group] for group in kept) >= share * sum(spreads) - 1e-5
+    without_the_least = sum(sorted(spreads[group] for group in kept)[1:])
+    assert without_the_least < share * sum(spreads) + 1e-5
+
+
+def test_a_filtered_batch_teaches_by_its_most_spread_groups_in_every_minibatch(tmp_path, monkeypatch):
+    taught, kept = [], []
+    step, choose = Learner.step, Trainer._kept
+
+    def counted(self, number, experience):
+        taught.append(len(experience.advantages))
+        return step(self, number, experience)
+
+    def chosen(self, groups):
+        found = choose(self, groups)
+        kept.append((found.tolist(), most_spread(groups, 0.5, least=2)))
+        return found
+
+    monkeypatch.setattr(Learner, "step", counted)
+    monkeypatch.setattr(Trainer, "_kept", chosen)
+    rollout = {"prompts": 4, "samples": 3, "variance_top_p": 0.5}
+    train(recipe(rollout=rollout, campaign={"steps": 8}), tmp_path / "run")
+    assert all(found == wanted for found, wanted in kept)
+    assert any(len(found) < 4 for found, _ in kept)
+    for batch, (found, _) in enumerate(kept):  # two epochs of two minibatches
+        own = taught[4 * batch : 4 * batch + 4]
+        assert sum(own) == 2 * 3 * len(found)
+        assert all(rows and rows % 3 == 0 for rows in own)
 
 
 SHAPED = {

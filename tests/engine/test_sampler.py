@@ -137,7 +137,8 @@ def test_the_age_of_completions_is_logged(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"staleness": 1}, {"dtype": "int8"}, {"top_k": 5}, {"top_p": 0.9}, {"resample": 3}]
+    "setting",
+    [{"staleness": 1}, {"dtype": "int8"}, {"top_k": 5}, {"top_p": 0.9}, {"resample": 3}, {"variance_top_p": 0.9}],
 )
 def test_other_engines_refuse_what_they_cannot_follow(setting):
     with pytest.raises(RecipeError, match=rf"rollout.{next(iter(setting))}.*engine 'trl' cannot follow"):

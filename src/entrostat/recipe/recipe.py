@@ -394,7 +394,7 @@ def _engine(recipe: Recipe) -> Iterator[str]:
     if recipe.table and recipe.engine != "tabular":
         yield f"table: given with engine {recipe.engine!r}, which has no table; remove it, or set engine to tabular"
     yield from _resampled(recipe)
-    shaped = ("overlong_buffer", "overlong_penalty")
+    shaped = ("variance_top_p", "overlong_buffer", "overlong_penalty")
     followed = {"embedded": ("staleness", "dtype", "top_k", "top_p", *shaped), "tabular": ("staleness", "dtype")}
     for field in followed["embedded"]:
         value, usual = getattr(recipe.rollout, field), _default(recipe.rollout, field)

@@ -110,6 +110,9 @@ class RolloutRecipe(Section):
     """DAPO's dynamic sampling: at most so many batches of `prompts` are drawn to fill one with groups whose completions
     do not all pass or all fail; what is then missing is filled up with other groups. 1: every group is kept. null: no
     limit, which engine `verl` alone has."""
+    variance_top_p: Share = 1.0
+    """RAGEN-2's SNR-aware filter: only the groups with the largest standard deviation of reward teach, as many of a
+    batch as together have this share of its sum. 1: every group."""
     overlong_buffer: int = Field(default=0, ge=0)
     """DAPO's overlong reward shaping: over the last so many tokens before max_new_tokens, the reward falls linearly by
     `overlong_penalty`; 0 for none."""
