@@ -7,7 +7,6 @@ import gzip
 import io
 import lzma
 import random
-import zipfile
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
@@ -165,7 +164,6 @@ def test_no_damage_to_a_log_ends_in_a_traceback(tmp_path_factory, name, place, j
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("log.zip", None),
         ("weights.bin", bytes(random.Random(0).randbytes(5000))),
         ("picture.log", b"\x89PNG\r\n\x1a\n" + bytes(200)),
         ("model.pkl", b"\x80\x04\x95" + bytes(200)),
@@ -176,11 +174,6 @@ def test_no_damage_to_a_log_ends_in_a_traceback(tmp_path_factory, name, place, j
     ],
 )
 def test_what_is_no_log_is_refused_by_an_error_that_names_the_formats(tmp_path, name, content):
-    if content is None:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("log.jsonl", '{"step": 1, "entropy": 0.5}\n')
-        content = buffer.getvalue()
     with pytest.raises(LogError, match=r"Formats that are read|unpack it"):
         read_log(written(tmp_path, name, content))
 

@@ -149,3 +149,12 @@ def test_how_a_column_was_found_is_said(read):
     log = read(entropy=FALL, policy_mean_score=FALL, num_tokens=FALL)
     assert log.by == {"entropy": "name", "reward": "words"}
     assert log.unread == ("num_tokens",)
+
+
+@pytest.mark.parametrize("mark", ["mean_token_accuracy", "rewards/chosen"])
+def test_the_entropy_of_a_supervised_run_is_left_out_and_it_is_said(read, mark):
+    log = read(entropy=FALL, loss=FALL, **{mark: [0.5] * 30})
+    assert "entropy" not in log.used
+    assert said(log, "supervised")
+    rewarded = read(entropy=FALL, loss=FALL, reward=FALL, **{mark: [0.5] * 30})
+    assert values(rewarded, "entropy") == pytest.approx(FALL)

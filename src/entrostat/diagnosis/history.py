@@ -40,17 +40,22 @@ class History:
         a later step keeps what it has.
         """
         fresh = set()
+        columns = self._columns
         for quantity, value in values.items():
-            if not abs(value) < LARGEST:
+            if -LARGEST < value < LARGEST:
+                column = columns.get(quantity)
+                if column is None:
+                    column = columns[quantity] = _Column()
+                if step > column.last:  # the usual case, of every row of a log
+                    column.last = step
+                    column.new.append((step, value))
+                    fresh.add(quantity)
+                elif column.replace(step, value):
+                    fresh.add(quantity)
+            else:
                 seen = self.broken.setdefault(quantity, [])
                 if not seen or seen[-1] < step:
                     seen.append(step)
-                    fresh.add(quantity)
-            else:
-                column = self._columns.get(quantity)
-                if column is None:
-                    column = self._columns[quantity] = _Column()
-                if column.append(step, value):
                     fresh.add(quantity)
         self.step = max(self.step, step)
         return fresh
@@ -72,16 +77,13 @@ class _Column:
 
     def __init__(self) -> None:
         self.last = -(2**62)
-        self._new: list[tuple[int, float]] = []
+        self.new: list[tuple[int, float]] = []
         self._size = 0
         self._steps = np.empty(64, np.int64)
         self._values = np.empty(64)
 
-    def append(self, step: int, value: float) -> bool:
-        if step > self.last:
-            self.last = step
-            self._new.append((step, value))
-            return True
+    def replace(self, step: int, value: float) -> bool:
+        """Take another value for the last step; returns whether it was that step, and the value is another."""
         steps, values = self.series()
         grown = step == steps[-1] and value != values[-1]
         if grown:
@@ -89,12 +91,12 @@ class _Column:
         return bool(grown)
 
     def series(self) -> Series:
-        if self._new:
-            first, self._size = self._size, self._size + len(self._new)
+        if self.new:
+            first, self._size = self._size, self._size + len(self.new)
             if self._size > len(self._steps):
                 more = max(self._size, 2 * len(self._steps)) - first
                 self._steps = np.concatenate([self._steps[:first], np.empty(more, np.int64)])
                 self._values = np.concatenate([self._values[:first], np.empty(more)])
-            self._steps[first : self._size], self._values[first : self._size] = zip(*self._new, strict=True)
-            self._new.clear()
+            self._steps[first : self._size], self._values[first : self._size] = zip(*self.new, strict=True)
+            self.new.clear()
         return Series(self._steps[: self._size], self._values[: self._size])

@@ -97,7 +97,8 @@ class Watchdog:
 
     def _broken(self, step: int, fresh: set[str]) -> bool:
         """Whether a number of this row is none: that is looked at at once."""
-        return any(self.history.broken.get(name, [-1])[-1] == step for name in fresh)
+        broken = self.history.broken
+        return bool(broken) and any(broken.get(name, [-1])[-1] == step for name in fresh)
 
     def _look(self, case: _Case, step: int, end: int) -> list[Finding]:
         detector, recent = case.detector, case.recent

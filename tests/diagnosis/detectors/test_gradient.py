@@ -167,3 +167,12 @@ def test_only_the_last_broken_values_in_a_row_count():
     finding = look("not-finite", {"loss": [math.nan, 1, math.nan, math.nan, 1, math.nan]})
     assert finding.evidence == {"loss_broken_steps": 1}
     assert finding.onset == 6 * EVERY
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"), [(jump(2, 0.9, 20, 20), False), (jump(2, 1.1, 20, 20), True), (jump(2, -3, 20, 20), True)]
+)
+def test_a_gradient_that_fades_with_a_supervised_loss_has_arrived(loss, found):
+    columns = {"grad_norm": jump(1, 0.001, 20, 20), "loss": loss}
+    assert (look("gradient-fade", columns) is not None) == found
+    assert look("gradient-fade", {**columns, "entropy": [1.0]}) is not None

@@ -16,6 +16,7 @@ from entrostat.diagnosis.score import has_fallen, has_risen
 from entrostat.diagnosis.statistics import began, median, median_above, noise
 from entrostat.runs.finding import Finding
 
+REINFORCED = ("reward", "heldout", "reward_std", "entropy", "length", "truncated", "kl", "clip", "equal_groups")
 EQUAL = 0.95  # share of equal groups from which on a gradient has nothing to come from
 
 
@@ -30,7 +31,8 @@ class GradientFade(Detector):
     steps and as large as ever in the others, and then something is still learned. Gradients shrink by a factor of 3 to
     5 as groups come to agree; a twentieth is another order. Critical at a hundredth, where the update is smaller than
     the rounding of bfloat16 weights. No finding where nearly all groups agree while the score has risen, for nothing is
-    left to learn there; nor where fewer than three of the first values are not 0, for there is nothing to compare with.
+    left to learn there; nor where fewer than three of the first values are not 0, for there is nothing to compare with;
+    nor in a log without a trace of reinforcement where the loss has halved: supervised training that has arrived.
     """
 
     columns: ClassVar = ("grad_norm",)
@@ -57,7 +59,7 @@ class GradientFade(Detector):
         if now > self.share * reference:
             return None
         onset = began(series, 0.5 * reference, upwards=False)
-        if _all_agree(history) and has_risen(history, int(series.steps[self.first])):
+        if _is_learnt(history) or (_all_agree(history) and has_risen(history, int(series.steps[self.first]))):
             return None
         return Finding(
             kind=self.kind,
@@ -144,6 +146,14 @@ class GradientExplosion(Detector):
         """As long as it stays nearer to what it was found at than to the usual, in orders of magnitude."""
         now = median(history.series("grad_norm").values[-self.window :])
         return now > math.sqrt(finding.evidence["usual"] * finding.evidence["now"])
+
+
+def _is_learnt(history: History) -> bool:
+    """Whether a run that logs nothing of reinforcement has brought its loss, which is positive, to less than half."""
+    loss = history.series("loss").values
+    if len(loss) < 10 or any(name in history for name in REINFORCED):
+        return False
+    return float(loss.min()) >= 0 and median(loss[-5:]) < 0.5 * median(loss[:5])
 
 
 def _all_agree(history: History) -> bool:

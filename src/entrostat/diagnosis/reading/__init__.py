@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from entrostat.diagnosis.reading import console, document, folder, notebook, table, tensorboard, trackio, wandb
+from entrostat.diagnosis.columns import recognise
+from entrostat.diagnosis.reading import (
+    archive,
+    console,
+    document,
+    folder,
+    notebook,
+    parquet,
+    table,
+    tensorboard,
+    trackio,
+    wandb,
+)
 from entrostat.diagnosis.reading.errors import FORMATS, LogError, MissingLibraryError
 from entrostat.diagnosis.reading.log import Log, RawLog, Row, assemble
 from entrostat.diagnosis.reading.text import read_text
 
 __all__ = ["Log", "LogError", "RawLog", "Row", "read_log"]
 
-LINES = ("steps.jsonl", "logging.jsonl", "trainer_log.jsonl", "metrics.jsonl", "*.jsonl", "*.csv", "*.log", "*.out")
+PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
+NAMED = ("steps.jsonl", "logging.jsonl", "trainer_log.jsonl", "metrics.jsonl")
+KINDS = ("*.jsonl", "*.csv", "*.log", "*.out", "*.parquet", "*.tsv", "*.ipynb", "*.json", "*.txt", "*.md")
+MOST_TRIED = 20  # files of one kind in a folder that are looked into for a log
 DATABASES = frozenset({".db", ".sqlite", ".sqlite3"})
 
 
@@ -23,7 +39,7 @@ def read_log(path: Path | str, columns: Mapping[str, Sequence[str]] | None = Non
 
     A folder: one of our runs, TensorBoard's events, offline runs of Weights & Biases, a folder of Trainer's
     checkpoints, or one with a log file in it; of several the newest is read and named. A file: any of these, what a
-    trainer printed, JSON lines, a table, a notebook, trackio's database. `-`: standard input.
+    trainer printed, JSON lines, a table, a notebook, trackio's database; packed or in an archive. `-`: standard input.
     columns: quantity -> columns to read it from, for names that are not known.
     LogError: it is none of these or cannot be read, or `columns` names what is not there.
     """
@@ -57,28 +73,46 @@ def _read_folder(path: Path, wanted: frozenset[str]) -> RawLog:
             return _chosen(path, runs, wandb.read, "the newest by the time in its name")
         except MissingLibraryError as error:
             lacking.append(str(error))
-    raw = _read_text_log(path, read_file)
+    raw = _read_text_log(path, read_file, wanted)
     if raw is not None:
         return replace(raw, notes=(*lacking, *raw.notes))
     if lacking:
         raise LogError(lacking[0])
     raise LogError(
         f"{path}: holds no run.json, no event files, no run-*.wandb, no mlruns, no trainer_state.json and no "
-        f"{', '.join(LINES[4:])}; name the log file itself. {FORMATS}"
+        f"{', '.join(KINDS)} with a known column; name the log file itself. {FORMATS}"
     )
 
 
-def _read_text_log(path: Path, read_file: Callable[[Path], RawLog]) -> RawLog | None:
+def _read_text_log(path: Path, read_file: Callable[[Path], RawLog], wanted: frozenset[str]) -> RawLog | None:
     """The newest log of a folder that needs no library of its own; None for none."""
     if states := sorted(path.rglob("trainer_state.json")):
         states.sort(key=lambda file: document.global_step(read_text(file)[0]))
         return _chosen(path, states, read_file, "the one with the most steps")
-    for pattern in LINES:
-        if files := sorted((file for file in path.rglob(pattern) if file.is_file()), key=tensorboard.natural):
-            return _chosen(path, files, read_file, "the last by name")
+    unknown: RawLog | None = None  # rows without a known column: to say so, if there is nothing better
+    for pattern in (*NAMED, *KINDS):
+        files = {file for end in PACKED for file in path.rglob(pattern + end) if file.is_file()}
+        for raw in _logs(path, sorted(files, key=tensorboard.natural), read_file):
+            if _is_known(raw, wanted):
+                return raw
+            unknown = unknown or (raw if raw.rows or pattern in NAMED else None)
     if databases := sorted(file for file in path.rglob("*") if file.suffix in DATABASES):
         return _chosen(path, databases, read_file, "the last by name")
-    return None
+    return unknown
+
+
+def _logs(path: Path, files: Sequence[Path], read: Callable[[Path], RawLog]) -> Iterator[RawLog]:
+    """The logs among some files, the last by name first; what is none is passed over."""
+    for place in range(len(files), max(len(files) - MOST_TRIED, 0), -1):
+        with suppress(LogError):
+            yield _chosen(path, files[:place], read, "the last by name")
+
+
+def _is_known(raw: RawLog, wanted: frozenset[str]) -> bool:
+    """Whether a log has a quantity, which settings, samples and a program's output have not."""
+    names = {name for row in raw.rows[:50] for name in row}
+    known = {match.quantity for name in names if (match := recognise(name))}
+    return bool(known - console.SETTINGS) or not wanted.isdisjoint(names)
 
 
 def _chosen(path: Path, files: Sequence[Path], read: Callable[[Path], RawLog], why: str) -> RawLog:
@@ -98,8 +132,13 @@ def _read_file(path: Path, wanted: frozenset[str] = frozenset()) -> RawLog:
         return wandb.read(path)
     if "tfevents" in path.name:
         return tensorboard.read(path)
-    if str(path) != "-" and path.is_file() and trackio.is_database(path):
-        return trackio.read(path)
+    if str(path) != "-" and path.is_file():
+        if trackio.is_database(path):
+            return trackio.read(path)
+        if parquet.is_parquet(path):
+            return parquet.read(path)
+        if archive.is_archive(path):
+            return _read_archive(path, wanted)
     text, notes = read_text(path)
     if not text.strip():
         return RawLog("empty file", [], notes=notes)
@@ -107,6 +146,14 @@ def _read_file(path: Path, wanted: frozenset[str] = frozenset()) -> RawLog:
     if raw is None:
         raise LogError(f"{path}: no format that is known. {FORMATS}")
     return table.named_by_file(raw, path.name)
+
+
+def _read_archive(path: Path, wanted: frozenset[str]) -> RawLog:
+    with archive.unpacked(path) as inside:
+        try:
+            return _read_folder(inside, wanted)
+        except LogError as error:
+            raise type(error)(str(error).replace(str(inside), str(path))) from error
 
 
 def _parse(text: str, notes: tuple[str, ...], wanted: frozenset[str]) -> RawLog | None:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal
 
 from entrostat.diagnosis.columns import (
@@ -26,6 +27,8 @@ from entrostat.diagnosis.reading.steps import STEP, is_step_name
 By = Literal["name", "words", "map"]
 Rows = Sequence[Mapping[str, Any]]
 PLAIN = re.compile(r"-?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?")
+SUPERVISED = frozenset({"mean_token_accuracy", "token_accuracy", "rewards/chosen", "rewards/margins", "logps/chosen"})
+REWARDED = frozenset({"reward", "reward_std", "heldout", "equal_groups"})
 FULL_ENOUGH = 0.5  # a better name is passed over for one with more than twice as many values
 
 
@@ -69,8 +72,22 @@ def take_columns(
             if judged is not None:
                 taken[quantity] = Taken(columns, judged, _by(rank))
                 break
+    notes = _without_supervised_entropy(counts, taken, mapped)
     used = {name for each in taken.values() for name in each.columns} | set(mapped.get(STEP, ()))
-    return taken, _unread(rows, counts, used), question.notes(used)
+    return taken, _unread(rows, counts, used), (*notes, *question.notes(used))
+
+
+def _without_supervised_entropy(
+    counts: Mapping[str, int], taken: dict[str, Taken], mapped: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """Leave out the entropy of a run that learns from given completions, which is to fall with the loss; say so."""
+    marks = [name for name in counts if canonical(name) in SUPERVISED]
+    if not marks or "entropy" not in taken or "entropy" in mapped or not taken.keys().isdisjoint(REWARDED):
+        return ()
+    del taken["entropy"]
+    return (
+        f"entropy: there is no reward but {marks[0]}, so the run is supervised and its entropy is to fall; left out",
+    )
 
 
 def _filled_cells(rows: Rows) -> Counter[str]:
@@ -81,7 +98,10 @@ def _filled_cells(rows: Rows) -> Counter[str]:
     counts: Counter[str] = Counter()
     for names, own in alike.items():
         for name, cells in zip(names, zip(*(row.values() for row in own), strict=True), strict=True):
-            counts[name] += len(cells) - cells.count(None) - cells.count("")
+            kinds = set(map(type, cells))
+            counts[name] += (
+                len(cells) - (cells.count(None) if NoneType in kinds else 0) - (cells.count("") if str in kinds else 0)
+            )
     return +counts
 
 
@@ -150,7 +170,7 @@ def _numbers(rows: Rows, name: str, text: Counter[str]) -> list[float | None]:
     """A column's cells as numbers; those that hold none are counted in `text`."""
     cells: list[Any] = [row.get(name) for row in rows]
     kinds = set(map(type, cells))
-    if kinds <= {float, type(None)}:
+    if kinds <= {float, NoneType}:
         return cells
     texts = cells if kinds == {str} else []
     if texts and all(map(PLAIN.fullmatch, texts)):  # tables and consoles: usually text such as 0.5

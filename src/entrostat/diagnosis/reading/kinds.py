@@ -22,7 +22,7 @@ def as_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def kinds_apart(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def kinds_apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with their kind before each column's name, if a column of the log says of what kind a row is.
 
     `{"type": "eval", "reward": 0.3}` gives `eval/reward`. Only a column of a few short words is one of kinds.
@@ -30,12 +30,12 @@ def kinds_apart(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows = wide(rows)
     name = _kind_column(rows)
     if name is None:
-        return [dict(row) for row in rows]
+        return rows
     apart = []
     for row in rows:
         kind = row.get(name)
         if not isinstance(kind, str):
-            apart.append(dict(row))
+            apart.append(row)
             continue
         prefix = "eval" if EVALUATION.search(kind) else kind.strip()
         apart.append(
@@ -48,13 +48,13 @@ def kinds_apart(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return apart
 
 
-def wide(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def wide(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of one value each, as in `step,metric,value`, with a column per metric; other rows as they are."""
     columns = set[str]().union(*rows[:50])
     name = next((each for each in METRIC_NAMES if each in columns), None)
     cell = next((each for each in VALUE_NAMES if each in columns), None)
     if name is None or cell is None or not any(map(is_step_name, columns)):
-        return [dict(row) for row in rows]
+        return rows
     return [
         {**{own: value for own, value in row.items() if own not in (name, cell)}, str(row[name]): row.get(cell)}
         for row in rows
@@ -63,7 +63,7 @@ def wide(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _kind_column(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    names = set[str]().union(*rows)
+    names = {name for shape in set(map(tuple, rows)) for name in shape}
     for name in (name for name in KIND_NAMES if name in names):
         kinds = {row[name] for row in rows if isinstance(row.get(name), str)}
         if 2 <= len(kinds) <= 12 and all(PLAIN.fullmatch(kind) for kind in kinds):

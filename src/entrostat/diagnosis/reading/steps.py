@@ -54,7 +54,7 @@ def numbered(
     ]
     informative = [index for index, own in enumerate(values) if own]
     names = tuple(clock) or _chosen_clock(rows, informative)
-    steps = [_step_of(rows[index], names) for index in informative]
+    steps = _steps_of(rows, informative, names)
     end = _end(rows, names)
     notes: list[str] = []
     if not any(step is not None for step in steps):
@@ -100,7 +100,7 @@ def _chosen_clock(rows: Sequence[Mapping[str, Any]], informative: Sequence[int])
     best: tuple[float, int] | None = None
     for place, names in sorted(clocks.items()):
         names.sort(key=_nearest)
-        steps = [step for index in informative if (step := _step_of(rows[index], names)) is not None]
+        steps = [step for step in _steps_of(rows, informative, names) if step is not None]
         if not steps or (len(steps) > 2 and len(set(steps)) == 1):
             continue
         share = len(steps) / len(informative)
@@ -116,6 +116,15 @@ def _nearest(name: str) -> tuple[int, int]:
         0 if not start else 1 if start.startswith("train") else 3 if start.startswith(("eval", "val")) else 2,
         len(name),
     )
+
+
+def _steps_of(rows: Sequence[Mapping[str, Any]], places: Sequence[int], names: Sequence[str]) -> list[int | None]:
+    """The steps of the rows at some places, each from the first of the columns that has one."""
+    if len(names) == 1:
+        cells: list[Any] = [rows[place].get(names[0]) for place in places]
+        if set(map(type, cells)) == {int} and min(cells) >= 0 and max(cells) <= LARGEST_STEP:
+            return cells
+    return [_step_of(rows[place], names) for place in places]
 
 
 def _step_of(row: Mapping[str, Any], names: Sequence[str]) -> int | None:

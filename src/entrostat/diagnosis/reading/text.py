@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import importlib
 import lzma
 import re
 import sys
@@ -19,12 +20,10 @@ WIDE = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
 FOREIGN = {  # first bytes -> what such a file is, and what to do
     b"PK\x03\x04": "a ZIP archive; unpack it and name the log in it",
-    b"(\xb5/\xfd": "a zstd archive; unpack it",
     b"7z\xbc\xaf": "a 7z archive; unpack it and name the log in it",
-    b"PAR1": "a Parquet table; write it as CSV",
     b"%PDF": "a PDF",
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",
@@ -47,7 +46,7 @@ LONGEST = 200_000  # characters of a console line that are looked at
 
 
 def read_text(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The text of a file, of a `.gz`, `.bz2` or `.xz`, or for `-` of standard input, and notes on how it was decoded.
+    """The text of a file, packed (.gz, .bz2, .xz, .zst) or not, or for `-` of standard input; notes on its decoding.
 
     OSError: the file cannot be read. LogError: it is an archive or holds no text.
     """
@@ -103,10 +102,10 @@ def _bytes(path: Path) -> tuple[bytes, tuple[str, ...]]:
     name = next((name for mark, name in COMPRESSED.items() if data.startswith(mark)), None)
     if name is None:
         return data, ()
-    unpacker = _unpacker(name)
+    unpacker = _unpacker(name, path)
     try:
         unpacked = unpacker.decompress(data, LARGEST_UNPACKED)
-    except (zlib.error, lzma.LZMAError, OSError) as error:
+    except _errors_of(unpacker) as error:
         raise LogError(
             f"{path}: is a damaged {name} file ({error}); unpack it as far as it goes, with {name} -dc"
         ) from error
@@ -120,10 +119,29 @@ def _bytes(path: Path) -> tuple[bytes, tuple[str, ...]]:
     return whole_lines, (f"the {name} file is cut off, read as far as it goes",)
 
 
-def _unpacker(name: str) -> Any:
+def _unpacker(name: str, path: Path) -> Any:
     if name == "gzip":
         return zlib.decompressobj(16 + zlib.MAX_WBITS)
+    if name == "zstd":
+        return _zstd(path).ZstdDecompressor()
     return bz2.BZ2Decompressor() if name == "bzip2" else lzma.LZMADecompressor()
+
+
+def _zstd(path: Path) -> Any:
+    for module in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(module)
+        except ImportError:
+            continue
+    raise LogError(
+        f"{path}: reading zstd needs Python 3.14 or `pip install backports.zstd`; or unpack it, with zstd -d"
+    )
+
+
+def _errors_of(unpacker: Any) -> tuple[type[Exception], ...]:
+    module = sys.modules[type(unpacker).__module__]
+    foreign = (module.ZstdError,) if hasattr(module, "ZstdError") else ()
+    return (zlib.error, lzma.LZMAError, OSError, *foreign)
 
 
 def _line(line: bytes) -> tuple[str, bool]:
