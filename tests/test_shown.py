@@ -79,6 +79,7 @@ CLAIMS = [
     ),
     (STALE_NETWORK, "pass_1", "network, fresh", None, 2),
     ("staleness/table", "train_end", "TIS, token", "16 updates old", 2),
+    *(("let-go/results", column, "let go from .5", "GRPO", 3) for column in ("pass_1", "pass_16", "distinct")),
     ("restart/results", "pass_1", "restart from traces", "no action", 3),
     ("restart/results", "pass_1", "four passes, restart from traces", "four passes, no action", 3),
     ("restart/results", "pass_1", "roll-back", "no action", 3),
