@@ -17,12 +17,17 @@ from entrostat.runs import Run
 
 HERE = Path(__file__).parent
 RECIPES = Path("recipes/polarity")
+SGD = "on-policy, SGD"  # without momentum: the step is the gradient's
 SKIP = 4  # steps before which no calibration has spoken
 
 STUDY = Study(
     "polarity-prediction",
     {
         "on-policy": Condition(RECIPES / "on-policy.yaml", ["tasks.seed=0", "campaign.steps=32"]),
+        SGD: Condition(
+            RECIPES / "on-policy.yaml",
+            ["campaign.steps=32", "update.optimizer=sgd", "update.learning_rate=0.3", "update.warmup_steps=0"],
+        ),
         "four passes, 2e-4": Condition(
             RECIPES / "grpo.yaml", ["tasks.seed=0", "control.first_order=true", "update.learning_rate=2e-4"]
         ),
