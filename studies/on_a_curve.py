@@ -32,13 +32,20 @@ def noise(values: Sequence[float]) -> float:
     return fmean(residuals) * (2 / 3) ** 0.5
 
 
-def drawn_courses(axis: Axes, rows: Sequence[Mapping[str, Any]], condition: str, colour: str, label: str) -> None:
+def drawn_courses(
+    axis: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    condition: str,
+    colour: str,
+    label: str,
+    quantity: str = "entropy",
+) -> None:
     """Every seed thin, the mean thick."""
     own = [row for row in rows if row["condition"] == condition]
     steps = sorted({row["step"] for row in own})
     for seed in sorted({row["seed"] for row in own}):
-        axis.plot(steps, [row["entropy"] for row in own if row["seed"] == seed], color=colour, linewidth=0.4, alpha=0.3)
-    mean = [fmean(row["entropy"] for row in own if row["step"] == step) for step in steps]
+        axis.plot(steps, [row[quantity] for row in own if row["seed"] == seed], color=colour, linewidth=0.4, alpha=0.3)
+    mean = [fmean(row[quantity] for row in own if row["step"] == step) for step in steps]
     axis.plot(steps, mean, color=colour, linewidth=2, label=label)
 
 

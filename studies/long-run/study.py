@@ -1,8 +1,9 @@
 """The long run on hard tasks: does anything that holds the entropy end better?"""
 
 import json
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,28 +12,42 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
-from tables import cell, contrast_table, contrasts, cost_table, draw, fill, read_rows, table, write_rows
+from on_a_curve import drawn_courses
+from tables import add_rows, contrast_table, contrasts, cost_table, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.report.style import BLUE, INK, MUTED
 from entrostat.runs import Run
 
 HERE = Path(__file__).parent
-RECIPE = Path("recipes/tabular/long-run.yaml")
-HOLD = 0.4  # nats per token, the target of every method that has one
-EVERY = 20  # steps between two points of a course
+TABLE, NETWORK = Path("recipes/tabular/long-run.yaml"), Path("recipes/flexible-entropy/long-run.yaml")
+HOLD = {TABLE: 0.4, NETWORK: 0.2}  # nats per token, the target of every method that has one
+EVERY = {TABLE: 20, NETWORK: 40}  # steps per point of a course
 STANDARD = "GRPO"
-METHODS = {
-    STANDARD: "control.strategy=constant",
-    "ID": "control.strategy=id",
-    "adaptive bonus": f"control.bonus={{name: adaptive, target: {HOLD}}}",
-    "target-weights": f"control.reweighting={{name: target-weights, curve: {{points: [[0, {HOLD}]]}}}}",
-    "REPO-R": f"control.reweighting={{name: repo-r, target: {HOLD}}}",
-    "MAI": f"control.strategy={{name: mai, target: {HOLD}}}",
-    "polarity, rewarded": "control.reweighting={name: polarity-aware, rewarded_only: true}",
-}
-STUDY = MeasuredStudy("long-run", {name: Condition(RECIPE, [setting]) for name, setting in METHODS.items()})
+COLUMNS = 5  # panels of the figure beside each other
+
+
+def methods(target: float) -> dict[str, str]:
+    """What each method changes in the recipe."""
+    return {
+        STANDARD: "control.strategy=constant",
+        "clip-higher": "control.strategy=clip-higher",
+        "ID": "control.strategy=id",
+        "DID": "control.strategy=did",
+        "OD": "control.strategy=od",
+        "adaptive bonus": f"control.bonus={{name: adaptive, target: {target}}}",
+        "target-weights": f"control.reweighting={{name: target-weights, curve: {{points: [[0, {target}]]}}}}",
+        "REPO-R": f"control.reweighting={{name: repo-r, target: {target}}}",
+        "MAI": f"control.strategy={{name: mai, target: {target}}}",
+        "polarity, rewarded": "control.reweighting={name: polarity-aware, rewarded_only: true}",
+    }
+
+
+METHODS = list(methods(0.0))
+IN_TABLE = {name: Condition(TABLE, [setting]) for name, setting in methods(HOLD[TABLE]).items()}
+IN_NETWORK = {f"network, {name}": Condition(NETWORK, [setting]) for name, setting in methods(HOLD[NETWORK]).items()}
+STUDY = MeasuredStudy("long-run", {**IN_TABLE, **IN_NETWORK})
 FIELDS = ("entropy_end", "train_end", "pass_1", "pass_32")
-PLANNED = [(name, STANDARD, field) for field in FIELDS for name in METHODS if name != STANDARD]
+PLANNED = [(name, STANDARD, field) for field in FIELDS for name in METHODS[1:]]
 
 
 def measure(folder: Path) -> None:
@@ -40,85 +55,115 @@ def measure(folder: Path) -> None:
     if (folder / "row.json").exists():
         return
     run = Run.open(folder)
-    steps, report = run.steps(), run.evals("report")
-    points = [step["exact"] for step in steps[EVERY - 1 :: EVERY]]
+    report = run.evals("report")
+    courses = table_courses(run.steps()) if run.recipe["engine"] == "tabular" else network_courses(run.steps())
     row = {
         "seed": run.seed,
         "start_1": report[0]["pass_at"]["1"],
         "start_32": report[0]["pass_at"]["32"],
-        "entropy_half": steps[len(steps) // 2 - 1]["exact"]["token_entropy"],
-        "entropy_end": steps[-1]["exact"]["token_entropy"],
-        "train_end": steps[-1]["exact"]["success"],
+        "entropy_half": courses["entropy"][len(courses["entropy"]) // 2 - 1],
+        "entropy_end": courses["entropy"][-1],
+        "train_end": courses["success"][-1],
         **{f"pass_{k}": report[-1]["pass_at"][str(k)] for k in (1, 8, 32)},
         "distinct": report[-1]["distinct"],
-        "entropy": [round(point["token_entropy"], 4) for point in points],
-        "success": [round(point["success"], 4) for point in points],
+        **({} if run.recipe["engine"] == "tabular" else {"hard": report[-1]["hard"]}),
+        **{name: [round(value, 4) for value in values] for name, values in courses.items()},
         "seconds": json.loads((folder / "seconds.json").read_text()),
     }
     (folder / "row.json").write_text(json.dumps(row))
 
 
+def table_courses(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Exact entropy per token and success over the training tasks, every EVERY steps."""
+    points = [step["exact"] for step in steps[EVERY[TABLE] - 1 :: EVERY[TABLE]]]
+    return {"entropy": [point["token_entropy"] for point in points], "success": [point["success"] for point in points]}
+
+
+def network_courses(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Entropy of the batches' tokens and the share of completions rewarded, means over EVERY steps."""
+    blocks = [steps[at : at + EVERY[NETWORK]] for at in range(0, len(steps), EVERY[NETWORK])]
+    return {
+        "entropy": [fmean(step["entropy"] for step in block) for block in blocks],
+        "success": [fmean(step["reward"] for step in block) for block in blocks],
+    }
+
+
 def collect() -> None:
-    """results.csv and courses.csv.gz from the measured runs."""
-    rows, courses = [], []
-    for condition, found in STUDY.measured().items():
-        for row in found:
-            entropy, success = row.pop("entropy"), row.pop("success")
-            rows.append({"condition": condition, **row})
-            for place, (nats, share) in enumerate(zip(entropy, success, strict=True), start=1):
-                point = {"step": EVERY * place, "entropy": nats, "success": share}
-                courses.append({"condition": condition, "seed": row["seed"], **point})
-    write_rows(HERE / "results.csv", rows)
-    write_rows(HERE / "courses.csv.gz", courses)
+    """Add the measured runs to table.csv and network.csv, and the courses of both to courses.csv.gz."""
+    measured, courses = STUDY.measured(), []
+    for file, conditions, every in (
+        ("table.csv", IN_TABLE, EVERY[TABLE]),
+        ("network.csv", IN_NETWORK, EVERY[NETWORK]),
+    ):
+        rows = []
+        for condition in conditions:
+            for row in measured[condition]:
+                entropy, success = row.pop("entropy"), row.pop("success")
+                rows.append({"condition": condition, **row})
+                for place, (nats, share) in enumerate(zip(entropy, success, strict=True), start=1):
+                    point = {"step": every * place, "entropy": nats, "success": share}
+                    courses.append({"condition": condition, "seed": row["seed"], **point})
+        add_rows(HERE / file, rows, ("condition", "seed"), list(conditions))
+    add_rows(HERE / "courses.csv.gz", courses, ("condition", "seed", "step"), [*IN_TABLE, *IN_NETWORK])
 
 
 def read() -> None:
-    """contrasts.csv, the README's tables and figure.png, from results.csv and courses.csv.gz."""
-    rows = read_rows(HERE / "results.csv")
+    """contrasts.csv, the README's tables and figure.png, from what `collect` wrote."""
+    rows, in_network = read_rows(HERE / "table.csv"), read_rows(HERE / "network.csv")
     found = contrasts(rows, PLANNED)
     write_rows(HERE / "contrasts.csv", found)
-    tables = {"ends": ends(rows), "contrasts": contrast_table(found), "cost": cost_table(rows)}
+    tables = {
+        "ends": ends(rows, IN_TABLE),
+        "contrasts": contrast_table(found),
+        "network": ends(in_network, IN_NETWORK),
+        "cost": cost_table(rows),
+        "network cost": cost_table(in_network),
+    }
     fill(HERE / "README.md", tables)
-    draw(HERE / "figure.png", read_rows(HERE / "courses.csv.gz"), drawn)
+    courses = [row for row in read_rows(HERE / "courses.csv.gz") if row["condition"] in IN_TABLE]
+    draw(HERE / "figure.png", courses, drawn)
 
 
-def ends(rows: Sequence[Mapping[str, Any]]) -> str:
+def ends(rows: Sequence[Mapping[str, Any]], conditions: Iterable[str]) -> str:
     """Start and end by method."""
     fields = ("entropy_half", "entropy_end", "train_end", "pass_1", "pass_8", "pass_32", "distinct")
     titles = ("entropy, half-way", "entropy, end", "success, training", "pass@1", "pass@8", "pass@32", "distinct")
-
-    def of(name: str, field: str) -> str:
-        return cell([row[field] for row in rows if row["condition"] == name], 3, 0)
-
-    count = {name: sum(row["condition"] == name for row in rows) for name in METHODS}
-    start = ("the start", count[STANDARD], "-", "-", "-", of(STANDARD, "start_1"), "-", of(STANDARD, "start_32"), "-")
-    lines = [(name, count[name], *(of(name, field) for field in fields)) for name in METHODS if count[name]]
-    return table(("method", "n", *titles), [start, *lines])
+    lines = []
+    for name in conditions:
+        own = [row for row in rows if row["condition"] == name]
+        if not lines:
+            begun = (summary(own, "start_1"), "-", summary(own, "start_32"), "-")
+            lines.append(("the start", len(own), "-", "-", "-", *begun))
+        if own:
+            lines.append((name.removeprefix("network, "), len(own), *(summary(own, field) for field in fields)))
+    return table(("method", "n", *titles), lines)
 
 
 def drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """A column per method beside GRPO: exact entropy above, success on the training tasks below; seeds and means."""
-    others = [name for name in METHODS if name != STANDARD and any(row["condition"] == name for row in rows)]
-    figure = Figure(figsize=(1.9 * len(others) + 1, 4.6), layout="constrained")
-    grid = figure.subplots(2, len(others), sharex=True, sharey="row", squeeze=False)
-    for column, method in enumerate(others):
-        for axis, quantity in zip(grid[:, column], ("entropy", "success"), strict=True):
-            for name, colour in ((STANDARD, INK), (method, BLUE)):
-                own = [row for row in rows if row["condition"] == name]
-                steps = sorted({row["step"] for row in own})
-                for seed in sorted({row["seed"] for row in own}):
-                    course = [row[quantity] for row in own if row["seed"] == seed]
-                    axis.plot(steps, course, color=colour, linewidth=0.5, alpha=0.4)
-                mean = [fmean(row[quantity] for row in own if row["step"] == step) for step in steps]
-                axis.plot(steps, mean, color=colour, linewidth=2)
-        grid[0, column].axhline(HOLD, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-        grid[0, column].set_title(method)
-    for colour, label in ((INK, STANDARD), (BLUE, "method of the panel")):
-        grid[0, 0].plot([], [], color=colour, linewidth=2, label=label)
-    grid[0, 0].plot([], [], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), label=f"target, {HOLD:g} nats")
+    """Each method beside GRPO on the same seeds: entropy, and success on the training tasks below it."""
+    methods = [name for name in IN_TABLE if name != STANDARD and any(row["condition"] == name for row in rows)]
+    blocks = math.ceil(len(methods) / COLUMNS)
+    figure = Figure(figsize=(2.1 * COLUMNS + 0.6, 4.2 * blocks + 0.4), layout="constrained")
+    grid = figure.subplots(2 * blocks, COLUMNS, sharex=True, squeeze=False)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for place, method in enumerate(methods):
+        above, below = grid[2 * (place // COLUMNS) : 2 * (place // COLUMNS) + 2, place % COLUMNS]
+        seeds = {row["seed"] for row in rows if row["condition"] == method}
+        own = [row for row in rows if row["seed"] in seeds]
+        for axis, quantity in ((above, "entropy"), (below, "success")):
+            drawn_courses(axis, own, STANDARD, INK, STANDARD, quantity)
+            drawn_courses(axis, own, method, BLUE, "method of the panel", quantity)
+            axis.set_axis_on()
+            axis.tick_params(labelleft=place % COLUMNS == 0, labelbottom=axis is below)
+        above.axhline(HOLD[TABLE], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), label=f"{HOLD[TABLE]:g} nats")
+        above.set_title(f"{method}, n = {len(seeds)}")
+        above.set_ylim(0, 1.5)
+        below.set_ylim(0, 1)
+        if place % COLUMNS == 0:
+            above.set_ylabel("entropy, nats per token")
+            below.set_ylabel("success, training tasks")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-    grid[0, 0].set_ylabel("entropy, nats per token")
-    grid[1, 0].set_ylabel("success, training tasks")
     figure.supxlabel("optimizer step", fontsize=9)
     return figure
 
