@@ -216,6 +216,7 @@ OBJECTIVES = {
     "gmpo": {"aggregate": "sequence-mean"},
     "ce-gppo": {},
     "nsr": {},
+    "up": {},
 }
 
 

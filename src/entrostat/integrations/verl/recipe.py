@@ -25,7 +25,7 @@ from entrostat.errors import EntrostatError
 from entrostat.grading import CodeGrader
 from entrostat.integrations.verl.engine import VerlEngine, quoted
 from entrostat.integrations.verl.loss import AGGREGATIONS, NO_LIMIT
-from entrostat.objective import ClipRule
+from entrostat.objective import ClipRule, DualClip
 from entrostat.recipe import Recipe, RecipeError, build_objective, parse_recipe
 from entrostat.recipe.sections import KlRecipe
 from entrostat.recipe.task_sets import TaskSplits
@@ -83,8 +83,12 @@ def verl_settings(recipe: Recipe, home: Path, chat_template: bool) -> dict[str, 
     """
     rollout, update, evaluation = recipe.rollout, recipe.update, recipe.evaluation
     control = recipe.control.model_dump(mode="json")
-    band = build_objective(recipe).rule
+    whole = build_objective(recipe).rule
+    band = whole.band if isinstance(whole, DualClip) else whole
     assert isinstance(band, ClipRule), "every objective's own band is constant"
+    if isinstance(whole, DualClip) and control["strategy"] is None:
+        widths = {"upper": band.upper.intercept, "lower": band.lower.intercept}
+        control["strategy"] = {"name": "dual-clip", **widths, "cap": whole.cap}
     most = min(rollout.samples, update.microbatch_rows)
     at_a_time = max(rows for rows in range(1, most + 1) if rollout.samples % rows == 0)
     actor, sampler, reward = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "reward.custom_reward_function"
