@@ -309,6 +309,19 @@ def test_the_limit_of_the_rate_is_of_the_step_half_way_rounded_up():
     assert crest.rate([fallen, fallen]) == pytest.approx((0.5 * 13 / 15) ** 2)
 
 
+def test_a_long_campaign_that_hands_over_its_end_is_no_fall():
+    scene = Scene(Crest(), RISE)
+    trace = campaign(scene)
+    steps = [{"step": step, "batch": step, "lr": 1e-5, **CALM} for step in range(1, 1001)]
+    points = [Checkpoint(Path("x"), step) for step in (0, int("1000"), int("1000"))]
+    long = replace(
+        trace, report=Trajectory((0, 1000), (0.2, 0.5)), start=points[0], peak=points[1], end=points[2],
+        confirmed=int("1000"), steps=steps,
+    )  # fmt: skip
+    assert Crest(steps=1000).rate([long]) == 1.0
+    assert Crest(steps=1000).lesson(long, [])["cause"].startswith("crest: no fall")
+
+
 def test_a_comparison_ends_with_the_first_block_that_decides_it():
     """Step 5 is better by .15: not surely by the loss that is allowed, but surely not worse by it after 16 tasks."""
     scene = Scene(Crest(), RISE)

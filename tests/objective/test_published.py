@@ -116,12 +116,14 @@ def cppo_kept(batch: Batch, delta: float, budget: float, least: float) -> Tensor
     return kept
 
 
+@pytest.mark.parametrize("delta", [0.02, 0.05])
 @pytest.mark.parametrize("budget", [0.0, 0.02, 0.5])
-def test_cppo_is_the_papers_algorithm(budget: float) -> None:
+@pytest.mark.parametrize("least", [0.8, 0.4, 0.05])
+def test_cppo_is_the_papers_algorithm(delta: float, budget: float, least: float) -> None:
     batch = Batch()
-    kept = cppo_kept(batch, 0.15, budget, 0.8)
+    kept = cppo_kept(batch, delta, budget, least)
     assert (~kept & batch.mask).any()
-    batch.same(batch.loss(Cppo(budget=budget)), -batch.advantages * batch.ratio * kept)
+    batch.same(batch.loss(Cppo(delta, budget, least)), -batch.advantages * batch.ratio * kept)
 
 
 def test_cppo_with_an_endless_budget_and_equal_weights_is_dppo_by_total_variation() -> None:

@@ -96,6 +96,15 @@ def test_a_padded_vocabulary_changes_neither_the_divergence_nor_its_gradient(fil
     torch.testing.assert_close(wide.grad, plain.grad, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4)])
+def test_each_position_has_its_own_divergence_whatever_the_leading_shape(shape) -> None:
+    logits, reference = torch.randn(2, *shape, 5, generator=torch.Generator().manual_seed(1)).unbind(0)
+    p, q = logits.softmax(-1), reference.softmax(-1)
+    expected = (p * (p / q).log()).sum(-1)
+    torch.testing.assert_close(kl_to_reference(logits, reference), expected)
+    torch.testing.assert_close(kl_to_reference(padded(logits, -torch.inf), padded(reference, -1e4)), expected)
+
+
 def test_a_banned_token_costs_what_the_reference_gives_to_the_others_and_an_empty_row_nothing() -> None:
     logits = torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]], requires_grad=True)
     found = kl_to_reference(logits, torch.zeros(2, 2))

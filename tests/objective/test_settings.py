@@ -111,6 +111,20 @@ def test_a_setting_that_is_left_out_keeps_its_value(method):
     assert {name: given[name] for name in DEFAULTS[method]} == DEFAULTS[method]
 
 
+@pytest.mark.parametrize(
+    ("method", "lower", "upper"),
+    [
+        (Cispo, 1.0, 4.0),
+        (Gmpo, 1 - math.exp(-0.4), math.exp(0.4) - 1),
+        (Gspo, 3e-4, 4e-4),
+        (Luspo, 2e-3, 2.5e-3),
+        (Clip, 0.2, 0.2),
+    ],
+)
+def test_an_objective_whose_caller_gives_no_band_has_the_published_one(method, lower, upper):
+    assert method.rule == ClipRule.constant(lower=lower, upper=upper)
+
+
 def test_a_band_that_is_left_out_is_a_fifth_on_both_sides():
     assert ClipRule.constant() == STANDARD == ClipRule()
     assert ClipRule.constant(upper=0.28) == ClipRule(LinearThreshold(0.0, 0.28), STANDARD.lower)

@@ -81,6 +81,18 @@ def test_cispo_weighs_the_log_probability_by_the_detached_clipped_ratio() -> Non
     batch.same(batch.loss("cispo").per_token, -weight * batch.advantages * batch.logp)
 
 
+@pytest.mark.parametrize("name", ["clip", "ce-gppo", "cispo"])
+def test_the_flags_of_a_band_say_where_the_ratio_is_beyond_it(name: str) -> None:
+    batch = Batch()
+    out = batch.loss(name)
+    sides = RULE.bounds if name == "cispo" else lambda old: RULE.limits(old, batch.advantages)
+    low, high = sides(batch.old_logp)
+    assert torch.equal(out.clipped_low, (batch.ratio < low) & batch.mask)
+    assert torch.equal(out.clipped_high, (batch.ratio > high) & batch.mask)
+    assert out.clipped_low.any()
+    assert out.clipped_high.any()
+
+
 def test_cispo_by_default_caps_the_weight_at_five_and_has_no_lower_bound() -> None:
     old_logp = torch.full((2,), -9.0, dtype=F64)
     out = policy_loss(old_logp + torch.tensor([8.0, -8.0]), old_logp, torch.ones(2), torch.ones(2), objective=Cispo())

@@ -35,7 +35,7 @@ def grpo_dropout(rewards: Tensor, surprisals: Tensor, epsilon: float = 1e-6) -> 
     left = ascending.flip(-1).cumsum(-1).flip(-1)  # the sum of h over this completion and all after it
     dropped = (left < 0) & (ascending < 0)
     kept = torch.ones_like(dropped).scatter(-1, order, ~dropped) | (native <= 0)
-    kept &= present & (native != 0).any(-1, keepdim=True)
+    kept &= present
     weight = (
         (-surprisals).nan_to_num(nan=float("-inf")).masked_fill(~kept, float("-inf")).softmax(-1).nan_to_num(nan=0.0)
     )
