@@ -231,3 +231,28 @@ def test_settings_before_the_rows_do_not_shift_the_steps_of_the_bar(tmp_path):
         lines += [f"{step * 7}/70 [00:10<00:20, 1.0s/it]", f"{{'reward': {0.1 * step:.1f}, 'loss': 0.5, 'kl': 0.1}}"]
     path.write_text("\n".join(lines))
     assert [step for step, _ in read_log(path).rows] == [7, 14, 21, 28, 35]
+
+
+def test_names_and_numbers_with_dots_between_them_are_pairs(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text(
+        "".join(f"--- iteration {step} ---\n  reward/mean ..... {0.1 * step:.1f}\n" for step in range(1, 6))
+    )
+    assert read_log(path).rows == [(step, {"reward": pytest.approx(0.1 * step)}) for step in range(1, 6)]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_with_orjson_and_without_the_same_is_read(tmp_path, monkeypatch, there):
+    """orjson refuses NaN, which Python writes: such lines are left to json."""
+
+    def strict(text):
+        return json.loads(text, parse_constant=lambda name: int(name))
+
+    monkeypatch.setattr("entrostat.diagnosis.reading.document.fast_loads", strict if there else None)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(
+        '{"step": 1, "reward": 0.5}\n{"step": 2, "reward": NaN}\n[1]\n{"step": 3, "reward": 0.7}\n{"step": 4'
+    )
+    log = read_log(path)
+    assert [step for step, _ in log.rows] == [1, 2, 3]
+    assert repr(log.rows[1][1]["reward"]) == "nan"

@@ -56,7 +56,9 @@ PIPED = re.compile(rf"^\s*(?P<name>[A-Za-z][\w./@ +-]{{0,80}}?)\s*[:=]?\s*(?P<ce
 NAME = re.compile(r"\s*[A-Za-z][\w./@ +-]{0,80}")
 FLOAT = re.compile(r"\s*[-+]?\d+\.\d+(?:e[-+]?\d+)?\s*")
 BULLET = re.compile(rf"^[\s•*\-│|]*(?P<name>[A-Za-z][\w./@ +()-]{{0,80}}?)\s*[:=]\s*(?P<cell>{NUMBER})", re.IGNORECASE)
-COLUMNS = re.compile(rf"^\s*(?P<name>[A-Za-z][\w./@+-]{{1,80}})\s{{2,}}(?P<cell>{NUMBER})\s*$", re.IGNORECASE)
+COLUMNS = re.compile(
+    rf"^\s*(?P<name>[A-Za-z][\w./@+-]{{0,80}}?)(?:\s{{2,}}|\s?[.·]{{3,}}\s?)(?P<cell>{NUMBER})\s*$", re.IGNORECASE
+)
 HEADING = re.compile(r"^\W*(?:.*\W)?(?:step|iteration|update)\W", re.IGNORECASE)
 CELLS = re.compile(r"[│┃|]")
 RULE = re.compile(r"^[\s│┃|+=~─━┄═╌╒╕╞╡╘╛├┤┌┐└┘┏┓┗┛┡┩╇┳┻╪╤╧┼┬┴╔╗╚╝╠╣╦╩╬:-]*$")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from entrostat.diagnosis.reading.kinds import kinds_apart
 from entrostat.diagnosis.reading.log import RawLog, flatten
 from entrostat.diagnosis.reading.steps import is_step_name
+
+fast_loads: Callable[[str], Any] | None = None
+with suppress(ImportError):  # a fifth of json's time
+    fast_loads = importlib.import_module("orjson").loads
 
 HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 MAX_STEPS = re.compile(r'"max_steps"\s*:\s*(\d{1,15})')
@@ -196,7 +202,11 @@ def wrapped(raw: RawLog) -> str | None:
 
 
 def json_object(text: str) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else; Python's NaN and Infinity are allowed."""
+    """A JSON object, or None for anything else; Python's NaN and Infinity are allowed, which orjson refuses."""
+    if fast_loads is not None:
+        with suppress(ValueError):
+            value = fast_loads(text)
+            return value if isinstance(value, dict) else None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
