@@ -228,3 +228,9 @@ def test_rewards_of_minus_one_are_refused_by_name():
     changed = recipe(update={**BASE["update"], "advantage": "dr-grpo", "failure_reward": -1})
     with pytest.raises(RecipeError, match=r"update\.failure_reward: got -1, which engine trl cannot follow"):
         build_engine(changed, None, None)
+
+
+@pytest.mark.parametrize("strategy", ["abc", "mai", "dual-clip"])
+def test_a_control_that_trls_loss_cannot_follow_is_refused_as_the_recipes(tmp_path, strategy):
+    with pytest.raises(RecipeError, match=r"control: engine trl cannot follow this recipe; strategy: .* TRL's losses"):
+        train(recipe(control={"strategy": strategy}), tmp_path / "run")

@@ -49,18 +49,21 @@ def build_trl_engine(
             torch.set_num_threads(recipe.threads)
         policy = load_policy(folder, recipe.policy.dtype)
         information = recipe.control.information
-        trainer = EntropyGRPOTrainer(
-            model=policy.model,
-            reward_funcs=graded_reward(tasks.train, grader),
-            args=trl_settings(recipe, steps, output),
-            train_dataset=task_dataset(tasks.train, policy.tokenizer),
-            processing_class=policy.tokenizer,
-            controller=build_controller(recipe),
-            information_every=information.every if information else None,
-            information_completions=information.completions if information else 64,
-            regions=recipe.control.regions,
-            horizon="controller",  # a campaign may be shorter than the schedule
-        )
+        try:
+            trainer = EntropyGRPOTrainer(
+                model=policy.model,
+                reward_funcs=graded_reward(tasks.train, grader),
+                args=trl_settings(recipe, steps, output),
+                train_dataset=task_dataset(tasks.train, policy.tokenizer),
+                processing_class=policy.tokenizer,
+                controller=build_controller(recipe),
+                information_every=information.every if information else None,
+                information_completions=information.completions if information else 64,
+                regions=recipe.control.regions,
+                horizon="controller",  # a campaign may be shorter than the schedule
+            )
+        except ValueError as error:
+            raise RecipeError(f"control: engine trl cannot follow this recipe; {error}") from error
         trainer.remove_callback(PrinterCallback)  # the run folder has its numbers
         return trainer
 
