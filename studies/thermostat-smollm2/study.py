@@ -23,8 +23,14 @@ HERE = Path(__file__).parent
 RECIPE = Path("recipes/thermostat/smollm2.yaml")
 CURVE = [[0, 1.0], [0.3, 0.5], [0.65, 0.9], [1, 0.3]]  # in multiples of the first entropy, as in the recipe
 GRPO, STEERED = "GRPO", "target-weights"
+ENGINES = {"embedded": "", "trl": ", TRL"}  # what each adds to the name of a method
 STUDY = MeasuredStudy(
-    "thermostat-smollm2", {GRPO: Condition(RECIPE, ["control.reweighting=null"]), STEERED: Condition(RECIPE)}
+    "thermostat-smollm2",
+    {
+        method + added: Condition(RECIPE, [f"engine={engine}", *settings])
+        for engine, added in ENGINES.items()
+        for method, settings in ((GRPO, ["control.reweighting=null"]), (STEERED, []))
+    },
 )
 FIELDS = ("error", "rising", "noise", "reward", "mixed", "pass_start", "pass_end", "pass_4", "distinct", "flow")
 
@@ -45,8 +51,8 @@ def measure(folder: Path) -> None:
         "error": error_on(points, course),
         "rising": fmean(course[34:40]) / fmean(course[14:20]),
         "noise": noise(course[::2]),
-        "reward": fmean(step["reward"] for step in steps[-12:]),
-        "mixed": fmean(step["groups"]["mixed"] for step in steps[SKIPPED:]),
+        "reward": fmean(step["reward"] for step in first[-6:]),
+        "mixed": fmean(share_mixed(step) for step in first[SKIPPED // 2 :]),
         "pass_start": evaluations[0]["pass_at"]["1"],
         "pass_end": evaluations[-1]["pass_at"]["1"],
         "pass_4": evaluations[-1]["pass_at"]["4"],
@@ -58,6 +64,11 @@ def measure(folder: Path) -> None:
         "course": course,
     }
     (folder / "row.json").write_text(json.dumps(row))
+
+
+def share_mixed(step: Mapping[str, Any]) -> float:
+    """The share of groups whose rewards differ; TRL logs that of the others, with the first pass over a batch."""
+    return float(step["groups"]["mixed"]) if "groups" in step else 1 - float(step["frac_reward_zero_std"])
 
 
 def collect() -> None:
@@ -90,21 +101,22 @@ def runs_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """A panel per seed: the curve, the entropy under GRPO and on the curve."""
-    seeds = sorted({row["seed"] for row in rows})
-    figure = Figure(figsize=(3.2 * len(seeds), 3.2), layout="constrained")
-    axes = figure.subplots(1, len(seeds), sharex=True, sharey=True, squeeze=False)[0]
-    for axis, seed in zip(axes, seeds, strict=True):
+    """A panel per engine and seed: the curve, the entropy under GRPO and on the curve."""
+    runs = {(row["condition"], row["seed"]) for row in rows}
+    panels = [(added, seed) for added in ENGINES.values() for name, seed in sorted(runs) if name == GRPO + added]
+    figure = Figure(figsize=(3.2 * len(panels), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for axis, (added, seed) in zip(axes, panels, strict=True):
         own = [row for row in rows if row["seed"] == seed]
-        for condition, colour in ((GRPO, MUTED), (STEERED, BLUE)):
-            drawn_courses(axis, own, condition, colour, condition)
-        start = next(row["entropy"] for row in own if row["condition"] == STEERED and row["step"] == 1)
+        for method, colour in ((GRPO, MUTED), (STEERED, BLUE)):
+            drawn_courses(axis, own, method + added, colour, method)
+        start = next(row["entropy"] for row in own if row["condition"] == STEERED + added and row["step"] == 1)
         drawn_curve(axis, [(share, times * start) for share, times in CURVE], max(row["step"] for row in own))
-        axis.set_title(f"seed {seed}")
+        axis.set_title(f"{added.removeprefix(', ') or 'embedded engine'}, seed {seed}")
         axis.grid(axis="y")
     axes[0].set_ylim(0)
     axes[0].set_ylabel("entropy of the batch, nats per token")
-    axes[-1].legend(loc="upper right", frameon=False, fontsize=7)
+    axes[0].legend(loc="upper right", frameon=False, fontsize=7)
     figure.supxlabel("optimizer step", fontsize=9)
     return figure
 
