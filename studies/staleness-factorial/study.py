@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from tables import Row, contrast_table, contrasts, cost_table, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.report.style import BLUE, GREEN, ORANGE, PURPLE
-from entrostat.runs import Run, mean_interval
+from entrostat.runs import Run, share_interval
 
 HERE = Path(__file__).parent
 TABULAR = Path("recipes/staleness/tabular.yaml")
@@ -269,7 +269,7 @@ def drawn(rows: Sequence[Mapping[str, Any]]) -> Figure:
                     continue
                 at = AGES.index(age) + (SHIFT[correction] if age == OLD else 0)
                 values = [row[field] for row in of_condition(rows, *cell)]
-                found, colour = mean_interval(values), COLOURS[correction]
+                found, colour = share_interval(values), COLOURS[correction]
                 axis.plot([at] * len(values), values, "o", color=colour, markersize=2, alpha=0.35, linewidth=0)
                 if found.low is not None and found.high is not None:
                     axis.plot([at, at], [max(found.low, 0), min(found.high, 1)], color=colour, linewidth=1.4)
