@@ -68,7 +68,7 @@ METHODS: dict[str, tuple[Callable[..., list[str]], str, tuple[float, ...]]] = {
     "EntroPIC's balance": (partial(without_weights, kind="reweighting", name="entropic-weights"), "kp", (1, 3, 10)),
     "REPO-R": (partial(without_weights, kind="reweighting", name="repo-r"), "most", (0.05, 0.2, 0.8)),
     "ADAPO": (partial(without_weights, kind="strategy", name="adapo"), "factor", (1.05, 1.1, 1.3)),
-    "MAI": (partial(without_weights, kind="strategy", name="mai"), "step", (0.02, 0.05, 0.2)),
+    "MAI": (partial(without_weights, kind="strategy", name="mai"), "step", (0.05, 0.25, 1.0)),
 }
 TUNING = (901, 902)
 TUNED_ON = "up and down"
@@ -92,16 +92,21 @@ def made(method: str, curve: str, value: float | None = None) -> list[str]:
     return make(curve, **{setting: setting_of(method) if value is None else value})
 
 
-REWARDED_ON = ("falling", "up and down", "hold, let go")
-CONDITIONS = {
+REWARDED_ON = ("falling", "up and down", "hold, let go")  # the curves of its planned contrasts
+WITHOUT_A_CURVE = {
     STANDARD: NONE,
-    **{f"target-weights, {curve}": made("target-weights", curve) for curve in CURVES},
-    **{f"rewarded only, {curve}": made("rewarded only", curve) for curve in REWARDED_ON},
+    **{name: [*NONE, f"control.strategy={name.lower()}"] for name in ("clip-higher", "ID", "DID", "OD")},
+}
+TWO_PASSES = {
+    **WITHOUT_A_CURVE,
+    **{f"{method}, {curve}": made(method, curve) for method in METHODS for curve in CURVES},
     f"half on punished, {TUNED_ON}": [*made("target-weights", TUNED_ON), "control.reweighting.punished=0.5"],
-    **{f"{method}, {TUNED_ON}": made(method, TUNED_ON) for method in list(METHODS)[2:]},
+}
+CONDITIONS = {
+    **TWO_PASSES,
     **{
-        f"{name}, one pass": [*settings, "update.epochs=1"]
-        for name, settings in ((STANDARD, NONE), (f"target-weights, {TUNED_ON}", made("target-weights", TUNED_ON)))
+        f"{name}, one pass": [*TWO_PASSES[name], "update.epochs=1"]
+        for name in (STANDARD, *(f"{method}, {TUNED_ON}" for method in METHODS))
     },
 }
 TRIALS = {
@@ -142,8 +147,15 @@ def measure(folder: Path) -> None:
     (folder / "row.json").write_text(json.dumps(row))
 
 
-def tuned() -> None:
-    """tuning.csv from the measured trials, if there are any."""
+def added(file: Path, rows: Sequence[Mapping[str, Any]], *key: str) -> None:
+    """A table with these rows in it, in place of those with the same key that it had."""
+    old = read_rows(file) if file.exists() else []
+    merged = {tuple(row[field] for field in key): row for row in (*old, *rows)}
+    write_rows(file, list(merged.values()))
+
+
+def tuned() -> list[dict[str, Any]]:
+    """The errors of the measured trials."""
     rows = []
     for method, (_, setting, values) in METHODS.items():
         for value in values:
@@ -152,24 +164,21 @@ def tuned() -> None:
                 if file.exists():
                     error = json.loads(file.read_text())[f"error_{TUNED_ON}"]
                     rows.append({"method": method, "setting": setting, "value": value, "seed": seed, "error": error})
-    if rows:
-        write_rows(HERE / "tuning.csv", rows)
+    return rows
 
 
 def collect() -> None:
-    """results.csv and courses.csv.gz from the measured runs, and tuning.csv where there are trials."""
-    tuned()
+    """Add the measured runs to results.csv and courses.csv.gz, and the trials to tuning.csv."""
     rows, courses = [], []
-    for condition in CONDITIONS:
-        files = sorted(STUDY.folder(condition, 0).parent.glob("*/row.json"), key=lambda file: int(file.parent.name))
-        for file in files:
-            row = json.loads(file.read_text())
+    for condition, measured in STUDY.measured().items():
+        for row in measured if condition in CONDITIONS else ():
             course = row.pop("course")
             rows.append({"condition": condition, **row})
             points = [{"step": EVERY * (place + 1), "entropy": value} for place, value in enumerate(course)]
             courses += [{"condition": condition, "seed": row["seed"], **p} for p in points if condition in DRAWN]
-    write_rows(HERE / "results.csv", rows)
-    write_rows(HERE / "courses.csv.gz", courses)
+    added(HERE / "tuning.csv", tuned(), "method", "value", "seed")
+    added(HERE / "results.csv", rows, "condition", "seed")
+    added(HERE / "courses.csv.gz", courses, "condition", "seed", "step")
 
 
 DRAWN = (STANDARD, *(f"target-weights, {curve}" for curve in CURVES))
@@ -191,10 +200,10 @@ def planned() -> list[tuple[str, str, str]]:
 
 
 def beside() -> list[tuple[str, str, str]]:
-    """target-weights against each of the other methods on the curve that all were tuned on, in one family."""
-    fields = (f"error_{TUNED_ON}", "pass_1")
+    """target-weights against each of the others: the error on every curve, pass@1 on the one that all were tuned on."""
+    of_interest = [*((curve, f"error_{curve}") for curve in CURVES), (TUNED_ON, "pass_1")]
     others = [method for method in METHODS if method != "target-weights"]
-    return [(f"target-weights, {TUNED_ON}", f"{m}, {TUNED_ON}", field) for field in fields for m in others]
+    return [(f"target-weights, {curve}", f"{m}, {curve}", field) for curve, field in of_interest for m in others]
 
 
 def read() -> None:
@@ -230,12 +239,12 @@ def errors_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The error of every method on every curve it was run on, and of GRPO."""
     lines = []
     for passes in ("", ", one pass"):
-        for method in (STANDARD, "target-weights", "half on punished", *list(METHODS)[1:]):
-            whole = method if method == STANDARD else f"{method}, {TUNED_ON}"
-            n = len(of(rows, whole + passes, "seed"))
-            if n:
-                names = [method if method == STANDARD else f"{method}, {curve}" for curve in CURVES]
-                found = [of(rows, name + passes, f"error_{curve}") for name, curve in zip(names, CURVES, strict=True)]
+        for method in (*WITHOUT_A_CURVE, "target-weights", "half on punished", *list(METHODS)[1:]):
+            names = [method if method in WITHOUT_A_CURVE else f"{method}, {curve}" for curve in CURVES]
+            found = [of(rows, name + passes, f"error_{curve}") for name, curve in zip(names, CURVES, strict=True)]
+            sizes = sorted({len(values) for values in found if values})
+            if sizes:
+                n = " or ".join(map(str, sizes))
                 lines.append((method + passes, n, *(cell(values, 3, 0) if values else "" for values in found)))
     return table(("method", "n", *CURVES), lines)
 
