@@ -12,7 +12,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
 from on_a_curve import drawn_courses, drawn_curve, error_on
-from tables import contrast_table, contrasts, cost_table, differs, draw, fill, read_rows, summary, table, write_rows
+from tables import (
+    add_rows,
+    contrast_table,
+    contrasts,
+    cost_table,
+    differs,
+    draw,
+    fill,
+    read_rows,
+    summary,
+    table,
+    write_rows,
+)
 
 from entrostat.report.style import BLUE, INK, MUTED
 from entrostat.runs import Run, mean_interval
@@ -64,7 +76,7 @@ def measure(folder: Path) -> None:
 
 
 def collect() -> None:
-    """tuning.csv of the seeds that settings are chosen on; results.csv and courses.csv.gz of the others."""
+    """Add the measured runs to tuning.csv (seeds that settings are chosen on), or to results.csv and courses.csv.gz."""
     tuned, rows, courses = [], [], []
     for condition, measured in STUDY.measured().items():
         for row in measured:
@@ -73,9 +85,10 @@ def collect() -> None:
             if row["seed"] not in TUNING:
                 key = {"condition": condition, "seed": row["seed"]}
                 courses += [{**key, "step": EVERY * (n + 1), "entropy": value} for n, value in enumerate(points)]
-    for file, found in (("tuning.csv", tuned), ("results.csv", rows), ("courses.csv.gz", courses)):
-        if found:
-            write_rows(HERE / file, found)
+    order = list(STUDY.conditions)
+    add_rows(HERE / "tuning.csv", tuned, ("condition", "seed"), order)
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), order)
+    add_rows(HERE / "courses.csv.gz", courses, ("condition", "seed", "step"), order)
 
 
 def tuning() -> dict[str, dict[str, float]]:

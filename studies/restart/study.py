@@ -10,7 +10,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
-from tables import cell, contrast_table, contrasts, cost_table, dots, draw, fill, read_rows, summary, table, write_rows
+from tables import (
+    add_rows,
+    cell,
+    contrast_table,
+    contrasts,
+    cost_table,
+    dots,
+    draw,
+    fill,
+    read_rows,
+    summary,
+    table,
+    write_rows,
+)
 
 from entrostat.runs import Run
 
@@ -95,7 +108,7 @@ def cause_of(run: Run) -> str:
 
 
 def collect() -> None:
-    """results.csv and courses.csv.gz from the measured runs."""
+    """Add the measured runs to results.csv and courses.csv.gz."""
     rows, courses = [], []
     for condition, measured in STUDY.measured().items():
         for row in measured:
@@ -103,8 +116,8 @@ def collect() -> None:
             rows.append({"condition": condition, **row})
             key = {"condition": condition, "seed": row["seed"]}
             courses += [{**key, "step": 4 * (n + 1), "success": value} for n, value in enumerate(points)]
-    write_rows(HERE / "results.csv", rows)
-    write_rows(HERE / "courses.csv.gz", courses)
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(STUDY.conditions))
+    add_rows(HERE / "courses.csv.gz", courses, ("condition", "seed", "step"), list(STUDY.conditions))
 
 
 def read() -> None:

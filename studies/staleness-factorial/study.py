@@ -12,7 +12,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
-from tables import Row, contrast_table, contrasts, cost_table, draw, fill, read_rows, summary, table, write_rows
+from tables import (
+    Row,
+    add_rows,
+    contrast_table,
+    contrasts,
+    cost_table,
+    draw,
+    fill,
+    read_rows,
+    summary,
+    table,
+    write_rows,
+)
 
 from entrostat.report.style import BLUE, GREEN, ORANGE, PURPLE
 from entrostat.runs import Run, share_interval
@@ -107,7 +119,7 @@ def warnings(steps: Sequence[Mapping[str, Any]]) -> dict[str, int | None]:
 
 
 def collect() -> None:
-    """results.csv from the measured runs and from studies/staleness, of the seeds of which every condition is there."""
+    """Add runs of here and of studies/staleness to results.csv: of the seeds of which every condition is there."""
     measured: dict[str, dict[int, Row]] = {
         condition: {row["seed"]: row for row in rows} for condition, rows in STUDY.measured().items()
     }
@@ -124,7 +136,7 @@ def collect() -> None:
         for cell in CELLS
         for seed in whole
     ]
-    write_rows(HERE / "results.csv", rows)
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(CONDITIONS))
 
 
 KEPT = (

@@ -11,7 +11,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
-from tables import contrast_table, contrasts, cost_table, dots, draw, fill, read_rows, summary, table, write_rows
+from tables import (
+    add_rows,
+    contrast_table,
+    contrasts,
+    cost_table,
+    dots,
+    draw,
+    fill,
+    read_rows,
+    summary,
+    table,
+    write_rows,
+)
 
 from entrostat.report.style import BLUE, INK, ORANGE
 from entrostat.runs import Run
@@ -148,7 +160,7 @@ def evaluations(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def collect() -> None:
-    """table.csv, network.csv and courses.csv.gz from the measured runs, evaluations.csv.gz for studies/early-stop."""
+    """Add the measured runs to table.csv, network.csv and courses.csv.gz, and to evaluations.csv.gz for early-stop."""
     courses = []
     for file, conditions in ((HERE / "table.csv", IN_TABLE), (HERE / "network.csv", IN_NETWORK)):
         rows = []
@@ -158,15 +170,15 @@ def collect() -> None:
                 rows.append({"condition": condition, **row})
                 key, every = {"condition": condition, "seed": row["seed"]}, 8 if conditions is IN_TABLE else 4
                 courses += [{**key, "step": every * (n + 1), "success": value} for n, value in enumerate(points)]
-        write_rows(file, rows)
-    write_rows(HERE / "courses.csv.gz", courses)
+        add_rows(file, rows, ("condition", "seed"), list(conditions))
+    add_rows(HERE / "courses.csv.gz", courses, ("condition", "seed", "step"), [*IN_TABLE, *IN_NETWORK])
     evaluated = [
         {"condition": condition, "seed": run.seed, **row}
         for condition in IN_NETWORK
         for run in STUDY.finished(condition)
         for row in evaluations(run)
     ]
-    write_rows(HERE / "evaluations.csv.gz", evaluated)
+    add_rows(HERE / "evaluations.csv.gz", evaluated, ("condition", "seed", "step"), list(IN_NETWORK))
 
 
 def read() -> None:

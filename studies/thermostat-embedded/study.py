@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
 from on_a_curve import drawn_courses, drawn_curve, error_on, noise
-from tables import contrast_table, contrasts, draw, fill, read_rows, summary, table, write_rows
+from tables import add_rows, contrast_table, contrasts, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.report.style import BLUE, MUTED
 
@@ -71,7 +71,7 @@ def measure(folder: Path) -> None:
 
 
 def collect() -> None:
-    """results.csv and courses.csv from the measured runs."""
+    """Add the measured runs to results.csv and courses.csv."""
     rows, courses = [], []
     for condition, measured in STUDY.measured().items():
         for row in measured:
@@ -81,8 +81,8 @@ def collect() -> None:
                 {"condition": condition, "seed": row["seed"], "step": EVERY * place + EVERY / 2, "entropy": value}
                 for place, value in enumerate(course)
             ]
-    write_rows(HERE / "results.csv", rows)
-    write_rows(HERE / "courses.csv", courses)
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(STUDY.conditions))
+    add_rows(HERE / "courses.csv", courses, ("condition", "seed", "step"), list(STUDY.conditions))
 
 
 def planned() -> list[tuple[str, str, str]]:

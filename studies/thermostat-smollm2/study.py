@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
 from on_a_curve import SKIPPED, drawn_courses, drawn_curve, error_on, noise
-from tables import draw, fill, read_rows, table, write_rows
+from tables import add_rows, draw, fill, read_rows, table
 
 from entrostat.report.style import BLUE, MUTED
 
@@ -72,7 +72,7 @@ def share_mixed(step: Mapping[str, Any]) -> float:
 
 
 def collect() -> None:
-    """results.csv and courses.csv from the measured runs."""
+    """Add the measured runs to results.csv and courses.csv."""
     rows, courses = [], []
     for condition, measured in STUDY.measured().items():
         for row in measured:
@@ -82,8 +82,8 @@ def collect() -> None:
                 {"condition": condition, "seed": row["seed"], "step": step, "entropy": value}
                 for step, value in enumerate(course, 1)
             ]
-    write_rows(HERE / "results.csv", rows)
-    write_rows(HERE / "courses.csv", courses)
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(STUDY.conditions))
+    add_rows(HERE / "courses.csv", courses, ("condition", "seed", "step"), list(STUDY.conditions))
 
 
 def read() -> None:

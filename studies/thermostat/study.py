@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import Condition, MeasuredStudy, main
 from matplotlib.figure import Figure
 from on_a_curve import drawn_courses, drawn_curve, error_on
-from tables import cell, contrast_table, contrasts, draw, fill, read_rows, summary, table, write_rows
+from tables import add_rows, cell, contrast_table, contrasts, draw, fill, read_rows, summary, table, write_rows
 
 from entrostat.report.style import BLUE, INK, MUTED
 from entrostat.runs import mean_interval
@@ -147,13 +147,6 @@ def measure(folder: Path) -> None:
     (folder / "row.json").write_text(json.dumps(row))
 
 
-def added(file: Path, rows: Sequence[Mapping[str, Any]], *key: str) -> None:
-    """A table with these rows in it, in place of those with the same key that it had."""
-    old = read_rows(file) if file.exists() else []
-    merged = {tuple(row[field] for field in key): row for row in (*old, *rows)}
-    write_rows(file, list(merged.values()))
-
-
 def tuned() -> list[dict[str, Any]]:
     """The errors of the measured trials."""
     rows = []
@@ -176,9 +169,9 @@ def collect() -> None:
             rows.append({"condition": condition, **row})
             points = [{"step": EVERY * (place + 1), "entropy": value} for place, value in enumerate(course)]
             courses += [{"condition": condition, "seed": row["seed"], **p} for p in points if condition in DRAWN]
-    added(HERE / "tuning.csv", tuned(), "method", "value", "seed")
-    added(HERE / "results.csv", rows, "condition", "seed")
-    added(HERE / "courses.csv.gz", courses, "condition", "seed", "step")
+    add_rows(HERE / "tuning.csv", tuned(), ("method", "value", "seed"), list(METHODS))
+    add_rows(HERE / "results.csv", rows, ("condition", "seed"), list(CONDITIONS))
+    add_rows(HERE / "courses.csv.gz", courses, ("condition", "seed", "step"), list(DRAWN))
 
 
 DRAWN = (STANDARD, *(f"target-weights, {curve}" for curve in CURVES))

@@ -108,6 +108,14 @@ def test_a_damaged_archive_is_refused_with_a_remedy(tmp_path, kind):
         read_log(path)
 
 
+@pytest.mark.parametrize("names", [("run", "run/metrics.jsonl"), ("run/metrics.jsonl", "run"), ("x" * 300,)])
+def test_names_that_cannot_be_files_beside_each_other_are_refused_with_a_remedy(tmp_path, names):
+    path = tmp_path / "run.zip"
+    path.write_bytes(as_zip(dict.fromkeys(names, LINES)))
+    with pytest.raises(LogError, match=r"run\.zip: the archive cannot be unpacked .*; unpack it and name the log"):
+        read_log(path)
+
+
 def test_an_archive_without_a_log_says_so_under_its_own_name(tmp_path):
     path = tmp_path / "run.zip"
     path.write_bytes(as_zip({"readme": b"hello"}))

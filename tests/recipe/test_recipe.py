@@ -289,6 +289,7 @@ OF_ONE_DRAW = [
     "regions",
     "what-makes-the-cliff",
 ]
+ANEW = [("polarity-prediction", "on-policy, SGD")]  # a newer condition of a study of one draw
 
 
 def test_the_studies_of_one_draw_of_tasks_share_them_over_seeds_and_newer_ones_draw_anew():
@@ -299,7 +300,8 @@ def test_the_studies_of_one_draw_of_tasks_share_them_over_seeds_and_newer_ones_d
         "    study = runpy.run_path(str(path)).get('STUDY')\n"
         "    for name in study.conditions if study else ():\n"
         "        shared = study.recipe(name, 8).tasks == study.recipe(name, 9).tasks\n"
-        f"        assert shared == (path.parent.name in {OF_ONE_DRAW}), (path, name)\n"
+        f"        one_draw = path.parent.name in {OF_ONE_DRAW} and (path.parent.name, name) not in {ANEW}\n"
+        "        assert shared == one_draw, (path, name)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
     chains = load_study(ROOT / "recipes/chains/embedded.yaml")

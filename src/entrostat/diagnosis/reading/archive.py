@@ -20,6 +20,7 @@ PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 USTAR = slice(257, 262)
 DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    OSError,  # a name that is too long, or of a file and of a folder
     *(RuntimeError, NotImplementedError),  # encrypted, or packed in a way that Python does not know
 )
 MOST_FILES = 10_000
